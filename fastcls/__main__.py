@@ -1,0 +1,5 @@
+"""`python -m fastcls`."""
+
+from fastcls.cli.main import main
+
+main()

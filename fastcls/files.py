@@ -1,0 +1,125 @@
+"""Files that appear whole or not at all, their digests, and sorted listings."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+DIGEST_BYTES = 16
+# How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
+CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+_TEMPORARY = ".tmp-"
+
+
+def digest(data: bytes | memoryview) -> str:
+    """128-bit BLAKE2b of some bytes as 32 hexadecimal characters: the identity of an image."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """`digest` of a file's bytes, read in blocks.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """`digest` of a JSON-able value, independent of key order."""
+    return digest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Write a file beside its place, then move it there: readers see the old file or the whole new one.
+
+    Yields:
+        A temporary path in the same folder, with the same suffix. It takes the place of `path` when
+        the block ends well and is removed when the block raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like `atomic_path` for a new folder: `path` appears with everything in it or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+        sync(path.parent)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write an indented JSON file atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a UTF-8 JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A name beside `path` that says which process of which machine is writing it."""
+    token = os.urandom(4).hex()
+    return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{token}{path.suffix}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in `folder`."""
+    prefix = f"{_TEMPORARY}{socket.gethostname()}-"
+    for entry in sorted(folder.glob(f"{_TEMPORARY}*")):
+        owner = entry.name.removeprefix(prefix).split("-")[0]
+        if entry.name.startswith(prefix) and owner.isdigit() and not _is_running(int(owner)):
+            entry.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder entry to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

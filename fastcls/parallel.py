@@ -1,0 +1,32 @@
+"""Work ahead of whoever consumes the results."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def ahead(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int, depth: int
+) -> Iterator[_Result]:
+    """Results of `function` in the order of `items`, computed by threads ahead of the consumer.
+
+    Args:
+        function: What to apply; it must release the interpreter's lock to gain anything.
+        items: Taken as needed, never more than `depth` ahead.
+        threads: How many calls run at once.
+        depth: How many results may wait.
+    """
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,162 @@
+"""What the user asked for: frozen dataclasses, each default written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastcls.errors import OptionError
+
+POOLS = ("avg", "max", "flatten", "none")
+NORMALIZATIONS = ("tf", "torch", "caffe", "none")
+DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """A base model and what it needs to see.
+
+    Attributes:
+        name: A `keras.applications` model ("mobilenetv2"), a saved `.keras`, `.h5` or SavedModel, or
+            "module:function", a function that returns a Keras model.
+        weights: "imagenet", "none" (random, seeded) or a weights file; None means "imagenet" for
+            `keras.applications` and the model's own weights for everything else.
+        size: (height, width) in pixels; None for the base's own.
+        normalize: How pixels 0-255 become the base's input: "tf" ([-1, 1]), "torch" (ImageNet mean and
+            standard deviation), "caffe" (BGR, ImageNet mean subtracted), "none" (as they are). None for
+            the base's own, which must then be known.
+        include_top: Keep the classifier of a `keras.applications` model, so that layers inside it
+            (VGG's `fc2`) can be cut points.
+    """
+
+    name: str
+    weights: str | None = None
+    size: tuple[int, int] | None = None
+    normalize: str | None = None
+    include_top: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("normalize", self.normalize, (None, *NORMALIZATIONS))
+        if self.size is not None and min(self.size) < 1:
+            raise OptionError(f"The size must be positive. Received: size={self.size}")
+
+
+@dataclass(frozen=True)
+class CutSpec:
+    """Where a base is cut and how the bottleneck is kept.
+
+    Attributes:
+        base: The base, or its name.
+        layer: Name of the cut layer; None for the pooled output before the classifier.
+        pool: What becomes of a spatial cut: "avg" or "max" over the map, "flatten", or "none".
+        dtype: Storage type of a bottleneck.
+    """
+
+    base: BaseSpec
+    layer: str | None = None
+    pool: str = "avg"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.base, str):
+            object.__setattr__(self, "base", BaseSpec(self.base))
+        _check_choice("pool", self.pool, POOLS)
+        _check_choice("dtype", self.dtype, DTYPES)
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """How the extraction runs; nothing here changes a bottleneck.
+
+    Attributes:
+        workers: Worker processes; 0 runs in this process, without protection against crashes.
+        batch_size: Images per forward pass.
+        shard_size: Images per shard task: what a crash or a kill can cost at most.
+        max_failures: Stop when more images than this cannot be read; None for no limit.
+    """
+
+    workers: int = 1
+    batch_size: int = 32
+    shard_size: int = 256
+    max_failures: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least("workers", self.workers, 0)
+        _check_at_least("batch_size", self.batch_size, 1)
+        _check_at_least("shard_size", self.shard_size, 1)
+        _check_at_least("max_failures", self.max_failures or 0, 0)
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """The trainable part on top of the bottleneck.
+
+    Attributes:
+        layers: Hidden layers before the softmax: an int is a ReLU dense layer of that many units, a
+            float below 1 a dropout of that rate.
+        function: "file.py:function", which takes the bottleneck tensor and the number of classes and
+            returns the tensor of class probabilities; it replaces `layers`.
+    """
+
+    layers: tuple[int | float, ...] = ()
+    function: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in self.layers:
+            dropout = isinstance(value, float) and 0 < value < 1
+            dense = isinstance(value, int) and value >= 1
+            if not dropout and not dense:
+                raise OptionError(
+                    "A head layer is a number of units (1 or more) or a dropout rate between 0 and 1. "
+                    f"Received: {value}. Example: 256,0.4"
+                )
+        if self.layers and self.function:
+            raise OptionError("Give the head either as layers or as a function, not both.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the head is trained: Adam on categorical cross-entropy.
+
+    Attributes:
+        epochs: At most this many passes over the training rows.
+        batch_size: Rows per step.
+        learning_rate: Adam's step size.
+        patience: Stop after this many epochs without a better validation loss; 0 never stops early.
+        seed: Decides initial weights, order of rows and dropout.
+        val: Share of the training rows to validate on instead of the cache's own validation part; 0
+            trains without validation and keeps the last epoch.
+        allow_partial: Train although some images have no bottleneck yet.
+        allow_stale: Train although some image files have changed since their extraction.
+    """
+
+    epochs: int = 50
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    patience: int = 10
+    seed: int = 0
+    val: float | None = None
+    allow_partial: bool = False
+    allow_stale: bool = False
+
+    def __post_init__(self) -> None:
+        _check_at_least("epochs", self.epochs, 1)
+        _check_at_least("batch_size", self.batch_size, 1)
+        _check_at_least("patience", self.patience, 0)
+        _check_at_least("seed", self.seed, 0)
+        if not self.learning_rate > 0:
+            raise OptionError(f"The learning rate must be positive. Received: {self.learning_rate}")
+        if self.val is not None and not 0 <= self.val < 1:
+            raise OptionError(
+                f"val is a share of the training rows, 0 or more and below 1. Received: {self.val}"
+            )
+
+
+def _check_choice(option: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        named = ", ".join(choice for choice in choices if choice)
+        raise OptionError(f"Unknown {option}: {value!r}. Choose one of: {named}")
+
+
+def _check_at_least(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise OptionError(f"{option} must be {least} or more. Received: {value}")
