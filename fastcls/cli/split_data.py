@@ -1,0 +1,72 @@
+"""fastcls split-data: a folder per class, or a CSV, into train, val and test folders."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fastcls.data.splitter import SplitResult
+
+
+@click.command("split-data")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make or to extend.")
+@click.option("--val", default=0.2, show_default=True, help="Fraction of each class for validation.")
+@click.option("--test", default=0.1, show_default=True, help="Fraction of each class for the test.")
+@click.option("--seed", default=0, show_default=True, help="Another seed, another division.")
+@click.option(
+    "--mode",
+    type=click.Choice(["link", "copy", "symlink"]),
+    default="link",
+    show_default=True,
+    help="How the images get there; link makes hard links, and copies where that fails.",
+)
+@click.option("--allow-small", is_flag=True, help="Accept classes too small to give every split an image.")
+def split_data(
+    source: Path, out: Path, val: float, test: float, seed: int, mode: str, allow_small: bool
+) -> None:
+    """Divide the images of SOURCE into train, val and test folders.
+
+    SOURCE is a folder that holds a folder per class, or a CSV with the columns path, label and, where
+    wanted, group. It is only read. Identical images and those of one group go to one side. Run it again
+    to add new images: earlier ones stay where they are.
+    """
+    from fastcls.data.dataset import Dataset
+    from fastcls.data.splitter import SplitSpec, write_split
+
+    spec = SplitSpec(val=val, test=test, seed=seed)
+    result = write_split(Dataset.open(source), out, spec, mode=mode, allow_small=allow_small)
+    _print(result)
+
+
+def _print(result: SplitResult) -> None:
+    dataset = result.dataset
+    _print_counts(dataset.counts(), dataset.splits)
+    click.echo()
+    click.echo(f"Images added: {result.added}, there before: {len(dataset.samples) - result.added}")
+    if result.vanished:
+        click.echo(f"No longer in the source, but kept: {result.vanished}")
+    if result.tied:
+        click.echo(f"On one side as they are identical or of one group: {result.tied}")
+    if dataset.left_out:
+        click.echo(f"Files left out (hidden, no image, or in no class folder): {dataset.left_out}")
+    click.echo(f"Next: fastcls extract {shlex.quote(str(dataset.root))}")
+
+
+def _print_counts(counts: dict[str, dict[str, int]], splits: Sequence[str]) -> None:
+    rows = [(_shown(name), [by_split[split] for split in splits]) for name, by_split in counts.items()]
+    rows.append(("total", [sum(column) for column in zip(*(row for _, row in rows), strict=True)]))
+    width = max(len(name) for name, _ in rows)
+    click.echo("  ".join(["class".ljust(width), *(f"{title:>7}" for title in (*splits, "total"))]))
+    for name, row in rows:
+        click.echo("  ".join([name.ljust(width), *(f"{number:7}" for number in (*row, sum(row)))]))
+
+
+def _shown(name: str) -> str:
+    """A class name that stays on its line."""
+    return name if name.isprintable() else repr(name)
