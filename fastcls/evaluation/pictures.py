@@ -1,0 +1,110 @@
+"""Pictures of an evaluation and of a training, as PNG files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcls import files
+from fastcls.evaluation.tables import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DPI = 150
+_NAME_COLUMNS = 24
+_NAMED_CLASSES = 50  # with more, only every n-th class is named
+_COUNTED_CLASSES = 25  # with more, the cells are too small for a number
+_MARKED_EPOCHS = 40  # with more, the curves have no markers
+
+
+def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix, shaded by the share of each true class.
+
+    Args:
+        confusion: (C, C) int, [true, predicted].
+        class_names: The C classes, in label order.
+        path: The PNG file to write.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    side = min(4 + 0.35 * len(class_names), 13.0)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    # The square root of the share: linear shades would hide the errors, which are small shares.
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"{np.trace(confusion)} of {confusion.sum()} images right")
+    _name_classes(axes, class_names)
+    if len(class_names) <= _COUNTED_CLASSES:
+        _write_counts(axes, confusion, shares)
+    _save(figure, path)
+
+
+def draw_history(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None) -> None:
+    """Draw the loss and the accuracy of each epoch.
+
+    Args:
+        history: A row per epoch: epoch, loss, accuracy and, with validation, val_loss, val_accuracy.
+        path: The PNG file to write.
+        best_epoch: The epoch to mark.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        _draw_curves(axes, history, metric)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="gray", linestyle="--", label=f"best epoch: {best_epoch}")
+        axes.legend()
+    _save(figure, path)
+
+
+def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
+    step = -(-len(class_names) // _NAMED_CLASSES)
+    labels = range(0, len(class_names), step)
+    names = [shorten(class_names[label], _NAME_COLUMNS) for label in labels]
+    # parse_math=False: a "$" in a class name is a dollar sign.
+    axes.set_xticks(labels, names, rotation=90, parse_math=False, fontsize=8)
+    axes.set_yticks(labels, names, parse_math=False, fontsize=8)
+
+
+def _write_counts(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None:
+    for label, predicted in np.argwhere(confusion):
+        color = "white" if shares[label, predicted] > 0.3 else "black"
+        count = str(confusion[label, predicted])
+        axes.text(predicted, label, count, ha="center", va="center", color=color, fontsize=8)
+
+
+def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    marker = "o" if len(history) <= _MARKED_EPOCHS else ""
+    for key, name in ((metric, "train"), (f"val_{metric}", "val")):
+        rows = [row for row in history if key in row]
+        if rows:
+            epochs, values = [row["epoch"] for row in rows], [row[key] for row in rows]
+            axes.plot(epochs, values, marker=marker, markersize=4, label=name)
+    axes.set(xlabel="epoch", ylabel=metric)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.3)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # The canvas is named so that no display or user's backend takes part.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    with files.atomic_path(path) as temporary, warnings.catch_warnings():
+        # Scripts that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        canvas.print_figure(temporary, dpi=_DPI, format="png")
