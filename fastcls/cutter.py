@@ -1,0 +1,173 @@
+"""Cut a base at a named layer: the trunk is frozen and cached, the tail is the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastcls import graph
+from fastcls.bases.loader import Base
+from fastcls.bases.normalize import normalize
+from fastcls.errors import OptionError, closest
+
+_PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """An operation that every path from input to output passes through.
+
+    Attributes:
+        layer: Its name.
+        shape: Shape of its output for one image.
+        share: Share of the base's multiply-adds up to and including it, 0..1.
+        tensor: Its symbolic output (B, *shape).
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    share: float
+    tensor: Any
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A base in two parts that share its weights: `tail(trunk(x)) == base.model(x)`.
+
+    Attributes:
+        base: The base.
+        layer: Name of the last operation of the trunk.
+        trunk: Keras model, normalized image (B, H, W, 3) float32 -> output of `layer`.
+        tail: Keras model, output of `layer` -> output of the base; None when `layer` is the last.
+        pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
+        dtype: Storage type of a bottleneck.
+    """
+
+    base: Base
+    layer: str
+    trunk: Any
+    tail: Any
+    pool: str
+    dtype: str
+
+
+def cut(base: Base, layer: str | None = None, *, pool: str = "avg", dtype: str = "float32") -> Cut:
+    """Cut a base.
+
+    Args:
+        base: What to cut.
+        layer: Name of a cut point; None for the pooled output before the classifier.
+        pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
+        dtype: Storage type of a bottleneck, "float32" or "float16".
+
+    Raises:
+        OptionError: There is no such layer, or some path through the base avoids it.
+    """
+    import keras
+
+    points = cut_points(base.model)
+    point = _find(base, points, layer) if layer else default_cut_point(base.model, points)
+    output = base.model.outputs[0]
+    trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
+    tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
+    return Cut(base, point.layer, trunk, tail, pool, dtype)
+
+
+def cut_points(model: Any) -> list[CutPoint]:
+    """All cut points of a flat functional model, from input to output.
+
+    One sweep over the graph keeps the set of tensors that are still needed: where it has a single
+    member, that is the output of a cut point.
+    """
+    order = graph.nodes(model)
+    uses = _last_uses(order, model.outputs[0])
+    total = sum(graph.multiply_adds(node) for node in order) or 1
+    points, done, needed = [], 0, set()
+    for place, node in enumerate(order):
+        done += graph.multiply_adds(node)
+        needed |= {id(tensor) for tensor in node.outputs}
+        needed = {tensor for tensor in needed if uses.get(tensor, -1) > place}
+        if len(node.outputs) == 1 and needed == {id(node.outputs[0])}:
+            tensor = node.outputs[0]
+            points.append(CutPoint(node.operation.name, tuple(tensor.shape[1:]), done / total, tensor))
+    return points
+
+
+def default_cut_point(model: Any, points: list[CutPoint]) -> CutPoint:
+    """The cut point before the classifier; the output of a base that has no classifier."""
+    classifier = _classifier_tensors(model)
+    before = [p for p in points if id(p.tensor) not in classifier and not _is_dropout(p)]
+    return before[-1] if before else points[-1]
+
+
+def bottleneck_model(cut: Cut) -> Any:
+    """The trunk as it is cached and stitched: a flat Keras model with normalization and pooling inside.
+
+    Returns:
+        Keras model, image (B, H, W, 3) uint8 RGB -> bottleneck (B, ...) float32.
+    """
+    import keras
+
+    image = keras.Input((*cut.base.size, 3), dtype="uint8", name="image")
+    bottleneck = graph.replay(cut.trunk, normalize(image, cut.base.normalize))
+    if len(bottleneck.shape) == 4:
+        bottleneck = _pool(bottleneck, cut.pool)
+    return keras.Model(image, bottleneck, name="trunk")
+
+
+def _last_uses(order: list[Any], output: Any) -> dict[int, int]:
+    uses = {id(tensor): place for place, node in enumerate(order) for tensor in node.input_tensors}
+    return uses | {id(output): len(order)}
+
+
+def _find(base: Base, points: list[CutPoint], layer: str) -> CutPoint:
+    named = [point for point in points if point.layer == layer]
+    if len(named) == 1:
+        return named[0]
+    order = [node.operation.name for node in graph.nodes(base.model)]
+    if layer not in order:
+        raise OptionError(
+            f"{base.name} has no layer {layer!r}. The closest cut points are "
+            f"{closest(layer, [point.layer for point in points])}; `fastcls layers {base.name}` lists all. "
+            "Layers inside the classifier of a keras.applications base need --include-top"
+        )
+    places = {point.layer: order.index(point.layer) for point in points}
+    near = sorted(places, key=lambda name: abs(places[name] - order.index(layer)))[:3]
+    raise OptionError(
+        f"{base.name} cannot be cut at {layer!r}: some path from input to output avoids it. "
+        f"The nearest cut points are {', '.join(near)}"
+    )
+
+
+def _classifier_tensors(model: Any) -> set[int]:
+    """Outputs of the operations from the classifying layer on; empty for a base without a classifier."""
+    ending: list[Any] = []
+    for node in reversed(graph.nodes(model)):
+        ending.append(node)
+        kind = type(node.operation).__name__
+        if kind == "Dense" or (kind == "Conv2D" and _has_softmax(ending)):
+            return {id(tensor) for later in ending for tensor in later.outputs}
+        if kind not in _PASSING:
+            break
+    return set()
+
+
+def _is_dropout(point: CutPoint) -> bool:
+    return type(point.tensor._keras_history.operation).__name__ == "Dropout"
+
+
+def _has_softmax(ending: list[Any]) -> bool:
+    activations = [getattr(node.operation, "activation", None) for node in ending]
+    named = [getattr(activation, "__name__", "") for activation in activations]
+    return "softmax" in named or any(type(node.operation).__name__ == "Softmax" for node in ending)
+
+
+def _pool(spatial: Any, pool: str) -> Any:
+    from keras import layers
+
+    table = {
+        "avg": lambda: layers.GlobalAveragePooling2D(name="pool"),
+        "max": lambda: layers.GlobalMaxPooling2D(name="pool"),
+        "flatten": lambda: layers.Flatten(name="pool"),
+    }
+    return table[pool]()(spatial) if pool in table else spatial
