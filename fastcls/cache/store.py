@@ -1,0 +1,309 @@
+"""A bottleneck cache: a folder of shards, the trunk that made them, and the samples that they serve.
+
+CACHE/manifest.json    what the bottlenecks are: everything that decides their value
+CACHE/trunk.keras      the Keras model that made them, RGB uint8 image -> bottleneck
+CACHE/shards/*.h5      the bottlenecks, found by image digest
+CACHE/samples.csv      path, class, split and digest of each image
+CACHE/failures.csv     images that could not be read, and why
+CACHE/extraction.json  figures of the last extraction
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import files
+from fastcls.cache import shard
+from fastcls.cache.samples import SampleRow, read_samples, write_samples
+from fastcls.errors import CacheError
+
+VERSION = 1
+_ABSENT = -1
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the bottlenecks of a cache are.
+
+    Attributes:
+        fingerprint: Hash of all that decides a bottleneck's value; it names the cache folder.
+        base: Name of the base.
+        weights: Where its weights came from.
+        layer: The cut.
+        pool: What became of a spatial cut.
+        normalize: Kind of normalization inside the trunk.
+        size: (height, width) of the decoded image in pixels.
+        recipe: The rule that makes pixels from a file.
+        dtype: Storage type.
+        precision: Type in which the trunk computes.
+        shape: Shape of one bottleneck.
+        architecture: Digest of the trunk's graph.
+        weights_digest: Digest of the trunk's weights.
+        requests: Digests of the requests that led here, so that they are recognized without the base.
+        versions: Packages that made the cache.
+        version: Version of the cache's layout.
+    """
+
+    fingerprint: str
+    base: str
+    weights: str
+    layer: str
+    pool: str
+    normalize: str
+    size: tuple[int, int]
+    recipe: str
+    dtype: str
+    precision: str
+    shape: tuple[int, ...]
+    architecture: str
+    weights_digest: str
+    requests: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that gave no bottleneck.
+
+    Attributes:
+        path: As in `samples.csv`.
+        digest: Its identity; "" when the file could not be read at all.
+        reason: One line.
+    """
+
+    path: str
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where some bottlenecks are: places in shards, in the order in which they were asked for.
+
+    Attributes:
+        shards: The shard files.
+        shard: (N,) int32, index into `shards`; -1 where there is no such bottleneck.
+        row: (N,) int32, row in that shard.
+    """
+
+    shards: tuple[Path, ...]
+    shard: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    @property
+    def present(self) -> np.ndarray:
+        """(N,) bool: which of them exist."""
+        return self.shard != _ABSENT
+
+    def take(self, places: np.ndarray) -> Rows:
+        """Some of the rows, in another order."""
+        return Rows(self.shards, self.shard[places], self.row[places])
+
+    def read(self) -> np.ndarray:
+        """The bottlenecks themselves, (N, ...); each shard is opened once.
+
+        Raises:
+            CacheError: A row is damaged or absent.
+        """
+        if not self.present.all():
+            raise CacheError("Some of the bottlenecks asked for are not in the cache")
+        output: np.ndarray | None = None
+        for number in np.unique(self.shard):
+            places = np.flatnonzero(self.shard == number)
+            values = shard.read_rows(self.shards[number], self.row[places])
+            if output is None:
+                output = np.empty((len(self), *values.shape[1:]), values.dtype)
+            output[places] = values
+        if output is None:
+            raise CacheError("No bottlenecks were asked for")
+        return output
+
+
+class Cache:
+    """An open cache.
+
+    Args:
+        folder: An existing cache folder.
+
+    Raises:
+        CacheError: The folder is not a cache, or one of another version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = _read_manifest(self.folder)
+
+    @classmethod
+    def create(cls, root: Path, manifest: Manifest) -> Cache:
+        """Make a new cache folder under `root`, named by base, cut and fingerprint."""
+        folder = root / folder_name(manifest)
+        files.write_json(folder / "manifest.json", asdict(manifest))
+        return cls(folder)
+
+    @classmethod
+    def find(cls, path: Path) -> Cache:
+        """Open a cache, or the only cache under a root.
+
+        Raises:
+            CacheError: There is none, or there are several.
+        """
+        if (path / "manifest.json").is_file():
+            return cls(path)
+        folders = cache_folders(path)
+        if len(folders) == 1:
+            return cls(folders[0])
+        if not folders:
+            raise CacheError(f"There is no bottleneck cache in {path}. Make one with: fastcls extract DATA")
+        listed = "\n".join(f"  {folder}" for folder in folders)
+        raise CacheError(f"There are several bottleneck caches in {path}. Name one of them:\n{listed}")
+
+    @property
+    def trunk_path(self) -> Path:
+        """The Keras model RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...)."""
+        return self.folder / "trunk.keras"
+
+    @property
+    def shards_folder(self) -> Path:
+        """Where the shards are."""
+        return self.folder / "shards"
+
+    def add_request(self, request: str) -> None:
+        """Note that a request leads to this cache."""
+        if request not in self.manifest.requests:
+            requests = (*self.manifest.requests, request)
+            self.manifest = Manifest(**{**asdict(self.manifest), "requests": requests})
+            files.write_json(self.folder / "manifest.json", asdict(self.manifest))
+
+    def index(self) -> Index:
+        """Read which bottlenecks there are now."""
+        return Index.read(self.shards_folder, self.manifest.fingerprint)
+
+    def samples(self) -> list[SampleRow]:
+        """The table of samples; empty before the first extraction."""
+        return read_samples(self.folder / "samples.csv")
+
+    def write_samples(self, rows: Iterable[SampleRow]) -> None:
+        """Replace the table of samples."""
+        write_samples(self.folder / "samples.csv", rows)
+
+    def failures(self) -> list[Failure]:
+        """Images of the table that gave no bottleneck."""
+        path = self.folder / "failures.csv"
+        if not path.exists():
+            return []
+        with path.open(**files.CSV_TEXT) as file:
+            return [Failure(**line) for line in csv.DictReader(file)]
+
+    def write_failures(self, failures: Sequence[Failure]) -> None:
+        """Replace the table of failures; no file when there are none."""
+        path = self.folder / "failures.csv"
+        if not failures:
+            path.unlink(missing_ok=True)
+            return
+        with files.atomic_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "digest", "reason"))
+            writer.writerows((failure.path, failure.digest, failure.reason) for failure in failures)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Which bottlenecks the shards of a cache hold.
+
+    Attributes:
+        shards: The shard files.
+        digests: (N,) S32, sorted.
+        shard: (N,) int32, index into `shards`.
+        row: (N,) int32, row in that shard.
+    """
+
+    shards: tuple[Path, ...]
+    digests: np.ndarray
+    shard: np.ndarray
+    row: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path, fingerprint: str) -> Index:
+        """Index the shards of a folder; damaged ones count as absent and are named in a warning."""
+        whole = list(_whole_shards(folder, fingerprint))
+        digests = np.concatenate([np.empty(0, shard.DIGEST_DTYPE), *(found for _, found in whole)])
+        numbers = np.repeat(np.arange(len(whole), dtype=np.int32), [len(found) for _, found in whole])
+        rows = np.concatenate([np.empty(0, np.int32), *(np.arange(len(f), dtype=np.int32) for _, f in whole)])
+        order = np.argsort(digests, kind="stable")
+        return cls(tuple(path for path, _ in whole), digests[order], numbers[order], rows[order])
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def locate(self, digests: Sequence[str]) -> Rows:
+        """Where the bottlenecks of some images are; absent ones are marked."""
+        wanted = np.array(digests, shard.DIGEST_DTYPE)
+        if not len(self):
+            absent = np.full(len(wanted), _ABSENT, np.int32)
+            return Rows(self.shards, absent, absent)
+        places = np.minimum(np.searchsorted(self.digests, wanted), len(self) - 1)
+        found = self.digests[places] == wanted
+        numbers, rows = self.shard[places], self.row[places]
+        return Rows(self.shards, np.where(found, numbers, _ABSENT), np.where(found, rows, _ABSENT))
+
+
+def cache_folders(root: Path) -> list[Path]:
+    """The caches directly under a root, sorted."""
+    return sorted(path.parent for path in root.glob("*/manifest.json"))
+
+
+def find_request(root: Path, request: str) -> Cache | None:
+    """The cache under `root` that a request led to before, if its trunk is still there."""
+    for folder in cache_folders(root):
+        try:
+            cache = Cache(folder)
+        except CacheError:
+            continue  # of another version: left alone
+        if request in cache.manifest.requests and cache.trunk_path.exists():
+            return cache
+    return None
+
+
+def folder_name(manifest: Manifest) -> str:
+    """Name of a cache's folder."""
+    base = Path(manifest.base).stem if "/" in manifest.base else manifest.base
+    named = f"{base}-{manifest.layer}-{manifest.size[0]}x{manifest.size[1]}-{manifest.fingerprint[:12]}"
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in named)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise CacheError(f"{folder} is not a bottleneck cache: it has no manifest.json")
+    try:
+        values: dict[str, Any] = files.read_json(path)
+        version = values["version"]
+        if version != VERSION:
+            raise CacheError(
+                f"Cache {folder} has version {version}, this fastcls reads version {VERSION}. "
+                "Choose another --cache, or use the fastcls that made it"
+            )
+        lists = {name: tuple(values[name]) for name in ("size", "shape", "requests")}
+        return Manifest(**{**values, **lists})
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} is damaged: {error}. Choose another --cache") from error
+
+
+def _whole_shards(folder: Path, fingerprint: str) -> Iterator[tuple[Path, np.ndarray]]:
+    for path in sorted(folder.glob("[!.]*.h5")):
+        try:
+            yield path, shard.read_digests(path, fingerprint)
+        except CacheError as error:
+            logger.warning("%s. Its images are forwarded again", error)

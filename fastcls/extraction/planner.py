@@ -1,0 +1,186 @@
+"""What an extraction has to do: the cache it fills, and the images that were never forwarded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import fastcls
+from fastcls import files
+from fastcls.bases.applications import find_application
+from fastcls.bases.loader import is_function, load_base
+from fastcls.cache import store
+from fastcls.cache.samples import FileState, SampleRow
+from fastcls.cache.store import Cache, Failure, Manifest
+from fastcls.cutter import Cut, bottleneck_model, cut
+from fastcls.data.dataset import Dataset
+from fastcls.data.decoder import RECIPE
+from fastcls.specs import CutSpec
+
+PRECISION = "float32"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """The unit of work: images to turn into the rows of one shard.
+
+    Attributes:
+        root: Folder that the paths are relative to.
+        paths: POSIX paths.
+    """
+
+    root: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of every sample, and what has to be done.
+
+    Attributes:
+        rows: One per sample, in the data set's order; digest and state where they are known.
+        tasks: Images without a bottleneck, in shards.
+        failures: Images that are known to be unreadable.
+    """
+
+    rows: list[SampleRow]
+    tasks: list[ShardTask]
+    failures: list[Failure]
+
+
+def prepare_cache(request: CutSpec | Cut, root: Path) -> Cache:
+    """The cache folder for a cut, made if there is none.
+
+    A request that was served before is recognized by what it asks for, without TensorFlow.
+
+    Args:
+        request: What to cut, or a base that is cut already.
+        root: Folder of caches.
+
+    Raises:
+        OptionError: The base, layer or weights cannot be used.
+    """
+    token = _request_token(request) if isinstance(request, CutSpec) else None
+    known = store.find_request(root, token) if token else None
+    if known:
+        return known
+    cache = _build_cache(_cut(request), request, root)
+    if token:
+        cache.add_request(token)
+    return cache
+
+
+def make_plan(dataset: Dataset, cache: Cache, shard_size: int) -> Plan:
+    """Find the images of a data set that have no bottleneck yet.
+
+    An image whose file has not changed since its digest was taken is not read.
+    """
+    rows = _known_rows(dataset, cache)
+    unreadable = {failure.digest: failure for failure in cache.failures() if failure.digest}
+    present = cache.index().locate([row.digest for row in rows]).present
+    failures = [
+        replace(unreadable[row.digest], path=row.path)
+        for row, found in zip(rows, present, strict=True)
+        if not found and row.digest in unreadable
+    ]
+    missing = [
+        row.path
+        for row, found in zip(rows, present, strict=True)
+        if not found and row.digest not in unreadable
+    ]
+    return Plan(rows, list(_tasks(dataset.root, missing, shard_size)), failures)
+
+
+def _request_token(spec: CutSpec) -> str | None:
+    """Digest of a request; None when only running the user's code tells what it means."""
+    base = spec.base
+    if is_function(base.name):
+        return None
+    named = find_application(base.name)
+    asked = asdict(spec)
+    asked["base"]["name"] = named.function if named else _path_digest(Path(base.name))
+    if base.weights not in (None, "imagenet", "none"):
+        asked["base"]["weights"] = _path_digest(Path(str(base.weights)))
+    made_by = [importlib.metadata.version("keras"), RECIPE, PRECISION, store.VERSION]
+    return files.json_digest([asked, made_by])
+
+
+def _path_digest(path: Path) -> str:
+    if path.is_file():
+        return files.file_digest(path)
+    inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
+    return files.json_digest([[str(entry.relative_to(path)), files.file_digest(entry)] for entry in inside])
+
+
+def _cut(request: CutSpec | Cut) -> Cut:
+    if isinstance(request, Cut):
+        return request
+    return cut(load_base(request.base), request.layer, pool=request.pool, dtype=request.dtype)
+
+
+def _build_cache(made: Cut, request: CutSpec | Cut, root: Path) -> Cache:
+    model = bottleneck_model(made)
+    weights = request.base.weights if isinstance(request, CutSpec) else None
+    source = weights or ("imagenet" if find_application(made.base.name) else "own")
+    manifest = _describe(made, model, source)
+    folder = root / store.folder_name(manifest)
+    if not (folder / "trunk.keras").exists():
+        with files.atomic_path(folder / "trunk.keras") as temporary:
+            model.save(temporary)
+    if (folder / "manifest.json").exists():
+        return Cache(folder)
+    return Cache.create(root, manifest)
+
+
+def _describe(made: Cut, model: Any, weights: str) -> Manifest:
+    from fastcls import graph
+
+    deciding: dict[str, Any] = {
+        "size": made.base.size,
+        "recipe": RECIPE,
+        "dtype": made.dtype,
+        "precision": PRECISION,
+        "architecture": graph.architecture_digest(model),
+        "weights_digest": graph.weights_digest(model),
+        "version": store.VERSION,
+    }
+    return Manifest(
+        fingerprint=files.json_digest(deciding),
+        base=made.base.name,
+        weights=weights,
+        layer=made.layer,
+        pool=made.pool,
+        normalize=made.base.normalize,
+        shape=tuple(model.outputs[0].shape[1:]),
+        versions={"fastcls": fastcls.__version__}
+        | {name: importlib.metadata.version(name) for name in ("keras", "tensorflow")},
+        **deciding,
+    )
+
+
+def _known_rows(dataset: Dataset, cache: Cache) -> list[SampleRow]:
+    before = {row.path: row for row in cache.samples()}
+    rows = []
+    for sample in dataset.samples:
+        row = SampleRow(sample.path, dataset.class_names[sample.label], sample.split, sample.group)
+        old = before.get(sample.path)
+        if old and old.digest and _is_unchanged(dataset.root, old):
+            row = replace(row, digest=old.digest, state=old.state)
+        rows.append(row)
+    return rows
+
+
+def _is_unchanged(root: Path, row: SampleRow) -> bool:
+    try:
+        return row.state == FileState.of(os.path.join(root, row.path))  # noqa: PTH118 (10 times quicker)
+    except OSError:
+        return False
+
+
+def _tasks(root: Path, paths: list[str], size: int) -> Iterator[ShardTask]:
+    for start in range(0, len(paths), size):
+        yield ShardTask(str(root.absolute()), tuple(paths[start : start + size]))
