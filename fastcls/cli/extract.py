@@ -1,0 +1,46 @@
+"""`fastcls extract`: images to bottleneck shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastcls.cli import options
+
+
+@click.command()
+@click.argument("data", type=click.Path())
+@options.base_options
+@options.cut_options
+@options.extract_options
+def extract(data: str, cache_root: str, **values: Any) -> None:
+    """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
+
+    DATA is a folder made by split-data, a folder per class, or a CSV (path,label[,group][,split]). Images
+    that were forwarded before, under whatever name, label or split, are not forwarded again.
+    """
+    from fastcls.data.dataset import Dataset
+    from fastcls.extraction.extractor import extract
+
+    cut, config = options.read_cut(values), options.read_extract(values)
+    dataset = Dataset.open(Path(data))
+    cache, done = extract(dataset, cut, Path(cache_root), config, progress=options.show_progress())
+    print_extraction(cache, done)
+    click.echo(f"Next: fastcls train-head {cache.folder} --out runs/NAME")
+
+
+def print_extraction(cache: Any, done: Any) -> None:
+    """Print the figures of an extraction."""
+    manifest = cache.manifest
+    shape = "x".join(map(str, manifest.shape))
+    click.echo(f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}")
+    click.echo(
+        f"{done.images} images: {done.forwarded} forwarded, {done.reused} reused, "
+        f"{done.failures} unreadable; {done.seconds:.1f} s"
+    )
+    if done.failures:
+        click.echo(f"The unreadable images are listed in {cache.folder / 'failures.csv'}:", err=True)
+        for failure in cache.failures()[:5]:
+            click.echo(f"  {failure.path!r}: {failure.reason}", err=True)

@@ -1,0 +1,84 @@
+"""The command `fastcls`: parse, call, print. Loads neither TensorFlow nor OpenCV by itself."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+import fastcls
+from fastcls.cli.bases import bases, layers
+from fastcls.cli.extract import extract
+from fastcls.cli.predict import predict
+from fastcls.cli.run import run
+from fastcls.cli.split_data import split_data
+from fastcls.cli.test import test
+from fastcls.cli.train_head import train_head
+from fastcls.errors import FastclsError
+
+_INTERRUPTED = 130
+# The state of the user's machine, not a bug of ours.
+_MACHINE_TROUBLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(fastcls.__version__, prog_name="fastcls")
+def cli() -> None:
+    """A folder of images in, a classifier out.
+
+    Each image goes through the frozen part of a network once, ever; its bottleneck is kept, and heads
+    train from there in seconds.
+    """
+
+
+for _command in (split_data, extract, train_head, test, predict, run, bases, layers):
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command line; exit 1 for what the user can mend, 2 for usage, 130 when interrupted."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end in the same order as on Ctrl-C
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _end("Interrupted. What is finished is kept: the same command goes on from there", _INTERRUPTED)
+    except FastclsError as error:
+        _end(f"Error: {error}", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _MACHINE_TROUBLE:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        _end(f"Error: cannot write or read{place}: {os.strerror(error.errno)}. {_REMEDY}", 1)
+    sys.exit(0)
+
+
+_REMEDY = "Make room or correct the permissions, then run the same command: what is finished is kept"
+
+
+def _end(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""Option groups that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from fastcls.specs import (
+    DTYPES,
+    NORMALIZATIONS,
+    POOLS,
+    BaseSpec,
+    CutSpec,
+    ExtractConfig,
+    HeadSpec,
+    TrainConfig,
+)
+
+Command = Callable[..., Any]
+
+
+class ImageSize(click.ParamType):
+    """`224` or `240x320` (height x width) -> (height, width)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text."""
+        if isinstance(value, tuple):
+            return value
+        sides = str(value).lower().split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+            self.fail(f"{value!r} is not a size: expected pixels such as 224, or HEIGHTxWIDTH", param, ctx)
+        return int(sides[0]), int(sides[-1])
+
+
+class HeadLayers(click.ParamType):
+    """`256,0.4` -> (256, 0.4): dense units are whole numbers, dropout rates have a point."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) if "." in part else int(part) for part in str(value).split(",") if part)
+        except ValueError:
+            self.fail(f"{value!r} is not a list of units and dropout rates such as 256,0.4", param, ctx)
+
+
+def base_options(command: Command) -> Command:
+    """Which base, with which weights, seen how."""
+    return _apply(
+        command,
+        click.option(
+            "--base",
+            required=True,
+            help="A keras.applications name (`fastcls bases` lists them), a .keras, .h5 or SavedModel file, "
+            "or module:function.",
+        ),
+        base_details,
+    )
+
+
+def base_details(command: Command) -> Command:
+    """The options of a base that is named elsewhere."""
+    return _apply(
+        command,
+        click.option(
+            "--weights",
+            metavar="imagenet|none|PATH",
+            help="Weights of the base; none is random. "
+            "[default: imagenet for keras.applications, else its own]",
+        ),
+        click.option(
+            "--size",
+            type=ImageSize(),
+            metavar="N|HxW",
+            help="Image size in pixels. [default: the base's own]",
+        ),
+        click.option(
+            "--normalize",
+            type=click.Choice(NORMALIZATIONS),
+            help="What the base expects of pixels. [default: the base's own]",
+        ),
+        click.option(
+            "--include-top", is_flag=True, help="Keep a keras.applications classifier, to cut inside it."
+        ),
+    )
+
+
+def cut_options(command: Command) -> Command:
+    """Where the base is cut and how a bottleneck is kept."""
+    return _apply(
+        command,
+        click.option(
+            "--cut",
+            "layer",
+            metavar="LAYER",
+            help="Layer to cut at (`fastcls layers BASE` lists them). [default: before the classifier]",
+        ),
+        click.option(
+            "--pool",
+            type=click.Choice(POOLS),
+            default=CutSpec.pool,
+            show_default=True,
+            help="What becomes of a spatial bottleneck.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            default=CutSpec.dtype,
+            show_default=True,
+            help="Storage type of a bottleneck.",
+        ),
+    )
+
+
+def extract_options(command: Command) -> Command:
+    """How the extraction runs."""
+    return _apply(
+        command,
+        click.option(
+            "--cache",
+            "cache_root",
+            type=click.Path(file_okay=False),
+            default="bottlenecks",
+            show_default=True,
+            help="Folder of bottleneck caches.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            default=ExtractConfig.workers,
+            show_default=True,
+            help="Worker processes.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1),
+            default=ExtractConfig.batch_size,
+            show_default=True,
+            help="Images per forward pass.",
+        ),
+        click.option(
+            "--shard-size",
+            type=click.IntRange(1),
+            default=ExtractConfig.shard_size,
+            show_default=True,
+            help="Images per shard: what a crash can cost at most.",
+        ),
+        click.option(
+            "--max-failures",
+            type=click.IntRange(0),
+            help="Stop when more images than this cannot be read. [default: no limit]",
+        ),
+    )
+
+
+def train_options(command: Command) -> Command:
+    """What head is trained, and how."""
+    return _apply(
+        command,
+        click.option(
+            "--layers",
+            type=HeadLayers(),
+            default=(),
+            metavar="UNITS,RATE,...",
+            help="Hidden layers of the head: dense units and dropout rates, such as 256,0.4. [default: none]",
+        ),
+        click.option(
+            "--head", metavar="FILE.py:FUNCTION", help="A function (bottleneck, classes) -> probabilities."
+        ),
+        click.option(
+            "--epochs",
+            type=int,
+            default=TrainConfig.epochs,
+            show_default=True,
+            help="At most so many epochs.",
+        ),
+        click.option(
+            "--train-batch-size",
+            type=int,
+            default=TrainConfig.batch_size,
+            show_default=True,
+            help="Rows per training step.",
+        ),
+        click.option(
+            "--learning-rate",
+            type=float,
+            default=TrainConfig.learning_rate,
+            show_default=True,
+            help="Step size of Adam.",
+        ),
+        click.option(
+            "--patience",
+            type=int,
+            default=TrainConfig.patience,
+            show_default=True,
+            help="Stop after so many epochs without a lower validation loss; 0 never.",
+        ),
+        click.option(
+            "--seed",
+            type=int,
+            default=TrainConfig.seed,
+            show_default=True,
+            help="Decides all that is random.",
+        ),
+    )
+
+
+def read_base(values: dict[str, Any]) -> BaseSpec:
+    """Take the base options out of a command's values."""
+    names = ("weights", "size", "normalize", "include_top")
+    return BaseSpec(values.pop("base"), **{name: values.pop(name) for name in names})
+
+
+def read_cut(values: dict[str, Any]) -> CutSpec:
+    """Take the base and cut options out of a command's values."""
+    base = read_base(values)
+    return CutSpec(base, **{name: values.pop(name) for name in ("layer", "pool", "dtype")})
+
+
+def read_extract(values: dict[str, Any]) -> ExtractConfig:
+    """Take the extraction options (but the cache folder) out of a command's values."""
+    names = ("workers", "batch_size", "shard_size", "max_failures")
+    return ExtractConfig(**{name: values.pop(name) for name in names})
+
+
+def read_head(values: dict[str, Any]) -> HeadSpec:
+    """Take the head options out of a command's values."""
+    return HeadSpec(values.pop("layers"), values.pop("head"))
+
+
+def read_training(values: dict[str, Any]) -> TrainConfig:
+    """Take the training options out of a command's values."""
+    names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
+    given = {name: values.pop(name) for name in names if name in values}
+    return TrainConfig(batch_size=values.pop("train_batch_size"), **given)
+
+
+def show_progress() -> bool:
+    """Whether someone is watching stderr."""
+    return sys.stderr.isatty()
+
+
+def _apply(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

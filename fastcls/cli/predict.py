@@ -1,0 +1,73 @@
+"""`fastcls predict`: classes of image files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path())
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option("--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes per image.")
+@click.option("--json", "form", flag_value="json", help="Print a JSON line per image.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per pass.")
+def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, batch_size: int) -> None:
+    """Classify IMAGES, files or folders (with all that is below them), with the classifier RUN.
+
+    Unreadable images are reported on stderr and do not stop the others; the exit code is then 1.
+    """
+    from fastcls.inference.classifier import Classifier
+
+    paths = list(_list(images))
+    classifier = Classifier.load(Path(run))
+    failed = 0
+    writer = csv.writer(sys.stdout)
+    if form == "csv":
+        writer.writerow(("path", "rank", "class", "confidence"))
+    for result in classifier.predict(paths, batch_size=batch_size):
+        if result.probabilities is None:
+            failed += 1
+            click.echo(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
+            continue
+        best = _best(classifier, result.probabilities, top_k)
+        _print(str(result.path), best, form, writer)
+    if failed:
+        sys.exit(1)
+
+
+def _list(images: Iterable[str]) -> Iterator[Path]:
+    from fastcls.data.dataset import list_images
+    from fastcls.errors import DataError
+
+    for place in map(Path, images):
+        if not place.is_dir():
+            yield place
+            continue
+        found, _ = list_images(place)
+        if not found:
+            raise DataError(f"There is no image in {place}")
+        yield from (place / name for name in found)
+
+
+def _best(classifier: Any, probabilities: Any, top_k: int) -> list[tuple[str, float]]:
+    order = probabilities.argsort(kind="stable")[::-1][:top_k]
+    return [(classifier.class_names[label], float(probabilities[label])) for label in order]
+
+
+def _print(path: str, best: list[tuple[str, float]], form: str | None, writer: Any) -> None:
+    if form == "json":
+        classes = [{"class": name, "confidence": round(value, 6)} for name, value in best]
+        click.echo(json.dumps({"path": path, "predictions": classes}, ensure_ascii=False))
+    elif form == "csv":
+        writer.writerows((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(best, 1))
+    else:
+        shown = path if path.isprintable() else repr(path)
+        click.echo(f"{shown}: " + ", ".join(f"{name} {value:.1%}" for name, value in best))

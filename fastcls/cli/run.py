@@ -1,0 +1,50 @@
+"""`fastcls run`: from a folder of images to a tested classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastcls.cli import options
+
+
+@click.command()
+@click.argument("photos", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
+@click.option("--val", type=float, default=0.2, show_default=True, help="Share of each class to validate on.")
+@click.option("--test", type=float, default=0.2, show_default=True, help="Share of each class to test on.")
+@options.base_options
+@options.cut_options
+@options.extract_options
+@options.train_options
+def run(photos: str, out: str, val: float, test: float, cache_root: str, **values: Any) -> None:
+    """Split, extract, train and test in one command.
+
+    PHOTOS is a folder per class, a CSV, or a folder that is split already. The images stay where they
+    are; the split is kept in the cache. A second run with the same base and cut forwards nothing again.
+    """
+    from fastcls import pipeline
+    from fastcls.cli.extract import print_extraction
+    from fastcls.cli.test import print_test
+    from fastcls.cli.train_head import print_training
+    from fastcls.data.dataset import Dataset
+    from fastcls.data.splitter import SplitSpec
+
+    cut, extraction = options.read_cut(values), options.read_extract(values)
+    head, config = options.read_head(values), options.read_training(values)
+    result = pipeline.run(
+        Dataset.open(Path(photos)),
+        cut,
+        head,
+        config,
+        Path(out),
+        cache_root=Path(cache_root),
+        splits=SplitSpec(val=val, test=test, seed=config.seed),
+        extraction=extraction,
+        progress=options.show_progress(),
+    )
+    print_extraction(result.cache, result.extraction)
+    print_training(result.trained, out)
+    print_test(result.test, Path(out) / "test")

@@ -1,0 +1,46 @@
+"""`fastcls test`: a classifier on images of known class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastcls.cli import options
+
+
+@click.command()
+@click.argument("run", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("--out", type=click.Path(), help="Folder for tables and pictures. [default: RUN/test]")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per pass.")
+def test(run: str, data: str, out: str | None, batch_size: int) -> None:
+    """Test the classifier RUN on the images of DATA.
+
+    RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, or a split folder, of which
+    the test part is taken.
+    """
+    from fastcls.data.dataset import Dataset
+    from fastcls.inference.classifier import Classifier
+    from fastcls.pipeline import test_run
+
+    dataset = Dataset.open(Path(data))
+    classifier = Classifier.load(Path(run))
+    folder = Path(out) if out else _default_folder(Path(run))
+    result = test_run(classifier, dataset, folder, batch_size=batch_size, progress=options.show_progress())
+    print_test(result, folder)
+
+
+def print_test(result: Any, folder: Path) -> None:
+    """Print the tables of a test."""
+    click.echo(result.evaluation.table())
+    for failed in result.unreadable:
+        click.echo(f"Unreadable: {str(failed.path)!r}: {failed.reason}", err=True)
+    click.echo(
+        f"Written to {folder}: metrics.json, per_class.csv, confusion.csv, confusion.png, predictions.csv"
+    )
+
+
+def _default_folder(run: Path) -> Path:
+    return (run if run.is_dir() else run.parent) / "test"

@@ -1,0 +1,57 @@
+"""`fastcls train-head`: bottlenecks to a trained classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastcls.cli import options
+from fastcls.specs import HeadSpec
+
+
+@click.command("train-head")
+@click.argument("cache", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
+@options.train_options
+@click.option("--from", "start", type=click.Path(), help="Run whose head is trained further.")
+@click.option(
+    "--val",
+    type=float,
+    help="Share of the training images to validate on; 0 trains without validation. "
+    "[default: the validation part of the data]",
+)
+@click.option("--allow-partial", is_flag=True, help="Train although images have no bottleneck yet.")
+@click.option("--allow-stale", is_flag=True, help="Train although image files changed after extraction.")
+def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
+    """Train a head on the bottlenecks of CACHE, and stitch it to the trunk.
+
+    CACHE is a cache folder, or a folder that holds only one. The images are not needed.
+    """
+    from fastcls.cache.store import Cache
+    from fastcls.pipeline import train_run
+
+    head, config = options.read_head(values), options.read_training(values)
+    _, trained = train_run(
+        Cache.find(Path(cache)),
+        None if start and head == HeadSpec() else head,
+        config,
+        Path(out),
+        start=Path(start) if start else None,
+        progress=options.show_progress(),
+    )
+    print_training(trained, out)
+    click.echo(f"Next: fastcls test {out} DATA/test, or fastcls predict {out} IMAGE...")
+
+
+def print_training(trained: Any, out: str) -> None:
+    """Print the figures of a training."""
+    best = trained.history[trained.best_epoch - 1]
+    seconds = sum(row["seconds"] for row in trained.history)
+    click.echo(
+        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images, "
+        f"validated on {trained.val_count}; {len(trained.history)} epochs in {seconds:.1f} s"
+    )
+    shown = [f"{name} {best[name]:.4f}" for name in best if name not in ("epoch", "seconds")]
+    click.echo(f"Kept epoch {trained.best_epoch}: {', '.join(shown)}")

@@ -1,0 +1,129 @@
+"""A trained classifier: image files in, class probabilities out."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import files
+from fastcls.backend import import_keras
+from fastcls.data.decoder import UnreadableImage, read_image
+from fastcls.errors import OptionError
+from fastcls.parallel import ahead
+
+MEMBER = "fastcls.json"
+FILE_NAME = "classifier.keras"
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a classifier says of one image file.
+
+    Attributes:
+        path: The file.
+        probabilities: (C,) float32; None when the image is unreadable.
+        reason: Why it is unreadable; "" when it is not.
+    """
+
+    path: Path
+    probabilities: np.ndarray | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """One Keras model with the names of its classes and where it comes from.
+
+    Attributes:
+        model: RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
+        class_names: The C classes.
+        provenance: What made it: base, cut, fingerprint, versions, figures.
+    """
+
+    model: Any
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Save as a `.keras` file that plain Keras loads, with one more member: fastcls.json."""
+        described = json.dumps(
+            {"class_names": self.class_names, **self.provenance}, indent=2, ensure_ascii=False
+        )
+        with files.atomic_path(path) as temporary:
+            self.model.save(temporary)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(MEMBER, described)
+
+    @classmethod
+    def load(cls, path: Path) -> Classifier:
+        """Load a run folder or a classifier file.
+
+        Raises:
+            OptionError: There is no such classifier, or it was not made by fastcls.
+        """
+        file = path / FILE_NAME if path.is_dir() else path
+        described = _read_member(file)
+        model = import_keras().saving.load_model(file, compile=False)
+        return cls(model, tuple(described.pop("class_names")), described)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image that the model takes, in pixels."""
+        return tuple(self.model.inputs[0].shape[1:3])
+
+    def predict(self, paths: Iterable[Path], *, batch_size: int = 32) -> Iterator[ImageResult]:
+        """Classify image files in order, a batch at a time; decoding runs ahead.
+
+        Args:
+            paths: Image files.
+            batch_size: Images per forward pass.
+
+        Yields:
+            One result per path; an unreadable image is a result with a reason, not an exception.
+        """
+        decoded = ahead(self._decode, paths, threads=os.cpu_count() or 1, depth=2 * batch_size)
+        batch: list[tuple[Path, np.ndarray | str]] = []
+        for item in decoded:
+            batch.append(item)
+            if len(batch) == batch_size:
+                yield from self._forward(batch, batch_size)
+                batch = []
+        if batch:
+            yield from self._forward(batch, batch_size)
+
+    def _decode(self, path: Path) -> tuple[Path, np.ndarray | str]:
+        try:
+            return path, read_image(path, self.size)
+        except UnreadableImage as error:
+            return path, str(error)
+
+    def _forward(
+        self, batch: Sequence[tuple[Path, np.ndarray | str]], batch_size: int
+    ) -> Iterator[ImageResult]:
+        images = np.zeros((batch_size, *self.size, 3), np.uint8)  # always full: one trace, steady results
+        for place, (_, image) in enumerate(batch):
+            if not isinstance(image, str):
+                images[place] = image
+        probabilities = self.model.predict_on_batch(images)
+        for (path, image), row in zip(batch, probabilities, strict=False):
+            yield ImageResult(path, None, image) if isinstance(image, str) else ImageResult(path, row)
+
+
+def _read_member(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise OptionError(
+            f"There is no classifier {file}. Train one with: fastcls train-head CACHE --out RUN"
+        )
+    try:
+        with zipfile.ZipFile(file) as archive:
+            described: dict[str, Any] = json.loads(archive.read(MEMBER))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise OptionError(f"{file} is not a classifier made by fastcls: {error}") from error
+    return described

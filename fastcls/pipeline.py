@@ -1,0 +1,222 @@
+"""The reading path: from a folder of images to an evaluated classifier."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import fastcls
+from fastcls import files
+from fastcls.cache.store import Cache
+from fastcls.data.dataset import Dataset
+from fastcls.data.splitter import SplitSpec, split
+from fastcls.errors import DataError, OptionError
+from fastcls.evaluation.evaluator import Prediction, write_evaluation
+from fastcls.evaluation.metrics import Evaluation, evaluate
+from fastcls.evaluation.pictures import draw_history
+from fastcls.extraction.extractor import Extraction, extract
+from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
+from fastcls.inference.stitcher import stitch
+from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, TrainConfig
+from fastcls.training.trainer import TrainedHead, train_head
+
+
+def run(
+    dataset: Dataset,
+    cut: CutSpec,
+    head: HeadSpec,
+    config: TrainConfig,
+    out: Path,
+    *,
+    cache_root: Path,
+    splits: SplitSpec | None = None,
+    extraction: ExtractConfig | None = None,
+    progress: bool = False,
+) -> RunResult:
+    """Data set in, tested classifier out.
+
+    Args:
+        dataset: The images. A data set that is split already keeps its splits.
+        cut: Base and cut.
+        head: The head to train.
+        config: How to train it.
+        out: The run folder; it must not exist.
+        cache_root: Folder of bottleneck caches.
+        splits: How to divide the images of each class.
+        extraction: How the extraction runs.
+        progress: Show bars on stderr.
+    """
+    require_new(out)
+    divided = dataset if dataset.splits else split(dataset, splits or SplitSpec())
+    cache, extracted = extract(divided, cut, cache_root, extraction, progress=progress)
+    classifier, trained = train_run(cache, head, config, out, progress=progress)
+    tested = test_run(classifier, divided, out / "test", progress=progress)
+    return RunResult(cache, extracted, classifier, trained, tested)
+
+
+def train_run(
+    cache: Cache,
+    head: HeadSpec | None,
+    config: TrainConfig,
+    out: Path,
+    *,
+    start: Path | None = None,
+    progress: bool = False,
+) -> tuple[Classifier, TrainedHead]:
+    """Train a head and write a run folder: classifier, head, history, curves, logs, configuration.
+
+    Args:
+        cache: The bottlenecks.
+        head: What to train; None for a softmax layer, or the head of `start`.
+        config: How to train it.
+        out: The run folder; it appears whole, and must not exist.
+        start: Run folder whose head is trained further.
+        progress: Show a bar on stderr.
+
+    Raises:
+        OptionError: `out` exists.
+    """
+    require_new(out)
+    with files.atomic_folder(out) as folder:
+        earlier = load_head(start) if start else None
+        trained = train_head(
+            cache, head, config, start=earlier, log_folder=folder / "tensorboard", progress=progress
+        )
+        classifier = stitch_classifier(cache, trained, head, config)
+        classifier.save(folder / FILE_NAME)
+        trained.model.save(folder / "head.keras")
+        _write_history(trained, folder)
+        files.write_json(folder / "run.json", {"class_names": trained.class_names, **classifier.provenance})
+    return classifier, trained
+
+
+def stitch_classifier(
+    cache: Cache, trained: TrainedHead, head: HeadSpec | None, config: TrainConfig
+) -> Classifier:
+    """Join a trained head to the trunk of its cache, with all that is known of both."""
+    import keras
+
+    trunk = keras.saving.load_model(cache.trunk_path, compile=False)
+    manifest = asdict(cache.manifest)
+    del manifest["requests"]
+    provenance = {
+        "fastcls": fastcls.__version__,
+        "cache": manifest,
+        "head": asdict(head or HeadSpec()),
+        "training": asdict(config),
+        "best_epoch": trained.best_epoch,
+        "figures": trained.history[trained.best_epoch - 1],
+        "train_count": trained.train_count,
+        "val_count": trained.val_count,
+    }
+    return Classifier(stitch(trunk, trained.model), trained.class_names, provenance)
+
+
+def load_head(run: Path) -> TrainedHead:
+    """The trained head of a run folder.
+
+    Raises:
+        OptionError: The folder is not a run.
+    """
+    from fastcls.backend import import_keras
+
+    if not (run / "run.json").is_file() or not (run / "head.keras").is_file():
+        raise OptionError(f"{run} is not a run folder made by `fastcls train-head`")
+    known = files.read_json(run / "run.json")
+    model = import_keras().saving.load_model(run / "head.keras", compile=False)
+    return TrainedHead(
+        model, tuple(known["class_names"]), (), known["best_epoch"], known["train_count"], known["val_count"]
+    )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What each stage of `run` made."""
+
+    cache: Cache
+    extraction: Extraction
+    classifier: Classifier
+    trained: TrainedHead
+    test: TestResult
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A classifier's results on images of known class.
+
+    Attributes:
+        evaluation: The figures.
+        predictions: One per readable image.
+        unreadable: The others, with the reason.
+    """
+
+    evaluation: Evaluation
+    predictions: tuple[Prediction, ...]
+    unreadable: tuple[ImageResult, ...]
+
+
+def test_run(
+    classifier: Classifier, dataset: Dataset, out: Path, *, batch_size: int = 32, progress: bool = False
+) -> TestResult:
+    """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
+
+    Args:
+        classifier: What to test.
+        dataset: Images of classes that the classifier knows.
+        out: Folder for metrics.json, per_class.csv, confusion.csv, confusion.png, predictions.csv.
+        batch_size: Images per forward pass.
+        progress: Show a bar on stderr.
+
+    Raises:
+        DataError: A class is unknown to the classifier, or no image could be read.
+    """
+    tested = dataset.subset("test") if dataset.splits else dataset
+    _require_known_classes(tested, classifier)
+    paths = [tested.locate(sample) for sample in tested.samples]
+    stream = classifier.predict(paths, batch_size=batch_size)
+    results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
+    readable = [(s, r) for s, r in zip(tested.samples, results, strict=True) if r.probabilities is not None]
+    if not readable:
+        raise DataError(f"Not one of {len(results)} test images of {dataset.root} could be read")
+    names = [tested.class_names[sample.label] for sample, _ in readable]
+    probabilities = np.stack([result.probabilities for _, result in readable])
+    labels = np.array([classifier.class_names.index(name) for name in names])
+    evaluation = evaluate(labels, probabilities, classifier.class_names)
+    predictions = tuple(
+        Prediction(sample.path, name, classifier.class_names[row.argmax()], float(row.max()))
+        for (sample, _), name, row in zip(readable, names, probabilities, strict=True)
+    )
+    write_evaluation(evaluation, predictions, out)
+    return TestResult(evaluation, predictions, tuple(r for r in results if r.probabilities is None))
+
+
+def require_new(out: Path) -> None:
+    """Refuse to write a run over something that exists.
+
+    Raises:
+        OptionError: The path exists and is not an empty folder.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OptionError(f"{out} exists already. Choose another --out, or remove it first")
+
+
+def _write_history(trained: TrainedHead, folder: Path) -> None:
+    columns = list(trained.history[0])
+    with (folder / "history.csv").open("w", **files.CSV_TEXT) as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(trained.history)
+    draw_history(trained.history, folder / "curves.png", trained.best_epoch)
+
+
+def _require_known_classes(dataset: Dataset, classifier: Classifier) -> None:
+    unknown = sorted(set(dataset.class_names) - set(classifier.class_names))
+    if unknown:
+        raise DataError(
+            f"The classifier does not know the classes {', '.join(unknown)} of {dataset.root}. It knows: "
+            f"{', '.join(classifier.class_names)}"
+        )

@@ -1,0 +1,104 @@
+"""Heads: small Keras models, bottleneck -> class probabilities."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import graph
+from fastcls.errors import OptionError
+from fastcls.specs import HeadSpec
+
+
+def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int) -> Any:
+    """Build a head.
+
+    Args:
+        spec: Layers or function.
+        shape: Shape of one bottleneck.
+        classes: Number of classes.
+
+    Returns:
+        Keras model, (B, *shape) float32 -> (B, classes) float32 probabilities.
+
+    Raises:
+        OptionError: The function cannot be loaded, or does not give class probabilities.
+    """
+    import keras
+
+    bottleneck = keras.Input(shape, name="bottleneck")
+    if spec.function:
+        output = _load_function(spec.function)(bottleneck, classes)
+        head = _checked_head(spec.function, bottleneck, output, classes)
+    else:
+        head = keras.Model(bottleneck, _stack(bottleneck, spec, classes))
+    _prefix_names(head)
+    return head
+
+
+def _stack(bottleneck: Any, spec: HeadSpec, classes: int) -> Any:
+    from keras import layers
+
+    x = layers.Flatten(name="flatten")(bottleneck) if len(bottleneck.shape) > 2 else bottleneck
+    for place, value in enumerate(spec.layers, start=1):
+        if isinstance(value, float):
+            x = layers.Dropout(value, name=f"dropout_{place}")(x)
+        else:
+            x = layers.Dense(value, activation="relu", name=f"dense_{place}")(x)
+    return layers.Dense(classes, activation="softmax", name="probabilities")(x)
+
+
+def _load_function(name: str) -> Callable[[Any, int], Any]:
+    file, _, function = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise OptionError(f"Expected file.py:function for --head, with an existing file. Received: {name!r}")
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        found: Callable[[Any, int], Any] = getattr(module, function)
+    except Exception as error:  # whatever the user's file raises
+        raise OptionError(f"Cannot load the head {name!r}: {type(error).__name__}: {error}") from error
+    return found
+
+
+def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:
+    import keras
+
+    if not isinstance(output, keras.KerasTensor) or tuple(output.shape) != (None, classes):
+        received = getattr(output, "shape", type(output).__name__)
+        raise OptionError(
+            f"The head {name!r} must return a tensor of shape (None, {classes}), one probability per class. "
+            f"Received: {received}"
+        )
+    head = keras.Model(bottleneck, output)
+    foreign = [node.operation.name for node in graph.nodes(head) if not _is_built_in(node.operation)]
+    if foreign:
+        raise OptionError(
+            f"The head {name!r} uses {', '.join(foreign)}: only Keras's own layers, without Lambda, make a "
+            "classifier that loads everywhere"
+        )
+    _require_probabilities(name, head)
+    return head
+
+
+def _is_built_in(operation: Any) -> bool:
+    return type(operation).__module__.startswith("keras.") and type(operation).__name__ != "Lambda"
+
+
+def _require_probabilities(name: str, head: Any) -> None:
+    shape = (4, *head.inputs[0].shape[1:])
+    tried = head.predict_on_batch(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    if tried.min() < 0 or abs(tried.sum(axis=1) - 1).max() > 1e-3:
+        raise OptionError(f"The head {name!r} must return probabilities: end it with a softmax")
+
+
+def _prefix_names(head: Any) -> None:
+    """Keep the head's names apart from the trunk's, with which they share one graph later."""
+    for operation in {id(node.operation): node.operation for node in graph.nodes(head)}.values():
+        operation.name = f"head_{operation.name}"
