@@ -13,7 +13,7 @@ import fastcls
 from fastcls import files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
-from fastcls.data.splitter import SplitSpec, split
+from fastcls.data.splitter import split
 from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.evaluator import Prediction, write_evaluation
 from fastcls.evaluation.metrics import Evaluation, evaluate
@@ -21,7 +21,7 @@ from fastcls.evaluation.pictures import draw_history
 from fastcls.extraction.extractor import Extraction, extract
 from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, TrainConfig
+from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
 from fastcls.training.trainer import TrainedHead, train_head
 
 

@@ -16,6 +16,7 @@ from fastcls.specs import (
     CutSpec,
     ExtractConfig,
     HeadSpec,
+    SplitSpec,
     TrainConfig,
 )
 
@@ -116,6 +117,27 @@ def cut_options(command: Command) -> Command:
             default=CutSpec.dtype,
             show_default=True,
             help="Storage type of a bottleneck.",
+        ),
+    )
+
+
+def split_options(command: Command) -> Command:
+    """How the images of each class are divided."""
+    return _apply(
+        command,
+        click.option(
+            "--val",
+            type=float,
+            default=SplitSpec.val,
+            show_default=True,
+            help="Fraction of each class for validation.",
+        ),
+        click.option(
+            "--test",
+            type=float,
+            default=SplitSpec.test,
+            show_default=True,
+            help="Fraction of each class for the test.",
         ),
     )
 

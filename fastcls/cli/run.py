@@ -8,13 +8,18 @@ from typing import Any
 import click
 
 from fastcls.cli import options
+from fastcls.specs import SplitSpec
 
 
 @click.command()
 @click.argument("photos", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
-@click.option("--val", type=float, default=0.2, show_default=True, help="Share of each class to validate on.")
-@click.option("--test", type=float, default=0.2, show_default=True, help="Share of each class to test on.")
+@click.option(
+    "--val", type=float, default=SplitSpec.val, show_default=True, help="Share of each class to validate on."
+)
+@click.option(
+    "--test", type=float, default=SplitSpec.test, show_default=True, help="Share of each class to test on."
+)
 @options.base_options
 @options.cut_options
 @options.extract_options
@@ -30,7 +35,6 @@ def run(photos: str, out: str, val: float, test: float, cache_root: str, **value
     from fastcls.cli.test import print_test
     from fastcls.cli.train_head import print_training
     from fastcls.data.dataset import Dataset
-    from fastcls.data.splitter import SplitSpec
 
     cut, extraction = options.read_cut(values), options.read_extract(values)
     head, config = options.read_head(values), options.read_training(values)

@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastcls.specs import SplitSpec
+
 if TYPE_CHECKING:
-    from fastcls.data.splitter import SplitResult
+    from fastcls.data.split_writer import SplitResult
 
 
 @click.command("split-data")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make or to extend.")
-@click.option("--val", default=0.2, show_default=True, help="Fraction of each class for validation.")
-@click.option("--test", default=0.1, show_default=True, help="Fraction of each class for the test.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, another division.")
+@click.option(
+    "--val", default=SplitSpec.val, show_default=True, help="Fraction of each class for validation."
+)
+@click.option(
+    "--test", default=SplitSpec.test, show_default=True, help="Fraction of each class for the test."
+)
+@click.option("--seed", default=SplitSpec.seed, show_default=True, help="Another seed, another division.")
 @click.option(
     "--mode",
     type=click.Choice(["link", "copy", "symlink"]),
@@ -37,7 +43,7 @@ def split_data(
     to add new images: earlier ones stay where they are.
     """
     from fastcls.data.dataset import Dataset
-    from fastcls.data.splitter import SplitSpec, write_split
+    from fastcls.data.split_writer import write_split
 
     spec = SplitSpec(val=val, test=test, seed=seed)
     result = write_split(Dataset.open(source), out, spec, mode=mode, allow_small=allow_small)

@@ -32,8 +32,7 @@ def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int) -> Any:
 
     bottleneck = keras.Input(shape, name="bottleneck")
     if spec.function:
-        output = _load_function(spec.function)(bottleneck, classes)
-        head = _checked_head(spec.function, bottleneck, output, classes)
+        head = _head_of_function(spec.function, bottleneck, classes)
     else:
         head = keras.Model(bottleneck, _stack(bottleneck, spec, classes))
     _prefix_names(head)
@@ -65,6 +64,15 @@ def _load_function(name: str) -> Callable[[Any, int], Any]:
     except Exception as error:  # whatever the user's file raises
         raise OptionError(f"Cannot load the head {name!r}: {type(error).__name__}: {error}") from error
     return found
+
+
+def _head_of_function(name: str, bottleneck: Any, classes: int) -> Any:
+    function = _load_function(name)
+    try:
+        output = function(bottleneck, classes)
+    except Exception as error:  # whatever the user's function raises
+        raise OptionError(f"The head {name!r} raises {type(error).__name__}: {error}") from error
+    return _checked_head(name, bottleneck, output, classes)
 
 
 def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:

@@ -11,9 +11,9 @@ import numpy as np
 from fastcls import files
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache, Rows
-from fastcls.data.splitter import SplitSpec, assign_splits
+from fastcls.data.splitter import assign_splits
 from fastcls.errors import CacheError, DataError
-from fastcls.specs import TrainConfig
+from fastcls.specs import SplitSpec, TrainConfig
 
 
 @dataclass(frozen=True)

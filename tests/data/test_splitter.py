@@ -5,19 +5,24 @@ import errno
 import os
 import random
 import shutil
+import socket
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fastcls.data import splitter
+from fastcls.data import split_writer
 from fastcls.data.dataset import SPLIT_PLAN, SPLITS, Dataset
-from fastcls.data.splitter import SplitSpec, assign_splits, split, write_split
+from fastcls.data.split_writer import write_split
+from fastcls.data.splitter import assign_splits, split
 from fastcls.errors import DataError, OptionError
 from fastcls.files import digest
+from fastcls.specs import SplitSpec
 
-SPEC = SplitSpec()
+SPEC = SplitSpec(test=0.1)
 
 
 def expected_counts(total: int, val: int, test: int) -> dict[str, int]:
@@ -119,6 +124,13 @@ def test_assign_splits__newcomers_join_their_group():
     fixed = {keys[0]: "test", keys[1]: "test", keys[2]: "val"}
     splits = assign_splits(keys, [0] * 40, SPEC, groups=["g"] * 8 + [""] * 32, fixed=fixed)
     assert splits[:8] == ["test", "test", "val"] + ["test"] * 5
+
+
+def test_assign_splits__what_joins_an_earlier_image_counts_before_larger_groups():
+    keys = make_keys(12)
+    groups = ["g"] * 5 + ["h"] * 6 + [""]
+    splits = assign_splits(keys, [0] * 12, SplitSpec(0.4, 0.1), groups=groups, fixed={keys[0]: "train"})
+    assert splits == ["train"] * 5 + ["val"] * 6 + ["test"]
 
 
 def test_assign_splits__small_class(caplog):
@@ -280,8 +292,8 @@ def test_write_split__killed_at_any_point_then_rerun_equals_uninterrupted(
         with monkeypatch.context() as patch:
             for owner, name in (
                 steps[mode],
-                (splitter, "_write_table"),
-                (splitter, "_place_files"),
+                (split_writer, "_write_table"),
+                (split_writer, "_place_files"),
                 (Path, "rename"),
             ):
                 dying(owner, name)
@@ -305,6 +317,21 @@ def test_write_split__killed_at_any_point_then_rerun_equals_uninterrupted(
                 Dataset.from_folder(out)
         run(out)
         assert snapshot(out) == snapshot(tmp_path / "whole")
+
+
+def test_write_split__removes_what_a_killed_run_left_half_written(tmp_path):
+    photos, out = make_photos(tmp_path / "photos", {"a": 5, "b": 5}), tmp_path / "out"
+    write_split(Dataset.from_folder(photos), out, SPEC)
+    before = snapshot(out)
+    missing = out / places(out)[digest(b"a 0")]
+    missing.unlink()
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    for folder in (out, missing.parent):
+        (folder / f".tmp-{socket.gethostname()}-{dead.stdout.strip()}-0.jpg").touch()
+    write_split(Dataset.from_folder(photos), out, SPEC)
+    assert snapshot(out) == before
 
 
 def test_write_split__csv_with_equal_file_names(tmp_path):
@@ -340,10 +367,13 @@ def test_write_split__refuses_other_outputs(tmp_path):
     make_photos(tmp_path / "other", {"a": 1})
     (tmp_path / "table").mkdir()
     (tmp_path / "table/split.csv").write_text("path,label\n")
+    (tmp_path / "binary").mkdir()
+    (tmp_path / "binary/split.csv").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "file").touch()
     for name, message in {
         "other": "was not made by split-data: it holds 'a'",
         "table": "was not made by split-data or is damaged",
+        "binary": "was not made by split-data or is damaged",
         "file": "is a file",
         "photos": "lies in the source",
         "photos/out": "lies in the source",

@@ -1,0 +1,348 @@
+"""Write a split as folders of links or copies, with a table: killed anywhere, a rerun completes it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import logging
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from fastcls import files
+from fastcls.data.dataset import SPLIT_PLAN, SPLIT_TABLE, SPLITS, Dataset, Sample, is_image, list_images
+from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
+from fastcls.errors import DataError, OptionError
+from fastcls.specs import SplitSpec
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What `write_split` did.
+
+    Attributes:
+        dataset: The split folder.
+        added: How many images this run put there.
+        vanished: How many images the source no longer has; they stay.
+        tied: How many images were kept on one side with an identical one or with others of their group.
+    """
+
+    dataset: Dataset
+    added: int
+    vanished: int
+    tied: int
+
+
+def write_split(
+    dataset: Dataset,
+    out: Path,
+    spec: SplitSpec,
+    *,
+    mode: str = "link",
+    allow_small: bool = False,
+) -> SplitResult:
+    """Write train, val and test folders with a folder per class, and `split.csv`.
+
+    An `out` of an earlier run is extended: its images, known by their digests, stay where they are. A
+    run that was killed is completed by running it again: the plan is written before the files and
+    becomes `split.csv` after them. The source is only read.
+
+    Args:
+        dataset: A dataset without splits.
+        out: The folder to make or to extend.
+        spec: How to divide the dataset.
+        mode: "link" makes hard links (copies where that fails): second names of the same bytes, so that
+            editing one edits the other. "copy" and "symlink" do what they say.
+        allow_small: Accept classes too small to give every split an image.
+
+    Raises:
+        DataError: `out` holds something else, lies in the source or cannot be written; an image cannot
+            be read or has changed its class; a class is too small; the dataset has splits already.
+    """
+    place = _placer(mode)
+    require_unsplit(dataset)
+    _require_outside(dataset, out)
+    with _explained(out):
+        earlier = _read_earlier(out)
+        present = set(list_images(out)[0]) if out.is_dir() else set()
+        found = _source_rows(dataset)
+        earlier = _refresh(earlier, found, out)
+        rows, vanished = _plan(found, earlier, present, spec, allow_small=allow_small)
+        missing = [row for row in rows if row.path not in present]
+        _write_table(out / SPLIT_PLAN, rows)
+        _place_files(missing, out, place)
+        (out / SPLIT_PLAN).rename(out / SPLIT_TABLE)
+        files.sync(out)
+    return SplitResult(_as_dataset(rows, out, dataset.left_out), len(missing), vanished, _count_tied(rows))
+
+
+# Planning a split folder
+
+
+class _Row(NamedTuple):
+    """A line of split.csv, its fields in the order of `_COLUMNS`.
+
+    The path is relative to the split folder or, while the image has no split, to its split's folder.
+    """
+
+    path: str
+    class_name: str
+    split: str
+    group: str
+    digest: str
+    source: str
+
+
+_COLUMNS = ["path", "label", "split", "group", "digest", "source"]
+
+
+def _source_rows(dataset: Dataset) -> list[_Row]:
+    root = dataset.root.resolve()
+    sources = [root / sample.path for sample in dataset.samples]
+    rows = []
+    for sample, source, digest in zip(dataset.samples, sources, file_digests(sources), strict=True):
+        class_name = dataset.class_names[sample.label]
+        path = f"{class_name}/{_inner_path(sample.path, class_name)}"
+        rows.append(_Row(path, class_name, "", sample.group, digest, str(source)))
+    _require_listable(rows)
+    return rows
+
+
+def _inner_path(path: str, class_name: str) -> str:
+    """The place of an image in its class folder; a CSV may have its images anywhere."""
+    if _is_in_class_folder(path, class_name):
+        return path.removeprefix(f"{class_name}/")
+    return PurePosixPath(path).name
+
+
+def _is_in_class_folder(path: str, class_name: str) -> bool:
+    return path.startswith(f"{class_name}/") and ".." not in path.split("/")
+
+
+def _refresh(earlier: Iterable[_Row], found: Iterable[_Row], out: Path) -> list[_Row]:
+    """Earlier rows with the digests of today: a source edited in place changes what links to it."""
+    known = {row.digest for row in found}
+    return [row if row.digest in known else _refreshed(row, out) for row in earlier]
+
+
+def _refreshed(row: _Row, out: Path) -> _Row:
+    try:
+        return row._replace(digest=files.file_digest(out / row.path))
+    except OSError:  # Removed by the user, or a symbolic link to a source that vanished.
+        return row
+
+
+def _plan(
+    found: Sequence[_Row],
+    earlier: Sequence[_Row],
+    present: set[str],
+    spec: SplitSpec,
+    *,
+    allow_small: bool,
+) -> tuple[list[_Row], int]:
+    """The rows of the split folder to be, and how many of them the source no longer has."""
+    kept, new, gone = _match(found, earlier)
+    vanished = [row for row in gone if row.path in present]
+    _require_same_classes(vanished, new)
+    rows = [*kept, *vanished, *new]
+    splits = assign_splits(
+        [row.digest for row in rows],
+        [row.class_name for row in rows],
+        spec,
+        groups=[row.group for row in rows],
+        fixed={row.digest: row.split for row in earlier},
+        allow_small=allow_small,
+    )
+    placed = [*kept, *vanished]
+    taken = present | {row.path for row in placed}
+    for row, split in zip(new, splits[len(placed) :], strict=True):
+        path = _free_path(f"{split}/{row.path}", row.digest, taken)
+        taken.add(path)
+        placed.append(row._replace(path=path, split=split))
+    return sorted(placed, key=lambda row: row.path), len(vanished)
+
+
+def _match(found: Iterable[_Row], earlier: Iterable[_Row]) -> tuple[list[_Row], list[_Row], list[_Row]]:
+    """Pair source images with earlier ones of the same bytes and class.
+
+    Returns:
+        Source rows with their earlier place, source rows without one, earlier rows that are left over.
+    """
+    waiting = defaultdict(list)
+    for row in sorted(earlier, key=lambda row: row.path, reverse=True):
+        waiting[row.digest, row.class_name].append(row)
+    kept, new = [], []
+    for row in found:
+        same = waiting[row.digest, row.class_name]
+        if same:
+            place = same.pop()
+            kept.append(row._replace(path=place.path, split=place.split))
+        else:
+            new.append(row)
+    return kept, new, [row for rows in waiting.values() for row in rows]
+
+
+def _free_path(path: str, digest: str, taken: set[str]) -> str:
+    """The path; where it is taken, with the digest (and a number) added to its name."""
+    whole, short = PurePosixPath(path), digest[:8]
+    marks = itertools.chain(["", f"-{short}"], (f"-{short}-{number}" for number in itertools.count(2)))
+    choices = (str(whole.with_name(whole.stem + mark + whole.suffix)) for mark in marks)
+    return next(choice for choice in choices if choice not in taken)
+
+
+def _count_tied(rows: Sequence[_Row]) -> int:
+    units = group_units([row.digest for row in rows], [row.group for row in rows])
+    return sum(len(unit) for unit in units if len(unit) > 1)
+
+
+def _as_dataset(rows: Iterable[_Row], out: Path, left_out: int) -> Dataset:
+    class_names = tuple(sorted({row.class_name for row in rows}))
+    labels = {name: label for label, name in enumerate(class_names)}
+    samples = (Sample(row.path, labels[row.class_name], row.split, row.group) for row in rows)
+    return Dataset(out, class_names, tuple(samples), left_out)
+
+
+# Writing a split folder
+
+
+def _place_files(rows: Sequence[_Row], out: Path, place: Callable[[Path, Path], bool]) -> None:
+    targets = [out / row.path for row in rows]
+    for folder in sorted({out, *(target.parent for target in targets)}):
+        folder.mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(folder)
+    with ThreadPoolExecutor() as pool:
+        fallbacks = sum(pool.map(place, (Path(row.source) for row in rows), targets))
+    if fallbacks:
+        logger.warning("%d images were copied: %s does not take hard links to them.", fallbacks, out)
+
+
+def _placer(mode: str) -> Callable[[Path, Path], bool]:
+    """The function that puts an image in place and says whether it had to fall back to a copy."""
+    placers = {"link": _link_or_copy, "copy": _copy, "symlink": _symlink}
+    if mode not in placers:
+        raise OptionError(f"Unknown mode. Received: {mode!r}. Choose one of: {', '.join(placers)}.")
+    return placers[mode]
+
+
+def _link_or_copy(source: Path, target: Path) -> bool:
+    try:
+        # A hard link to a symbolic link would break when that one is relative.
+        os.link(source.resolve() if source.is_symlink() else source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # Another file system, one without links, or a file of another owner.
+        _copy(source, target)
+        return True
+    return False
+
+
+def _copy(source: Path, target: Path) -> bool:
+    with files.atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return False
+
+
+def _symlink(source: Path, target: Path) -> bool:
+    target.symlink_to(source)
+    return False
+
+
+# The table of a split folder
+
+
+def _read_earlier(out: Path) -> list[_Row]:
+    """The rows of an earlier run; of its plan, where it was interrupted.
+
+    Raises:
+        DataError: `out` holds something that is not ours.
+    """
+    for table in (out / SPLIT_PLAN, out / SPLIT_TABLE):
+        if table.exists():
+            return _read_table(table)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file. Choose another output folder.")
+    visible = sorted(entry.name for entry in out.glob("*") if not entry.name.startswith("."))
+    if visible:
+        raise DataError(
+            f"{out} was not made by split-data: it holds {visible[0]!r} and no {SPLIT_TABLE}. "
+            "Nothing was written. Choose a new or empty output folder."
+        )
+    return []
+
+
+def _read_table(path: Path) -> list[_Row]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error):
+        header, lines = [], []
+    is_whole = all(len(line) == len(_COLUMNS) and _Row(*line).split in SPLITS for line in lines)
+    if header != _COLUMNS or not is_whole:
+        raise DataError(
+            f"{path} was not made by split-data or is damaged. Expected the columns {','.join(_COLUMNS)}; "
+            f"received: {','.join(header)}. Choose another output folder."
+        )
+    return [_Row(*line) for line in lines]
+
+
+def _write_table(path: Path, rows: Iterable[_Row]) -> None:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(_COLUMNS)
+    writer.writerows(rows)
+    files.write_text(path, buffer.getvalue())
+
+
+# Reading and checking
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{out} cannot be written ({error}). Make room or correct its permissions, then run the same "
+            "again: it goes on from there."
+        ) from error
+
+
+def _require_outside(dataset: Dataset, out: Path) -> None:
+    """A folder source would list its own output as a class the next time; a CSV would not."""
+    names = dataset.class_names
+    is_folder = all(_is_in_class_folder(sample.path, names[sample.label]) for sample in dataset.samples)
+    if is_folder and out.resolve().is_relative_to(dataset.root.resolve()):
+        raise DataError(f"The output {out} lies in the source {dataset.root}. Choose a folder outside of it.")
+
+
+def _require_listable(rows: Iterable[_Row]) -> None:
+    """A CSV may name classes and files that a folder per class cannot show."""
+    for row in rows:
+        is_hidden = any(part.startswith(".") for part in row.path.split("/"))
+        if is_hidden or "/" in row.class_name or "\0" in row.class_name or not is_image(row.path):
+            raise DataError(
+                f"{row.source!r} of class {row.class_name!r} would not be found in a folder per class. "
+                "Rename it: no leading dot, no '/' in a class name, and a suffix such as .jpg or .png."
+            )
+
+
+def _require_same_classes(vanished: Iterable[_Row], new: Iterable[_Row]) -> None:
+    now = {row.digest: row.class_name for row in new}
+    moved = [row for row in vanished if row.digest in now]
+    if moved:
+        some = ", ".join(f"{row.path!r} is now {now[row.digest]!r}" for row in moved[:_SHOWN])
+        raise DataError(
+            f"{len(moved)} images changed their class since the output was made: {some}. "
+            "Delete these files from the output and run the same again, or choose a new output folder."
+        )

@@ -1,0 +1,72 @@
+"""Caches made by hand: rows of known classes, no image, no trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcls import files
+from fastcls.cache.samples import SampleRow
+from fastcls.cache.shard import ShardWriter
+from fastcls.cache.store import Cache, Manifest
+
+MakeCache = Callable[..., tuple[Cache, np.ndarray, np.ndarray]]
+
+
+@pytest.fixture
+def make_cache(tmp_path: Path) -> MakeCache:
+    """Returns a function that makes a cache: (cache, features (N, ...), labels (N,))."""
+
+    def make(
+        count: int = 120,
+        *,
+        shape: tuple[int, ...] = (16,),
+        classes: int = 3,
+        shard: int = 50,
+        seed: int = 0,
+        spread: float = 0.7,
+    ) -> tuple[Cache, np.ndarray, np.ndarray]:
+        random = np.random.default_rng(seed)
+        labels = np.arange(count) % classes
+        centers = random.normal(size=(classes, *shape)) * spread
+        features = (centers[labels] + random.normal(size=(count, *shape))).astype(np.float32)
+        cache = Cache.create(tmp_path / "caches", _manifest(shape, seed))
+        digests = [files.digest(f"{seed}/{place}".encode()) for place in range(count)]
+        for start in range(0, count, shard):
+            stop = min(count, start + shard)
+            with ShardWriter(
+                cache.shards_folder, shape, "float32", {"fingerprint": cache.manifest.fingerprint}
+            ) as writer:
+                writer.append(digests[start:stop], features[start:stop])
+                writer.finish()
+        splits = [
+            "test" if place % 10 == 9 else "val" if place % 10 > 6 else "train" for place in range(count)
+        ]
+        cache.write_samples(
+            SampleRow(f"{place}.png", f"class {label}", split, digest=digest)
+            for place, (label, split, digest) in enumerate(zip(labels, splits, digests, strict=True))
+        )
+        return cache, features, labels
+
+    return make
+
+
+def _manifest(shape: tuple[int, ...], seed: int) -> Manifest:
+    return Manifest(
+        fingerprint=files.digest(f"{shape}{seed}".encode()),
+        base="none",
+        weights="none",
+        layer="none",
+        pool="none",
+        normalize="none",
+        size=(8, 8),
+        recipe="none",
+        dtype="float32",
+        precision="float32",
+        shape=shape,
+        architecture="",
+        weights_digest="",
+    )

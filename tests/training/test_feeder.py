@@ -1,0 +1,69 @@
+"""Every row once per epoch, in a new order each time, from memory or from the shards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastcls.specs import TrainConfig
+from fastcls.training import feeder
+from fastcls.training.feeder import Feeder
+from fastcls.training.selector import select
+
+STREAMED = {"memory_bytes": 0}
+
+
+@pytest.fixture(params=["memory", "streamed"])
+def options(request, monkeypatch):
+    if request.param == "memory":
+        return {}
+    monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 37)  # 37 rows of 16 floats
+    monkeypatch.setattr(feeder, "_RUN", 5)
+    return STREAMED
+
+
+def test_blocks__hold_every_row_once_with_its_label(make_cache, options):
+    cache, features, labels = make_cache(300)
+    data = select(cache, TrainConfig()).train
+    rows, classes = _epoch(Feeder(data, 32, seed=1, **options))
+    expected = data.rows.read()
+    order = np.lexsort(rows.T)
+    np.testing.assert_array_equal(rows[order], expected[np.lexsort(expected.T)])
+    label_of = {row.tobytes(): label for row, label in zip(features, labels, strict=True)}
+    assert [label_of[row.tobytes()] for row in rows] == classes.tolist()
+
+
+def test_blocks__order_is_new_each_epoch_and_the_same_for_a_seed(make_cache, options):
+    data = select(make_cache(300)[0], TrainConfig()).train
+    one, other = Feeder(data, 32, seed=1, **options), Feeder(data, 32, seed=1, **options)
+    first, second = _epoch(one)[0], _epoch(one)[0]
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, _epoch(other)[0])
+    np.testing.assert_array_equal(second, _epoch(other)[0])
+    assert not np.array_equal(first, _epoch(Feeder(data, 32, seed=2, **options))[0])
+
+
+def test_blocks__without_seed_keep_the_order(make_cache, options):
+    data = select(make_cache(300)[0], TrainConfig()).val
+    np.testing.assert_array_equal(_epoch(Feeder(data, 32, None, **options))[0], data.rows.read())
+
+
+def test_blocks__streamed_rows_are_well_mixed(make_cache, options):
+    data = select(make_cache(3000, shard=500)[0], TrainConfig()).train
+    stored = {row.tobytes(): place for place, row in enumerate(data.rows.read())}
+    places = np.array([stored[row.tobytes()] for row in _epoch(Feeder(data, 32, 3, **options))[0]])
+    # Neighbors in the epoch come from all over the cache.
+    assert np.abs(np.diff(places)).mean() > len(places) / 6
+
+
+def test_dataset__has_batches_of_the_asked_size(make_cache, options):
+    data = select(make_cache(300)[0], TrainConfig()).train
+    dataset = Feeder(data, 32, 0, **options).dataset()
+    sizes = [len(labels) for _, labels in dataset]
+    assert sizes == [32] * 6 + [18]
+    assert int(dataset.cardinality()) == len(sizes)
+
+
+def _epoch(fed: Feeder) -> tuple[np.ndarray, np.ndarray]:
+    blocks = list(fed.blocks())
+    return np.concatenate([rows for rows, _ in blocks]), np.concatenate([labels for _, labels in blocks])

@@ -1,0 +1,112 @@
+"""What a head is trained on, and what it refuses to be trained on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcls import files
+from fastcls.cache.samples import FileState
+from fastcls.cache.store import Failure
+from fastcls.errors import CacheError, DataError
+from fastcls.specs import TrainConfig
+from fastcls.training.selector import select
+
+
+def test_select__takes_rows_and_labels_of_each_split(make_cache):
+    cache, features, labels = make_cache()
+    chosen = select(cache, TrainConfig())
+    splits = np.array([row.split for row in cache.samples()])
+    assert chosen.class_names == ("class 0", "class 1", "class 2")
+    np.testing.assert_array_equal(chosen.train.rows.read(), features[splits == "train"])
+    np.testing.assert_array_equal(chosen.train.labels, labels[splits == "train"])
+    np.testing.assert_array_equal(chosen.val.rows.read(), features[splits == "val"])
+
+
+def test_select__never_takes_a_test_row(make_cache):
+    cache, _, _ = make_cache()
+    for config in (TrainConfig(), TrainConfig(val=0.3), TrainConfig(val=0.0)):
+        chosen = select(cache, config)
+        used = len(chosen.train) + (len(chosen.val) if chosen.val else 0)
+        assert used <= sum(row.split != "test" for row in cache.samples())
+
+
+def test_select__refuses_a_partial_cache_unless_told(make_cache):
+    cache, _, _ = make_cache()
+    next(cache.shards_folder.glob("*.h5")).unlink()
+    with pytest.raises(CacheError, match=r"partial: \d+ of 120 images .* extract.*--allow-partial"):
+        select(cache, TrainConfig())
+    assert len(select(cache, TrainConfig(allow_partial=True)).train) < 84
+
+
+def test_select__an_unreadable_image_does_not_make_a_cache_partial(make_cache):
+    cache, _, _ = make_cache()
+    rows = cache.samples()
+    cache.write_samples([replace(rows[0], digest=""), *rows[1:]])
+    cache.write_failures([Failure(rows[0].path, "", "truncated")])
+    assert len(select(cache, TrainConfig()).train) == 83
+
+
+def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path: Path):
+    cache, _, _ = make_cache()
+    files.write_json(cache.folder / "extraction.json", {"data": str(tmp_path)})
+    image = tmp_path / "0.png"
+    image.write_bytes(b"one")
+    rows = cache.samples()
+    cache.write_samples(
+        [replace(rows[0], digest=files.file_digest(image), state=FileState.of(image)), *rows[1:]]
+    )
+    config = TrainConfig(allow_partial=True)
+    select(cache, config)
+    os.utime(image, ns=(1, 1))
+    select(cache, config)  # touched, but the bytes are those that were extracted
+    image.write_bytes(b"two")
+    with pytest.raises(CacheError, match=r"stale: 1 images .*'0.png'"):
+        select(cache, config)
+    select(cache, replace(config, allow_stale=True))
+    image.unlink()
+    select(cache, config)
+
+
+def test_select__without_validation_part_asks_how_to_proceed(make_cache):
+    cache, _, _ = make_cache()
+    cache.write_samples([replace(row, split="") for row in cache.samples()])
+    with pytest.raises(CacheError, match=r"no validation part.*--val 0.2.*--val 0"):
+        select(cache, TrainConfig())
+    assert select(cache, TrainConfig(val=0.0)).val is None
+    divided = select(cache, TrainConfig(val=0.25))
+    assert (len(divided.train), len(divided.val)) == (90, 30)
+    assert np.bincount(divided.val.labels).tolist() == [10, 10, 10]
+
+
+def test_select__a_carved_validation_part_does_not_tear_groups(make_cache):
+    cache, _, _ = make_cache()
+    rows = [replace(row, split="", group=f"{place // 6}") for place, row in enumerate(cache.samples())]
+    cache.write_samples(rows)
+    chosen = select(cache, TrainConfig(val=0.3))
+    places = {(s, r): place for place, (s, r) in enumerate(_places(cache))}
+    sides = [
+        {rows[places[key]].group for key in zip(part.rows.shard, part.rows.row, strict=True)}
+        for part in (chosen.train, chosen.val)
+    ]
+    assert not sides[0] & sides[1]
+
+
+def test_select__refuses_a_class_without_training_image(make_cache):
+    cache, _, _ = make_cache()
+    rows = cache.samples()
+    cache.write_samples([replace(row, label="rare") if row.split == "test" else row for row in rows])
+    with pytest.raises(DataError, match="No image to train on for: rare"):
+        select(cache, TrainConfig())
+    cache.write_samples([replace(row, label="only") for row in rows])
+    with pytest.raises(DataError, match=r"two classes or more.*only"):
+        select(cache, TrainConfig())
+
+
+def _places(cache):
+    rows = cache.index().locate([row.digest for row in cache.samples()])
+    return list(zip(rows.shard, rows.row, strict=True))

@@ -1,0 +1,117 @@
+"""A head trained from the cache: as good as scikit-learn's, repeatable, best epoch kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from fastcls.errors import OptionError
+from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.training import trainer
+from fastcls.training.selector import select
+from fastcls.training.trainer import train_head
+
+QUICK = TrainConfig(epochs=4, learning_rate=0.01)
+
+
+def test_train_head__reaches_logistic_regression(make_cache):
+    cache, _, _ = make_cache(600)
+    chosen = select(cache, TrainConfig())
+    rows, labels = chosen.train.rows.read(), chosen.train.labels
+    reference = LogisticRegression(C=np.inf, max_iter=5000, tol=1e-8).fit(rows, labels)
+    config = TrainConfig(epochs=150, learning_rate=0.02, batch_size=420, val=0.0)
+    trained = train_head(cache, None, config)
+    ours = log_loss(labels, trained.model.predict(rows, verbose=0))
+    best = log_loss(labels, reference.predict_proba(rows))
+    assert best <= ours + 1e-6 and ours - best < 0.02
+
+
+def test_train_head__same_seed_same_head(make_cache):
+    cache, _, _ = make_cache()
+    spec = HeadSpec((8, 0.5))
+    one, other, third = (
+        train_head(cache, spec, replace(QUICK, seed=seed)).model.get_weights() for seed in (5, 5, 6)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, third, strict=True))
+
+
+def test_train_head__keeps_the_epoch_of_the_lowest_validation_loss(make_cache):
+    cache, _, _ = make_cache(60, spread=0.2)
+    trained = train_head(cache, HeadSpec((64,)), TrainConfig(epochs=60, learning_rate=0.02, patience=5))
+    losses = [row["val_loss"] for row in trained.history]
+    assert trained.best_epoch == 1 + int(np.argmin(losses))
+    assert len(losses) == trained.best_epoch + 5 < 60
+    val = select(cache, TrainConfig()).val
+    loss, accuracy = trained.model.evaluate(val.rows.read(), val.labels, verbose=0)
+    assert loss == pytest.approx(min(losses), rel=1e-5)
+    assert accuracy == pytest.approx(trained.history[trained.best_epoch - 1]["val_accuracy"])
+
+
+def test_train_head__without_patience_never_stops_early(make_cache):
+    cache, _, _ = make_cache(60)
+    trained = train_head(cache, None, TrainConfig(epochs=30, learning_rate=0.3, patience=0))
+    assert len(trained.history) == 30
+    assert trained.best_epoch < 30
+
+
+def test_train_head__without_validation_keeps_the_last_epoch(make_cache):
+    trained = train_head(make_cache()[0], None, replace(QUICK, val=0.0))
+    assert trained.best_epoch == len(trained.history) == 4
+    assert set(trained.history[0]) == {"epoch", "loss", "accuracy", "seconds"}
+    assert trained.val_count == 0
+
+
+def test_train_head__goes_on_from_a_trained_head(make_cache):
+    cache, _, _ = make_cache()
+    first = train_head(cache, HeadSpec((8,)), replace(QUICK, epochs=30))
+    before = first.history[first.best_epoch - 1]["val_loss"]
+    further = train_head(cache, None, replace(QUICK, epochs=2, learning_rate=1e-4), start=first)
+    assert further.history[0]["val_loss"] == pytest.approx(before, rel=0.05)
+
+
+def test_train_head__refuses_to_go_on_with_other_classes_or_bottlenecks(make_cache):
+    cache, _, _ = make_cache()
+    start = train_head(cache, None, QUICK)
+    with pytest.raises(OptionError, match=r"takes bottlenecks of \(16,\), the cache holds \(4,\)"):
+        train_head(make_cache(shape=(4,))[0], None, QUICK, start=start)
+    with pytest.raises(OptionError, match="knows the classes class 0, class 1, class 2;"):
+        train_head(make_cache(classes=4, seed=1)[0], None, QUICK, start=start)
+    with pytest.raises(OptionError, match="keeps its layers"):
+        train_head(cache, HeadSpec((8,)), QUICK, start=start)
+
+
+def test_train_head__stops_when_the_loss_is_not_a_number(make_cache):
+    with pytest.raises(OptionError, match=r"not a number any more in epoch \d+\. Lower the learning rate"):
+        train_head(make_cache()[0], HeadSpec((64, 64)), replace(QUICK, epochs=20, learning_rate=1e30))
+
+
+def test_train_head__streaming_and_memory_train_the_same_task(make_cache, monkeypatch):
+    cache, _, _ = make_cache(600)
+    config = TrainConfig(epochs=20, learning_rate=0.01)
+    kept = train_head(cache, None, config)
+    streaming = type("Streaming", (trainer.Feeder,), {})
+    monkeypatch.setattr(trainer, "Feeder", lambda *arguments: streaming(*arguments, memory_bytes=0))
+    streamed = train_head(cache, None, config)
+    best = [min(row["val_loss"] for row in trained.history) for trained in (kept, streamed)]
+    assert best[0] == pytest.approx(best[1], rel=0.05)
+
+
+def test_train_head__writes_tensorboard_scalars(make_cache, tmp_path):
+    import tensorflow as tf
+    from tensorflow.core.util import event_pb2
+
+    trained = train_head(make_cache()[0], None, QUICK, log_folder=tmp_path / "logs")
+    seen = {}
+    for run in ("train", "validation"):
+        (file,) = (tmp_path / "logs" / run).iterdir()
+        for record in tf.data.TFRecordDataset(str(file)):
+            for value in event_pb2.Event.FromString(record.numpy()).summary.value:
+                assert value.metadata.plugin_data.plugin_name == "scalars"
+                seen.setdefault((run, value.tag), []).append(float(tf.make_ndarray(value.tensor)))
+    assert set(seen) == {(r, f"epoch_{m}") for r in ("train", "validation") for m in ("loss", "accuracy")}
+    assert seen["validation", "epoch_loss"] == pytest.approx([row["val_loss"] for row in trained.history])
