@@ -1,0 +1,206 @@
+"""The commands one after the other, as a user types them, and what they leave behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcls.cache.store import Cache
+from fastcls.inference.classifier import Classifier
+from fastcls.pipeline import load_head
+
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
+
+
+def test_commands__lead_from_photos_to_predictions(fastcls, photos: Path, base: Path, tmp_path: Path):
+    data, caches, run = tmp_path / "data", tmp_path / "caches", tmp_path / "runs" / "colors"
+    assert fastcls("split-data", photos, "--out", data, "--val", 0.2, "--test", 0.1).code == 0
+    extracted = fastcls("extract", data, "--base", base, "--cache", caches, "--workers", 2)
+    assert extracted.code == 0 and "60 images: 60 forwarded, 0 reused, 0 unreadable" in extracted.out
+    trained = fastcls("train-head", caches, "--out", run, "--learning-rate", 0.05)
+    assert trained.code == 0 and "trained on 42 images, validated on 12" in trained.out
+    for name in ("classifier.keras", "head.keras", "history.csv", "curves.png", "run.json", "tensorboard"):
+        assert (run / name).exists(), name
+
+    tested = fastcls("test", run, data)
+    assert tested.code == 0 and "accuracy 1.000 (6 of 6 images)" in tested.out
+    assert json.loads((run / "test" / "metrics.json").read_text())["accuracy"] == 1.0
+    names = sorted(path.name for path in (run / "test").iterdir())
+    assert names == ["confusion.csv", "confusion.png", "metrics.json", "per_class.csv", "predictions.csv"]
+
+    predicted = fastcls("predict", run, data / "test", photos / "red" / "0.png", "--json")
+    lines = [json.loads(line) for line in predicted.out.splitlines()]
+    assert len(lines) == 7 and predicted.code == 0
+    assert all(Path(line["path"]).parent.name == line["predictions"][0]["class"] for line in lines)
+
+
+def test_run__does_all_in_one_and_a_second_run_forwards_nothing(fastcls, photos, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = _state(photos)
+    first = fastcls("run", photos, "--base", base, "--out", "runs/one", "--learning-rate", 0.05)
+    assert first.code == 0, first.err
+    assert "60 forwarded" in first.out and "(12 of 12 images)" in first.out
+    second = fastcls("run", photos, "--base", base, "--out", "runs/two", "--layers", "8,0.2")
+    assert second.code == 0, second.err
+    assert "0 forwarded, 60 reused" in second.out
+    assert _state(photos) == before
+
+
+def test_every_bottleneck_gives_the_prediction_of_its_image(trained, photos):
+    rows = trained.cache.samples()
+    bottlenecks = trained.cache.index().locate([row.digest for row in rows]).read()
+    head = load_head(trained.run)
+    results = Classifier.load(trained.run).predict([photos / row.path for row in rows])
+    direct = np.stack([result.probabilities for result in results])
+    np.testing.assert_allclose(head.model.predict(bottlenecks, verbose=0), direct, atol=1e-5)
+
+
+def test_train_head__needs_no_images_and_goes_on_from_a_run(fastcls, photos, base, tmp_path):
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    caches = tmp_path / "caches"
+    assert fastcls("extract", copy, "--base", base, "--cache", caches).code == 0
+    shutil.rmtree(copy)
+    first = fastcls("train-head", caches, "--out", tmp_path / "one", "--val", 0.2, "--epochs", 3)
+    assert first.code == 0, first.err
+    options = ("--val", 0.2, "--epochs", 2, "--from", tmp_path / "one")
+    second = fastcls("train-head", caches, "--out", tmp_path / "two", *options)
+    assert second.code == 0, second.err
+    losses = [_history(tmp_path / name)[place]["val_loss"] for name, place in (("one", -1), ("two", 0))]
+    assert float(losses[1]) < float(losses[0]) * 1.05
+
+
+def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
+    for cut in ("conv", "pooled"):
+        assert fastcls("extract", photos, "--base", base, "--cut", cut, "--cache", tmp_path / "c").code == 0
+    result = fastcls("train-head", tmp_path / "c", "--out", tmp_path / "run")
+    assert result.code == 1
+    assert "several bottleneck caches" in result.err
+    assert all(str(folder) in result.err for folder in (tmp_path / "c").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("extract nowhere --base {base}", r"nowhere"),
+        ("extract {photos} --base mobilenetv4 --cache {out}", "closest names are mobilenetv2"),
+        ("extract {photos} --base {base} --cut pool --cache {out}", "closest cut points are pooled"),
+        ("extract {photos} --base {photos} --cache {out}", "not a Keras model file"),
+        ("extract {photos} --base {base} --size 32 --cache {out}", "takes images of 16x16"),
+        ("train-head nowhere --out {out}/run", "no bottleneck cache in nowhere"),
+        ("train-head {photos} --out {out}/run", "no bottleneck cache"),
+        ("train-head {cache} --out {photos}", "exists already"),
+        ("train-head {cache} --out {out}/run --from {photos}", "not a run folder"),
+        ("train-head {cache} --out {out}/run --head {photos}/head.py:head", "existing file"),
+        ("test {photos} {photos}", "no classifier"),
+        ("predict nowhere {photos}", "no classifier"),
+        ("run {photos} --base {base} --out {photos}", "exists already"),
+        ("run {photos} --base {base} --out {out}/run --val 0.7 --test 0.5", "0.7"),
+        ("run {photos} --base {base} --out {out}/run --epochs 0", "epochs must be 1 or more"),
+        ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
+    ],
+)
+def test_a_mistake__is_named_and_leaves_nothing(
+    fastcls, photos, base, trained, tmp_path, arguments, complaint
+):
+    out = tmp_path / "out"
+    values = {"photos": photos, "base": base, "out": out, "cache": trained.cache.folder}
+    filled = [part.format(**values) for part in arguments.split()]
+    result = fastcls(*filled)
+    assert result.code == 1
+    assert result.err.startswith("Error: ") and complaint in result.err
+    assert "Traceback" not in result.err
+    assert not out.exists() or not [path for path in out.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("extract {photos}", "--base"),
+        ("extract {photos} --base {base} --size big", "not a size"),
+        ("extract {photos} --base {base} --pool middle", "'middle' is not one of"),
+        ("extract {photos} --base {base} --workers 0", "--workers"),
+        ("train-head {photos} --out x --layers 8,a", "not a list of units"),
+        ("fly", "No such command 'fly'"),
+    ],
+)
+def test_wrong_usage__exits_with_2(fastcls, photos, base, arguments, complaint):
+    result = fastcls(*[part.format(photos=photos, base=base) for part in arguments.split()])
+    assert result.code == 2
+    assert complaint in result.err
+
+
+def test_a_run_that_fails__leaves_no_folder(fastcls, trained, tmp_path):
+    options = ("--learning-rate", 1e30, "--layers", "64,64")
+    result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "runs" / "one", *options)
+    assert result.code == 1 and "not a number" in result.err
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
+
+
+def test_test__refuses_classes_that_the_classifier_does_not_know(fastcls, photos, trained, tmp_path):
+    other = shutil.copytree(photos, tmp_path / "other")
+    (other / "red").rename(other / "pink")
+    result = fastcls("test", trained.run, other)
+    assert result.code == 1
+    assert "does not know the classes pink" in result.err and "blue, green, red" in result.err
+
+
+def test_predict__goes_on_after_unreadable_images(fastcls, photos, trained, tmp_path):
+    images = shutil.copytree(photos / "red", tmp_path / "späte\nFotos")
+    (images / "1.png").write_bytes(b"")
+    result = fastcls("predict", trained.run, images, "--csv", "--top-k", 9)
+    assert result.code == 1
+    rows = list(csv.DictReader(result.out.splitlines(keepends=True)))
+    assert len(rows) == 19 * 3 and {row["rank"] for row in rows} == {"1", "2", "3"}
+    assert "empty file" in result.err
+
+
+def test_help__loads_no_tensorflow():
+    code = "import sys; sys.argv = ['fastcls', '--help']\n"
+    code += "try:\n    from fastcls.cli.main import main; main()\nexcept SystemExit: pass\n"
+    code += "print({'tensorflow', 'keras', 'cv2', 'h5py'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real photos and weights are not here")
+def test_run__real_photos_and_weights_reach_logistic_regression(fastcls, tmp_path):
+    weights = SHARED / "weights" / "mobilenet_v2_1.0_224_no_top.weights.h5"
+    result = fastcls(
+        *("run", SHARED / "flowers-1000", "--base", "mobilenetv2", "--weights", weights),
+        *("--out", tmp_path / "run", "--cache", tmp_path, "--workers", 2),
+    )
+    assert result.code == 0, result.err
+    ours = json.loads((tmp_path / "run" / "test" / "metrics.json").read_text())["accuracy"]
+    assert ours >= _logistic_regression(Cache.find(tmp_path)) - 0.015
+    assert ours > 0.82
+
+
+def _logistic_regression(cache: Cache) -> float:
+    from sklearn.linear_model import LogisticRegression
+
+    rows = cache.samples()
+    features = cache.index().locate([row.digest for row in rows]).read()
+    labels, splits = np.array([row.label for row in rows]), np.array([row.split for row in rows])
+    train, test = splits == "train", splits == "test"
+    fitted = LogisticRegression(C=0.03, max_iter=2000).fit(features[train], labels[train])
+    return float(fitted.score(features[test], labels[test]))
+
+
+def _state(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*"))
+
+
+def _history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_version__is_printed(fastcls):
+    assert fastcls("--version").out.startswith("fastcls, version ")
