@@ -54,7 +54,7 @@ def run(
     divided = dataset if dataset.splits else split(dataset, splits or SplitSpec())
     cache, extracted = extract(divided, cut, cache_root, extraction, progress=progress)
     classifier, trained = train_run(cache, head, config, out, progress=progress)
-    tested = test_run(classifier, divided, out / "test", progress=progress)
+    tested = run_test(classifier, divided, out / "test", progress=progress)
     return RunResult(cache, extracted, classifier, trained, tested)
 
 
@@ -141,11 +141,11 @@ class RunResult:
     extraction: Extraction
     classifier: Classifier
     trained: TrainedHead
-    test: TestResult
+    test: Tested
 
 
 @dataclass(frozen=True)
-class TestResult:
+class Tested:
     """A classifier's results on images of known class.
 
     Attributes:
@@ -159,9 +159,9 @@ class TestResult:
     unreadable: tuple[ImageResult, ...]
 
 
-def test_run(
+def run_test(
     classifier: Classifier, dataset: Dataset, out: Path, *, batch_size: int = 32, progress: bool = False
-) -> TestResult:
+) -> Tested:
     """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
 
     Args:
@@ -175,6 +175,10 @@ def test_run(
         DataError: A class is unknown to the classifier, or no image could be read.
     """
     tested = dataset.subset("test") if dataset.splits else dataset
+    if not tested.samples:
+        raise DataError(
+            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
+        )
     _require_known_classes(tested, classifier)
     paths = [tested.locate(sample) for sample in tested.samples]
     stream = classifier.predict(paths, batch_size=batch_size)
@@ -191,7 +195,7 @@ def test_run(
         for (sample, _), name, row in zip(readable, names, probabilities, strict=True)
     )
     write_evaluation(evaluation, predictions, out)
-    return TestResult(evaluation, predictions, tuple(r for r in results if r.probabilities is None))
+    return Tested(evaluation, predictions, tuple(r for r in results if r.probabilities is None))
 
 
 def require_new(out: Path) -> None:

@@ -205,13 +205,6 @@ def train_options(command: Command) -> Command:
             help="At most so many epochs.",
         ),
         click.option(
-            "--train-batch-size",
-            type=int,
-            default=TrainConfig.batch_size,
-            show_default=True,
-            help="Rows per training step.",
-        ),
-        click.option(
             "--learning-rate",
             type=float,
             default=TrainConfig.learning_rate,
@@ -232,6 +225,18 @@ def train_options(command: Command) -> Command:
             show_default=True,
             help="Decides all that is random.",
         ),
+    )
+
+
+def train_batch_size(name: str) -> Callable[[Command], Command]:
+    """Rows per training step, under a name that is free in the command."""
+    return click.option(
+        name,
+        "train_batch_size",
+        type=int,
+        default=TrainConfig.batch_size,
+        show_default=True,
+        help="Rows per training step.",
     )
 
 

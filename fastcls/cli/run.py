@@ -24,6 +24,7 @@ from fastcls.specs import SplitSpec
 @options.cut_options
 @options.extract_options
 @options.train_options
+@options.train_batch_size("--train-batch-size")
 def run(photos: str, out: str, val: float, test: float, cache_root: str, **values: Any) -> None:
     """Split, extract, train and test in one command.
 

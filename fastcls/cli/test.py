@@ -23,12 +23,12 @@ def test(run: str, data: str, out: str | None, batch_size: int) -> None:
     """
     from fastcls.data.dataset import Dataset
     from fastcls.inference.classifier import Classifier
-    from fastcls.pipeline import test_run
+    from fastcls.pipeline import run_test
 
     dataset = Dataset.open(Path(data))
     classifier = Classifier.load(Path(run))
     folder = Path(out) if out else _default_folder(Path(run))
-    result = test_run(classifier, dataset, folder, batch_size=batch_size, progress=options.show_progress())
+    result = run_test(classifier, dataset, folder, batch_size=batch_size, progress=options.show_progress())
     print_test(result, folder)
 
 

@@ -15,6 +15,7 @@ from fastcls.specs import HeadSpec
 @click.argument("cache", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
 @options.train_options
+@options.train_batch_size("--batch-size")
 @click.option("--from", "start", type=click.Path(), help="Run whose head is trained further.")
 @click.option(
     "--val",
