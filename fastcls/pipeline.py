@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,12 @@ def run(
         progress: Show bars on stderr.
     """
     require_new(out)
-    divided = dataset if dataset.splits else split(dataset, splits or SplitSpec())
+    splits = splits or SplitSpec()
+    if not splits.test:
+        raise OptionError("`run` tests the classifier: it needs a test part. Give --test more than 0")
+    if not splits.val:
+        config = replace(config, val=0.0)
+    divided = dataset if dataset.splits else split(dataset, splits)
     cache, extracted = extract(divided, cut, cache_root, extraction, progress=progress)
     classifier, trained = train_run(cache, head, config, out, progress=progress)
     tested = run_test(classifier, divided, out / "test", progress=progress)
@@ -86,7 +91,7 @@ def train_run(
         trained = train_head(
             cache, head, config, start=earlier, log_folder=folder / "tensorboard", progress=progress
         )
-        classifier = stitch_classifier(cache, trained, head, config)
+        classifier = stitch_classifier(cache, trained)
         classifier.save(folder / FILE_NAME)
         trained.model.save(folder / "head.keras")
         _write_history(trained, folder)
@@ -94,9 +99,7 @@ def train_run(
     return classifier, trained
 
 
-def stitch_classifier(
-    cache: Cache, trained: TrainedHead, head: HeadSpec | None, config: TrainConfig
-) -> Classifier:
+def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
     """Join a trained head to the trunk of its cache, with all that is known of both."""
     import keras
 
@@ -106,8 +109,8 @@ def stitch_classifier(
     provenance = {
         "fastcls": fastcls.__version__,
         "cache": manifest,
-        "head": asdict(head or HeadSpec()),
-        "training": asdict(config),
+        "head": asdict(trained.spec),
+        "training": asdict(trained.config),
         "best_epoch": trained.best_epoch,
         "figures": trained.history[trained.best_epoch - 1],
         "train_count": trained.train_count,
@@ -128,9 +131,10 @@ def load_head(run: Path) -> TrainedHead:
         raise OptionError(f"{run} is not a run folder made by `fastcls train-head`")
     known = files.read_json(run / "run.json")
     model = import_keras().saving.load_model(run / "head.keras", compile=False)
-    return TrainedHead(
-        model, tuple(known["class_names"]), (), known["best_epoch"], known["train_count"], known["val_count"]
-    )
+    spec = HeadSpec(tuple(known["head"]["layers"]), known["head"]["function"])
+    counts = (known["best_epoch"], known["train_count"], known["val_count"])
+    config = TrainConfig(**known["training"])
+    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *counts)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class TrainedHead:
     Attributes:
         model: Keras model, bottleneck (B, ...) float32 -> probabilities (B, C), with the weights of the
             best epoch.
+        spec: What it is made of.
+        config: How it was trained last.
         class_names: Its C classes.
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds; the
             val ones are absent without validation.
@@ -34,6 +36,8 @@ class TrainedHead:
     """
 
     model: Any
+    spec: HeadSpec
+    config: TrainConfig
     class_names: tuple[str, ...]
     history: tuple[dict[str, float], ...]
     best_epoch: int
@@ -79,6 +83,8 @@ def train_head(
     best = min(history, key=lambda row: row["val_loss"]) if chosen.val else history[-1]
     return TrainedHead(
         model,
+        start.spec if start else head or HeadSpec(),
+        config,
         chosen.class_names,
         tuple(history),
         int(best["epoch"]),
