@@ -1,0 +1,125 @@
+"""The scripts, the sample run and the Dockerfiles. Nothing here installs or trains."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def make_digits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """scripts/make_digits.py as a function: another process would import for seconds."""
+
+    def run(*arguments: str | Path) -> None:
+        script = str(ROOT / "scripts/make_digits.py")
+        monkeypatch.setattr("sys.argv", [script, *map(str, arguments)])
+        runpy.run_path(script, run_name="__main__")
+
+    return run
+
+
+def run_bash(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = ["bash", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+def sample_train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_bash(ROOT / "sample_train.sh", *arguments)
+
+
+def stat_files(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def test_make_digits__holds_the_pixels_of_sklearn(make_digits, tmp_path: Path) -> None:
+    make_digits(tmp_path / "out")
+    files = sorted((tmp_path / "out").rglob("*.png"), key=lambda path: path.name)
+    samples = load_digits()
+    assert [int(path.parent.name) for path in files] == samples.target.tolist()
+    gray = np.stack([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in files])
+    assert gray.max() == 255
+    assert np.array_equal(np.rint(gray * (16 / 255)), samples.images)
+
+
+def test_make_digits__chooses_digits(make_digits, tmp_path: Path) -> None:
+    make_digits(tmp_path / "out", "--digits", "5-7")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["5", "6", "7"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("digits", ["9-5", "5", "0-10", "a-b"])
+def test_make_digits__refuses_a_wrong_range(make_digits, tmp_path: Path, capsys, digits: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        make_digits(tmp_path / "out", "--digits", digits)
+    assert stop.value.code == 2
+    assert repr(digits) in capsys.readouterr().err
+
+
+def test_make_digits__leaves_its_own_folder_as_it_is(make_digits, tmp_path: Path) -> None:
+    make_digits(tmp_path / "out", "--digits", "0-1")
+    before = stat_files(tmp_path)
+    make_digits(tmp_path / "out", "--digits", "0-1")
+    assert stat_files(tmp_path) == before
+
+
+def test_make_digits__refuses_a_foreign_folder(make_digits, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(SystemExit, match=re.escape(str(tmp_path))):
+        make_digits(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_make_digits__refuses_a_folder_with_a_changed_image(make_digits, tmp_path: Path) -> None:
+    make_digits(tmp_path / "out", "--digits", "0-1")
+    next((tmp_path / "out" / "0").iterdir()).write_bytes(b"changed")
+    with pytest.raises(SystemExit, match="other files"):
+        make_digits(tmp_path / "out", "--digits", "0-1")
+
+
+@pytest.mark.parametrize("script", ["sample_train.sh", ".ci/run"])
+def test_shell_scripts__parse(script: str) -> None:
+    assert run_bash("-n", ROOT / script).stderr == ""
+
+
+def test_sample_train__explains_itself() -> None:
+    result = sample_train("--help")
+    assert result.returncode == 0
+    for word in ("digits", "flowers", "test", "PYTHON", "FLOWERS", "WEIGHTS"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["roses"], ["digits", "flowers"]])
+def test_sample_train__refuses_unknown_arguments(arguments: list[str]) -> None:
+    result = sample_train(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage:")
+
+
+def test_sample_train__names_a_missing_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON", "python-that-is-not-there")
+    result = sample_train()
+    assert result.returncode == 1
+    assert "python-that-is-not-there" in result.stderr
+
+
+def test_dockerfiles__differ_in_nothing_but_cuda() -> None:
+    cpu, gpu = (_instructions(ROOT / "docker" / name) for name in ("Dockerfile", "Dockerfile.gpu"))
+    without_cuda = [
+        line.replace(' "tensorflow[and-cuda]"', "").replace("(NVIDIA GPU)", "(CPU)") for line in gpu
+    ]
+    assert [line for line in without_cuda if "nvidia" not in line.lower()] == cpu
+
+
+def _instructions(dockerfile: Path) -> list[str]:
+    lines = (line.strip().removesuffix("\\").rstrip() for line in dockerfile.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
