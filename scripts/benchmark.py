@@ -9,6 +9,7 @@ and writes the figures as JSON.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -67,17 +68,15 @@ def main(photos: Path, base: str, weights: str, epochs: tuple[int, ...], workers
 def _with_cache(
     dataset: Dataset, spec: CutSpec, epochs: tuple[int, ...], workers: int, folder: Path
 ) -> list[Row]:
-    config = ExtractConfig(workers=workers)
-    seconds, (cache, _) = _timed(lambda: extract(dataset, spec, folder, config))
+    fill = functools.partial(extract, dataset, spec, folder, ExtractConfig(workers=workers))
+    seconds, (cache, _) = _timed(fill)
     rows = [Row("fastcls extract", 0, seconds)]
-    again, _ = _timed(lambda: extract(dataset, spec, folder, config))
+    again, _ = _timed(fill)
     rows.append(Row("fastcls extract again (nothing to do)", 0, again))
     for count in epochs:
-        training = TrainConfig(epochs=count, patience=0)
-        out = folder / f"run-{count}"
-        trained_in, (_, trained) = _timed(
-            lambda training=training, out=out: pipeline.train_run(cache, HeadSpec(), training, out)
-        )
+        config = TrainConfig(epochs=count, patience=0)
+        run = functools.partial(pipeline.train_run, cache, HeadSpec(), config, folder / f"run-{count}")
+        trained_in, (_, trained) = _timed(run)
         rows.append(Row("fastcls train-head, stitch", count, trained_in, _accuracy(trained.history)))
         rows.append(Row("fastcls in all", count, seconds + trained_in, _accuracy(trained.history)))
     return rows
