@@ -1,55 +1,105 @@
-"""The one door to Keras: imports it without TensorFlow's start-up chatter and checks its backend."""
+"""The one door to Keras: imports it without TensorFlow's start-up chatter and checks its settings."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from types import ModuleType
 
-from fastcls.errors import OptionError
+from fastcls.errors import MissingExtraError, OptionError
 
 
 def import_keras(threads: int = 0) -> ModuleType:
     """Import Keras on TensorFlow.
+
+    Set TF_CPP_MIN_LOG_LEVEL (to 0, say) to see what TensorFlow prints while it starts, such as why it
+    finds no GPU.
 
     Args:
         threads: How many threads one operation may use, 0 for TensorFlow's choice; it has an effect
             only where TensorFlow has not been imported before.
 
     Raises:
-        OptionError: Keras is configured for another backend.
+        MissingExtraError: Keras or TensorFlow cannot be imported.
+        OptionError: Keras is configured for another backend or another order of dimensions.
     """
-    if "keras" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _silenced_stderr():
-            import keras
-            import tensorflow as tf
-
-            if threads:
-                tf.config.threading.set_intra_op_parallelism_threads(threads)
-                tf.config.threading.set_inter_op_parallelism_threads(1)
-            tf.config.list_logical_devices()
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise OptionError(
-            f"fastcls runs Keras on TensorFlow. Received: the backend {keras.backend.backend()!r}. "
-            "Unset KERAS_BACKEND, or correct ~/.keras/keras.json"
-        )
+    try:
+        if not {"keras", "tensorflow"} & sys.modules.keys():
+            _start(threads)
+        import keras
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Keras on TensorFlow cannot be imported: {error}. Install tensorflow and keras, "
+            "and unset KERAS_BACKEND if it names another backend"
+        ) from error
+    _check("the backend", keras.config.backend(), "tensorflow")
+    _check("the image data format", keras.config.image_data_format(), "channels_last")
     return keras
 
 
 @contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    # TensorFlow's C++ code writes notices to descriptor 2 before its log level can be set.
-    sys.stderr.flush()
-    saved = os.dup(2)
+def reproducible_build() -> Iterator[None]:
+    """Models built inside get the same layer names and random weights each time.
+
+    Keras numbers unnamed layers over the life of the process, and draws the seeds of initializers from
+    Python's random numbers. Both go on outside as if nothing had been built.
+    """
+    from keras.src.backend.common import global_state
+
+    numbering = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    randomness = random.getstate()
+    random.seed(0)
     try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device, not a path of ours)
-            os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        random.setstate(randomness)
+        global_state.set_global_attribute("object_name_uids", numbering)
+
+
+def _start(threads: int) -> None:
+    with contextlib.ExitStack() as stack:
+        if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+            stack.enter_context(_stderr_kept_for_errors())
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            # By default the first process takes all memory of a GPU, and leaves none for the workers.
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.list_logical_devices()  # starts them, which prints the last notices
+
+
+@contextlib.contextmanager
+def _stderr_kept_for_errors() -> Iterator[None]:
+    # TensorFlow's C++ code writes notices to descriptor 2 before its log level can be set.
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            with os.fdopen(os.dup(terminal), "wb") as shown:
+                shutil.copyfileobj(kept, shown)
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def _check(what: str, received: str, expected: str) -> None:
+    if received != expected:
+        raise OptionError(
+            f"fastcls runs Keras with {what} {expected!r}. Received: {received!r}. "
+            "Unset KERAS_BACKEND, or correct ~/.keras/keras.json"
+        )

@@ -9,7 +9,9 @@ from fastcls import graph
 from fastcls.bases.loader import Base
 from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
+from fastcls.specs import DTYPES, POOLS
 
+# What may come after the classifying layer.
 _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
 
 
@@ -61,10 +63,14 @@ def cut(base: Base, layer: str | None = None, *, pool: str = "avg", dtype: str =
         dtype: Storage type of a bottleneck, "float32" or "float16".
 
     Raises:
-        OptionError: There is no such layer, or some path through the base avoids it.
+        OptionError: There is no such layer, some path through the base avoids it, or an option is unknown.
     """
     import keras
 
+    if pool not in POOLS or dtype not in DTYPES:
+        raise OptionError(
+            f"Expected pool in {', '.join(POOLS)} and dtype in {', '.join(DTYPES)}. Received: {pool}, {dtype}"
+        )
     points = cut_points(base.model)
     point = _find(base, points, layer) if layer else default_cut_point(base.model, points)
     output = base.model.outputs[0]
@@ -109,9 +115,13 @@ def bottleneck_model(cut: Cut) -> Any:
     import keras
 
     image = keras.Input((*cut.base.size, 3), dtype="uint8", name="image")
-    bottleneck = graph.replay(cut.trunk, normalize(image, cut.base.normalize))
-    if len(bottleneck.shape) == 4:
+    normalized = keras.Model(image, normalize(image, cut.base.normalize))
+    bottleneck = graph.replay(cut.trunk, normalized.outputs[0])
+    if len(bottleneck.shape) == 4 and cut.pool != "none":
         bottleneck = _pool(bottleneck, cut.pool)
+    added = [*normalized.operations, graph.operation_of(bottleneck)]
+    kept = cut.trunk.operations
+    graph.rename_apart((o for o in added if o not in kept), taken=(o.name for o in kept))
     return keras.Model(image, bottleneck, name="trunk")
 
 
@@ -121,9 +131,6 @@ def _last_uses(order: list[Any], output: Any) -> dict[int, int]:
 
 
 def _find(base: Base, points: list[CutPoint], layer: str) -> CutPoint:
-    named = [point for point in points if point.layer == layer]
-    if len(named) == 1:
-        return named[0]
     order = [node.operation.name for node in graph.nodes(base.model)]
     if layer not in order:
         raise OptionError(
@@ -131,12 +138,19 @@ def _find(base: Base, points: list[CutPoint], layer: str) -> CutPoint:
             f"{closest(layer, [point.layer for point in points])}; `fastcls layers {base.name}` lists all. "
             "Layers inside the classifier of a keras.applications base need --include-top"
         )
-    places = {point.layer: order.index(point.layer) for point in points}
-    near = sorted(places, key=lambda name: abs(places[name] - order.index(layer)))[:3]
-    raise OptionError(
-        f"{base.name} cannot be cut at {layer!r}: some path from input to output avoids it. "
-        f"The nearest cut points are {', '.join(near)}"
-    )
+    if order.count(layer) > 1:
+        raise OptionError(
+            f"{base.name} cannot be cut at {layer!r}: it calls that layer {order.count(layer)} times. "
+            f"`fastcls layers {base.name}` lists other cut points"
+        )
+    named = [point for point in points if point.layer == layer]
+    if not named:
+        near = sorted(points, key=lambda point: abs(order.index(point.layer) - order.index(layer)))
+        raise OptionError(
+            f"{base.name} cannot be cut at {layer!r}: some path from input to output avoids it. "
+            f"The nearest cut points are {', '.join(point.layer for point in near[:3])}"
+        )
+    return named[0]
 
 
 def _classifier_tensors(model: Any) -> set[int]:
@@ -153,7 +167,7 @@ def _classifier_tensors(model: Any) -> set[int]:
 
 
 def _is_dropout(point: CutPoint) -> bool:
-    return type(point.tensor._keras_history.operation).__name__ == "Dropout"
+    return type(graph.operation_of(point.tensor)).__name__ == "Dropout"
 
 
 def _has_softmax(ending: list[Any]) -> bool:
@@ -165,9 +179,9 @@ def _has_softmax(ending: list[Any]) -> bool:
 def _pool(spatial: Any, pool: str) -> Any:
     from keras import layers
 
-    table = {
-        "avg": lambda: layers.GlobalAveragePooling2D(name="pool"),
-        "max": lambda: layers.GlobalMaxPooling2D(name="pool"),
-        "flatten": lambda: layers.Flatten(name="pool"),
+    kinds = {
+        "avg": layers.GlobalAveragePooling2D,
+        "max": layers.GlobalMaxPooling2D,
+        "flatten": layers.Flatten,
     }
-    return table[pool]()(spatial) if pool in table else spatial
+    return kinds[pool](name="pool")(spatial)

@@ -1,28 +1,50 @@
-"""The graph of a Keras model: its nodes in order, replayed on other tensors, described, counted.
+"""The graph of a Keras model: its calls in order, replayed on other tensors, described, counted.
 
-Keras has no public way to walk a functional graph; everything here that touches its private parts
-(`_nodes_by_depth`, `Node.arguments`, as of Keras 3.6 to 3.15) is in this module alone.
+Keras has no public way to walk a functional graph; whatever touches its private parts
+(`_nodes_by_depth`, `Node`, `_keras_history`, `_functional`) is in this module alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from fastcls.files import DIGEST_BYTES, json_digest
+from fastcls.files import DIGEST_BYTES, digest, json_digest
 
 # What decides how a layer is created or trained, but not what it computes.
 _IRRELEVANT = ("name", "trainable", "seed", "build_config", "registered_name")
 _IRRELEVANT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 
+def is_functional(model: Any) -> bool:
+    """Whether a model is a graph of operations, as functional and built Sequential models are."""
+    return hasattr(model, "_nodes_by_depth") or getattr(model, "_functional", None) is not None
+
+
 def nodes(model: Any) -> list[Any]:
     """The calls of a functional model's operations, in topological order, inputs left out."""
-    by_depth = model._nodes_by_depth
+    by_depth = _functional(model)._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
+
+
+def operations(model: Any) -> list[Any]:
+    """The distinct operations of a functional model in topological order, nested models opened."""
+    return list({id(operation): operation for operation in _opened(model)}.values())
+
+
+def is_built_in(operation: Any) -> bool:
+    """Whether plain Keras can load an operation from a file: no code but its own is needed."""
+    parts = [type(operation), getattr(operation, "activation", None) or type(operation)]
+    return type(operation).__name__ != "Lambda" and all(p.__module__.startswith("keras.") for p in parts)
+
+
+def operation_of(tensor: Any) -> Any:
+    """The operation (or input layer) whose output a symbolic tensor is."""
+    return tensor._keras_history.operation
 
 
 def replay(model: Any, tensor: Any) -> Any:
@@ -36,65 +58,106 @@ def replay(model: Any, tensor: Any) -> Any:
         tensor: What takes the place of the model's input.
 
     Returns:
-        The model's output for `tensor`.
+        The model's (first) output for `tensor`.
     """
-    model = getattr(model, "_functional", None) or model
-    computed = {id(model.inputs[0]): tensor}
-    for node in nodes(model):
-        arguments, options = node.arguments.fill_in(computed)
-        if hasattr(node.operation, "_nodes_by_depth") or getattr(node.operation, "_functional", None):
-            outputs = replay(node.operation, arguments[0])
-        else:
-            outputs = node.operation(*arguments, **options)
-        flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        computed.update((id(old), new) for old, new in zip(node.outputs, flat, strict=True))
-    return computed[id(model.outputs[0])]
+    return _replay(model, [tensor])[0]
+
+
+def rename_apart(operations: Iterable[Any], taken: Iterable[str]) -> None:
+    """Number the names of operations that are taken already: a Keras graph has each name once.
+
+    Args:
+        operations: What may be renamed.
+        taken: Names that stay as they are.
+    """
+    used = set(taken)
+    for operation in operations:
+        name, number = operation.name, 0
+        while name in used:
+            number += 1
+            name = f"{operation.name}_{number}"
+        if number:
+            operation.name = name
+        used.add(name)
 
 
 def multiply_adds(node: Any) -> int:
     """Multiply-adds of one call of a convolution or dense layer for one image; 0 for anything else."""
-    kernels = [w for w in getattr(node.operation, "weights", ()) if w.path.endswith("kernel")]
+    kernels = [weight for weight in _weights(node) if weight.path.endswith("kernel")]
     transposed = "Transpose" in type(node.operation).__name__
     positions = (node.input_tensors if transposed else node.outputs)[0].shape[1:-1]
-    return math.prod(positions) * sum(math.prod(kernel.shape) for kernel in kernels)
+    return math.prod(positions) * sum(math.prod(kernel.shape) for kernel in kernels) if kernels else 0
 
 
 def architecture_digest(model: Any) -> str:
     """Hash of what a functional model computes, whatever its layers are called."""
+    import keras
+
     place = {id(model.inputs[0]): 0}
     rows = []
     for node in nodes(model):
-        inputs = [place[id(tensor)] for tensor in node.input_tensors]
-        rows.append([type(node.operation).__name__, _describe(node), inputs])
+        config = keras.saving.serialize_keras_object(node.operation)["config"]
+        arguments = [node.arguments.args, node.arguments.kwargs]
+        rows.append([type(node.operation).__name__, _describe(config, {}), _describe(arguments, place)])
         for tensor in node.outputs:
             place[id(tensor)] = len(place)
-    return json_digest([list(model.inputs[0].shape), str(model.inputs[0].dtype), rows])
+    output = place[id(model.outputs[0])]
+    return json_digest([list(model.inputs[0].shape), str(model.inputs[0].dtype), rows, output])
 
 
 def weights_digest(model: Any) -> str:
     """Hash of a functional model's weights in the order in which they are used."""
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for node in nodes(model):
-        for weight in getattr(node.operation, "weights", ()):
+        for weight in _weights(node):
             values = np.ascontiguousarray(weight.numpy())
             state.update(f"{values.shape}{values.dtype}".encode())
             state.update(values.data)
     return state.hexdigest()
 
 
-def _describe(node: Any) -> Any:
+def _functional(model: Any) -> Any:
+    return getattr(model, "_functional", None) or model  # a Sequential model holds a functional one
+
+
+def _opened(model: Any) -> Iterator[Any]:
+    for node in nodes(model):
+        if is_functional(node.operation):
+            yield from _opened(node.operation)
+        else:
+            yield node.operation
+
+
+def _replay(model: Any, tensors: list[Any]) -> list[Any]:
     import keras
 
-    config = keras.saving.serialize_keras_object(node.operation)["config"]
-    constants = [repr(a) for a in node.arguments._flat_arguments if not isinstance(a, keras.KerasTensor)]
-    return [_computing(config), constants]
+    model = _functional(model)
+    computed = {id(old): new for old, new in zip(model.inputs, tensors, strict=True)}
+    for node in nodes(model):
+        if is_functional(node.operation):
+            outputs = _replay(node.operation, [computed[id(tensor)] for tensor in node.input_tensors])
+        else:
+            arguments, options = node.arguments.fill_in(computed)
+            outputs = keras.tree.flatten(node.operation(*arguments, **options))
+        computed.update((id(old), new) for old, new in zip(node.outputs, outputs, strict=True))
+    return [computed[id(tensor)] for tensor in model.outputs]
 
 
-def _computing(value: Any) -> Any:
+def _weights(node: Any) -> list[Any]:
+    return list(getattr(node.operation, "weights", ()))  # operations that are not layers have none
+
+
+def _describe(value: Any, place: dict[int, int]) -> Any:
+    """A JSON-able description of a configuration, or of arguments with tensors as numbers of `place`."""
+    if id(value) in place:
+        return ["tensor", place[id(value)]]
     if isinstance(value, dict):
-        return {key: _computing(inner) for key, inner in value.items() if not _is_irrelevant(key)}
+        return {key: _describe(inner, place) for key, inner in value.items() if not _is_irrelevant(key)}
     if isinstance(value, (list, tuple)):
-        return [_computing(inner) for inner in value]
+        return [_describe(inner, place) for inner in value]
+    if hasattr(value, "__array__"):  # its repr would leave out the middle of a long one
+        values = np.asarray(value)
+        return ["array", list(values.shape), str(values.dtype), digest(values.tobytes())]
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 

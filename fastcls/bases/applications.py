@@ -1,8 +1,13 @@
-"""The models of `keras.applications`: their names, input sizes and normalization."""
+"""The models of `keras.applications`: their names, input sizes and normalization; how they are built."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Any
+
+from fastcls.backend import reproducible_build
+from fastcls.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -77,3 +82,36 @@ APPLICATIONS = {
 def find_application(name: str) -> Application | None:
     """The application of a name, whatever its case and punctuation ("mobilenet_v2", "MobileNetV2")."""
     return APPLICATIONS.get(name.lower().replace("_", "").replace("-", ""))
+
+
+def build(application: Application, size: tuple[int, int], weights: str | None, *, include_top: bool) -> Any:
+    """Build an application, with the same layer names and random weights each time.
+
+    Args:
+        application: What to build.
+        size: (height, width) in pixels.
+        weights: "imagenet", which Keras downloads unless it has the file, or None for random ones.
+        include_top: With the classifier instead of average pooling.
+
+    Raises:
+        OptionError: The size is too small, or the weights cannot be had.
+    """
+    from keras import applications
+
+    create = getattr(applications, application.function)
+    options: dict[str, Any] = {} if include_top else {"pooling": "avg"}
+    with reproducible_build():
+        try:
+            return create(weights=weights, include_top=include_top, input_shape=(*size, 3), **options)
+        except Exception as error:  # Keras raises a bare Exception for a failed download
+            raise OptionError(_explain(error, application, size)) from error
+
+
+def _explain(error: Exception, application: Application, size: tuple[int, int]) -> str:
+    if "URL fetch failure" in str(error):
+        folder = os.environ.get("KERAS_HOME", "~/.keras")
+        return (
+            f"The ImageNet weights of {application.function} cannot be downloaded ({error}). "
+            f"Give a weights file with --weights PATH, or put Keras's file into {folder}/models"
+        )
+    return f"{application.function} cannot be built for {size[0]}x{size[1]} pixels: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ import click
 @click.argument("run", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes per image.")
-@click.option("--json", "form", flag_value="json", help="Print a JSON line per image.")
+@click.option("--json", "form", flag_value="json", help="Print a JSON object per line and image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per pass.")
 def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, batch_size: int) -> None:
@@ -29,16 +30,15 @@ def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, bat
     paths = list(_list(images))
     classifier = Classifier.load(Path(run))
     failed = 0
-    writer = csv.writer(sys.stdout)
     if form == "csv":
-        writer.writerow(("path", "rank", "class", "confidence"))
+        click.echo("path,rank,class,confidence")
     for result in classifier.predict(paths, batch_size=batch_size):
         if result.probabilities is None:
             failed += 1
             click.echo(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
-            continue
-        best = _best(classifier, result.probabilities, top_k)
-        _print(str(result.path), best, form, writer)
+        else:
+            best = _best(classifier, result.probabilities, top_k)
+            click.echo(_FORMS[form](str(result.path), best))
     if failed:
         sys.exit(1)
 
@@ -62,12 +62,21 @@ def _best(classifier: Any, probabilities: Any, top_k: int) -> list[tuple[str, fl
     return [(classifier.class_names[label], float(probabilities[label])) for label in order]
 
 
-def _print(path: str, best: list[tuple[str, float]], form: str | None, writer: Any) -> None:
-    if form == "json":
-        classes = [{"class": name, "confidence": round(value, 6)} for name, value in best]
-        click.echo(json.dumps({"path": path, "predictions": classes}, ensure_ascii=False))
-    elif form == "csv":
-        writer.writerows((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(best, 1))
-    else:
-        shown = path if path.isprintable() else repr(path)
-        click.echo(f"{shown}: " + ", ".join(f"{name} {value:.1%}" for name, value in best))
+def _as_line(path: str, best: list[tuple[str, float]]) -> str:
+    shown = path if path.isprintable() else repr(path)
+    return f"{shown}: " + ", ".join(f"{name} {value:.1%}" for name, value in best)
+
+
+def _as_json(path: str, best: list[tuple[str, float]]) -> str:
+    classes = [{"class": name, "confidence": round(value, 6)} for name, value in best]
+    return json.dumps({"path": path, "predictions": classes})
+
+
+def _as_csv(path: str, best: list[tuple[str, float]]) -> bytes:
+    text = io.StringIO()
+    rows = ((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(best, 1))
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().removesuffix("\n").encode(errors="surrogateescape")  # names need not be UTF-8
+
+
+_FORMS = {None: _as_line, "json": _as_json, "csv": _as_csv}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,13 @@ class Classifier:
         """
         file = path / FILE_NAME if path.is_dir() else path
         described = _read_member(file)
-        model = import_keras().saving.load_model(file, compile=False)
-        return cls(model, tuple(described.pop("class_names")), described)
+        class_names = tuple(described.pop("class_names"))
+        keras = import_keras()
+        try:
+            model = keras.saving.load_model(file, compile=False)
+        except Exception as error:  # Keras fails on a damaged file anywhere
+            raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+        return cls(model, class_names, described)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,7 +129,9 @@ def _read_member(file: Path) -> dict[str, Any]:
         )
     try:
         with zipfile.ZipFile(file) as archive:
-            described: dict[str, Any] = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise OptionError(f"{file} is not a classifier made by fastcls: {error}") from error
-    return described
+            described = json.loads(archive.read(MEMBER))
+        if not isinstance(described["class_names"], list):
+            raise ValueError("its class names are no list")
+    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError) as error:
+        raise OptionError(f"{file} is not a classifier made by fastcls, or damaged: {error}") from error
+    return dict(described)

@@ -1,0 +1,330 @@
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from fastcls import graph
+from fastcls.backend import import_keras
+from fastcls.bases.loader import load_base
+from fastcls.cutter import bottleneck_model, cut, cut_points
+from fastcls.errors import MissingExtraError, OptionError
+from fastcls.specs import BaseSpec
+
+keras = import_keras()
+layers = keras.layers
+
+USER_MODULE = """
+import keras
+from keras import layers
+
+def plain():
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(image)))
+
+def raising():
+    raise RuntimeError("no GPU today")
+
+def number():
+    return 3
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.convolution = layers.Conv2D(4, 3, name="convolution")
+        self.block = keras.Sequential([layers.ReLU(), layers.BatchNormalization(name="norm")])
+
+    def call(self, image, training=None):
+        return self.block(self.convolution(image / 255), training=training)
+
+subclassed = Own
+
+class Doubling(layers.Layer):
+    def call(self, x):
+        return x * 2
+
+class OwnCode(keras.Model):
+    def call(self, image):
+        import tensorflow as tf
+        return tf.cast(image, "float32")
+
+def swished(x):
+    return x * keras.ops.sigmoid(x)
+
+def with_layer():
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, layers.ReLU()(Doubling(name="doubling")(image)))
+
+def with_activation():
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, layers.Conv2D(4, 3, activation=swished, name="swish")(image))
+
+def with_lambda():
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, layers.Lambda(lambda x: x * 2, name="times")(image))
+
+own_code = OwnCode
+NOT_CALLABLE = 3
+"""
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch):
+    """A module in the working folder, which is not on Python's path yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    name = f"user_models_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(USER_MODULE)
+    return name
+
+
+def block(*, normalized=True, side=16):
+    image = keras.Input((side, side, 3))
+    x = layers.Rescaling(1 / 255)(image) if normalized else image
+    x = layers.Conv2D(4, 3, padding="same", name="conv")(x)
+    return keras.Model(image, layers.Add()([x, layers.Conv2D(4, 1, name="side")(x)]))
+
+
+def sequential():
+    return keras.Sequential([keras.Input((16, 16, 3)), layers.Rescaling(1 / 255), layers.Conv2D(4, 3)])
+
+
+def nested():
+    """Two nested models whose layers have the same names, one of them called twice."""
+    image = keras.Input((16, 16, 3), name="conv")
+    x = block()(image)
+    second = keras.Sequential([layers.Conv2D(4, 3, padding="same", name="conv"), layers.ReLU()])
+    return keras.Model(image, layers.Conv2D(4, 3, name="last")(second(second(x, training=False))))
+
+
+@pytest.mark.parametrize("make", [block, sequential, nested])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_load_base__file_of_any_functional_model(make, suffix, tmp_path):
+    model = make()
+    model.save(tmp_path / f"m{suffix}")
+    base = load_base(str(tmp_path / f"m{suffix}"))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    assert (base.size, base.normalize) == ((16, 16), "none")
+    made = bottleneck_model(cut(base, cut_points(base.model)[-1].layer, pool="none"))
+    assert not any(graph.is_functional(operation) for operation in made.operations)
+    np.testing.assert_array_equal(made(pixels).numpy(), model(pixels.astype("float32")).numpy())
+
+
+def test_load_base__function_in_the_working_folder(user_module):
+    first, second = (load_base(f"{user_module}:plain").model for _ in range(2))
+    assert [o.name for o in first.operations] == [o.name for o in second.operations]
+    assert graph.weights_digest(first) == graph.weights_digest(second)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("{}:missing", r"AttributeError.*Expected module:function"),
+        ("{}_x:plain", r"ModuleNotFoundError.*Expected module:function"),
+        ("{}:raising", r"failed: RuntimeError: no GPU today"),
+        ("{}:number", r"must return a keras.Model. Received: int"),
+        ("{}:NOT_CALLABLE", r"failed: TypeError"),
+    ],
+)
+def test_load_base__explains_what_is_wrong_with_a_function(name, message, user_module):
+    with pytest.raises(OptionError, match=message):
+        load_base(name.format(user_module))
+
+
+def test_load_base__subclassed_model_is_opened(user_module, tmp_path):
+    name = f"{user_module}:subclassed"
+    with pytest.raises(OptionError, match="any size: choose one with --size"):
+        load_base(name)
+    base = load_base(BaseSpec(name, size=(16, 16)))
+    assert [o.name for o in base.model.operations][2:] == ["convolution", "re_lu", "norm"]
+    assert (base.normalize, cut(base, "convolution").trunk.output_shape) == ("none", (None, 14, 14, 4))
+    model = sys.modules[user_module].Own()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    expected = model(pixels).numpy()
+    model.save_weights(tmp_path / "own.weights.h5")
+    loaded = load_base(BaseSpec(name, size=(16, 16), weights=str(tmp_path / "own.weights.h5"))).model
+    np.testing.assert_array_equal(loaded(pixels).numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "layer"),
+    [("with_layer", "doubling"), ("with_activation", "swish"), ("with_lambda", "times")],
+)
+def test_load_base__refuses_what_plain_keras_cannot_load(function, layer, user_module):
+    with pytest.raises(OptionError, match=f"has layers or functions of its own: {layer}. Only"):
+        load_base(BaseSpec(f"{user_module}:{function}", normalize="none"))
+
+
+def test_load_base__subclassed_model_of_other_code_is_refused(user_module):
+    with pytest.raises(OptionError, match=r"subclassed model whose code does not run .*keras.ops"):
+        load_base(BaseSpec(f"{user_module}:own_code", size=(16, 16), normalize="none"))
+
+
+def test_load_base__model_of_unknown_size(tmp_path):
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, padding="same")(layers.Rescaling(1 / 255)(image))
+    keras.Model(image, layers.Conv2D(4, 9)(x)).save(tmp_path / "m.keras")
+    name = str(tmp_path / "m.keras")
+    with pytest.raises(OptionError, match="any size: choose one with --size"):
+        load_base(name)
+    with pytest.raises(OptionError, match="cannot take images of 8x8 pixels"):
+        load_base(BaseSpec(name, size=(8, 8)))
+    base = load_base(BaseSpec(name, size=(20, 24)))
+    assert (base.size, base.model.output_shape) == ((20, 24), (None, 12, 16, 4))
+
+
+def test_load_base__size_must_fit(tmp_path):
+    block().save(tmp_path / "m.keras")
+    with pytest.raises(OptionError, match=r"takes images of 16x16. Received: size=\(32, 32\)"):
+        load_base(BaseSpec(str(tmp_path / "m.keras"), size=(32, 32)))
+
+
+@pytest.mark.parametrize("shapes", [[(8, 8, 3), (8, 8, 3)], [(8, 8, 1)], [(8, 8)]], ids=str)
+def test_load_base__takes_one_image_of_three_channels(shapes, tmp_path):
+    inputs = [keras.Input(shape) for shape in shapes]
+    keras.Model(inputs, layers.Add()([i * 2.0 for i in inputs] * 2)).save(tmp_path / "m.keras")
+    with pytest.raises(OptionError, match=r"one input of RGB images .*takes: \(None, 8, 8"):
+        load_base(str(tmp_path / "m.keras"))
+
+
+@pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
+def test_load_base__recognizes_keras_preprocessing_inside(mode, tmp_path):
+    module = {"tf": "mobilenet_v2", "torch": "densenet", "caffe": "resnet"}[mode]
+    image = keras.Input((16, 16, 3))
+    x = getattr(keras.applications, module).preprocess_input(image)
+    model = keras.Model(image, layers.Conv2D(4, 3)(x))
+    model.save(tmp_path / "m.keras")
+    base = load_base(str(tmp_path / "m.keras"))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    made = bottleneck_model(cut(base, pool="none"))
+    np.testing.assert_array_equal(made(pixels).numpy(), model(pixels.astype("float32")).numpy())
+
+
+def test_load_base__unknown_normalization_must_be_stated(tmp_path):
+    block(normalized=False).save(tmp_path / "m.keras")
+    with pytest.raises(
+        OptionError, match=r"unknown: it has no normalization inside. Say it with --normalize"
+    ):
+        load_base(str(tmp_path / "m.keras"))
+    assert load_base(BaseSpec(str(tmp_path / "m.keras"), normalize="torch")).normalize == "torch"
+
+
+def test_load_base__slices_are_no_normalization(tmp_path):
+    image = keras.Input((16, 16, 3))
+    parts = [image[:, row::2, column::2] for row in range(2) for column in range(2)]
+    keras.Model(image, layers.Conv2D(4, 3)(layers.Concatenate()(parts))).save(tmp_path / "m.keras")
+    with pytest.raises(OptionError, match="--normalize"):
+        load_base(str(tmp_path / "m.keras"))
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_load_base__a_file_has_its_own_weights(weights, tmp_path):
+    block().save(tmp_path / "m.keras")
+    with pytest.raises(OptionError, match=f"Only keras.applications have weights '{weights}'"):
+        load_base(BaseSpec(str(tmp_path / "m.keras"), weights=weights))
+
+
+def test_load_base__weights_of_a_nested_model_from_a_file(tmp_path):
+    model = nested()
+    model.save(tmp_path / "m.keras")
+    for weight in model.weights:
+        weight.assign(weight + 1)
+    model.save_weights(tmp_path / "m.weights.h5")
+    base = load_base(BaseSpec(str(tmp_path / "m.keras"), weights=str(tmp_path / "m.weights.h5")))
+    for ours, theirs in zip(base.model.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_load_base__unknown_name_comes_with_the_closest():
+    with pytest.raises(OptionError, match=r"Unknown base: 'resnet5'. The closest names are resnet50, "):
+        load_base("resnet5")
+
+
+def _truncated(path):
+    block().save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def _flipped(path):
+    """A whole archive with one byte of its weights changed."""
+    block().save(path)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("model.weights.h5").header_offset
+    data[place + 3000] ^= 255
+    path.write_bytes(data)
+
+
+def _with_lambda(path):
+    image = keras.Input((16, 16, 3))
+    keras.Model(image, layers.Lambda(lambda x: x * 2)(image)).save(path)
+
+
+def _other_archive(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "no model")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_text("hello"), "no zip archive. It may be truncated"),
+        (lambda path: path.write_bytes(b""), "no zip archive. It may be truncated"),
+        (_truncated, "no zip archive. It may be truncated"),
+        (_flipped, "cannot be loaded as a Keras model: "),
+        (_other_archive, "cannot be loaded as a Keras model: "),
+        (_with_lambda, "cannot be loaded as a Keras model: .*[Ll]ambda.*give it as module:function"),
+    ],
+)
+def test_load_base__explains_what_is_wrong_with_a_file(damage, message, tmp_path):
+    damage(tmp_path / "m.keras")
+    with pytest.raises(OptionError, match=message):
+        load_base(str(tmp_path / "m.keras"))
+
+
+def test_load_base__runs_no_code_from_a_legacy_file(tmp_path):
+    _with_lambda(tmp_path / "m.h5")
+    with pytest.raises(OptionError, match=r"cannot be loaded as a Keras model: .*[Ll]ambda"):
+        load_base(str(tmp_path / "m.h5"))
+
+
+def test_load_base__weights_are_no_base(tmp_path):
+    block().save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(OptionError, match=r"holds weights without a model. Use: --base NAME --weights"):
+        load_base(str(tmp_path / "m.weights.h5"))
+
+
+@pytest.mark.parametrize("name", ["missing.keras", "missing.h5", "text.h5", "."])
+def test_load_base__no_model_there(name, tmp_path):
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(OptionError, match=r"is not a Keras model file|cannot be loaded"):
+        load_base(str(tmp_path / name))
+
+
+def test_load_base__saved_model_of_keras_2(tmp_path):
+    legacy = pytest.importorskip("tf_keras")
+    image = legacy.Input((16, 16, 3))
+    x = legacy.layers.Conv2D(4, 3, padding="same", name="first")(legacy.layers.Rescaling(1 / 255)(image))
+    x = legacy.layers.Add(name="join")([x, legacy.layers.Conv2D(4, 1)(x)])
+    model = legacy.Model(image, legacy.layers.GlobalAveragePooling2D()(x))
+    model.save(tmp_path / "saved", save_format="tf")
+    base = load_base(str(tmp_path / "saved"))
+    halves = cut(base, "join")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    expected = model(pixels).numpy()
+    np.testing.assert_allclose(halves.tail(halves.trunk(pixels)).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(bottleneck_model(halves)(pixels.astype("uint8")).numpy(), expected, rtol=1e-6)
+
+
+def test_load_base__saved_model_without_layers(tmp_path):
+    block().export(tmp_path / "exported", verbose=False)
+    with pytest.raises(OptionError, match=r"without Keras layers \(an export for serving\)"):
+        load_base(str(tmp_path / "exported"))
+
+
+def test_load_base__saved_model_needs_an_extra(tmp_path, monkeypatch):
+    for name in ("saved_model.pb", "keras_metadata.pb"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setitem(sys.modules, "tf_keras", None)
+    with pytest.raises(MissingExtraError, match=r"fastcls\[savedmodel\]"):
+        load_base(str(tmp_path))

@@ -1,0 +1,53 @@
+import pytest
+
+from fastcls.bases.applications import APPLICATIONS
+from fastcls.bases.loader import load_base
+from fastcls.cutter import cut_points
+from fastcls.specs import BaseSpec
+
+
+def test_bases__lists_every_one_with_its_figures(fastcls):
+    result = fastcls("bases")
+    lines = result.out.splitlines()
+    assert result.code == 0 and len(lines) == len(APPLICATIONS) + 1
+    (resnet,) = (line.split() for line in lines if line.startswith("resnet50 "))
+    assert resnet[1:6] == ["224x224", "23,587,712", "avg_pool", "2048", "caffe"]
+
+
+def test_layers__of_an_application_needs_no_weights(fastcls, monkeypatch):
+    from keras.src.utils import file_utils
+
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: pytest.fail("a download"))
+    result = fastcls("layers", "mobilenet", "--size", 96)
+    rows = [line.split() for line in result.out.splitlines()[1:]]
+    points = cut_points(load_base(BaseSpec("mobilenet", weights="none", size=(96, 96))).model)
+    assert result.code == 0
+    assert [row[0] for row in rows] == [point.layer for point in points]
+    assert rows[0][:3] == ["conv1", "48x48x32", "294,912"]
+    assert rows[-1] == ["global_average_pooling2d", "1024", "4,096", "100.0%", "*"]
+    assert sum(row[-1] == "*" for row in rows) == 1
+
+
+def test_layers__of_a_file(fastcls, base):
+    result = fastcls("layers", base)
+    rows = [line.split() for line in result.out.splitlines()[1:]]
+    assert result.code == 0
+    assert [row[0].split("_")[0] for row in rows] == ["rescaling", "conv", "pooled", "dense"]
+    assert [row[0] for row in rows if row[-1] == "*"] == ["pooled"]
+    # multiply-adds: 7 * 7 * 27 * 8 in the convolution, 80 in the dense layer
+    assert rows[1][1:4] == ["7x7x8", "1,568", f"{10584 / 10664:.1%}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["mobilnet"], 1, "The closest names are mobilenet, mobilenetv2"),
+        (["missing.keras"], 1, "is not a Keras model file"),
+        (["mobilenet", "--size", "8"], 1, "cannot be built for 8x8 pixels"),
+        (["mobilenet", "--size", "big"], 2, "'big' is not a size"),
+        ([], 2, "Missing argument 'BASE'"),
+    ],
+)
+def test_layers__explains_what_is_wrong(arguments, code, message, fastcls):
+    result = fastcls("layers", *arguments)
+    assert result.code == code and message in result.err

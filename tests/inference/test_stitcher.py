@@ -1,0 +1,149 @@
+"""decode -> trunk -> head equals the stitched model, saved, and loaded where fastcls is not installed."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcls import graph
+from fastcls.backend import import_keras
+from fastcls.bases.loader import Base
+from fastcls.cutter import bottleneck_model, cut
+from fastcls.data.decoder import read_image
+from fastcls.errors import OptionError
+from fastcls.inference.classifier import Classifier
+from fastcls.inference.stitcher import stitch
+from fastcls.specs import NORMALIZATIONS, POOLS, HeadSpec
+from fastcls.training.heads import build_head
+
+keras = import_keras()
+layers = keras.layers
+
+SIZE = (24, 32)
+CLASS_NAMES = ("zebra", "ant", "cat\n猫")
+
+# Loads all classifiers of a folder with plain Keras, isolated from the working folder, and classifies
+# the same images from pixels that OpenCV alone has made.
+PLAIN_KERAS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+sys.modules["fastcls"] = None  # it cannot be imported, be it installed or not
+import glob, cv2, keras, numpy as np
+files = sorted(glob.glob("*.png"))
+pixels = np.stack([cv2.cvtColor(cv2.imread(file), cv2.COLOR_BGR2RGB) for file in files])
+assert pixels.dtype == np.uint8
+for file in sorted(glob.glob("*.keras")):
+    model = keras.saving.load_model(file)
+    assert type(model).__module__.startswith("keras.")
+    np.save(file + ".npy", model.predict(pixels, verbose=0))
+"""
+
+
+def make_base(normalize):
+    """A base with a branch and batch normalization, whose layers have the names of a head's."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((*SIZE, 3), name="input")
+    scale = {"none": 1 / 255, "caffe": 1 / 128}.get(normalize, 1.0)
+    x = layers.Conv2D(6, 3, strides=2, padding="same", name="dense_1")(layers.Rescaling(scale)(image))
+    y = layers.BatchNormalization(name="head_dense_1")(layers.Conv2D(6, 1, name="head_flatten")(x))
+    x = layers.Add(name="join")([x, keras.ops.relu(y)])
+    model = keras.Model(image, layers.Dense(9, activation="softmax", name="head_probabilities")(x))
+    return Base("mine", model, SIZE, normalize)
+
+
+def make_images(folder):
+    """Lossless images of the base's size, so that decoding is all that happens to them."""
+    paths = [folder / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        pixels = np.random.default_rng(number).integers(0, 256, (*SIZE, 3), np.uint8)
+        pixels[..., number] //= 8  # a different color is dark in each
+        cv2.imwrite(str(path), pixels)
+    return paths
+
+
+def make_parts(normalize, pool):
+    trunk = bottleneck_model(cut(make_base(normalize), "join", pool=pool))
+    keras.utils.set_random_seed(2)
+    return trunk, build_head(HeadSpec(layers=(8, 0.5)), trunk.output_shape[1:], len(CLASS_NAMES))
+
+
+CASES = [(normalize, pool) for normalize in NORMALIZATIONS for pool in POOLS]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of images and of classifiers for all cases, and what trunk and head say of the images."""
+    folder = tmp_path_factory.mktemp("stitched")
+    pixels = np.stack([read_image(path, SIZE) for path in make_images(folder)])
+    expected, swapped = {}, {}
+    for normalize, pool in CASES:
+        trunk, head = make_parts(normalize, pool)
+        expected[normalize, pool] = head.predict_on_batch(trunk.predict_on_batch(pixels))
+        swapped[normalize, pool] = head.predict_on_batch(trunk.predict_on_batch(pixels[..., ::-1]))
+        classifier = Classifier(stitch(trunk, head), CLASS_NAMES, {"base": "mine"})
+        classifier.save(folder / f"{normalize}-{pool}.keras")
+    return folder, expected, swapped
+
+
+@pytest.fixture(scope="module")
+def plain(made):
+    """What a process with nothing but Keras and OpenCV says of the images."""
+    folder, _, _ = made
+    command = [sys.executable, "-I", "-S", "-c", PLAIN_KERAS, sysconfig.get_paths()["purelib"]]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return {case: np.load(folder / f"{case[0]}-{case[1]}.keras.npy") for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_stitched__classifies_as_trunk_and_head_do(case, made, plain):
+    _, expected, swapped = made
+    np.testing.assert_allclose(plain[case], expected[case], atol=1e-5)
+    assert abs(plain[case] - swapped[case]).max() > 1e-3  # the colors matter, and are in their order
+
+
+def test_classifier__predicts_as_plain_keras_does(made, plain):
+    folder, _, _ = made
+    for case in CASES[:: len(POOLS)]:
+        results = Classifier.load(folder / f"{case[0]}-{case[1]}.keras").predict(sorted(folder.glob("*.png")))
+        np.testing.assert_allclose([r.probabilities for r in results], plain[case], atol=1e-5)
+
+
+def test_stitched__is_flat_and_takes_raw_pixels(made):
+    folder, _, _ = made
+    model = keras.saving.load_model(folder / "torch-avg.keras")
+    assert not any(graph.is_functional(operation) for operation in model.operations)
+    assert (model.inputs[0].dtype, model.input_shape) == ("uint8", (None, *SIZE, 3))
+    assert model.output_shape == (None, len(CLASS_NAMES))
+
+
+def test_stitched__names_its_classes_in_a_plain_zip_member(made):
+    folder, _, _ = made
+    with zipfile.ZipFile(folder / "tf-avg.keras") as archive:
+        assert archive.testzip() is None
+        described = json.loads(archive.read("fastcls.json"))
+    assert described == {"class_names": list(CLASS_NAMES), "base": "mine"}
+
+
+def test_stitch__keeps_names_apart():
+    trunk, _ = make_parts("tf", "avg")
+    bottleneck = keras.Input((6,), name="image")
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(4, name="join"), layers.Dense(3, name="pool")])
+    head = keras.Model(bottleneck, layers.Softmax(name="dense_1")(inner(bottleneck)))
+    model = stitch(trunk, head)
+    assert [o.name for o in model.operations[-3:]] == ["join_1", "pool_1", "dense_1_1"]
+    assert "join" in [o.name for o in trunk.operations]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
+    np.testing.assert_allclose(model(pixels), head(trunk(pixels)), rtol=1e-6)
+
+
+def test_stitch__refuses_a_head_of_another_shape():
+    trunk, _ = make_parts("tf", "avg")
+    with pytest.raises(
+        OptionError, match=r"takes bottlenecks of \(7,\). Received: a trunk that gives \(6,\)"
+    ):
+        stitch(trunk, build_head(HeadSpec(), (7,), 3))

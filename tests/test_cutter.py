@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+
+from fastcls import graph
+from fastcls.backend import import_keras
+from fastcls.bases.applications import APPLICATIONS, build
+from fastcls.bases.loader import Base, load_base
+from fastcls.cutter import bottleneck_model, cut, cut_points, default_cut_point
+from fastcls.errors import OptionError
+from fastcls.specs import BaseSpec
+
+keras = import_keras()
+layers = keras.layers
+
+
+def base_of(make, *, shape=(16, 16, 3), normalize="none"):
+    keras.utils.set_random_seed(0)
+    tensor = keras.Input(shape, name="input")
+    return Base("mine", keras.Model(tensor, make(tensor)), shape[:2], normalize)
+
+
+def residual(x):
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    y = layers.Conv2D(4, 3, padding="same", name="inside")(x)
+    x = layers.Add(name="join")([x, y])
+    return layers.Conv2D(4, 3, name="last")(x)
+
+
+def squeezenet_end(x):
+    x = layers.Conv2D(8, 3, activation="relu", name="features")(x)
+    x = layers.Dropout(0.5, name="drop")(x)
+    x = layers.Conv2D(5, 1, name="classes")(x)
+    x = layers.ReLU(name="relu")(x)
+    return layers.Softmax(name="softmax")(layers.GlobalAveragePooling2D(name="pooled")(x))
+
+
+def dense_end(x):
+    x = layers.GlobalAveragePooling2D(name="pooled")(layers.Conv2D(8, 3)(x))
+    return layers.Activation("softmax")(layers.Dense(5)(layers.Dropout(0.5)(x)))
+
+
+def convolution_end(x):
+    return layers.Conv2D(8, 3, activation="relu", name="end")(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [(squeezenet_end, "features"), (dense_end, "pooled"), (convolution_end, "end"), (residual, "last")],
+)
+def test_default_cut_point__is_before_the_classifier(make, layer):
+    model = base_of(make).model
+    assert default_cut_point(model, cut_points(model)).layer == layer
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "shape"),
+    [
+        ("mobilenet", "global_average_pooling2d", (1, 1, 1024)),
+        ("vgg16", "fc2", (4096,)),
+        ("efficientnetb0", "avg_pool", (1280,)),
+    ],
+)
+def test_default_cut_point__of_applications_with_classifier(name, layer, shape):
+    model = build(APPLICATIONS[name], (96, 96), None, include_top=True)
+    point = default_cut_point(model, cut_points(model))
+    assert (point.layer, point.shape) == (layer, shape)
+
+
+def test_cut_points__are_what_all_paths_pass():
+    points = cut_points(base_of(residual).model)
+    assert [(p.layer, p.shape) for p in points] == [
+        ("stem", (16, 16, 4)),
+        ("join", (16, 16, 4)),
+        ("last", (14, 14, 4)),
+    ]
+    work = np.cumsum([16 * 16 * 9 * 3 * 4, 16 * 16 * 9 * 4 * 4, 14 * 14 * 9 * 4 * 4])
+    np.testing.assert_allclose([p.share for p in points], work / work[-1])
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("Stem", r"no layer 'Stem'.* closest cut points are stem, "),
+        ("inside", r"cannot be cut at 'inside': some path .*nearest cut points are (stem, join|join, stem)"),
+        ("input", r"no layer 'input'"),
+    ],
+)
+def test_cut__explains_what_it_refuses(layer, message):
+    with pytest.raises(OptionError, match=message):
+        cut(base_of(residual), layer)
+
+
+def test_cut__layer_inside_the_classifier_needs_include_top():
+    base = load_base(BaseSpec("mobilenet", weights="none", size=(96, 96)))
+    with pytest.raises(OptionError, match=r"conv_preds.*--include-top"):
+        cut(base, "conv_preds")
+    with_top = load_base(BaseSpec("mobilenet", weights="none", size=(96, 96), include_top=True))
+    assert cut(with_top, "conv_preds").trunk.output_shape == (None, 1, 1, 1000)
+
+
+def test_cut__refuses_a_layer_that_is_called_twice():
+    def make(x):
+        again = layers.Conv2D(3, 3, padding="same", name="again")
+        return layers.ReLU()(again(again(x)))
+
+    with pytest.raises(OptionError, match="calls that layer 2 times"):
+        cut(base_of(make), "again")
+
+
+@pytest.mark.parametrize("option", [{"pool": "average"}, {"dtype": "float64"}])
+def test_cut__refuses_unknown_options(option):
+    with pytest.raises(OptionError, match=r"Expected pool in avg, .*Received: "):
+        cut(base_of(residual), **option)
+
+
+def test_cut__trunk_then_tail_is_the_base():
+    base = base_of(residual)
+    image = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+    halves = cut(base, "join")
+    np.testing.assert_array_equal(halves.tail(halves.trunk(image)), base.model(image))
+    assert cut(base).tail is None
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "flatten", "none"])
+def test_bottleneck_model__pools(pool):
+    base = base_of(residual)
+    model = bottleneck_model(cut(base, "join", pool=pool))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    spatial = cut(base, "join").trunk(pixels.astype("float32")).numpy()  # (2, 16, 16, 4)
+    expected = {
+        "avg": spatial.mean(axis=(1, 2)),
+        "max": spatial.max(axis=(1, 2)),
+        "flatten": spatial.reshape(2, -1),
+        "none": spatial,
+    }[pool]
+    np.testing.assert_allclose(model(pixels), expected, rtol=1e-5, atol=1e-4)  # sums of 256 values to 1000
+    assert model.inputs[0].dtype == "uint8"
+
+
+def test_bottleneck_model__keeps_names_apart_and_the_base_as_it_was():
+    """A base made by fastcls itself has layers of the names that are added here."""
+
+    def make(x):
+        x = layers.Rescaling(1 / 255, name="normalize_scale")(x)
+        return layers.Conv2D(4, 3, name="pool")(layers.ReLU(name="image")(x))
+
+    base = base_of(make)
+    for _ in range(2):
+        model = bottleneck_model(cut(base, "pool"))
+        assert [o.name for o in model.operations] == [
+            *("image_1", "normalize_scale_1", "normalize_scale", "image", "pool", "pool_1")
+        ]
+    assert not any(graph.is_functional(operation) for operation in model.operations)
