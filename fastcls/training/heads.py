@@ -85,7 +85,7 @@ def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:
             f"Received: {received}"
         )
     head = keras.Model(bottleneck, output)
-    foreign = [node.operation.name for node in graph.nodes(head) if not _is_built_in(node.operation)]
+    foreign = [node.operation.name for node in graph.nodes(head) if not graph.is_built_in(node.operation)]
     if foreign:
         raise OptionError(
             f"The head {name!r} uses {', '.join(foreign)}: only Keras's own layers, without Lambda, make a "
@@ -93,10 +93,6 @@ def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:
         )
     _require_probabilities(name, head)
     return head
-
-
-def _is_built_in(operation: Any) -> bool:
-    return type(operation).__module__.startswith("keras.") and type(operation).__name__ != "Lambda"
 
 
 def _require_probabilities(name: str, head: Any) -> None:
