@@ -23,10 +23,13 @@ def ahead(
         depth: How many results may wait.
     """
     waiting: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= depth:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # a consumer that stops early need not wait for what it ordered

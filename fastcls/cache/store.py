@@ -4,13 +4,12 @@ CACHE/manifest.json    what the bottlenecks are: everything that decides their v
 CACHE/trunk.keras      the Keras model that made them, RGB uint8 image -> bottleneck
 CACHE/shards/*.h5      the bottlenecks, found by image digest
 CACHE/samples.csv      path, class, split and digest of each image
-CACHE/failures.csv     images that could not be read, and why
-CACHE/extraction.json  figures of the last extraction
+CACHE/failures.csv     images that gave no bottleneck, and why; without this file they are tried again
+CACHE/extraction.json  root of the images, and figures of the last extraction
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,10 +21,12 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import shard
 from fastcls.cache.samples import SampleRow, read_samples, write_samples
+from fastcls.cache.tables import read_table, write_table
 from fastcls.errors import CacheError
 
 VERSION = 1
 _ABSENT = -1
+_FAILURE_COLUMNS = ("path", "digest", "reason")
 logger = logging.getLogger(__name__)
 
 
@@ -191,7 +192,11 @@ class Cache:
         return Index.read(self.shards_folder, self.manifest.fingerprint)
 
     def samples(self) -> list[SampleRow]:
-        """The table of samples; empty before the first extraction."""
+        """The table of samples; empty before the first extraction.
+
+        Raises:
+            CacheError: It is damaged.
+        """
         return read_samples(self.folder / "samples.csv")
 
     def write_samples(self, rows: Iterable[SampleRow]) -> None:
@@ -199,23 +204,24 @@ class Cache:
         write_samples(self.folder / "samples.csv", rows)
 
     def failures(self) -> list[Failure]:
-        """Images of the table that gave no bottleneck."""
-        path = self.folder / "failures.csv"
-        if not path.exists():
-            return []
-        with path.open(**files.CSV_TEXT) as file:
-            return [Failure(**line) for line in csv.DictReader(file)]
+        """Images of the table that gave no bottleneck.
+
+        Raises:
+            CacheError: Their table is damaged.
+        """
+        return read_table(self._failures_path, _FAILURE_COLUMNS, Failure)
 
     def write_failures(self, failures: Sequence[Failure]) -> None:
         """Replace the table of failures; no file when there are none."""
-        path = self.folder / "failures.csv"
         if not failures:
-            path.unlink(missing_ok=True)
+            self._failures_path.unlink(missing_ok=True)
             return
-        with files.atomic_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "digest", "reason"))
-            writer.writerows((failure.path, failure.digest, failure.reason) for failure in failures)
+        lines = ((failure.path, failure.digest, failure.reason) for failure in failures)
+        write_table(self._failures_path, _FAILURE_COLUMNS, lines)
+
+    @property
+    def _failures_path(self) -> Path:
+        return self.folder / "failures.csv"
 
 
 @dataclass(frozen=True)
@@ -298,7 +304,10 @@ def _read_manifest(folder: Path) -> Manifest:
         lists = {name: tuple(values[name]) for name in ("size", "shape", "requests")}
         return Manifest(**{**values, **lists})
     except (ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{path} is damaged: {error}. Choose another --cache") from error
+        raise CacheError(
+            f"{path} is damaged: {error}. Delete this one file and run the same `fastcls extract` again: "
+            "no bottleneck is lost"
+        ) from error
 
 
 def _whole_shards(folder: Path, fingerprint: str) -> Iterator[tuple[Path, np.ndarray]]:
@@ -306,4 +315,4 @@ def _whole_shards(folder: Path, fingerprint: str) -> Iterator[tuple[Path, np.nda
         try:
             yield path, shard.read_digests(path, fingerprint)
         except CacheError as error:
-            logger.warning("%s. Its images are forwarded again", error)
+            logger.warning("%s", error)

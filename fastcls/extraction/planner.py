@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 import fastcls
 from fastcls import files
@@ -19,9 +22,12 @@ from fastcls.cache.store import Cache, Failure, Manifest
 from fastcls.cutter import Cut, bottleneck_model, cut
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
+from fastcls.errors import CacheError
 from fastcls.specs import CutSpec
 
 PRECISION = "float32"
+_Row = TypeVar("_Row")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,11 @@ class ShardTask:
     """The unit of work: images to turn into the rows of one shard.
 
     Attributes:
-        root: Folder that the paths are relative to.
+        root: Folder that the paths are relative to, absolute.
         paths: POSIX paths.
     """
 
-    root: str
+    root: Path
     paths: tuple[str, ...]
 
 
@@ -45,11 +51,18 @@ class Plan:
         rows: One per sample, in the data set's order; digest and state where they are known.
         tasks: Images without a bottleneck, in shards.
         failures: Images that are known to be unreadable.
+        is_new: Whether `rows` differs from the table beside the shards.
     """
 
     rows: list[SampleRow]
     tasks: list[ShardTask]
     failures: list[Failure]
+    is_new: bool
+
+    @property
+    def missing(self) -> int:
+        """How many images the tasks hold."""
+        return sum(len(task.paths) for task in self.tasks)
 
 
 def prepare_cache(request: CutSpec | Cut, root: Path) -> Cache:
@@ -79,20 +92,13 @@ def make_plan(dataset: Dataset, cache: Cache, shard_size: int) -> Plan:
 
     An image whose file has not changed since its digest was taken is not read.
     """
-    rows = _known_rows(dataset, cache)
-    unreadable = {failure.digest: failure for failure in cache.failures() if failure.digest}
+    rows, is_new = _known_rows(dataset, cache)
+    known = {failure.digest: failure for failure in _or_empty(cache.failures) if failure.digest}
     present = cache.index().locate([row.digest for row in rows]).present
-    failures = [
-        replace(unreadable[row.digest], path=row.path)
-        for row, found in zip(rows, present, strict=True)
-        if not found and row.digest in unreadable
-    ]
-    missing = [
-        row.path
-        for row, found in zip(rows, present, strict=True)
-        if not found and row.digest not in unreadable
-    ]
-    return Plan(rows, list(_tasks(dataset.root, missing, shard_size)), failures)
+    absent = [rows[place] for place in np.flatnonzero(~present)]
+    failures = [replace(known[row.digest], path=row.path) for row in absent if row.digest in known]
+    missing = [row.path for row in absent if row.digest not in known]
+    return Plan(rows, list(_tasks(dataset.root, missing, shard_size)), failures, is_new)
 
 
 def _request_token(spec: CutSpec) -> str | None:
@@ -162,8 +168,10 @@ def _describe(made: Cut, model: Any, weights: str) -> Manifest:
     )
 
 
-def _known_rows(dataset: Dataset, cache: Cache) -> list[SampleRow]:
-    before = {row.path: row for row in cache.samples()}
+def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
+    """A row per sample, and whether they differ from the rows beside the shards."""
+    stored = _or_empty(cache.samples)
+    before = {row.path: row for row in stored}
     rows = []
     for sample in dataset.samples:
         row = SampleRow(sample.path, dataset.class_names[sample.label], sample.split, sample.group)
@@ -171,7 +179,15 @@ def _known_rows(dataset: Dataset, cache: Cache) -> list[SampleRow]:
         if old and old.digest and _is_unchanged(dataset.root, old):
             row = replace(row, digest=old.digest, state=old.state)
         rows.append(row)
-    return rows
+    return rows, rows != stored
+
+
+def _or_empty(read: Callable[[], list[_Row]]) -> list[_Row]:
+    try:
+        return read()
+    except CacheError as error:
+        logger.warning("%s", error)
+        return []
 
 
 def _is_unchanged(root: Path, row: SampleRow) -> bool:
@@ -183,4 +199,4 @@ def _is_unchanged(root: Path, row: SampleRow) -> bool:
 
 def _tasks(root: Path, paths: list[str], size: int) -> Iterator[ShardTask]:
     for start in range(0, len(paths), size):
-        yield ShardTask(str(root.absolute()), tuple(paths[start : start + size]))
+        yield ShardTask(root.absolute(), tuple(paths[start : start + size]))

@@ -1,21 +1,25 @@
 """Runs shard tasks: read bytes -> digest -> decode -> trunk -> rows of one HDF5 shard.
 
-As a process of its own (`python -m fastcls.extraction.worker`) it reads one JSON line per task from
-stdin and answers with JSON lines on stdout. It shares nothing with other workers: no image and no row
-crosses a process boundary.
+As a process of its own it is served over a connection that it inherits. It shares nothing with other
+workers: no image and no row crosses a process boundary.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import json
 import os
+import queue
+import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,13 +30,15 @@ from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Failure, Index
 from fastcls.data.decoder import UnreadableImage, decode
 from fastcls.engines import Engine
-from fastcls.errors import FastclsError
+from fastcls.errors import FastclsError, WorkerError
 from fastcls.extraction.planner import ShardTask
 from fastcls.parallel import ahead
 
 TENSORFLOW = "fastcls.engines.tensorflow:TensorFlowEngine"
 # A file younger than this when it is read could change again without a new time of modification.
 _SETTLED_NS = 2_000_000_000
+# How long a worker without a parent may take to end in order.
+_GRACE_S = 2
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,13 @@ class WorkerSpec:
     """What a worker needs to know besides its tasks.
 
     Attributes:
-        cache: The cache folder.
+        cache: The cache folder, absolute.
         batch_size: Images per forward pass.
         threads: Threads for decoding, and for the engine.
         engine: "module:class" with the signature of `TensorFlowEngine`.
     """
 
-    cache: str
+    cache: Path
     batch_size: int
     threads: int
     engine: str = TENSORFLOW
@@ -79,11 +85,11 @@ class ShardInfo:
 
     Attributes:
         path: The shard; None when the task held no new image.
-        forwarded: How many images went through the trunk.
+        forwarded: How many images got their bottleneck.
         readings: One per image of the task.
     """
 
-    path: str | None
+    path: Path | None
     forwarded: int
     readings: tuple[Reading, ...]
 
@@ -93,38 +99,43 @@ class Worker:
 
     Args:
         spec: Cache, batch size, threads, engine.
+        on_progress: Called with the number of images that are done since the last call; with 0 when the
+            engine is loaded.
 
     Raises:
         CacheError: The cache folder is not a cache.
     """
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, on_progress: Callable[[int], Any]) -> None:
         cv2.setNumThreads(1)  # images are decoded side by side, each by one thread
         self._spec = spec
-        self._cache = Cache(Path(spec.cache))
+        self._on_progress = on_progress
+        self._cache = Cache(spec.cache)
         self._index = self._cache.index()
-        self._engine = _load_engine(spec, self._cache)
-        self._buffer = np.zeros((spec.batch_size, *self._cache.manifest.size, 3), np.uint8)
+        self._engine: Engine | None = None
+        self._images = np.zeros((spec.batch_size, *self._cache.manifest.size, 3), np.uint8)
 
-    def run(self, task: ShardTask, on_progress: Callable[[int], None]) -> ShardInfo:
+    def run(self, task: ShardTask) -> ShardInfo:
         """Run one task.
 
-        Args:
-            task: The images.
-            on_progress: Called with the number of images that are done since the last call.
+        Raises:
+            WorkerError: The engine cannot be loaded, or fails.
+            OSError: The shard cannot be written.
         """
         manifest = self._cache.manifest
         described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
-        forwarded, readings = 0, []
+        readings: list[Reading] = []
+        spoilt: dict[str, str] = {}
         with ShardWriter(self._cache.shards_folder, manifest.shape, manifest.dtype, described) as writer:
             for batch in _batches(self._read(task), self._spec.batch_size):
-                fresh = [(reading, image) for reading, image in batch if image is not None]
-                done = dict(self._forward(fresh, writer))
-                readings += [done.get(reading.path, reading) for reading, _ in batch]
-                forwarded += len(fresh)
-                on_progress(len(batch))
+                images = {reading.digest: image for reading, image in batch if image is not None}
+                spoilt |= self._forward(images, writer)
+                readings += [reading for reading, _ in batch]
+                self._on_progress(len(batch))
             path = writer.finish()
-        return ShardInfo(str(path) if path else None, forwarded, tuple(readings))
+            forwarded = len(writer)
+        readings = [replace(r, reason=spoilt[r.digest]) if r.digest in spoilt else r for r in readings]
+        return ShardInfo(path, forwarded, tuple(readings))
 
     def _read(self, task: ShardTask) -> Iterator[tuple[Reading, np.ndarray | None]]:
         """Read, digest and decode ahead of the engine, in the task's order; known images without pixels."""
@@ -136,88 +147,115 @@ class Worker:
             seen.add(reading.digest)
             yield reading, None if is_repeated else image
 
-    def _forward(
-        self, fresh: list[tuple[Reading, np.ndarray]], writer: ShardWriter
-    ) -> Iterator[tuple[str, Reading]]:
-        """Forward a batch and store its rows; yields what became of images that gave none."""
-        if not fresh:
-            return
-        for place, (_, image) in enumerate(fresh):
-            self._buffer[place] = image
-        # Always a full batch: a row must not depend on how many others were left to forward.
-        rows = self._engine.run(self._buffer)[: len(fresh)]
+    def _forward(self, images: dict[str, np.ndarray], writer: ShardWriter) -> dict[str, str]:
+        """Forward images by digest and store their rows; returns why some gave none, by digest."""
+        if not images:
+            return {}
+        for place, image in enumerate(images.values()):
+            self._images[place] = image
+        rows = self._run_engine()[: len(images)]
         with np.errstate(over="ignore"):
             rows = rows.astype(self._cache.manifest.dtype, copy=False)
         finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        writer.append([r.digest for (r, _), ok in zip(fresh, finite, strict=True) if ok], rows[finite])
-        for (reading, _), ok in zip(fresh, finite, strict=True):
-            if not ok:
-                reason = f"its bottleneck does not fit {rows.dtype} (overflow or not a number)"
-                yield reading.path, Reading(reading.path, reading.digest, reading.state, reason)
+        writer.append([digest for digest, fits in zip(images, finite, strict=True) if fits], rows[finite])
+        reason = f"its bottleneck does not fit {rows.dtype} (overflow or not a number)"
+        return {digest: reason for digest, fits in zip(images, finite, strict=True) if not fits}
+
+    def _run_engine(self) -> np.ndarray:
+        # The engine is loaded late: digesting images that turn out to be known needs none.
+        if not self._engine:
+            trunk = self._cache.trunk_path
+            advice = f"If {trunk} is damaged, delete it: the same command makes it anew"
+            with _engine_trouble(f"The engine cannot load {trunk}", advice):
+                self._engine = _load_engine(self._spec, trunk)
+            self._on_progress(0)
+        # Always a full batch: a row must not depend on how many others were left to forward.
+        with _engine_trouble(f"A batch of {len(self._images)} images failed", "Try a smaller --batch-size"):
+            return self._engine.run(self._images)
 
 
 class _Reader:
     """Reads and decodes one image file."""
 
-    def __init__(self, root: str, size: tuple[int, int], known: Index) -> None:
+    def __init__(self, root: Path, size: tuple[int, int], known: Index) -> None:
         self._root, self._size, self._known = root, size, known
 
     def __call__(self, path: str) -> tuple[Reading, np.ndarray | None]:
-        place = os.path.join(self._root, path)  # noqa: PTH118 (quicker)
+        reading, data = identify(self._root, path)
+        if reading.reason or self._known.locate([reading.digest]).present[0]:
+            return reading, None
         try:
-            state = FileState.of(place)
-            data = Path(place).read_bytes()
-        except OSError as error:
-            return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), None
-        if time.time_ns() - max(state.mtime_ns, state.ctime_ns) < _SETTLED_NS:
-            state = FileState()
-        digest = files.digest(data)
-        if self._known.locate([digest]).present[0]:
-            return Reading(path, digest, state), None
-        try:
-            return Reading(path, digest, state), decode(data, self._size)
+            return reading, decode(data, self._size)
         except UnreadableImage as error:
-            return Reading(path, digest, state, str(error)), None
+            return replace(reading, reason=str(error)), None
+
+
+def identify(root: Path, path: str) -> tuple[Reading, bytes]:
+    """Read an image file and say which image it is.
+
+    Returns:
+        What was learnt, with a reason when the file cannot be read, and the file's bytes.
+    """
+    place = os.path.join(root, path)  # noqa: PTH118 (quicker)
+    try:
+        state = FileState.of(place)
+        data = Path(place).read_bytes()
+    except OSError as error:
+        return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
+    if time.time_ns() - max(state.mtime_ns, state.ctime_ns) < _SETTLED_NS:
+        state = FileState()
+    return Reading(path, files.digest(data), state), data
 
 
 def main() -> None:
-    """Serve tasks from stdin until it ends."""
-    answers = _claim_stdout()
-
-    def answer(event: str, **values: Any) -> None:
-        answers.write(json.dumps({"event": event, **values}) + "\n")
-        answers.flush()
-
+    """Serve the connection whose descriptor is the first argument: a spec, then tasks."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, messages), daemon=True).start()
     try:
-        worker = Worker(WorkerSpec(**json.loads(sys.stdin.readline())))
-        answer("ready")
-        for line in sys.stdin:
-            task = ShardTask(**json.loads(line))
-            info = worker.run(task, lambda count: answer("progress", images=count))
-            answer("done", info=asdict(info))
-    except BrokenPipeError:
-        os._exit(1)  # whoever wanted the result is gone
+        _serve(connection, messages)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)  # the listening thread would hold up an orderly end
+
+
+def _listen(connection: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
+    """Pass messages on; end this process, busy or not, when there is nobody left to work for."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            messages.put(connection.recv())
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # removes the unfinished shard
+    time.sleep(_GRACE_S)
+    os._exit(1)
+
+
+def _serve(connection: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
+    try:
+        worker = Worker(messages.get(), lambda images: connection.send(("progress", images)))
+        connection.send(("ready", None))
+        while True:
+            connection.send(("done", worker.run(messages.get())))
     except (FastclsError, OSError) as error:
-        answer("error", message=str(error), errno=getattr(error, "errno", None))
+        connection.send(("error", error))
 
 
-def info_from_json(values: dict[str, Any]) -> ShardInfo:
-    """A `ShardInfo` from its JSON form."""
-    readings = [Reading(**{**r, "state": FileState(**r["state"])}) for r in values["readings"]]
-    return ShardInfo(values["path"], values["forwarded"], tuple(readings))
-
-
-def _claim_stdout() -> IO[str]:
-    """Keep the pipe for answers; whatever a library prints goes to stderr instead."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return answers
-
-
-def _load_engine(spec: WorkerSpec, cache: Cache) -> Engine:
+def _load_engine(spec: WorkerSpec, trunk: Path) -> Engine:
     module, _, name = spec.engine.partition(":")
-    engine: Engine = getattr(importlib.import_module(module), name)(cache.trunk_path, spec.threads)
+    engine: Engine = getattr(importlib.import_module(module), name)(trunk, spec.threads)
     return engine
+
+
+@contextlib.contextmanager
+def _engine_trouble(fact: str, advice: str) -> Iterator[None]:
+    """Whatever a library raises here stops the run: it does not come from one image."""
+    try:
+        yield
+    except FastclsError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")[:300]
+        raise WorkerError(f"{fact}: {type(error).__name__}: {first}. {advice}") from error
 
 
 def _batches(
@@ -234,7 +272,3 @@ def _batches(
             batch, images = [], 0
     if batch:
         yield batch
-
-
-if __name__ == "__main__":
-    main()

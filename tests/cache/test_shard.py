@@ -1,0 +1,127 @@
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from fastcls import files
+from fastcls.cache.shard import ShardWriter, read_digests, read_rows
+from fastcls.errors import CacheError
+
+COUNT = 40
+ROWS = np.random.default_rng(0).normal(size=(COUNT, 2, 3)).astype(np.float32)
+DIGESTS = [files.digest(bytes([number])) for number in range(COUNT)]
+
+
+def write(folder, rows=ROWS, digests=DIGESTS, fingerprint="print", dtype="float32", parts=3):
+    with ShardWriter(folder, rows.shape[1:], dtype, {"fingerprint": fingerprint}) as writer:
+        for chosen in np.array_split(np.arange(len(rows)), parts):
+            writer.append([digests[place] for place in chosen], rows[chosen])
+        return writer.finish()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_shard__gives_back_what_was_put_in(tmp_path, dtype):
+    path = write(tmp_path, dtype=dtype)
+    assert read_digests(path, "print").tolist() == [digest.encode() for digest in DIGESTS]
+    places = np.array([7, 0, 39, 7, 12])
+    rows = read_rows(path, places)
+    assert rows.dtype == dtype and np.array_equal(rows, ROWS.astype(dtype)[places])
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_shard__same_rows_take_the_same_place(tmp_path):
+    assert write(tmp_path, parts=1) == write(tmp_path, parts=7)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_shard__an_unfinished_or_empty_one_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, (6,), "float32", {}) as writer:
+        writer.append(DIGESTS[:1], np.zeros((1, 6), np.float32))
+        raise KeyboardInterrupt
+    with ShardWriter(tmp_path, (6,), "float32", {}) as writer:
+        writer.append([], np.zeros((0, 6), np.float32))
+        assert writer.finish() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shard__is_not_much_larger_than_its_rows(tmp_path):
+    assert write(tmp_path).stat().st_size < ROWS.nbytes + 40 * COUNT + 4096
+    many = np.zeros((256, 2048), np.float32)
+    path = write(tmp_path, many, [files.digest(bytes([number])) for number in range(256)])
+    assert path.stat().st_size < 1.05 * many.nbytes
+
+
+def check_never_wrong(path):
+    """Either an error that names the file, or the very rows."""
+    try:
+        digests = read_digests(path, "print")
+        rows = read_rows(path, np.arange(COUNT))
+    except CacheError as error:
+        assert str(path) in str(error)
+        return False
+    assert digests.tolist() == [digest.encode() for digest in DIGESTS]
+    assert rows.dtype == np.float32 and np.array_equal(rows, ROWS)
+    return True
+
+
+def test_shard__a_flipped_bit_is_never_another_row(tmp_path):
+    path = write(tmp_path)
+    whole = path.read_bytes()
+    random = np.random.default_rng(1)
+    harmless = 0
+    for place in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << random.integers(8)
+        path.write_bytes(damaged)
+        harmless += check_never_wrong(path)
+    assert harmless < len(whole) / 3 / 4  # unused bytes
+
+
+def test_shard__a_truncated_one_is_refused(tmp_path):
+    path = write(tmp_path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 101):
+        path.write_bytes(whole[:length])
+        assert not check_never_wrong(path)
+
+
+def test_shard__another_cache_or_version_or_no_shard(tmp_path):
+    path = write(tmp_path, fingerprint="other")
+    with pytest.raises(CacheError, match="belongs to another cache"):
+        read_digests(path, "print")
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = 2
+    with pytest.raises(CacheError, match="not a fastcls shard of version 1"):
+        read_digests(path, "other")
+    with h5py.File(tmp_path / "else.h5", "w") as file:
+        file["data"] = 1
+    with pytest.raises(CacheError, match="is damaged"):
+        read_digests(tmp_path / "else.h5", "print")
+
+
+def test_shard__a_full_disk_is_an_error_and_no_crash(tmp_path, mount):
+    # In a process of its own: HDF5 used to take the process down when it ended.
+    disk = mount(tmp_path / "disk", "tmpfs", "size=300k")
+    code = f"""
+import errno, json, pathlib, sys
+import numpy as np
+from fastcls.cache.shard import ShardWriter
+rows = np.ones((32, 1000), np.float32)
+try:
+    with ShardWriter(pathlib.Path({str(disk)!r}), (1000,), "float32", {{}}) as writer:
+        for batch in range(int(sys.argv[1])):
+            writer.append([f"{{batch:016}}{{row:016}}" for row in range(32)], rows)
+        writer.finish()
+except OSError as error:
+    print(json.dumps([error.errno == errno.ENOSPC, [p.name for p in pathlib.Path({str(disk)!r}).iterdir()]]))
+"""
+    for batches in (2, 3, 20):  # the disk is full while closing, or while appending
+        done = subprocess.run([sys.executable, "-c", code, str(batches)], capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        full, entries = json.loads(done.stdout) if done.stdout else (False, [1])
+        assert len(entries) == (0 if full else 1) and full == (batches > 2)
+        for entry in disk.iterdir():
+            entry.unlink()

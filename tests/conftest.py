@@ -1,0 +1,23 @@
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def mount():
+    """Returns a function that mounts a file system for the test, or skips where that is not permitted."""
+    mounted = []
+
+    def mount_at(place, kind, options):
+        place.mkdir(exist_ok=True)
+        source = ["-t", kind, "none"] if kind == "tmpfs" else [kind]
+        done = subprocess.run(["mount", "-o", options, *source, place], capture_output=True)
+        if done.returncode:
+            pytest.skip("mounting is not permitted here")
+        if "remount" not in options:
+            mounted.append(place)
+        return place
+
+    yield mount_at
+    for place in reversed(mounted):
+        subprocess.run(["umount", "-l", place], check=True)

@@ -1,0 +1,217 @@
+"""A trunk made of arithmetic, tiny images, a cache prepared for both, and the command line that uses it.
+
+Run as a script it is `fastcls` with this engine in place of TensorFlow.
+"""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fastcls import files
+from fastcls.cache import store
+from fastcls.cache.store import Cache, Manifest
+from fastcls.data.dataset import Dataset
+from fastcls.extraction import planner
+from fastcls.specs import BaseSpec, CutSpec
+
+ENGINE = "extraction_support:PixelEngine"
+SIZE = (8, 8)
+SHAPE = (12,)
+# What the blue of an image's first pixel does to the engine.
+ABORT, OVERFLOW, NAN, KILL_ONCE, RAISE = 1, 2, 3, 4, 5
+
+
+class PixelEngine:
+    """Bottleneck = the first twelve values times 0.375, exactly; leaves a line per image in a file.
+
+    The lines are right for batches of one image: larger ones are filled up with old images.
+    """
+
+    def __init__(self, trunk, threads):
+        self._folder = trunk.parent
+        self._delay_s = float(os.environ.get("TEST_DELAY_S", "0"))
+
+    def run(self, images):
+        for image in images:
+            self._note(image)
+        rows = images.reshape(len(images), -1)[:, : SHAPE[0]].astype(np.float32) * 0.375
+        rows[images[:, 0, 0, 2] == OVERFLOW] = 1e6
+        rows[images[:, 0, 0, 2] == NAN] = np.nan
+        return rows
+
+    def _note(self, image):
+        time.sleep(self._delay_s)
+        red, green, command = map(int, image[0, 0])
+        descriptor = os.open(self._folder / "forwarded.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+        os.write(descriptor, b"%d\n" % (red * 256 + green))
+        os.close(descriptor)
+        if command == ABORT:
+            os.abort()
+        if command == RAISE:
+            raise ValueError("the engine does not like it")
+        if command == KILL_ONCE and not (self._folder / "killed").exists():
+            (self._folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class BrokenEngine:
+    """Cannot be loaded."""
+
+    def __init__(self, trunk, threads):
+        raise RuntimeError("no such device\nand more")
+
+
+class DyingEngine:
+    """Kills the process as soon as it is loaded."""
+
+    def __init__(self, trunk, threads):
+        os.abort()
+
+
+def pixels(number, command=0):
+    """The image with this number, (8, 8, 3) uint8."""
+    image = np.random.default_rng(number).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    image[0, 0] = number // 256, number % 256, command
+    return image
+
+
+def encoded(number, command=0):
+    """The bytes of that image's PNG file."""
+    return cv2.imencode(".png", pixels(number, command)[..., ::-1])[1].tobytes()
+
+
+def write_images(folder, count, commands=None):
+    """Write images 0..count-1 into two class folders; returns their data set."""
+    for number in range(count):
+        path = folder / "ab"[number % 2] / f"{number:06}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(number, (commands or {}).get(number, 0)))
+    return Dataset.open(folder)
+
+
+def expected_rows(numbers):
+    """Their bottlenecks."""
+    flat = np.stack([pixels(number) for number in numbers]).reshape(len(numbers), -1)
+    return flat[:, : SHAPE[0]].astype(np.float32) * 0.375
+
+
+def prepare(root, dtype="float32"):
+    """A cache that `CutSpec` of a file that is no model leads to; returns that request."""
+    root.mkdir(parents=True, exist_ok=True)
+    base = root / "base.keras"
+    base.write_bytes(b"not a model")
+    request = CutSpec(BaseSpec(str(base)), dtype=dtype)
+    manifest = Manifest(
+        fingerprint=files.digest(dtype.encode()),
+        base="arithmetic",
+        weights="none",
+        layer="none",
+        pool="avg",
+        normalize="none",
+        size=SIZE,
+        recipe="none",
+        dtype=dtype,
+        precision="float32",
+        shape=SHAPE,
+        architecture="none",
+        weights_digest="none",
+        requests=(planner._request_token(request),),
+    )
+    Cache.create(root, manifest).trunk_path.write_bytes(b"not a model")
+    return request
+
+
+def only_cache(root):
+    """The cache under a root."""
+    return Cache.find(root)
+
+
+def forwarded(root):
+    """Numbers of the images that went through the engine, in order."""
+    log = store.cache_folders(root)[0] / "forwarded.log"
+    return list(map(int, log.read_text().split())) if log.exists() else []
+
+
+def cached_rows(root):
+    """{path: bottleneck} of the samples that have one."""
+    cache = only_cache(root)
+    samples = cache.samples()
+    rows = cache.index().locate([sample.digest for sample in samples])
+    present = np.flatnonzero(rows.present)
+    values = rows.take(present).read() if len(present) else []
+    return {samples[place].path: value for place, value in zip(present, values, strict=True)}
+
+
+def leftovers(root):
+    """Temporary files anywhere under a root."""
+    return [path for path in root.rglob(".tmp-*")]
+
+
+def start_command(*arguments, token="", **environment):
+    """Start this module as a command; `token` marks it and its workers for `living`."""
+    search = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    return subprocess.Popen(
+        [sys.executable, __file__, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": search, "TEST_TOKEN": token, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_command(*arguments, **environment):
+    """Run this module as a command: exit code, stdout, stderr."""
+    process = start_command(*arguments, **environment)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def extract_arguments(data, root, *more):
+    """Arguments of the command that fills the prepared cache."""
+    return ("extract", data, "--base", root / "base.keras", "--cache", root, *more)
+
+
+def living(token):
+    """Processes started with this token that run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes()
+            is_zombie = ") Z " in (entry / "stat").read_text()
+        except OSError:
+            continue
+        if f"TEST_TOKEN={token}".encode() in environment.split(b"\0") and not is_zombie:
+            found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition, timeout_s=10.0):
+    """Wait for a condition; returns whether it came."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _main():
+    from fastcls.cli import main
+    from fastcls.extraction import extractor
+
+    extractor.extract = functools.partial(extractor.extract, engine=ENGINE)
+    try:
+        main.main()
+    finally:
+        print(f"tensorflow={'tensorflow' in sys.modules}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    _main()
