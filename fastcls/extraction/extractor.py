@@ -86,8 +86,8 @@ def extract(
             ledger.save()
             _run(ledger, config, engine, progress)
         finally:
-            ledger.save()
             _remove_leftovers(cache)
+            ledger.save()
     done = ledger.figures()
     if dataset.samples and done.failures == done.images:
         raise DataError(f"Not one of {done.images} images could be read: {ledger.failures[0].reason}")

@@ -232,7 +232,7 @@ def test_extract__known_failures_are_not_tried_again_until_repaired(data, root):
     write_images(data, 8)
     break_images(data)
     (data / "a" / "gone.png").unlink()
-    time.sleep(2.1)
+    time.sleep(2.1)  # so that the state of the files is relied on
     fill(data, root)
     tried = fill(data, root, SMALL, engine="nowhere:Nothing")
     assert (tried.forwarded, tried.reused, tried.failures, tried.shards) == (0, 6, 3, 0)
@@ -283,7 +283,7 @@ def test_extract__bottlenecks_that_do_not_fit(data, root, command):
 
 def test_extract__finds_the_image_that_crashes_a_worker(data, root):
     write_images(data, 24, {5: ABORT, 14: ABORT})
-    time.sleep(2.1)  # younger files are read again
+    time.sleep(2.1)  # so that the state of the files is relied on
     done = fill(data, root, ExtractConfig(workers=2, batch_size=1, shard_size=8))
     assert (done.forwarded, done.failures) == (22, 2)
     failures = only_cache(root).failures()
@@ -461,7 +461,7 @@ def test_extract__never_mixes_with_another_version(data, root):
     fill(data, root)
     manifest = only_cache(root).folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(OptionError, match="base.keras"):  # it looks for the base anew, which is no model
+    with pytest.raises(OptionError, match=r"base\.keras"):  # it looks for the base anew, which is no model
         fill(data, root)
     assert len(forwarded(root)) == 4
 
@@ -503,7 +503,7 @@ def test_command__a_read_only_cache(data, root, mount):
 def test_command__a_second_run_reads_no_file_and_loads_no_tensorflow(data, root):
     write_images(data, 12)
     prepare(root)
-    time.sleep(2.1)
+    time.sleep(2.1)  # so that the state of the files is relied on
     first = run_command(*extract_arguments(data, root, *ARGUMENTS))
     assert first[0] == 0 and "12 forwarded" in first[1], first
     code, out, error = run_command(*extract_arguments(data, root, *ARGUMENTS))
