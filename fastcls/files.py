@@ -64,6 +64,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Like `atomic_path` for a new folder: `path` appears with everything in it or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     temporary = temporary_sibling(path)
     temporary.mkdir()
     try:
@@ -98,12 +99,19 @@ def temporary_sibling(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes of this machine left in `folder`."""
+    """Remove the temporary files and folders that killed processes of this machine left in `folder`."""
     prefix = f"{_TEMPORARY}{socket.gethostname()}-"
     for entry in sorted(folder.glob(f"{_TEMPORARY}*")):
         owner = entry.name.removeprefix(prefix).split("-")[0]
         if entry.name.startswith(prefix) and owner.isdigit() and not _is_running(int(owner)):
-            entry.unlink(missing_ok=True)
+            _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastcls import files
+
+
+def test_atomic_path__keeps_the_old_file_when_writing_fails(tmp_path: Path):
+    place = tmp_path / "table.csv"
+    files.write_text(place, "old")
+    with pytest.raises(RuntimeError), files.atomic_path(place) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert place.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_atomic_folder__appears_whole_or_not_at_all(tmp_path: Path):
+    with pytest.raises(RuntimeError), files.atomic_folder(tmp_path / "run") as folder:
+        (folder / "half").write_text("")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with files.atomic_folder(tmp_path / "run") as folder:
+        (folder / "whole").write_text("")
+        assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["whole"]
+
+
+def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path: Path):
+    code = "import os, signal, sys; from pathlib import Path; from fastcls import files\n"
+    code += f"with files.atomic_folder(Path({str(tmp_path / 'run')!r})) as folder:\n"
+    code += "    (folder / 'half').write_text(''); os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    mine = files.temporary_sibling(tmp_path / "mine.h5")
+    mine.write_text("")
+    assert len(list(tmp_path.iterdir())) == 2
+    files.remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_json_digest__does_not_depend_on_the_order_of_keys():
+    assert files.json_digest({"a": 1, "b": [2]}) == files.json_digest({"b": [2], "a": 1})
+    assert files.json_digest({"a": 1}) != files.json_digest({"a": 2})
