@@ -78,10 +78,12 @@ def extract(
         OSError: The cache cannot be written; finished shards are kept.
     """
     config = config or ExtractConfig()
+    started = time.monotonic()
     with _named(Path(root)):
         cache = prepare_cache(cut, Path(root))
         _remove_leftovers(cache)
-        ledger = _Ledger(dataset, cache, make_plan(dataset, cache, config.shard_size), config.max_failures)
+        plan = make_plan(dataset, cache, config.shard_size)
+        ledger = _Ledger(dataset, cache, plan, config.max_failures, started)
         try:
             ledger.save()
             _run(ledger, config, engine, progress)
@@ -120,7 +122,9 @@ def _run(ledger: _Ledger, config: ExtractConfig, engine: str, progress: bool) ->
 class _Ledger:
     """What is known of each sample while shards come in, and the tables that say so."""
 
-    def __init__(self, dataset: Dataset, cache: Cache, plan: Plan, max_failures: int | None) -> None:
+    def __init__(
+        self, dataset: Dataset, cache: Cache, plan: Plan, max_failures: int | None, started: float
+    ) -> None:
         self.cache = cache
         self.plan = plan
         self.failures: list[Failure] = list(plan.failures)
@@ -131,7 +135,7 @@ class _Ledger:
         self._is_changed = plan.is_new
         self._missing = plan.missing
         self._forwarded = self._shards = 0
-        self._started = self._saved = time.monotonic()
+        self._started = self._saved = started
 
     def add(self, info: ShardInfo) -> None:
         """Take in the result of a shard task."""

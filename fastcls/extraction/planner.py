@@ -170,16 +170,20 @@ def _describe(made: Cut, model: Any, weights: str) -> Manifest:
 
 def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
     """A row per sample, and whether they differ from the rows beside the shards."""
-    stored = _or_empty(cache.samples)
-    before = {row.path: row for row in stored}
-    rows = []
+    stored = _or_empty(cache.samples)[::-1]
+    rows, is_new = [], False
     for sample in dataset.samples:
-        row = SampleRow(sample.path, dataset.class_names[sample.label], sample.split, sample.group)
-        old = before.get(sample.path)
-        if old and old.digest and _is_unchanged(dataset.root, old):
-            row = replace(row, digest=old.digest, state=old.state)
+        # Both are sorted by path. Old rows leave memory while new ones come.
+        while stored and stored[-1].path < sample.path:
+            stored.pop()
+            is_new = True
+        old = stored.pop() if stored and stored[-1].path == sample.path else None
+        known = (old.digest, old.state) if old and _is_unchanged(dataset.root, old) else ()
+        label = dataset.class_names[sample.label]
+        row = SampleRow(sample.path, label, sample.split, sample.group, *known)
+        is_new |= row != old
         rows.append(row)
-    return rows, rows != stored
+    return rows, is_new or bool(stored)
 
 
 def _or_empty(read: Callable[[], list[_Row]]) -> list[_Row]:
@@ -191,6 +195,7 @@ def _or_empty(read: Callable[[], list[_Row]]) -> list[_Row]:
 
 
 def _is_unchanged(root: Path, row: SampleRow) -> bool:
+    """Whether a file is the one that the row's digest was taken of."""
     try:
         return row.state == FileState.of(os.path.join(root, row.path))  # noqa: PTH118 (10 times quicker)
     except OSError:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -509,6 +510,22 @@ def test_command__a_second_run_reads_no_file_and_loads_no_tensorflow(data, root)
     code, out, error = run_command(*extract_arguments(data, root, *ARGUMENTS))
     assert (code, error) == (0, "tensorflow=False\n")
     assert "12 images: 0 forwarded, 12 reused" in out
+
+
+def test_extract__memory_per_image_is_that_of_a_small_table(data, root):
+    count = 10_000
+    write_images(data, 2)
+    for number in range(2, count):  # links to one image: nothing but the table grows
+        os.link(data / "a" / "000000.png", data / "ab"[number % 2] / f"{number:06}.png")
+    time.sleep(2.1)  # so that the state of the files is relied on
+    fill(data, root, ExtractConfig(workers=0, batch_size=8))
+    dataset, request = Dataset.open(data), CutSpec(BaseSpec(str(root / "base.keras")))
+    tracemalloc.start()
+    done = extract(dataset, request, root, engine="nowhere:Nothing")[1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (done.reused, done.forwarded) == (count, 0)
+    assert peak / count < 500
 
 
 def test_worker__a_file_in_the_working_directory_is_no_module(data, root, monkeypatch, tmp_path):

@@ -1,0 +1,130 @@
+"""Extraction through TensorFlow: which rows it makes, and what makes it make others."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from extraction_support import write_images
+
+from fastcls.backend import import_keras
+from fastcls.cache.store import Cache, cache_folders
+from fastcls.data.decoder import read_image
+from fastcls.errors import WorkerError
+from fastcls.extraction.extractor import extract
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+
+COUNT = 9
+
+
+def save_model(path):
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    layers = [
+        keras.Input((None, None, 3)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(6, 3, activation="relu", padding="same", name="first"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Conv2D(5, 3, activation="relu", padding="same", name="second"),
+        keras.layers.GlobalAveragePooling2D(name="pooled"),
+        keras.layers.Dense(2, activation="softmax", name="classes"),
+    ]
+    keras.Sequential(layers).save(path)
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.keras"
+    save_model(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("data"), COUNT)
+
+
+def rows_of(cache):
+    return cache.index().locate([sample.digest for sample in cache.samples()]).read()
+
+
+def test_rows__are_those_of_the_trunk(dataset, model_path, tmp_path):
+    request = CutSpec(BaseSpec(str(model_path), size=(16, 12)), layer="second")
+    config = ExtractConfig(workers=0, batch_size=4, shard_size=5)
+    cache, done = extract(dataset, request, tmp_path, config)
+    assert done.forwarded == COUNT
+    keras = import_keras()
+    trunk = keras.saving.load_model(cache.trunk_path, compile=False)
+    images = np.stack([read_image(dataset.locate(sample), (16, 12)) for sample in dataset.samples])
+    assert np.allclose(rows_of(cache), trunk.predict(images, verbose=0), atol=1e-6)
+
+
+def test_rows__are_the_same_bits_whatever_the_workers(dataset, model_path, tmp_path):
+    request = CutSpec(BaseSpec(str(model_path), size=(16, 12)), layer="second", pool="none")
+    found = []
+    for workers in (0, 2):
+        config = ExtractConfig(workers=workers, batch_size=4, shard_size=3)
+        found.append(rows_of(extract(dataset, request, tmp_path / str(workers), config)[0]))
+    assert all(np.array_equal(rows, found[0]) for rows in found)
+
+
+def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp_path):
+    keras = import_keras()
+    retrained = tmp_path / "retrained.keras"
+    model = keras.saving.load_model(model_path)
+    kernel = model.get_layer("first").kernel
+    kernel.assign(kernel.numpy() + np.eye(3, 1)[:, :, None, None] * 1e-3)
+    model.save(retrained)
+    renamed = tmp_path / "renamed.keras"
+    renamed.write_bytes(model_path.read_bytes())
+    base = BaseSpec(str(model_path), size=(8, 8))
+    plain = CutSpec(base, layer="second")
+    requests = {
+        "plain": (plain, COUNT),
+        "again": (plain, 0),
+        "layer": (dataclasses.replace(plain, layer="first"), COUNT),
+        "pool": (dataclasses.replace(plain, pool="max"), COUNT),
+        "dtype": (dataclasses.replace(plain, dtype="float16"), COUNT),
+        "size": (dataclasses.replace(plain, base=dataclasses.replace(base, size=(8, 9))), COUNT),
+        "normalize": (dataclasses.replace(plain, base=dataclasses.replace(base, normalize="tf")), COUNT),
+        "weights": (dataclasses.replace(plain, base=dataclasses.replace(base, name=str(retrained))), COUNT),
+        "file name": (dataclasses.replace(plain, base=dataclasses.replace(base, name=str(renamed))), 0),
+        "back": (plain, 0),
+    }
+    log = tmp_path / "root" / "passes.log"
+    config = ExtractConfig(workers=0, batch_size=1)
+    folders = set()
+    for name, (request, expected) in requests.items():
+        before = log.read_text().count("x") if log.exists() else 0
+        cache, done = extract(
+            dataset, request, log.parent, config, engine="extraction_support:CountingEngine"
+        )
+        assert (name, log.read_text().count("x") - before) == (name, expected)
+        assert (name, done.forwarded, done.reused) == (name, expected, COUNT - expected)
+        assert (name, cache.folder in folders) == (name, not expected)
+        folders.add(cache.folder)
+    assert set(cache_folders(log.parent)) == folders and len(folders) == 7
+
+
+def test_a_damaged_trunk__is_named_and_made_anew(dataset, model_path, tmp_path):
+    request = CutSpec(BaseSpec(str(model_path), size=(8, 8)), layer="second")
+    config = ExtractConfig(workers=0, batch_size=4)
+    cache, _ = extract(dataset, request, tmp_path, config)
+    rows = rows_of(cache)
+    data = bytearray(cache.trunk_path.read_bytes())
+    for path in cache.shards_folder.iterdir():
+        path.unlink()
+    for place in range(len(data) // 20, len(data), len(data) // 10):
+        damaged = bytearray(data)
+        damaged[place] ^= 0x40
+        cache.trunk_path.write_bytes(damaged)
+        try:
+            extract(dataset, request, tmp_path, config)
+        except WorkerError as error:
+            assert f"cannot load {cache.trunk_path}" in str(error)
+        else:
+            assert np.array_equal(rows_of(cache), rows)  # a byte that nobody reads
+            for path in cache.shards_folder.iterdir():
+                path.unlink()
+    cache.trunk_path.unlink()
+    assert extract(dataset, request, tmp_path, config)[1].forwarded == COUNT
+    assert np.array_equal(rows_of(Cache(cache.folder)), rows)
