@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.feeder import Feeder
+from fastcls.training.fitter import fit
 from fastcls.training.heads import build_head
+from fastcls.training.logs import TensorBoardLog
 from fastcls.training.selector import Selection, select
+
+# Figures of the validation rows do not depend on how many are taken at once.
+_VAL_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,6 @@ def train_head(
     chosen = select(cache, config)
     keras.utils.set_random_seed(config.seed)
     model = _start_model(cache, chosen, head, start)
-    model.compile(
-        keras.optimizers.Adam(config.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
     history = _fit(model, chosen, config, log_folder, progress)
     best = min(history, key=lambda row: row["val_loss"]) if chosen.val else history[-1]
     return TrainedHead(
@@ -113,37 +112,12 @@ def _start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: 
 def _fit(
     model: Any, chosen: Selection, config: TrainConfig, log_folder: Path | None, progress: bool
 ) -> list[dict[str, float]]:
-    from fastcls.training import callbacks
-
-    train = Feeder(chosen.train, config.batch_size, config.seed).dataset()
-    val = Feeder(chosen.val, config.batch_size, None).dataset() if chosen.val else None
-    recorder = callbacks.Recorder()
-    with tqdm(total=config.epochs, unit="epoch", desc="train", disable=not progress) as bar:
-        watchers = [recorder, callbacks.EpochBar(bar), *_stoppers(config, has_val=val is not None)]
-        if log_folder:
-            watchers.append(callbacks.TensorBoardLog(log_folder))
-        model.fit(
-            train, validation_data=val, epochs=config.epochs, callbacks=watchers, shuffle=False, verbose=0
-        )
-    _require_finite(recorder.rows)
-    return recorder.rows
-
-
-def _stoppers(config: TrainConfig, *, has_val: bool) -> list[Any]:
     import keras
 
-    stoppers: list[Any] = [keras.callbacks.TerminateOnNaN()]
-    if has_val:
-        patience = config.patience or config.epochs
-        stoppers.append(
-            keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
-        )
-    return stoppers
-
-
-def _require_finite(history: list[dict[str, float]]) -> None:
-    for row in history:
-        if not math.isfinite(row["loss"]) or not math.isfinite(row.get("val_loss", 0.0)):
-            raise OptionError(
-                f"The loss is not a number any more in epoch {row['epoch']:.0f}. Lower the learning rate"
-            )
+    model.compile(
+        keras.optimizers.Adam(config.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    train = Feeder(chosen.train, config.batch_size, config.seed)
+    val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
+    with TensorBoardLog(log_folder) as log:
+        return fit(model, train, val, config, watch=log.write, progress=progress)

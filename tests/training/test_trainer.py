@@ -53,7 +53,7 @@ def test_train_head__keeps_the_epoch_of_the_lowest_validation_loss(make_cache):
 
 
 def test_train_head__without_patience_never_stops_early(make_cache):
-    cache, _, _ = make_cache(60)
+    cache, _, _ = make_cache(60, spread=0.2)
     trained = train_head(cache, None, TrainConfig(epochs=30, learning_rate=0.3, patience=0))
     assert len(trained.history) == 30
     assert trained.best_epoch < 30
