@@ -12,9 +12,9 @@ from fastcls.training.selector import LabeledRows
 
 MEMORY_BYTES = 1 << 30
 # Two blocks are in memory while streaming: the one that is trained on and the one that is read ahead.
-BLOCK_BYTES = 1 << 27
-# Rows that lie together in a shard and are read together when streaming.
-_RUN = 64
+BLOCK_BYTES = 1 << 26
+# Rows of a shard that are read together when streaming, at multiples of this number.
+_RUN = 128
 
 
 class Feeder:
@@ -72,8 +72,10 @@ class Feeder:
     def _order(self) -> np.ndarray:
         if self._random is None or self._kept is not None:
             return self._shuffled(len(self._data))
-        stored = np.lexsort((self._data.rows.row, self._data.rows.shard))
-        runs = np.array_split(stored, max(1, len(stored) // _RUN))
+        shard, run = self._data.rows.shard, self._data.rows.row // _RUN
+        stored = np.lexsort((self._data.rows.row, shard))
+        starts = np.flatnonzero(np.diff(shard[stored]) | np.diff(run[stored])) + 1
+        runs = np.split(stored, starts)
         return np.concatenate([runs[run] for run in self._random.permutation(len(runs))])
 
     def _shuffled(self, count: int) -> np.ndarray:
