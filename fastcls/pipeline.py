@@ -111,8 +111,7 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
         "cache": manifest,
         "head": asdict(trained.spec),
         "training": asdict(trained.config),
-        "best_epoch": trained.best_epoch,
-        "figures": trained.history[trained.best_epoch - 1],
+        "figures": trained.best,
         "train_count": trained.train_count,
         "val_count": trained.val_count,
     }
@@ -132,9 +131,9 @@ def load_head(run: Path) -> TrainedHead:
     known = files.read_json(run / "run.json")
     model = import_keras().saving.load_model(run / "head.keras", compile=False)
     spec = HeadSpec(tuple(known["head"]["layers"]), known["head"]["function"])
-    counts = (known["best_epoch"], known["train_count"], known["val_count"])
+    figures = (known["figures"], known["train_count"], known["val_count"])
     config = TrainConfig(**known["training"])
-    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *counts)
+    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures)
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ def _write_history(trained: TrainedHead, folder: Path) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(trained.history)
-    draw_history(trained.history, folder / "curves.png", trained.best_epoch)
+    draw_history(trained.history, folder / "curves.png", trained.best)
 
 
 def _require_known_classes(dataset: Dataset, classifier: Classifier) -> None:

@@ -9,6 +9,8 @@ from fastcls.errors import OptionError
 POOLS = ("avg", "max", "flatten", "none")
 NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
+SOLVERS = ("adam", "lbfgs")
+ADAM_ONLY = ("epochs", "batch_size", "learning_rate", "patience")
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,12 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the head is trained: Adam on categorical cross-entropy.
+    """How the head is trained on categorical cross-entropy.
 
     Attributes:
+        solver: "adam", or "lbfgs": logistic regression with the regularization that the validation rows
+            choose, for a head of one softmax layer. Epochs, batch size, learning rate and patience are
+            Adam's and must keep their defaults with lbfgs.
         epochs: At most this many passes over the training rows.
         batch_size: Rows per step.
         learning_rate: Adam's step size.
@@ -161,6 +166,7 @@ class TrainConfig:
         allow_stale: Train although some image files have changed since their extraction.
     """
 
+    solver: str = "adam"
     epochs: int = 50
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -171,6 +177,7 @@ class TrainConfig:
     allow_stale: bool = False
 
     def __post_init__(self) -> None:
+        _check_choice("solver", self.solver, SOLVERS)
         _check_at_least("epochs", self.epochs, 1)
         _check_at_least("batch_size", self.batch_size, 1)
         _check_at_least("patience", self.patience, 0)
@@ -180,6 +187,18 @@ class TrainConfig:
         if self.val is not None and not 0 <= self.val < 1:
             raise OptionError(
                 f"val is a share of the training rows, 0 or more and below 1. Received: {self.val}"
+            )
+        if self.solver == "lbfgs":
+            self._check_lbfgs()
+
+    def _check_lbfgs(self) -> None:
+        given = [name for name in ADAM_ONLY if getattr(self, name) != getattr(type(self), name)]
+        if given:
+            raise OptionError(f"No effect with the solver lbfgs: {', '.join(given)}. Leave them out")
+        if self.val == 0:
+            raise OptionError(
+                "The solver lbfgs chooses its regularization on validation rows. Received: val=0. Give a "
+                "share of the rows, such as --val 0.2, or use --solver adam"
             )
 
 

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fastcls.specs import (
+    ADAM_ONLY,
     DTYPES,
     NORMALIZATIONS,
     POOLS,
+    SOLVERS,
     BaseSpec,
     CutSpec,
     ExtractConfig,
@@ -188,6 +191,14 @@ def train_options(command: Command) -> Command:
     return _apply(
         command,
         click.option(
+            "--solver",
+            type=click.Choice(SOLVERS),
+            default=TrainConfig.solver,
+            show_default=True,
+            help="lbfgs: logistic regression, its regularization chosen on the validation images. It takes "
+            "none of the options of Adam and of other heads.",
+        ),
+        click.option(
             "--layers",
             type=HeadLayers(),
             default=(),
@@ -265,9 +276,25 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
     """Take the training options out of a command's values."""
-    names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
+    _refuse_without_effect(values["solver"])
+    names = ("solver", "epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
     given = {name: values.pop(name) for name in names if name in values}
     return TrainConfig(batch_size=values.pop("train_batch_size"), **given)
+
+
+def _refuse_without_effect(solver: str) -> None:
+    if solver != "lbfgs":
+        return
+    context = click.get_current_context()
+    adams = {"layers", "head", "start", "train_batch_size", *ADAM_ONLY} - {"batch_size"}
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in adams
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"No effect with --solver lbfgs: {', '.join(given)}. Leave them out.")
 
 
 def show_progress() -> bool:

@@ -10,6 +10,8 @@ import click
 from fastcls.cli import options
 from fastcls.specs import HeadSpec
 
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
 
 @click.command("train-head")
 @click.argument("cache", type=click.Path())
@@ -48,11 +50,11 @@ def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
 
 def print_training(trained: Any, out: str) -> None:
     """Print the figures of a training."""
-    best = trained.history[trained.best_epoch - 1]
+    step, steps = ("C", "values of C") if "c" in trained.best else ("epoch", "epochs")
     seconds = sum(row["seconds"] for row in trained.history)
     click.echo(
         f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images, "
-        f"validated on {trained.val_count}; {len(trained.history)} epochs in {seconds:.1f} s"
+        f"validated on {trained.val_count}; {len(trained.history)} {steps} in {seconds:.1f} s"
     )
-    shown = [f"{name} {best[name]:.4f}" for name in best if name not in ("epoch", "seconds")]
-    click.echo(f"Kept epoch {trained.best_epoch}: {', '.join(shown)}")
+    shown = [f"{name} {value:.4f}" for name, value in trained.best.items() if name in METRICS]
+    click.echo(f"Kept {step} {trained.best[step.lower()]:g}: {', '.join(shown)}")

@@ -50,21 +50,25 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     _save(figure, path)
 
 
-def draw_history(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None) -> None:
-    """Draw the loss and the accuracy of each epoch.
+def draw_history(
+    history: Sequence[Mapping[str, float]], path: Path, best: Mapping[str, float] | None = None
+) -> None:
+    """Draw the loss and the accuracy of each epoch, or of each regularization C.
 
     Args:
-        history: A row per epoch: epoch, loss, accuracy and, with validation, val_loss, val_accuracy.
+        history: A row per epoch or C: epoch or c, loss, accuracy and, with validation, val_loss,
+            val_accuracy.
         path: The PNG file to write.
-        best_epoch: The epoch to mark.
+        best: The row to mark.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        _draw_curves(axes, history, metric)
-        if best_epoch is not None:
-            axes.axvline(best_epoch, color="gray", linestyle="--", label=f"best epoch: {best_epoch}")
+        step = "c" if "c" in history[0] else "epoch"
+        _draw_curves(axes, history, metric, step)
+        if best is not None:
+            axes.axvline(best[step], color="gray", linestyle="--", label=f"best {step}: {best[step]:g}")
         axes.legend()
     _save(figure, path)
 
@@ -85,17 +89,20 @@ def _write_counts(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None
         axes.text(predicted, label, count, ha="center", va="center", color=color, fontsize=8)
 
 
-def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str) -> None:
+def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, step: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     marker = "o" if len(history) <= _MARKED_EPOCHS else ""
     for key, name in ((metric, "train"), (f"val_{metric}", "val")):
         rows = [row for row in history if key in row]
         if rows:
-            epochs, values = [row["epoch"] for row in rows], [row[key] for row in rows]
-            axes.plot(epochs, values, marker=marker, markersize=4, label=name)
-    axes.set(xlabel="epoch", ylabel=metric)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            steps, values = [row[step] for row in rows], [row[key] for row in rows]
+            axes.plot(steps, values, marker=marker, markersize=4, label=name)
+    axes.set(xlabel=step, ylabel=metric)
+    if step == "c":
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.feeder import Feeder
+from fastcls.training.fitter import Row, fit
 from fastcls.training.heads import build_head
+from fastcls.training.logs import TensorBoardLog
 from fastcls.training.selector import Selection, select
+from fastcls.training.sweeper import sweep
+
+# Figures of the validation rows do not depend on how many are taken at once.
+_VAL_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class TrainedHead:
         config: How it was trained last.
         class_names: Its C classes.
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds; the
-            val ones are absent without validation.
-        best_epoch: The epoch that was kept.
+            val ones are absent without validation. With lbfgs one dict per regularization, with c and
+            iterations in place of epoch.
+        best: The one of the head that was kept.
         train_count: Rows trained on.
         val_count: Rows validated on.
     """
@@ -40,7 +44,7 @@ class TrainedHead:
     config: TrainConfig
     class_names: tuple[str, ...]
     history: tuple[dict[str, float], ...]
-    best_epoch: int
+    best: dict[str, float]
     train_count: int
     val_count: int
 
@@ -54,7 +58,7 @@ def train_head(
     log_folder: Path | None = None,
     progress: bool = False,
 ) -> TrainedHead:
-    """Train a head with Adam and keep the epoch of the lowest validation loss.
+    """Train a head, and keep the epoch or the regularization of the lowest validation loss.
 
     On a CPU the same seed gives the same head. Sets the global random seeds of Python, NumPy and
     TensorFlow.
@@ -64,30 +68,31 @@ def train_head(
         head: What to train; a softmax layer by default.
         config: How to train it.
         start: A trained head to go on from, with a fresh optimizer; `head` must be None then.
-        log_folder: Where TensorBoard logs go.
+        log_folder: Where TensorBoard logs of the epochs go.
         progress: Show a bar on stderr.
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
-        OptionError: The head does not fit, or the loss is not a number.
+        OptionError: The head does not fit, the loss is not a number, or the solver cannot do what is
+            asked for.
     """
     config = config or TrainConfig()
     keras = import_keras()
     chosen = select(cache, config)
     keras.utils.set_random_seed(config.seed)
     model = _start_model(cache, chosen, head, start)
-    model.compile(
-        keras.optimizers.Adam(config.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    history = _fit(model, chosen, config, log_folder, progress)
-    best = min(history, key=lambda row: row["val_loss"]) if chosen.val else history[-1]
+    if config.solver == "lbfgs":
+        _require_linear(head, start)
+        history, best = _sweep(model, chosen, progress)
+    else:
+        history, best = _fit(model, chosen, config, log_folder, progress)
     return TrainedHead(
         model,
         start.spec if start else head or HeadSpec(),
         config,
         chosen.class_names,
         tuple(history),
-        int(best["epoch"]),
+        best,
         len(chosen.train),
         len(chosen.val) if chosen.val else 0,
     )
@@ -112,38 +117,30 @@ def _start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: 
 
 def _fit(
     model: Any, chosen: Selection, config: TrainConfig, log_folder: Path | None, progress: bool
-) -> list[dict[str, float]]:
-    from fastcls.training import callbacks
-
-    train = Feeder(chosen.train, config.batch_size, config.seed).dataset()
-    val = Feeder(chosen.val, config.batch_size, None).dataset() if chosen.val else None
-    recorder = callbacks.Recorder()
-    with tqdm(total=config.epochs, unit="epoch", desc="train", disable=not progress) as bar:
-        watchers = [recorder, callbacks.EpochBar(bar), *_stoppers(config, has_val=val is not None)]
-        if log_folder:
-            watchers.append(callbacks.TensorBoardLog(log_folder))
-        model.fit(
-            train, validation_data=val, epochs=config.epochs, callbacks=watchers, shuffle=False, verbose=0
-        )
-    _require_finite(recorder.rows)
-    return recorder.rows
-
-
-def _stoppers(config: TrainConfig, *, has_val: bool) -> list[Any]:
+) -> tuple[list[Row], Row]:
     import keras
 
-    stoppers: list[Any] = [keras.callbacks.TerminateOnNaN()]
-    if has_val:
-        patience = config.patience or config.epochs
-        stoppers.append(
-            keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
+    model.compile(
+        keras.optimizers.Adam(config.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    train = Feeder(chosen.train, config.batch_size, config.seed)
+    val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
+    with TensorBoardLog(log_folder) as log:
+        history = fit(model, train, val, config, watch=log.write, progress=progress)
+    return history, min(history, key=lambda row: row["val_loss"]) if val else history[-1]
+
+
+def _require_linear(head: HeadSpec | None, start: TrainedHead | None) -> None:
+    if start or (head or HeadSpec()) != HeadSpec():
+        raise OptionError(
+            "The solver lbfgs fits one softmax layer from nothing: it takes no other layers or function, and "
+            "goes on from no other head. Use --solver adam for these"
         )
-    return stoppers
 
 
-def _require_finite(history: list[dict[str, float]]) -> None:
-    for row in history:
-        if not math.isfinite(row["loss"]) or not math.isfinite(row.get("val_loss", 0.0)):
-            raise OptionError(
-                f"The loss is not a number any more in epoch {row['epoch']:.0f}. Lower the learning rate"
-            )
+def _sweep(model: Any, chosen: Selection, progress: bool) -> tuple[list[Row], Row]:
+    if chosen.val is None:
+        raise OptionError("The solver lbfgs chooses its regularization on validation rows: there are none")
+    found = sweep(chosen.train, chosen.val, progress=progress)
+    model.set_weights([found.kernel, found.bias])
+    return found.history, found.best

@@ -76,6 +76,20 @@ def test_train_head__needs_no_images_and_goes_on_from_a_run(fastcls, photos, bas
     assert float(losses[1]) < float(losses[0]) * 1.05
 
 
+def test_train_head__by_lbfgs_makes_a_run_like_any_other(fastcls, photos, trained, tmp_path):
+    run = tmp_path / "run"
+    result = fastcls("train-head", trained.cache.folder, "--out", run, "--solver", "lbfgs")
+    assert result.code == 0, result.err
+    assert "values of C in" in result.out and "Kept C " in result.out
+    assert {"c", "iterations", "val_loss"} <= set(_history(run)[0])
+    assert (run / "curves.png").exists() and not (run / "tensorboard").exists()
+    assert load_head(run).config.solver == "lbfgs"
+    predicted = fastcls("predict", run, photos / "red" / "0.png")
+    assert predicted.code == 0 and ": red " in predicted.out
+    further = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "two", "--from", run)
+    assert further.code == 0, further.err
+
+
 def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
     for cut in ("conv", "pooled"):
         assert fastcls("extract", photos, "--base", base, "--cut", cut, "--cache", tmp_path / "c").code == 0
@@ -128,6 +142,15 @@ def test_a_mistake__is_named_and_leaves_nothing(
         ("extract {photos} --base {base} --pool middle", "'middle' is not one of"),
         ("extract {photos} --base {base} --workers 0", "--workers"),
         ("train-head {photos} --out x --layers 8,a", "not a list of units"),
+        ("train-head {photos} --out x --solver lbfgs --epochs 50 --layers 8", "lbfgs: --layers, --epochs"),
+        (
+            "train-head {photos} --out x --solver lbfgs --from y --batch-size 32",
+            "lbfgs: --batch-size, --from",
+        ),
+        (
+            "run {photos} --base {base} --out x --solver lbfgs --train-batch-size 8",
+            "lbfgs: --train-batch-size",
+        ),
         ("fly", "No such command 'fly'"),
     ],
 )

@@ -68,7 +68,7 @@ def test_draw_confusion__true_classes_run_downwards(tmp_path):
 
 @pytest.mark.parametrize("epoch_count", [1, 2, 5])
 def test_draw_history__with_validation(epoch_count, tmp_path):
-    draw_history(HISTORY[:epoch_count], tmp_path / "history.png", best_epoch=1)
+    draw_history(HISTORY[:epoch_count], tmp_path / "history.png", best=HISTORY[0])
     check_picture(tmp_path / "history.png")
 
 
@@ -78,15 +78,21 @@ def test_draw_history__without_validation(tmp_path):
     check_picture(tmp_path / "history.png")
 
 
-def test_draw_history__many_epochs_and_nan(tmp_path):
-    rows = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": float("nan")} for epoch in range(1, 2001)]
-    draw_history(rows, tmp_path / "history.png", best_epoch=2000)
+def test_draw_history__of_a_sweep(tmp_path):
+    rows = [{**row, "c": 10.0 ** row["epoch"]} for row in HISTORY]
+    draw_history(rows, tmp_path / "history.png", best=rows[1])
     check_picture(tmp_path / "history.png")
 
 
-def test_draw_history__best_epoch_is_marked(tmp_path):
+def test_draw_history__many_epochs_and_nan(tmp_path):
+    rows = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": float("nan")} for epoch in range(1, 2001)]
+    draw_history(rows, tmp_path / "history.png", best=rows[-1])
+    check_picture(tmp_path / "history.png")
+
+
+def test_draw_history__best_row_is_marked(tmp_path):
     draw_history(HISTORY, tmp_path / "plain.png")
-    draw_history(HISTORY, tmp_path / "marked.png", best_epoch=3)
+    draw_history(HISTORY, tmp_path / "marked.png", best=HISTORY[2])
     assert (cv2.imread(str(tmp_path / "plain.png")) != cv2.imread(str(tmp_path / "marked.png"))).any()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastcls.errors import CacheError
 from fastcls.specs import TrainConfig
 from fastcls.training import feeder
 from fastcls.training.feeder import Feeder
@@ -56,14 +57,21 @@ def test_blocks__streamed_rows_are_well_mixed(make_cache, options):
     assert np.abs(np.diff(places)).mean() > len(places) / 6
 
 
-def test_dataset__has_batches_of_the_asked_size(make_cache, options):
+def test_blocks__only_the_last_batch_of_a_pass_is_smaller(make_cache, options):
     data = select(make_cache(300)[0], TrainConfig()).train
-    dataset = Feeder(data, 32, 0, **options).dataset()
-    sizes = [len(labels) for _, labels in dataset]
-    assert sizes == [32] * 6 + [18]
-    assert int(dataset.cardinality()) == len(sizes)
+    sizes = [len(order) for _, _, order in Feeder(data, 32, 0, **options).blocks()]
+    assert sum(sizes) == len(data) and all(size % 32 == 0 for size in sizes[:-1])
+
+
+def test_blocks__a_damaged_shard_stops_the_reading(make_cache, options):
+    cache, _, _ = make_cache(300)
+    data = select(cache, TrainConfig()).train
+    fed = Feeder(data, 32, 0, memory_bytes=0)
+    next(cache.shards_folder.glob("*.h5")).unlink()
+    with pytest.raises(CacheError, match="damaged"):
+        _epoch(fed)
 
 
 def _epoch(fed: Feeder) -> tuple[np.ndarray, np.ndarray]:
-    blocks = list(fed.blocks())
+    blocks = [(np.asarray(rows)[order], np.asarray(labels)[order]) for rows, labels, order in fed.blocks()]
     return np.concatenate([rows for rows, _ in blocks]), np.concatenate([labels for _, labels in blocks])

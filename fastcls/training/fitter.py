@@ -1,0 +1,106 @@
+"""Fit a compiled Keras model to rows: early stopping, best weights, and no Python between the steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from fastcls.errors import OptionError
+from fastcls.specs import TrainConfig
+from fastcls.training.feeder import Feeder
+
+Row = dict[str, float]
+
+
+def fit(
+    model: Any,
+    train: Feeder,
+    val: Feeder | None,
+    config: TrainConfig,
+    *,
+    watch: Callable[[Row], None],
+    progress: bool = False,
+) -> list[Row]:
+    """Train, and leave the model with the weights of the epoch of the lowest validation loss.
+
+    Args:
+        model: A compiled Keras model.
+        train: Rows to train on.
+        val: Rows to validate on; without them all epochs are run and the last weights stay.
+        config: Epochs and patience.
+        watch: Gets the row of each epoch.
+        progress: Show a bar on stderr.
+
+    Returns:
+        A row per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds.
+
+    Raises:
+        OptionError: The loss is not a number.
+    """
+    run_epoch = _epoch_runner(model, train, val)
+    history: list[Row] = []
+    best: Row = {"epoch": 0, "val_loss": math.inf}
+    for epoch in tqdm(range(1, config.epochs + 1), unit="epoch", desc="train", disable=not progress):
+        row = {"epoch": epoch, **run_epoch()}
+        _require_finite(row)
+        watch(row)
+        history.append(row)
+        if val and row["val_loss"] < best["val_loss"]:
+            best, weights = row, model.get_weights()
+        elif val and config.patience and epoch - best["epoch"] >= config.patience:
+            break
+    if val:
+        model.set_weights(weights)
+    return history
+
+
+def _epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> Callable[[], Row]:
+    train_pass = _pass(model, model.train_step, train)
+    val_pass = _pass(model, model.test_step, val) if val else dict
+
+    def run_epoch() -> Row:
+        started = time.monotonic()
+        metrics = train_pass() | {f"val_{name}": value for name, value in val_pass().items()}
+        return {**metrics, "seconds": round(time.monotonic() - started, 3)}
+
+    return run_epoch
+
+
+def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> Callable[[], Row]:
+    """One pass over all rows, and its metrics as means over the rows.
+
+    The loop over the batches of a block is compiled: to start a step of a small head from Python, as
+    Keras's `fit` does, costs many times the step.
+    """
+    import tensorflow as tf
+
+    rows_spec = tf.TensorSpec((None, *feeder.shape), feeder.dtype)
+    places_spec = tf.TensorSpec((None,), tf.int64)
+
+    @tf.function(input_signature=(rows_spec, places_spec, places_spec))
+    def run_steps(rows: Any, labels: Any, order: Any) -> None:
+        for start in tf.range(0, tf.size(order), feeder.batch_size):
+            places = order[start : start + feeder.batch_size]
+            step((tf.cast(tf.gather(rows, places), tf.float32), tf.gather(labels, places)))
+
+    # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
+    traced = run_steps.get_concrete_function()
+
+    def run() -> Row:
+        model.reset_metrics()
+        for rows, labels, order in feeder.blocks():
+            traced(rows, labels, tf.constant(order))
+        return {name: float(value) for name, value in model.get_metrics_result().items()}
+
+    return run
+
+
+def _require_finite(row: Row) -> None:
+    if not math.isfinite(row["loss"]) or not math.isfinite(row.get("val_loss", 0.0)):
+        raise OptionError(
+            f"The loss is not a number any more in epoch {row['epoch']:.0f}. Lower the learning rate"
+        )
