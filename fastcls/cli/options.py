@@ -10,8 +10,10 @@ import click
 
 from fastcls.specs import (
     DTYPES,
+    ENGINES,
     NORMALIZATIONS,
     POOLS,
+    PRECISIONS,
     BaseSpec,
     CutSpec,
     ExtractConfig,
@@ -118,6 +120,13 @@ def cut_options(command: Command) -> Command:
             show_default=True,
             help="Storage type of a bottleneck.",
         ),
+        click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            default=CutSpec.precision,
+            show_default=True,
+            help="Type in which the trunk computes.",
+        ),
     )
 
 
@@ -153,6 +162,13 @@ def extract_options(command: Command) -> Command:
             default="bottlenecks",
             show_default=True,
             help="Folder of bottleneck caches.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default=ExtractConfig.engine,
+            show_default=True,
+            help="What runs the trunk; openvino is quicker on CPUs and needs the extra of that name.",
         ),
         click.option(
             "--workers",
@@ -249,12 +265,12 @@ def read_base(values: dict[str, Any]) -> BaseSpec:
 def read_cut(values: dict[str, Any]) -> CutSpec:
     """Take the base and cut options out of a command's values."""
     base = read_base(values)
-    return CutSpec(base, **{name: values.pop(name) for name in ("layer", "pool", "dtype")})
+    return CutSpec(base, **{name: values.pop(name) for name in ("layer", "pool", "dtype", "precision")})
 
 
 def read_extract(values: dict[str, Any]) -> ExtractConfig:
     """Take the extraction options (but the cache folder) out of a command's values."""
-    names = ("workers", "batch_size", "shard_size", "max_failures")
+    names = ("engine", "workers", "batch_size", "shard_size", "max_failures")
     return ExtractConfig(**{name: values.pop(name) for name in names})
 
 
