@@ -9,7 +9,7 @@ from fastcls import graph
 from fastcls.bases.loader import Base
 from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
-from fastcls.specs import DTYPES, POOLS
+from fastcls.specs import DTYPES, POOLS, PRECISIONS, check_choice
 
 # What may come after the classifying layer.
 _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
@@ -43,6 +43,7 @@ class Cut:
         tail: Keras model, output of `layer` -> output of the base; None when `layer` is the last.
         pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
         dtype: Storage type of a bottleneck.
+        precision: Type in which the trunk computes.
     """
 
     base: Base
@@ -51,9 +52,17 @@ class Cut:
     tail: Any
     pool: str
     dtype: str
+    precision: str
 
 
-def cut(base: Base, layer: str | None = None, *, pool: str = "avg", dtype: str = "float32") -> Cut:
+def cut(
+    base: Base,
+    layer: str | None = None,
+    *,
+    pool: str = "avg",
+    dtype: str = "float32",
+    precision: str = "float32",
+) -> Cut:
     """Cut a base.
 
     Args:
@@ -61,22 +70,22 @@ def cut(base: Base, layer: str | None = None, *, pool: str = "avg", dtype: str =
         layer: Name of a cut point; None for the pooled output before the classifier.
         pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
         dtype: Storage type of a bottleneck, "float32" or "float16".
+        precision: Type in which the trunk computes, "float32" or "bfloat16".
 
     Raises:
         OptionError: There is no such layer, some path through the base avoids it, or an option is unknown.
     """
     import keras
 
-    if pool not in POOLS or dtype not in DTYPES:
-        raise OptionError(
-            f"Expected pool in {', '.join(POOLS)} and dtype in {', '.join(DTYPES)}. Received: {pool}, {dtype}"
-        )
+    check_choice("pool", pool, POOLS)
+    check_choice("dtype", dtype, DTYPES)
+    check_choice("precision", precision, PRECISIONS)
     points = cut_points(base.model)
     point = _find(base, points, layer) if layer else default_cut_point(base.model, points)
     output = base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
-    return Cut(base, point.layer, trunk, tail, pool, dtype)
+    return Cut(base, point.layer, trunk, tail, pool, dtype, precision)
 
 
 def cut_points(model: Any) -> list[CutPoint]:

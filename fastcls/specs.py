@@ -11,6 +11,8 @@ NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
 SOLVERS = ("adam", "lbfgs")
 ADAM_ONLY = ("epochs", "batch_size", "learning_rate", "patience")
+ENGINES = ("tensorflow", "openvino")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BaseSpec:
     include_top: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("normalize", self.normalize, (None, *NORMALIZATIONS))
+        check_choice("normalize", self.normalize, (None, *NORMALIZATIONS))
         if self.size is not None and min(self.size) < 1:
             raise OptionError(f"The size must be positive. Received: size={self.size}")
 
@@ -51,18 +53,21 @@ class CutSpec:
         layer: Name of the cut layer; None for the pooled output before the classifier.
         pool: What becomes of a spatial cut: "avg" or "max" over the map, "flatten", or "none".
         dtype: Storage type of a bottleneck.
+        precision: Type in which the trunk computes.
     """
 
     base: BaseSpec
     layer: str | None = None
     pool: str = "avg"
     dtype: str = "float32"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if isinstance(self.base, str):
             object.__setattr__(self, "base", BaseSpec(self.base))
-        _check_choice("pool", self.pool, POOLS)
-        _check_choice("dtype", self.dtype, DTYPES)
+        check_choice("pool", self.pool, POOLS)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -99,21 +104,24 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How the extraction runs; nothing here changes a bottleneck.
+    """How the extraction runs; nothing here changes a bottleneck beyond float noise.
 
     Attributes:
+        engine: What runs the trunk: "tensorflow" or "openvino" (CPUs; an extra).
         workers: Worker processes; 0 runs in this process, without protection against crashes.
         batch_size: Images per forward pass.
         shard_size: Images per shard task: what a crash or a kill can cost at most.
         max_failures: Stop when more images than this cannot be read; None for no limit.
     """
 
+    engine: str = "tensorflow"
     workers: int = 1
     batch_size: int = 32
     shard_size: int = 256
     max_failures: int | None = None
 
     def __post_init__(self) -> None:
+        check_choice("engine", self.engine, ENGINES)
         _check_at_least("workers", self.workers, 0)
         _check_at_least("batch_size", self.batch_size, 1)
         _check_at_least("shard_size", self.shard_size, 1)
@@ -177,7 +185,7 @@ class TrainConfig:
     allow_stale: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("solver", self.solver, SOLVERS)
+        check_choice("solver", self.solver, SOLVERS)
         _check_at_least("epochs", self.epochs, 1)
         _check_at_least("batch_size", self.batch_size, 1)
         _check_at_least("patience", self.patience, 0)
@@ -202,7 +210,8 @@ class TrainConfig:
             )
 
 
-def _check_choice(option: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+def check_choice(option: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    """Raise OptionError for a value that is none of the choices."""
     if value not in choices:
         named = ", ".join(choice for choice in choices if choice)
         raise OptionError(f"Unknown {option}: {value!r}. Choose one of: {named}")

@@ -17,7 +17,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ from fastcls.data.decoder import read_image
 from fastcls.data.splitter import split
 from fastcls.extraction.extractor import extract
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
+
+
+# The last one also trains.
+ENGINES = (("openvino", "bfloat16"), ("openvino", "float32"), ("tensorflow", "float32"))
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,13 @@ def main(photos: Path, base: str, weights: str, epochs: tuple[int, ...], workers
 def _with_cache(
     dataset: Dataset, spec: CutSpec, epochs: tuple[int, ...], workers: int, folder: Path
 ) -> list[Row]:
-    fill = functools.partial(extract, dataset, spec, folder, ExtractConfig(workers=workers))
-    seconds, (cache, _) = _timed(fill)
-    rows = [Row("fastcls extract", 0, seconds)]
+    rows = []
+    for engine, precision in ENGINES:
+        wanted = replace(spec, precision=precision)
+        config = ExtractConfig(engine=engine, workers=workers)
+        fill = functools.partial(extract, dataset, wanted, folder / engine, config)
+        seconds, (cache, _) = _timed(fill)
+        rows.append(Row(f"fastcls extract, {engine} {precision}", 0, seconds))
     again, _ = _timed(fill)
     rows.append(Row("fastcls extract again (nothing to do)", 0, again))
     for count in epochs:

@@ -107,9 +107,9 @@ def test_cut__refuses_a_layer_that_is_called_twice():
         cut(base_of(make), "again")
 
 
-@pytest.mark.parametrize("option", [{"pool": "average"}, {"dtype": "float64"}])
+@pytest.mark.parametrize("option", [{"pool": "average"}, {"dtype": "float64"}, {"precision": "int4"}])
 def test_cut__refuses_unknown_options(option):
-    with pytest.raises(OptionError, match=r"Expected pool in avg, .*Received: "):
+    with pytest.raises(OptionError, match=r"Unknown \w+: .*Choose one of: "):
         cut(base_of(residual), **option)
 
 

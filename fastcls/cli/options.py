@@ -12,8 +12,10 @@ from click.core import ParameterSource
 from fastcls.specs import (
     ADAM_ONLY,
     DTYPES,
+    ENGINES,
     NORMALIZATIONS,
     POOLS,
+    PRECISIONS,
     SOLVERS,
     BaseSpec,
     CutSpec,
@@ -121,6 +123,13 @@ def cut_options(command: Command) -> Command:
             show_default=True,
             help="Storage type of a bottleneck.",
         ),
+        click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            default=CutSpec.precision,
+            show_default=True,
+            help="Type in which the trunk computes.",
+        ),
     )
 
 
@@ -156,6 +165,13 @@ def extract_options(command: Command) -> Command:
             default="bottlenecks",
             show_default=True,
             help="Folder of bottleneck caches.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default=ExtractConfig.engine,
+            show_default=True,
+            help="What runs the trunk; openvino is quicker on CPUs and needs the extra of that name.",
         ),
         click.option(
             "--workers",
@@ -260,12 +276,12 @@ def read_base(values: dict[str, Any]) -> BaseSpec:
 def read_cut(values: dict[str, Any]) -> CutSpec:
     """Take the base and cut options out of a command's values."""
     base = read_base(values)
-    return CutSpec(base, **{name: values.pop(name) for name in ("layer", "pool", "dtype")})
+    return CutSpec(base, **{name: values.pop(name) for name in ("layer", "pool", "dtype", "precision")})
 
 
 def read_extract(values: dict[str, Any]) -> ExtractConfig:
     """Take the extraction options (but the cache folder) out of a command's values."""
-    names = ("workers", "batch_size", "shard_size", "max_failures")
+    names = ("engine", "workers", "batch_size", "shard_size", "max_failures")
     return ExtractConfig(**{name: values.pop(name) for name in names})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,9 @@ class TensorFlowEngine:
     """
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
-        keras = import_keras(threads)
-        import tensorflow as tf
+        traced = trace(trunk, threads)
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-        model = keras.saving.load_model(trunk, compile=False)
-        signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
-        traced = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
         # Constants instead of variables let TensorFlow fold batch normalization into convolutions.
         self._run = convert_variables_to_constants_v2(traced)
 
@@ -40,3 +37,17 @@ class TensorFlowEngine:
         import tensorflow as tf
 
         return np.asarray(self._run(tf.constant(images))[0])
+
+
+def trace(trunk: Path, threads: int = 0) -> Any:
+    """The TensorFlow graph of a saved trunk.
+
+    Returns:
+        Concrete function, (B, H, W, 3) uint8 -> (B, ...) float32.
+    """
+    keras = import_keras(threads)
+    import tensorflow as tf
+
+    model = keras.saving.load_model(trunk, compile=False)
+    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
+    return tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)

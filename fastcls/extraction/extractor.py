@@ -15,10 +15,12 @@ from fastcls import files
 from fastcls.cache.store import Cache, Failure
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
+from fastcls.engines import REFERENCE, find_engine
 from fastcls.errors import DataError, WorkerError
 from fastcls.extraction.executors import run_inline, run_processes
+from fastcls.extraction.fidelity import require_fidelity
 from fastcls.extraction.planner import Plan, make_plan, prepare_cache
-from fastcls.extraction.worker import TENSORFLOW, ShardInfo, WorkerSpec
+from fastcls.extraction.worker import ShardInfo, WorkerSpec
 from fastcls.specs import CutSpec, ExtractConfig
 
 _SAVE_EVERY_S = 60
@@ -55,7 +57,7 @@ def extract(
     root: Path,
     config: ExtractConfig | None = None,
     *,
-    engine: str = TENSORFLOW,
+    engine: str | None = None,
     progress: bool = False,
 ) -> tuple[Cache, Extraction]:
     """Make sure that every image of a data set has its bottleneck.
@@ -65,7 +67,8 @@ def extract(
         cut: What to forward them through.
         root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
         config: Workers, batch and shard size, bound on failures.
-        engine: What runs the trunk, "module:class" with the signature of `TensorFlowEngine`.
+        engine: Runs the trunk in place of `config.engine`: "module:class" with the signature of
+            `TensorFlowEngine`.
         progress: Show a bar on stderr.
 
     Returns:
@@ -86,7 +89,7 @@ def extract(
         ledger = _Ledger(dataset, cache, plan, config.max_failures, started)
         try:
             ledger.save()
-            _run(ledger, config, engine, progress)
+            _run(ledger, config, engine or _trusted_engine(ledger, dataset, config.engine), progress)
         finally:
             _remove_leftovers(cache)
             ledger.save()
@@ -117,6 +120,14 @@ def _run(ledger: _Ledger, config: ExtractConfig, engine: str, progress: bool) ->
         with contextlib.closing(results):  # whatever happens, the workers end here
             for info in results:
                 ledger.add(info)
+
+
+def _trusted_engine(ledger: _Ledger, dataset: Dataset, name: str) -> str:
+    """The engine asked for, after its bottlenecks have been compared with those of the reference."""
+    engine = find_engine(name, ledger.cache.manifest.precision)
+    if ledger.plan.tasks and engine != REFERENCE:
+        require_fidelity(ledger.cache, name, engine, [dataset.locate(sample) for sample in dataset.samples])
+    return engine
 
 
 class _Ledger:

@@ -25,7 +25,6 @@ from fastcls.data.decoder import RECIPE
 from fastcls.errors import CacheError
 from fastcls.specs import CutSpec
 
-PRECISION = "float32"
 _Row = TypeVar("_Row")
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def _request_token(spec: CutSpec) -> str | None:
     asked["base"]["name"] = named.function if named else _path_digest(Path(base.name))
     if base.weights not in (None, "imagenet", "none"):
         asked["base"]["weights"] = _path_digest(Path(str(base.weights)))
-    made_by = [importlib.metadata.version("keras"), RECIPE, PRECISION, store.VERSION]
+    made_by = [importlib.metadata.version("keras"), RECIPE, store.VERSION]
     return files.json_digest([asked, made_by])
 
 
@@ -125,7 +124,8 @@ def _path_digest(path: Path) -> str:
 def _cut(request: CutSpec | Cut) -> Cut:
     if isinstance(request, Cut):
         return request
-    return cut(load_base(request.base), request.layer, pool=request.pool, dtype=request.dtype)
+    kept = {"pool": request.pool, "dtype": request.dtype, "precision": request.precision}
+    return cut(load_base(request.base), request.layer, **kept)
 
 
 def _build_cache(made: Cut, request: CutSpec | Cut, root: Path) -> Cache:
@@ -149,7 +149,7 @@ def _describe(made: Cut, model: Any, weights: str) -> Manifest:
         "size": made.base.size,
         "recipe": RECIPE,
         "dtype": made.dtype,
-        "precision": PRECISION,
+        "precision": made.precision,
         "architecture": graph.architecture_digest(model),
         "weights_digest": graph.weights_digest(model),
         "version": store.VERSION,

@@ -7,7 +7,6 @@ workers: no image and no row crosses a process boundary.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import queue
 import signal
@@ -29,12 +28,11 @@ from fastcls.cache.samples import FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Failure, Index
 from fastcls.data.decoder import UnreadableImage, decode
-from fastcls.engines import Engine
+from fastcls.engines import REFERENCE, Engine, load_engine
 from fastcls.errors import FastclsError, WorkerError
 from fastcls.extraction.planner import ShardTask
 from fastcls.parallel import ahead
 
-TENSORFLOW = "fastcls.engines.tensorflow:TensorFlowEngine"
 # A file younger than this when it is read could change again without a new time of modification.
 _SETTLED_NS = 2_000_000_000
 # How long a worker without a parent may take to end in order.
@@ -55,7 +53,7 @@ class WorkerSpec:
     cache: Path
     batch_size: int
     threads: int
-    engine: str = TENSORFLOW
+    engine: str = REFERENCE
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ class Worker:
             trunk = self._cache.trunk_path
             advice = f"If {trunk} is damaged, delete it: the same command makes it anew"
             with _engine_trouble(f"The engine cannot load {trunk}", advice):
-                self._engine = _load_engine(self._spec, trunk)
+                self._engine = load_engine(self._spec.engine, trunk, self._spec.threads)
             self._on_progress(0)
         # Always a full batch: a row must not depend on how many others were left to forward.
         with _engine_trouble(f"A batch of {len(self._images)} images failed", "Try a smaller --batch-size"):
@@ -238,12 +236,6 @@ def _serve(connection: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -
             connection.send(("done", worker.run(messages.get())))
     except (FastclsError, OSError) as error:
         connection.send(("error", error))
-
-
-def _load_engine(spec: WorkerSpec, trunk: Path) -> Engine:
-    module, _, name = spec.engine.partition(":")
-    engine: Engine = getattr(importlib.import_module(module), name)(trunk, spec.threads)
-    return engine
 
 
 @contextlib.contextmanager
