@@ -82,8 +82,8 @@ def _with_cache(
     again, _ = _timed(fill)
     rows.append(Row("fastcls extract again (nothing to do)", 0, again))
     for count in epochs:
-        config = TrainConfig(epochs=count, patience=0)
-        run = functools.partial(pipeline.train_run, cache, HeadSpec(), config, folder / f"run-{count}")
+        training = TrainConfig(epochs=count, patience=0)
+        run = functools.partial(pipeline.train_run, cache, HeadSpec(), training, folder / f"run-{count}")
         trained_in, (_, trained) = _timed(run)
         rows.append(Row("fastcls train-head, stitch", count, trained_in, _accuracy(trained.history)))
         rows.append(Row("fastcls in all", count, seconds + trained_in, _accuracy(trained.history)))
