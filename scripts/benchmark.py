@@ -34,7 +34,6 @@ from fastcls.data.splitter import split
 from fastcls.extraction.extractor import extract
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
 
-
 # The last one also trains.
 ENGINES = (("openvino", "bfloat16"), ("openvino", "float32"), ("tensorflow", "float32"))
 
