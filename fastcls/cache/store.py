@@ -37,7 +37,7 @@ class Manifest:
     Attributes:
         fingerprint: Hash of all that decides a bottleneck's value; it names the cache folder.
         base: Name of the base.
-        weights: Where its weights came from.
+        weights: Where its weights came from: "imagenet", "none", "own", or the name of a file.
         layer: The cut.
         pool: What became of a spatial cut.
         normalize: Kind of normalization inside the trunk.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def extract(data: str, cache_root: str, **values: Any) -> None:
     dataset = Dataset.open(Path(data))
     cache, done = extract(dataset, cut, Path(cache_root), config, progress=options.show_progress())
     print_extraction(cache, done)
-    click.echo(f"Next: fastcls train-head {cache.folder} --out runs/NAME")
+    click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))} --out runs/NAME")
 
 
 def print_extraction(cache: Any, done: Any) -> None:

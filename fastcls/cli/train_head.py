@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
         progress=options.show_progress(),
     )
     print_training(trained, out)
-    click.echo(f"Next: fastcls test {out} DATA/test, or fastcls predict {out} IMAGE...")
+    run = shlex.quote(out)
+    click.echo(f"Next: fastcls test {run} DATA/test, or fastcls predict {run} IMAGE...")
 
 
 def print_training(trained: Any, out: str) -> None:

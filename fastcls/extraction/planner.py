@@ -131,7 +131,8 @@ def _cut(request: CutSpec | Cut) -> Cut:
 def _build_cache(made: Cut, request: CutSpec | Cut, root: Path) -> Cache:
     model = bottleneck_model(made)
     weights = request.base.weights if isinstance(request, CutSpec) else None
-    source = weights or ("imagenet" if find_application(made.base.name) else "own")
+    own = "imagenet" if find_application(made.base.name) else "own"
+    source = Path(weights).name if weights else own  # the digest tells files of one name apart
     manifest = _describe(made, model, source)
     folder = root / store.folder_name(manifest)
     if not (folder / "trunk.keras").exists():
