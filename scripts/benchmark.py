@@ -35,7 +35,7 @@ from fastcls.extraction.extractor import extract
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
 
 # The last one also trains.
-ENGINES = (("openvino", "bfloat16"), ("openvino", "float32"), ("tensorflow", "float32"))
+ENGINES = (("openvino", "float32"), ("tensorflow", "float32"))
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from fastcls.engines import REFERENCE, load_engine
 from fastcls.errors import OptionError
 
 _IMAGES = 32
-# Largest relative error of the median row. float32 engines differ by the order of their sums alone. In
-# bfloat16 a row keeps its direction within some 10 degrees, which cost 0.4 points of accuracy on photos.
-BOUNDS = {"float32": 1e-3, "bfloat16": 0.2}
+# Largest relative error of the median row. float32 engines differ by the order of their sums alone. The
+# stitched model computes in float32: a head trained on rows that are far from it loses accuracy there.
+BOUNDS = {"float32": 1e-3, "bfloat16": 0.05}
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +69,7 @@ def require_fidelity(cache: Cache, name: str, engine: str, paths: Sequence[Path]
     if not error <= BOUNDS[precision]:
         raise OptionError(
             f"The engine {name} in {precision} is too far from Keras in float32 on this base: its median "
-            f"relative error is {error:.2g}, the bound {BOUNDS[precision]:.2g}. Use --engine tensorflow"
+            f"relative error is {error:.2g}, the bound {BOUNDS[precision]:.2g}. Use --engine tensorflow --precision float32"
         )
 
 
