@@ -69,7 +69,8 @@ def require_fidelity(cache: Cache, name: str, engine: str, paths: Sequence[Path]
     if not error <= BOUNDS[precision]:
         raise OptionError(
             f"The engine {name} in {precision} is too far from Keras in float32 on this base: its median "
-            f"relative error is {error:.2g}, the bound {BOUNDS[precision]:.2g}. Use --engine tensorflow --precision float32"
+            f"relative error is {error:.2g}, the bound {BOUNDS[precision]:.2g}. "
+            "Use --engine tensorflow --precision float32"
         )
 
 
