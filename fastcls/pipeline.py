@@ -46,21 +46,31 @@ def run(
         config: How to train it.
         out: The run folder; it must not exist.
         cache_root: Folder of bottleneck caches.
-        splits: How to divide the images of each class.
+        splits: How to divide the images of each class; only for a data set that is not split.
         extraction: How the extraction runs.
         progress: Show bars on stderr.
+
+    Raises:
+        OptionError: `out` exists, there is to be no test part, or `splits` is given for split data.
     """
     require_new(out)
-    splits = splits or SplitSpec()
-    if not splits.test:
-        raise OptionError("`run` tests the classifier: it needs a test part. Give --test more than 0")
-    if not splits.val:
-        config = replace(config, val=0.0)
-    divided = dataset if dataset.splits else split(dataset, splits)
-    cache, extracted = extract(divided, cut, cache_root, extraction, progress=progress)
+    if not dataset.splits:
+        dataset, config = _divide(dataset, splits or SplitSpec(), config)
+    elif splits:
+        raise OptionError(
+            f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
+            "images that are not split"
+        )
+    cache, extracted = extract(dataset, cut, cache_root, extraction, progress=progress)
     classifier, trained = train_run(cache, head, config, out, progress=progress)
-    tested = run_test(classifier, divided, out / "test", progress=progress)
+    tested = run_test(classifier, dataset, out / "test", progress=progress)
     return RunResult(cache, extracted, classifier, trained, tested)
+
+
+def _divide(dataset: Dataset, spec: SplitSpec, config: TrainConfig) -> tuple[Dataset, TrainConfig]:
+    if not spec.test:
+        raise OptionError("`run` tests the classifier: it needs a test part. Give --test more than 0")
+    return split(dataset, spec), config if spec.val else replace(config, val=0.0)
 
 
 def train_run(

@@ -106,6 +106,11 @@ def _load_application_weights(spec: BaseSpec, application: Application, model: A
 
 
 def _load_user_base(spec: BaseSpec) -> Base:
+    if spec.include_top:
+        raise OptionError(
+            f"Only keras.applications come with and without their classifier; {spec.name} is taken as it is. "
+            "Leave --include-top out"
+        )
     model = _find_user_model(spec.name)
     size = _input_size(spec, model)
     flat = _flatten(spec.name, model, size)  # shares its weights

@@ -306,11 +306,15 @@ def _refuse_without_effect(solver: str) -> None:
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name in adams
-        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        if parameter.name in adams and is_typed(parameter.name)
     ]
     if given:
         raise click.UsageError(f"No effect with --solver lbfgs: {', '.join(given)}. Leave them out.")
+
+
+def is_typed(name: str) -> bool:
+    """Whether a parameter of the running command was given by the user, be it at its default."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def show_progress() -> bool:

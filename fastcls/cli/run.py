@@ -14,12 +14,7 @@ from fastcls.specs import SplitSpec
 @click.command()
 @click.argument("photos", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
-@click.option(
-    "--val", type=float, default=SplitSpec.val, show_default=True, help="Share of each class to validate on."
-)
-@click.option(
-    "--test", type=float, default=SplitSpec.test, show_default=True, help="Share of each class to test on."
-)
+@options.split_options
 @options.base_options
 @options.cut_options
 @options.extract_options
@@ -39,14 +34,17 @@ def run(photos: str, out: str, val: float, test: float, cache_root: str, **value
 
     cut, extraction = options.read_cut(values), options.read_extract(values)
     head, config = options.read_head(values), options.read_training(values)
+    dataset = Dataset.open(Path(photos))
+    is_asked = options.is_typed("val") or options.is_typed("test")
+    splits = SplitSpec(val=val, test=test, seed=config.seed) if is_asked or not dataset.splits else None
     result = pipeline.run(
-        Dataset.open(Path(photos)),
+        dataset,
         cut,
         head,
         config,
         Path(out),
         cache_root=Path(cache_root),
-        splits=SplitSpec(val=val, test=test, seed=config.seed),
+        splits=splits,
         extraction=extraction,
         progress=options.show_progress(),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastcls.cli import options
 from fastcls.specs import SplitSpec
 
 if TYPE_CHECKING:
@@ -18,12 +19,7 @@ if TYPE_CHECKING:
 @click.command("split-data")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make or to extend.")
-@click.option(
-    "--val", default=SplitSpec.val, show_default=True, help="Fraction of each class for validation."
-)
-@click.option(
-    "--test", default=SplitSpec.test, show_default=True, help="Fraction of each class for the test."
-)
+@options.split_options
 @click.option("--seed", default=SplitSpec.seed, show_default=True, help="Another seed, another division.")
 @click.option(
     "--mode",

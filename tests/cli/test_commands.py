@@ -106,6 +106,7 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("extract {photos} --base mobilenetv4 --cache {out}", "closest names are mobilenetv2"),
         ("extract {photos} --base {base} --cut pool --cache {out}", "closest cut points are pooled"),
         ("extract {photos} --base {photos} --cache {out}", "not a Keras model file"),
+        ("extract {photos} --base {base} --include-top --cache {out}", "Leave --include-top out"),
         ("extract {photos} --base {base} --size 32 --cache {out}", "takes images of 16x16"),
         ("train-head nowhere --out {out}/run", "no bottleneck cache in nowhere"),
         ("train-head {photos} --out {out}/run", "no bottleneck cache"),
@@ -132,6 +133,16 @@ def test_a_mistake__is_named_and_leaves_nothing(
     assert result.err.startswith("Error: ") and complaint in result.err
     assert "Traceback" not in result.err
     assert not out.exists() or not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
+    data = tmp_path / "data"
+    assert fastcls("split-data", photos, "--out", data, "--val", 0.2, "--test", 0.1).code == 0
+    asked = ("run", data, "--base", base, "--out", tmp_path / "run", "--cache", tmp_path / "caches")
+    refused = fastcls(*asked, "--val", 0.2)
+    assert refused.code == 1 and "is split already" in refused.err
+    assert not (tmp_path / "run").exists() and not (tmp_path / "caches").exists()
+    assert "(6 of 6 images)" in fastcls(*asked, "--learning-rate", 0.05).out
 
 
 @pytest.mark.parametrize(
