@@ -43,7 +43,7 @@ class Cut:
         tail: Keras model, output of `layer` -> output of the base; None when `layer` is the last.
         pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
         dtype: Storage type of a bottleneck.
-        precision: Type in which the trunk computes.
+        precision: Type in which the trunk computes, or "auto".
     """
 
     base: Base
@@ -61,7 +61,7 @@ def cut(
     *,
     pool: str = "avg",
     dtype: str = "float32",
-    precision: str = "float32",
+    precision: str = "auto",
 ) -> Cut:
     """Cut a base.
 
@@ -70,7 +70,7 @@ def cut(
         layer: Name of a cut point; None for the pooled output before the classifier.
         pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
         dtype: Storage type of a bottleneck, "float32" or "float16".
-        precision: Type in which the trunk computes, "float32" or "bfloat16".
+        precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
 
     Raises:
         OptionError: There is no such layer, some path through the base avoids it, or an option is unknown.

@@ -18,6 +18,10 @@ class OptionError(FastclsError, ValueError):
     """An option has a value that cannot be used: an unknown name, a bad size, a clash of two options."""
 
 
+class ConversionError(OptionError):
+    """An engine cannot run a trunk, because it does not know one of its operations."""
+
+
 class CacheError(FastclsError, RuntimeError):
     """A bottleneck cache is missing, partial, stale, damaged or of another version."""
 

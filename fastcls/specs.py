@@ -11,8 +11,8 @@ NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
 SOLVERS = ("adam", "lbfgs")
 ADAM_ONLY = ("epochs", "batch_size", "learning_rate", "patience")
-ENGINES = ("tensorflow", "openvino")
-PRECISIONS = ("float32", "bfloat16")
+ENGINES = ("auto", "tensorflow", "openvino")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,15 @@ class CutSpec:
         layer: Name of the cut layer; None for the pooled output before the classifier.
         pool: What becomes of a spatial cut: "avg" or "max" over the map, "flatten", or "none".
         dtype: Storage type of a bottleneck.
-        precision: Type in which the trunk computes.
+        precision: Type in which the trunk computes; "auto" for the fastest that this machine computes
+            natively and that comes near enough to float32, never "int8".
     """
 
     base: BaseSpec
     layer: str | None = None
     pool: str = "avg"
     dtype: str = "float32"
-    precision: str = "float32"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.base, str):
@@ -107,16 +108,18 @@ class ExtractConfig:
     """How the extraction runs; nothing here changes a bottleneck beyond float noise.
 
     Attributes:
-        engine: What runs the trunk: "tensorflow" or "openvino" (CPUs; an extra).
-        workers: Worker processes; 0 runs in this process, without protection against crashes.
-        batch_size: Images per forward pass.
+        engine: What runs the trunk: "tensorflow", "openvino" (CPUs; an extra), or "auto" for the fastest
+            of those that this machine has.
+        workers: Worker processes; None for one per GPU, or on CPUs one per core as far as the memory
+            allows; 0 runs in this process, without protection against crashes.
+        batch_size: Images per forward pass; None for 8 on CPUs and 64 on GPUs.
         shard_size: Images per shard task: what a crash or a kill can cost at most.
         max_failures: Stop when more images than this cannot be read; None for no limit.
     """
 
-    engine: str = "tensorflow"
-    workers: int = 1
-    batch_size: int = 32
+    engine: str = "auto"
+    workers: int | None = None
+    batch_size: int | None = None
     shard_size: int = 256
     max_failures: int | None = None
 
@@ -125,7 +128,7 @@ class ExtractConfig:
         _check_at_least("workers", self.workers, 0)
         _check_at_least("batch_size", self.batch_size, 1)
         _check_at_least("shard_size", self.shard_size, 1)
-        _check_at_least("max_failures", self.max_failures or 0, 0)
+        _check_at_least("max_failures", self.max_failures, 0)
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,6 @@ def check_choice(option: str, value: str | None, choices: tuple[str | None, ...]
         raise OptionError(f"Unknown {option}: {value!r}. Choose one of: {named}")
 
 
-def _check_at_least(option: str, value: int, least: int) -> None:
-    if value < least:
+def _check_at_least(option: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
         raise OptionError(f"{option} must be {least} or more. Received: {value}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Manifest:
         architecture: Digest of the trunk's graph.
         weights_digest: Digest of the trunk's weights.
         requests: Digests of the requests that led here, so that they are recognized without the base.
+        fidelity: By engine: how near its bottlenecks of some images come to those of Keras in float32.
         versions: Packages that made the cache.
         version: Version of the cache's layout.
     """
@@ -67,6 +68,7 @@ class Manifest:
     architecture: str
     weights_digest: str
     requests: tuple[str, ...] = ()
+    fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
@@ -183,9 +185,15 @@ class Cache:
     def add_request(self, request: str) -> None:
         """Note that a request leads to this cache."""
         if request not in self.manifest.requests:
-            requests = (*self.manifest.requests, request)
-            self.manifest = Manifest(**{**asdict(self.manifest), "requests": requests})
-            files.write_json(self.folder / "manifest.json", asdict(self.manifest))
+            self._note(requests=(*self.manifest.requests, request))
+
+    def note_fidelity(self, engine: str, figures: dict[str, float]) -> None:
+        """Note how near an engine comes to the reference."""
+        self._note(fidelity={**self.manifest.fidelity, engine: figures})
+
+    def _note(self, **changes: Any) -> None:
+        self.manifest = replace(self.manifest, **changes)
+        files.write_json(self.folder / "manifest.json", asdict(self.manifest))
 
     def index(self) -> Index:
         """Read which bottlenecks there are now."""

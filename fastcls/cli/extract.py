@@ -34,9 +34,15 @@ def extract(data: str, cache_root: str, **values: Any) -> None:
 
 def print_extraction(cache: Any, done: Any) -> None:
     """Print the figures of an extraction."""
+    from fastcls.extraction.fidelity import Fidelity
+
     manifest = cache.manifest
     shape = "x".join(map(str, manifest.shape))
     click.echo(f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}")
+    if done.engine:
+        click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
+    if done.fidelity:
+        click.echo(f"Against Keras in float32: {Fidelity(**done.fidelity)}")
     click.echo(
         f"{done.images} images: {done.forwarded} forwarded, {done.reused} reused, "
         f"{done.failures} unreadable; {done.seconds:.1f} s"

@@ -128,7 +128,8 @@ def cut_options(command: Command) -> Command:
             type=click.Choice(PRECISIONS),
             default=CutSpec.precision,
             show_default=True,
-            help="Type in which the trunk computes.",
+            help="Type in which the trunk computes; auto: the fastest that this machine computes natively "
+            "and that comes near enough to float32. int8 needs the extra of that name.",
         ),
     )
 
@@ -171,21 +172,18 @@ def extract_options(command: Command) -> Command:
             type=click.Choice(ENGINES),
             default=ExtractConfig.engine,
             show_default=True,
-            help="What runs the trunk; openvino is quicker on CPUs and needs the extra of that name.",
+            help="What runs the trunk; auto: the fastest there is. openvino, for CPUs, needs the extra of "
+            "that name.",
         ),
         click.option(
             "--workers",
             type=click.IntRange(1),
-            default=ExtractConfig.workers,
-            show_default=True,
-            help="Worker processes.",
+            help="Worker processes. [default: one per GPU, or per core as far as the memory allows]",
         ),
         click.option(
             "--batch-size",
             type=click.IntRange(1),
-            default=ExtractConfig.batch_size,
-            show_default=True,
-            help="Images per forward pass.",
+            help="Images per forward pass. [default: 8 on CPUs, 64 on GPUs]",
         ),
         click.option(
             "--shard-size",

@@ -4,51 +4,48 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from fastcls.errors import OptionError
-
 _CLASSES = {
-    ("tensorflow", "float32"): "fastcls.engines.tensorflow:TensorFlowEngine",
-    ("openvino", "float32"): "fastcls.engines.openvino:OpenVINOEngine",
+    ("openvino", "int8"): "fastcls.engines.openvino:Int8Engine",
     ("openvino", "bfloat16"): "fastcls.engines.openvino:Bfloat16Engine",
+    ("tensorflow", "bfloat16"): "fastcls.engines.tensorflow:Bfloat16Engine",
+    ("openvino", "float16"): "fastcls.engines.openvino:Float16Engine",
+    ("tensorflow", "float16"): "fastcls.engines.tensorflow:Float16Engine",
+    ("openvino", "float32"): "fastcls.engines.openvino:OpenVINOEngine",
+    ("tensorflow", "float32"): "fastcls.engines.tensorflow:TensorFlowEngine",
 }
 REFERENCE = _CLASSES["tensorflow", "float32"]
 
 
-def find_engine(engine: str, precision: str) -> str:
-    """The engine of a name and a precision, as "module:class".
-
-    Raises:
-        OptionError: The engine does not compute in that precision.
-    """
-    found = _CLASSES.get((engine, precision))
-    if found:
-        return found
-    able = [known for known, computed in _CLASSES if computed == precision]
-    raise OptionError(
-        f"The engine {engine} does not compute in {precision}. These do: {', '.join(able)}. "
-        "Choose one with --engine"
-    )
+def engines_of(precision: str) -> list[str]:
+    """Names of the engines that compute in a precision, the fastest on CPUs first."""
+    return [engine for engine, computed in _CLASSES if computed == precision]
 
 
-def load_engine(engine: str, trunk: Path, threads: int = 0) -> Engine:
-    """Load a trunk into an engine.
+def engine_path(engine: str, precision: str) -> str:
+    """The class of an engine, as "module:class"."""
+    return _CLASSES[engine, precision]
 
-    Args:
-        engine: "module:class" with the signature of `TensorFlowEngine`.
-        trunk: The saved Keras model.
-        threads: Threads for inference, 0 for the engine's choice.
-    """
-    module, _, name = engine.partition(":")
-    loaded: Engine = getattr(importlib.import_module(module), name)(trunk, threads)
-    return loaded
+
+def engine_class(path: str) -> Any:
+    """The class that a "module:class" names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class Engine(Protocol):
-    """What runs the trunk on a batch."""
+    """What runs the trunk on a batch.
+
+    An engine that a user can choose also has two class methods: `require()` raises `OptionError` where
+    this machine or install cannot run it, and `prepare(trunk, images)` makes what it loads from beside
+    the trunk, once per cache.
+    """
+
+    def __init__(self, trunk: Path, threads: int = 0) -> None:
+        """Load a saved trunk, with so many threads for one batch; 0 for the engine's choice."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Forward (B, H, W, 3) uint8 RGB images to (B, ...) float32 bottlenecks."""

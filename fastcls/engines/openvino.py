@@ -1,6 +1,6 @@
-"""OpenVINO runs the trunk on CPUs: faster than TensorFlow at the same precision, and in bfloat16.
+"""OpenVINO runs the trunk on CPUs: faster than TensorFlow at the same precision, and down to int8.
 
-The trunk is converted once, normalization included, and kept beside it: later engines do without
+The trunk is converted once, normalization included, and kept beside it: workers do without
 TensorFlow, whose import alone takes seconds.
 """
 
@@ -12,37 +12,57 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
-from fastcls.errors import OptionError
+from fastcls.engines.tensorflow import Trunk
+from fastcls.errors import ConversionError, OptionError
 from fastcls.optional import require
+
+_PURPOSE = "The engine openvino"
 
 
 class OpenVINOEngine:
-    """Runs a trunk on batches of images.
+    """Runs a trunk on batches of images, in float32.
 
     Args:
-        trunk: A saved Keras model, RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...).
+        trunk: A saved Keras model, RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...), for which
+            `prepare` was called.
         threads: Threads for inference, 0 for OpenVINO's choice.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        OptionError: This CPU does not compute in the engine's precision natively.
     """
 
-    precision = "float32"
+    _folder = "openvino"
     _hint = "f32"
     _capability = "FP32"
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
-        openvino = require("openvino", extra="openvino", purpose="The engine openvino")
-        core = openvino.Core()
-        if self._capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise OptionError(
-                f"This CPU does not compute in {self.precision} natively. Use --precision float32"
-            )
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._hint, "NUM_STREAMS": 1}
+        openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": self._hint,
+            "NUM_STREAMS": 1,
+            # Else each of several workers pins its threads to the same first cores.
+            "ENABLE_CPU_PINNING": False,
+        }
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._model = core.compile_model(_converted(openvino, trunk), "CPU", options)
+        self._model = openvino.Core().compile_model(self.place(trunk), "CPU", options)
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise OptionError on a CPU that does not compute in this precision natively."""
+        openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+        if cls._capability not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise OptionError(f"OpenVINO finds no native {cls._capability} in this CPU")
+
+    @classmethod
+    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+        """Make the file that the engine loads, if it is not there yet.
+
+        Raises:
+            ConversionError: OpenVINO does not know an operation of the trunk.
+        """
+        if not cls.place(trunk.path).exists():
+            _save(_convert(trunk), cls.place(trunk.path))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Forward a batch.
@@ -56,32 +76,71 @@ class OpenVINOEngine:
         rows: np.ndarray = self._model(images, share_inputs=True)[0]
         return rows
 
+    @classmethod
+    def place(cls, trunk: Path) -> Path:
+        """The file that the engine loads."""
+        return trunk.with_name(cls._folder) / "trunk.xml"
+
 
 class Bfloat16Engine(OpenVINOEngine):
     """Computes in bfloat16, on CPUs that have it (AVX-512 BF16 or AMX)."""
 
-    precision = "bfloat16"
     _hint = "bf16"
     _capability = "BF16"
 
 
-def _converted(openvino: Any, trunk: Path) -> Path:
-    """The trunk as an OpenVINO model file, made if it is not there yet."""
-    folder = trunk.with_name("openvino")
-    if not folder.exists():
-        from fastcls.engines.tensorflow import trace
+class Float16Engine(OpenVINOEngine):
+    """Computes in float16, on CPUs that have it (AMX FP16, ARM)."""
 
-        traced = trace(trunk)
+    _hint = "f16"
+    _capability = "FP16"
+
+
+class Int8Engine(OpenVINOEngine):
+    """Computes in int8, with weights and activations quantized after training by NNCF.
+
+    The ranges of the activations, and a correction of the biases for what rounding does to the mean of
+    each channel, come from images of the user; so the file is part of what a bottleneck depends on.
+    """
+
+    _folder = "openvino-int8"
+    _capability = "INT8"
+    is_calibrated = True
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise OptionError or MissingExtraError where NNCF or native int8 is missing."""
+        super().require()
+        require("nncf", extra="int8", purpose="The precision int8")
+
+    @classmethod
+    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+        """Quantize the trunk on images (N, H, W, 3) uint8, unless that was done before."""
+        if cls.place(trunk.path).exists():
+            return
+        nncf = require("nncf", extra="int8", purpose="The precision int8")
+        calibration = nncf.Dataset([image[None] for image in images])
+        model = _convert(trunk)
         try:
-            model = openvino.convert_model(traced)
-        except Exception as error:  # whatever the converter raises, it does not know an operation
-            raise OptionError(
-                f"OpenVINO cannot convert this trunk: {error}. Use --engine tensorflow"
-            ) from error
-        try:
-            with files.atomic_folder(folder) as temporary:
-                openvino.save_model(model, temporary / "trunk.xml", compress_to_fp16=False)
-        except OSError:
-            if not folder.exists():  # else another process was first
-                raise
-    return folder / "trunk.xml"
+            quantized = nncf.quantize(model, calibration, subset_size=len(images), fast_bias_correction=False)
+        except Exception as error:  # whatever NNCF raises, it does not know an operation
+            raise ConversionError(f"NNCF cannot quantize this trunk: {error}") from error
+        _save(quantized, cls.place(trunk.path))
+
+
+def _convert(trunk: Trunk) -> Any:
+    openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+    try:
+        return openvino.convert_model(trunk.graph)
+    except Exception as error:  # whatever the converter raises, it does not know an operation
+        raise ConversionError(f"OpenVINO cannot convert this trunk: {error}") from error
+
+
+def _save(model: Any, place: Path) -> None:
+    openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+    try:
+        with files.atomic_folder(place.parent) as temporary:
+            openvino.save_model(model, temporary / place.name, compress_to_fp16=False)
+    except OSError:
+        if not place.exists():  # else another process was first
+            raise

@@ -1,29 +1,79 @@
-"""The reference engine: the trunk as a frozen TensorFlow graph."""
+"""TensorFlow runs the trunk as a frozen graph: in float32 the reference, and in mixed precision."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastcls.backend import import_keras
+from fastcls.errors import OptionError
+
+# x86: AVX-512 BF16 and AMX; ARM: the BF16 extension.
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+class Trunk:
+    """A saved trunk, in memory once somebody needs it there.
+
+    Args:
+        path: The saved Keras model, RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...).
+        model: The same model, where it is in memory already.
+    """
+
+    def __init__(self, path: Path, model: Any = None) -> None:
+        self.path = path
+        self._model = model
+
+    @cached_property
+    def graph(self) -> Any:
+        """Its TensorFlow graph: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32."""
+        keras = import_keras()
+        import tensorflow as tf
+
+        model = self._model or keras.saving.load_model(self.path, compile=False)
+        signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
+        return tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """What Keras computes in float32: (B, H, W, 3) uint8 -> (B, ...) float32."""
+        import_keras()
+        import tensorflow as tf
+
+        return np.asarray(self.graph(tf.constant(images)))
 
 
 class TensorFlowEngine:
-    """Runs a trunk on batches of images.
+    """Runs a trunk on batches of images, in float32.
 
     Args:
         trunk: A saved Keras model, RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...).
         threads: Threads for one operation, 0 for TensorFlow's choice; without effect once it runs.
     """
 
+    _rewrite = ""
+
     def __init__(self, trunk: Path, threads: int = 0) -> None:
-        traced = trace(trunk, threads)
+        import_keras(threads)
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
         # Constants instead of variables let TensorFlow fold batch normalization into convolutions.
-        self._run = convert_variables_to_constants_v2(traced)
+        self._run = convert_variables_to_constants_v2(Trunk(trunk).graph)
+        with _graph_option(self._rewrite):
+            # A graph is rewritten when it runs first, and stays as it is then.
+            self.run(np.zeros((1, *self._run.inputs[0].shape[1:]), np.uint8))
+
+    @classmethod
+    def require(cls) -> None:
+        """TensorFlow computes in float32 everywhere."""
+
+    @classmethod
+    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+        """It needs nothing but the trunk."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Forward a batch.
@@ -39,15 +89,60 @@ class TensorFlowEngine:
         return np.asarray(self._run(tf.constant(images))[0])
 
 
-def trace(trunk: Path, threads: int = 0) -> Any:
-    """The TensorFlow graph of a saved trunk.
+class Bfloat16Engine(TensorFlowEngine):
+    """Computes in bfloat16 by oneDNN, on CPUs that have it."""
 
-    Returns:
-        Concrete function, (B, H, W, 3) uint8 -> (B, ...) float32.
-    """
-    keras = import_keras(threads)
+    _rewrite = "auto_mixed_precision_onednn_bfloat16"
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise OptionError on a CPU without bfloat16."""
+        if not _BFLOAT16_FLAGS & _cpu_flags():
+            raise OptionError("this CPU does not compute in bfloat16 (no AVX-512 BF16, AMX or ARM BF16)")
+
+
+class Float16Engine(TensorFlowEngine):
+    """Computes in mixed float16 precision on GPUs."""
+
+    _rewrite = "auto_mixed_precision"
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise OptionError without a GPU that computes fast in float16 (compute capability 7.0)."""
+        if not any(capability >= (7, 0) for capability in gpus()):
+            raise OptionError("TensorFlow sees no GPU of compute capability 7.0 or more")
+
+
+def gpus() -> list[tuple[int, int]]:
+    """Compute capability of each GPU that TensorFlow can use; TensorFlow is imported where there is one."""
+    if not Path("/dev/nvidiactl").exists():
+        return []
+    import_keras()
     import tensorflow as tf
 
-    model = keras.saving.load_model(trunk, compile=False)
-    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
-    return tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+    found = tf.config.list_physical_devices("GPU")
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in found)
+    return [tuple(detail.get("compute_capability", (0, 0))) for detail in details]
+
+
+@contextlib.contextmanager
+def _graph_option(name: str) -> Iterator[None]:
+    """Turn an option of TensorFlow's graph optimizer on for as long as this lasts."""
+    import tensorflow as tf
+
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({name: True} if name else {})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: False, **before} if name else before)
+
+
+def _cpu_flags() -> set[str]:
+    """What this CPU can do, in the words of Linux; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    # "flags" on x86, "Features" on ARM.
+    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}

@@ -101,7 +101,8 @@ class _Crew:
         return any(member.task for member in self._members.values())
 
     def _hire(self) -> _Member:
-        member = _Member(self._spec)
+        taken = {member.place for member in self._members.values()}
+        member = _Member(self._spec, min(set(range(self._workers)) - taken))
         self._members[member.connection] = member
         return member
 
@@ -131,7 +132,8 @@ class _Crew:
 class _Member:
     """One worker process and the task it is at."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, place: int) -> None:
+        self.place = place  # among the members
         self.task: ShardTask | None = None
         self.is_ready = False
         self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
@@ -143,7 +145,7 @@ class _Member:
                 stdin=subprocess.DEVNULL,
                 stdout=self._chatter,
                 stderr=self._chatter,
-                env=_environment(),
+                env=_environment(place, spec.gpus),
                 start_new_session=True,  # Ctrl-C reaches only the parent, which ends the workers in order
             )
         self._send(spec)
@@ -171,10 +173,14 @@ class _Member:
             self.connection.send(message)
 
 
-def _environment() -> dict[str, str]:
+def _environment(place: int, gpus: int) -> dict[str, str]:
     search = os.pathsep.join(path or os.curdir for path in sys.path)
     # Safe: a file in the working directory must not take the place of a module.
-    return {**os.environ, "PYTHONPATH": search, "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONPATH": search, "PYTHONSAFEPATH": "1"}
+    if gpus:  # one each, of those that this process may use
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[place % gpus]
+    return environment
 
 
 def _cause(code: int, chatter: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -15,15 +15,15 @@ from fastcls import files
 from fastcls.cache.store import Cache, Failure
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
-from fastcls.engines import REFERENCE, find_engine
 from fastcls.errors import DataError, WorkerError
+from fastcls.extraction.chooser import Choice, choose, divide
 from fastcls.extraction.executors import run_inline, run_processes
-from fastcls.extraction.fidelity import require_fidelity
-from fastcls.extraction.planner import Plan, make_plan, prepare_cache
+from fastcls.extraction.planner import Plan, Requested, make_plan
 from fastcls.extraction.worker import ShardInfo, WorkerSpec
 from fastcls.specs import CutSpec, ExtractConfig
 
 _SAVE_EVERY_S = 60
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,10 @@ class Extraction:
         failures: Samples that give no bottleneck.
         missing: Samples that an interrupted run has left to do.
         shards: Shards written in this run.
-        seconds: Time from plan to end.
+        seconds: Time from start to end.
+        engine: Name of the engine, "" when there was nothing to do.
+        crew: Who ran it, in words.
+        fidelity: How near the engine comes to Keras in float32; None for TensorFlow in float32.
     """
 
     data: str
@@ -49,6 +52,9 @@ class Extraction:
     missing: int
     shards: int
     seconds: float
+    engine: str = ""
+    crew: str = ""
+    fidelity: dict[str, float] | None = None
 
 
 def extract(
@@ -83,13 +89,13 @@ def extract(
     config = config or ExtractConfig()
     started = time.monotonic()
     with _named(Path(root)):
-        cache = prepare_cache(cut, Path(root))
+        choice = _choose(dataset, Requested(cut, Path(root)), config, engine)
+        cache = choice.cache
         _remove_leftovers(cache)
-        plan = make_plan(dataset, cache, config.shard_size)
-        ledger = _Ledger(dataset, cache, plan, config.max_failures, started)
+        ledger = _Ledger(dataset, choice, config.max_failures, started)
         try:
             ledger.save()
-            _run(ledger, config, engine or _trusted_engine(ledger, dataset, config.engine), progress)
+            _run(ledger, choice, config, progress)
         finally:
             _remove_leftovers(cache)
             ledger.save()
@@ -99,22 +105,32 @@ def extract(
     return cache, done
 
 
-def _run(ledger: _Ledger, config: ExtractConfig, engine: str, progress: bool) -> None:
-    tasks = ledger.plan.tasks
+def _choose(dataset: Dataset, requested: Requested, config: ExtractConfig, engine: str | None) -> Choice:
+    if not engine:
+        return choose(requested, dataset, config.engine)
+    cache = requested.known() or requested.open("float32")[0]
+    requested.settle(cache)
+    return Choice(cache, make_plan(dataset, cache), engine, engine)
+
+
+def _run(ledger: _Ledger, choice: Choice, config: ExtractConfig, progress: bool) -> None:
     ledger.require_few_failures()
-    if not tasks:
+    if not choice.plan.missing:
         return
-    threads = max(1, _cores() // max(1, config.workers))
-    spec = WorkerSpec(ledger.cache.folder.absolute(), config.batch_size, threads, engine)
-    with tqdm(total=ledger.plan.missing, unit="image", desc="extract", disable=not progress) as bar:
+    crew = divide(config, choice)
+    ledger.crew = str(crew)
+    logger.info("%s: %s; %s", choice, crew, choice.fidelity or "the reference itself")
+    tasks = choice.plan.tasks(config.shard_size, crew.batch_size, crew.workers)
+    spec = WorkerSpec(choice.cache.folder.absolute(), crew.batch_size, crew.threads, choice.path, crew.gpus)
+    with tqdm(total=len(choice.plan.missing), unit="image", desc="extract", disable=not progress) as bar:
 
         def advance(images: int) -> None:
             if not bar.n:
                 bar.reset()  # the rate counts from when the first engine is loaded
             bar.update(images)
 
-        if config.workers:
-            results = run_processes(tasks, spec, config.workers, advance)
+        if crew.workers:
+            results = run_processes(tasks, spec, crew.workers, advance)
         else:
             results = run_inline(tasks, spec, advance)
         with contextlib.closing(results):  # whatever happens, the workers end here
@@ -122,29 +138,21 @@ def _run(ledger: _Ledger, config: ExtractConfig, engine: str, progress: bool) ->
                 ledger.add(info)
 
 
-def _trusted_engine(ledger: _Ledger, dataset: Dataset, name: str) -> str:
-    """The engine asked for, after its bottlenecks have been compared with those of the reference."""
-    engine = find_engine(name, ledger.cache.manifest.precision)
-    if ledger.plan.tasks and engine != REFERENCE:
-        require_fidelity(ledger.cache, name, engine, [dataset.locate(sample) for sample in dataset.samples])
-    return engine
-
-
 class _Ledger:
     """What is known of each sample while shards come in, and the tables that say so."""
 
-    def __init__(
-        self, dataset: Dataset, cache: Cache, plan: Plan, max_failures: int | None, started: float
-    ) -> None:
-        self.cache = cache
-        self.plan = plan
+    def __init__(self, dataset: Dataset, choice: Choice, max_failures: int | None, started: float) -> None:
+        plan: Plan = choice.plan
+        self.cache = choice.cache
+        self.crew = ""
         self.failures: list[Failure] = list(plan.failures)
+        self._choice = choice
         self._root = str(dataset.root.absolute())
         self._max_failures = max_failures
-        self._places = {row.path: place for place, row in enumerate(plan.rows)} if plan.tasks else {}
+        self._places = {row.path: place for place, row in enumerate(plan.rows)} if plan.missing else {}
         self._rows = plan.rows
         self._is_changed = plan.is_new
-        self._missing = plan.missing
+        self._missing = len(plan.missing)
         self._forwarded = self._shards = 0
         self._started = self._saved = started
 
@@ -193,6 +201,9 @@ class _Ledger:
             missing=self._missing,
             shards=self._shards,
             seconds=round(time.monotonic() - self._started, 3),
+            engine=self._choice.engine,
+            crew=self.crew,
+            fidelity=asdict(self._choice.fidelity) if self._choice.fidelity else None,
         )
 
 
@@ -210,7 +221,3 @@ def _named(folder: Path) -> Iterator[None]:
 def _remove_leftovers(cache: Cache) -> None:
     for folder in (cache.folder, cache.shards_folder):
         files.remove_leftovers(folder)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,9 +25,11 @@ from fastcls.cache.store import Cache, Failure, Manifest
 from fastcls.cutter import Cut, bottleneck_model, cut
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
+from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import CacheError
 from fastcls.specs import CutSpec
 
+_DECIDING = ("size", "recipe", "dtype", "precision", "architecture", "weights_digest", "version")
 _Row = TypeVar("_Row")
 logger = logging.getLogger(__name__)
 
@@ -47,46 +52,103 @@ class Plan:
     """What is known of every sample, and what has to be done.
 
     Attributes:
+        root: Folder that the paths are relative to, absolute.
         rows: One per sample, in the data set's order; digest and state where they are known.
-        tasks: Images without a bottleneck, in shards.
+        missing: Paths of the images without a bottleneck.
         failures: Images that are known to be unreadable.
         is_new: Whether `rows` differs from the table beside the shards.
     """
 
+    root: Path
     rows: list[SampleRow]
-    tasks: list[ShardTask]
+    missing: list[str]
     failures: list[Failure]
     is_new: bool
 
-    @property
-    def missing(self) -> int:
-        """How many images the tasks hold."""
-        return sum(len(task.paths) for task in self.tasks)
+    def tasks(self, size: int, batch_size: int, workers: int) -> list[ShardTask]:
+        """Divide what is missing into shard tasks: as many for each worker, in whole batches.
+
+        Args:
+            size: Images per task at most.
+            batch_size: Images per forward pass.
+            workers: How many share the work.
+        """
+        rounds = math.ceil(len(self.missing) / (size * max(1, workers)))
+        fair = math.ceil(len(self.missing) / max(1, rounds * max(1, workers)))
+        size = min(size, math.ceil(fair / batch_size) * batch_size)
+        starts = range(0, len(self.missing), max(1, size))
+        return [ShardTask(self.root, tuple(self.missing[start : start + size])) for start in starts]
 
 
-def prepare_cache(request: CutSpec | Cut, root: Path) -> Cache:
-    """The cache folder for a cut, made if there is none.
-
-    A request that was served before is recognized by what it asks for, without TensorFlow.
+class Requested:
+    """A request and the caches that serve it, one for each precision.
 
     Args:
         request: What to cut, or a base that is cut already.
         root: Folder of caches.
 
-    Raises:
-        OptionError: The base, layer or weights cannot be used.
+    Attributes:
+        precision: As asked for.
     """
-    token = _request_token(request) if isinstance(request, CutSpec) else None
-    known = store.find_request(root, token) if token else None
-    if known:
-        return known
-    cache = _build_cache(_cut(request), request, root)
-    if token:
-        cache.add_request(token)
-    return cache
+
+    def __init__(self, request: CutSpec | Cut, root: Path) -> None:
+        self.precision = request.precision
+        self._request, self._root = request, root
+        self._token = _request_token(request) if isinstance(request, CutSpec) else None
+
+    def known(self) -> Cache | None:
+        """The cache that served this request before, recognized without TensorFlow."""
+        return store.find_request(self._root, self._token) if self._token else None
+
+    def open(self, precision: str) -> tuple[Cache, Trunk]:
+        """The cache of a precision, made if there is none, and its trunk.
+
+        Raises:
+            OptionError: The base, layer or weights cannot be used.
+        """
+        known = self.known()
+        if known and known.manifest.precision == precision:
+            return known, Trunk(known.trunk_path)
+        made, model = self._built
+        manifest = replace(_describe(made, model, self._weights), precision=precision)
+        manifest = replace(manifest, fingerprint=_fingerprint(manifest))
+        folder = self._root / store.folder_name(manifest)
+        self._is_new = not folder.exists()
+        if not (folder / "trunk.keras").exists():
+            with files.atomic_path(folder / "trunk.keras") as temporary:
+                model.save(temporary)
+        is_known = (folder / "manifest.json").exists()
+        cache = Cache(folder) if is_known else Cache.create(self._root, manifest)
+        return cache, Trunk(cache.trunk_path, model)
+
+    def settle(self, cache: Cache) -> None:
+        """Remember that this cache serves the request."""
+        if self._token:
+            cache.add_request(self._token)
+
+    def discard(self, cache: Cache) -> None:
+        """Remove a cache that `open` made just now and that nobody can fill."""
+        if self._is_new and not cache.shards_folder.exists():
+            shutil.rmtree(cache.folder)
+
+    _is_new = False
+
+    @cached_property
+    def _built(self) -> tuple[Cut, Any]:
+        made = self._request
+        if isinstance(made, CutSpec):
+            kept = {"pool": made.pool, "dtype": made.dtype, "precision": made.precision}
+            made = cut(load_base(made.base), made.layer, **kept)
+        return made, bottleneck_model(made)
+
+    @property
+    def _weights(self) -> str:
+        given = self._request.base.weights if isinstance(self._request, CutSpec) else None
+        own = "imagenet" if find_application(self._built[0].base.name) else "own"
+        return Path(given).name if given else own  # the digest tells files of one name apart
 
 
-def make_plan(dataset: Dataset, cache: Cache, shard_size: int) -> Plan:
+def make_plan(dataset: Dataset, cache: Cache) -> Plan:
     """Find the images of a data set that have no bottleneck yet.
 
     An image whose file has not changed since its digest was taken is not read.
@@ -97,7 +159,7 @@ def make_plan(dataset: Dataset, cache: Cache, shard_size: int) -> Plan:
     absent = [rows[place] for place in np.flatnonzero(~present)]
     failures = [replace(known[row.digest], path=row.path) for row in absent if row.digest in known]
     missing = [row.path for row in absent if row.digest not in known]
-    return Plan(rows, list(_tasks(dataset.root, missing, shard_size)), failures, is_new)
+    return Plan(dataset.root.absolute(), rows, missing, failures, is_new)
 
 
 def _request_token(spec: CutSpec) -> str | None:
@@ -121,52 +183,32 @@ def _path_digest(path: Path) -> str:
     return files.json_digest([[str(entry.relative_to(path)), files.file_digest(entry)] for entry in inside])
 
 
-def _cut(request: CutSpec | Cut) -> Cut:
-    if isinstance(request, Cut):
-        return request
-    kept = {"pool": request.pool, "dtype": request.dtype, "precision": request.precision}
-    return cut(load_base(request.base), request.layer, **kept)
-
-
-def _build_cache(made: Cut, request: CutSpec | Cut, root: Path) -> Cache:
-    model = bottleneck_model(made)
-    weights = request.base.weights if isinstance(request, CutSpec) else None
-    own = "imagenet" if find_application(made.base.name) else "own"
-    source = Path(weights).name if weights else own  # the digest tells files of one name apart
-    manifest = _describe(made, model, source)
-    folder = root / store.folder_name(manifest)
-    if not (folder / "trunk.keras").exists():
-        with files.atomic_path(folder / "trunk.keras") as temporary:
-            model.save(temporary)
-    if (folder / "manifest.json").exists():
-        return Cache(folder)
-    return Cache.create(root, manifest)
-
-
 def _describe(made: Cut, model: Any, weights: str) -> Manifest:
+    """Describe a cache, all but its precision and the fingerprint that depends on it."""
     from fastcls import graph
 
-    deciding: dict[str, Any] = {
-        "size": made.base.size,
-        "recipe": RECIPE,
-        "dtype": made.dtype,
-        "precision": made.precision,
-        "architecture": graph.architecture_digest(model),
-        "weights_digest": graph.weights_digest(model),
-        "version": store.VERSION,
-    }
     return Manifest(
-        fingerprint=files.json_digest(deciding),
+        fingerprint="",
         base=made.base.name,
         weights=weights,
         layer=made.layer,
         pool=made.pool,
         normalize=made.base.normalize,
+        size=made.base.size,
+        recipe=RECIPE,
+        dtype=made.dtype,
+        precision=made.precision,
         shape=tuple(model.outputs[0].shape[1:]),
+        architecture=graph.architecture_digest(model),
+        weights_digest=graph.weights_digest(model),
         versions={"fastcls": fastcls.__version__}
         | {name: importlib.metadata.version(name) for name in ("keras", "tensorflow")},
-        **deciding,
     )
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """Hash of all that decides a bottleneck's value."""
+    return files.json_digest({name: getattr(manifest, name) for name in _DECIDING})
 
 
 def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
@@ -201,8 +243,3 @@ def _is_unchanged(root: Path, row: SampleRow) -> bool:
         return row.state == FileState.of(os.path.join(root, row.path))  # noqa: PTH118 (10 times quicker)
     except OSError:
         return False
-
-
-def _tasks(root: Path, paths: list[str], size: int) -> Iterator[ShardTask]:
-    for start in range(0, len(paths), size):
-        yield ShardTask(root.absolute(), tuple(paths[start : start + size]))

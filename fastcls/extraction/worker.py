@@ -28,7 +28,7 @@ from fastcls.cache.samples import FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Failure, Index
 from fastcls.data.decoder import UnreadableImage, decode
-from fastcls.engines import REFERENCE, Engine, load_engine
+from fastcls.engines import REFERENCE, Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
 from fastcls.extraction.planner import ShardTask
 from fastcls.parallel import ahead
@@ -48,12 +48,14 @@ class WorkerSpec:
         batch_size: Images per forward pass.
         threads: Threads for decoding, and for the engine.
         engine: "module:class" with the signature of `TensorFlowEngine`.
+        gpus: How many GPUs the workers share; 0 for CPUs.
     """
 
     cache: Path
     batch_size: int
     threads: int
     engine: str = REFERENCE
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class Worker:
             trunk = self._cache.trunk_path
             advice = f"If {trunk} is damaged, delete it: the same command makes it anew"
             with _engine_trouble(f"The engine cannot load {trunk}", advice):
-                self._engine = load_engine(self._spec.engine, trunk, self._spec.threads)
+                self._engine = engine_class(self._spec.engine)(trunk, self._spec.threads)
             self._on_progress(0)
         # Always a full batch: a row must not depend on how many others were left to forward.
         with _engine_trouble(f"A batch of {len(self._images)} images failed", "Try a smaller --batch-size"):
