@@ -173,7 +173,7 @@ class Tested:
 
 
 def run_test(
-    classifier: Classifier, dataset: Dataset, out: Path, *, batch_size: int = 32, progress: bool = False
+    classifier: Classifier, dataset: Dataset, out: Path, *, batch_size: int = 16, progress: bool = False
 ) -> Tested:
     """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
 

@@ -120,7 +120,7 @@ class ExtractConfig:
     engine: str = "auto"
     workers: int | None = None
     batch_size: int | None = None
-    shard_size: int = 256
+    shard_size: int = 512
     max_failures: int | None = None
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ import click
 @click.option("--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes per image.")
 @click.option("--json", "form", flag_value="json", help="Print a JSON object per line and image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per pass.")
+@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
 def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, batch_size: int) -> None:
     """Classify IMAGES, files or folders (with all that is below them), with the classifier RUN.
 

@@ -14,7 +14,7 @@ from fastcls.cli import options
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder for tables and pictures. [default: RUN/test]")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per pass.")
+@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
 def test(run: str, data: str, out: str | None, batch_size: int) -> None:
     """Test the classifier RUN on the images of DATA.
 

@@ -33,11 +33,7 @@ class Trunk:
     def graph(self) -> Any:
         """Its TensorFlow graph: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32."""
         keras = import_keras()
-        import tensorflow as tf
-
-        model = self._model or keras.saving.load_model(self.path, compile=False)
-        signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
-        return tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+        return trace(self._model or keras.saving.load_model(self.path, compile=False))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """What Keras computes in float32: (B, H, W, 3) uint8 -> (B, ...) float32."""
@@ -45,6 +41,24 @@ class Trunk:
         import tensorflow as tf
 
         return np.asarray(self.graph(tf.constant(images)))
+
+
+def trace(model: Any) -> Any:
+    """The TensorFlow graph of a Keras model: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32."""
+    import tensorflow as tf
+
+    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
+    return tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+
+
+def freeze(graph: Any) -> Any:
+    """The same graph with constants in place of variables; it returns a list of one tensor.
+
+    Constants let TensorFlow fold batch normalization into convolutions.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return convert_variables_to_constants_v2(graph)
 
 
 class TensorFlowEngine:
@@ -59,10 +73,7 @@ class TensorFlowEngine:
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
         import_keras(threads)
-        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-        # Constants instead of variables let TensorFlow fold batch normalization into convolutions.
-        self._run = convert_variables_to_constants_v2(Trunk(trunk).graph)
+        self._run = freeze(Trunk(trunk).graph)
         with _graph_option(self._rewrite):
             # A graph is rewritten when it runs first, and stays as it is then.
             self.run(np.zeros((1, *self._run.inputs[0].shape[1:]), np.uint8))

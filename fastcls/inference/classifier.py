@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 from fastcls import files
 from fastcls.backend import import_keras
 from fastcls.data.decoder import UnreadableImage, read_image
+from fastcls.engines.tensorflow import freeze, trace
 from fastcls.errors import OptionError
+from fastcls.machine import cores
 from fastcls.parallel import ahead
 
 MEMBER = "fastcls.json"
@@ -84,7 +86,7 @@ class Classifier:
         """(height, width) of the image that the model takes, in pixels."""
         return tuple(self.model.inputs[0].shape[1:3])
 
-    def predict(self, paths: Iterable[Path], *, batch_size: int = 32) -> Iterator[ImageResult]:
+    def predict(self, paths: Iterable[Path], *, batch_size: int = 16) -> Iterator[ImageResult]:
         """Classify image files in order, a batch at a time; decoding runs ahead.
 
         Args:
@@ -94,7 +96,7 @@ class Classifier:
         Yields:
             One result per path; an unreadable image is a result with a reason, not an exception.
         """
-        decoded = ahead(self._decode, paths, threads=os.cpu_count() or 1, depth=2 * batch_size)
+        decoded = ahead(self._decode, paths, threads=cores(), depth=2 * batch_size)
         batch: list[tuple[Path, np.ndarray | str]] = []
         for item in decoded:
             batch.append(item)
@@ -110,6 +112,15 @@ class Classifier:
         except UnreadableImage as error:
             return path, str(error)
 
+    @cached_property
+    def _graph(self) -> Any:
+        return freeze(trace(self.model))
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        return np.asarray(self._graph(tf.constant(images))[0])
+
     def _forward(
         self, batch: Sequence[tuple[Path, np.ndarray | str]], batch_size: int
     ) -> Iterator[ImageResult]:
@@ -117,7 +128,7 @@ class Classifier:
         for place, (_, image) in enumerate(batch):
             if not isinstance(image, str):
                 images[place] = image
-        probabilities = self.model.predict_on_batch(images)
+        probabilities = self._run(images)
         for (path, image), row in zip(batch, probabilities, strict=False):
             yield ImageResult(path, None, image) if isinstance(image, str) else ImageResult(path, row)
 
