@@ -6,6 +6,8 @@ TensorFlow, whose import alone takes seconds.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +123,12 @@ class Int8Engine(OpenVINOEngine):
         nncf = require("nncf", extra="int8", purpose="The precision int8")
         calibration = nncf.Dataset([image[None] for image in images])
         model = _convert(trunk)
+        nncf.set_log_level(logging.ERROR)
         try:
-            quantized = nncf.quantize(model, calibration, subset_size=len(images), fast_bias_correction=False)
+            with contextlib.redirect_stdout(None):  # bars
+                quantized = nncf.quantize(
+                    model, calibration, subset_size=len(images), fast_bias_correction=False
+                )
         except Exception as error:  # whatever NNCF raises, it does not know an operation
             raise ConversionError(f"NNCF cannot quantize this trunk: {error}") from error
         _save(quantized, cls.place(trunk.path))

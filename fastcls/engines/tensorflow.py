@@ -73,10 +73,7 @@ class TensorFlowEngine:
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
         import_keras(threads)
-        self._run = freeze(Trunk(trunk).graph)
-        with _graph_option(self._rewrite):
-            # A graph is rewritten when it runs first, and stays as it is then.
-            self.run(np.zeros((1, *self._run.inputs[0].shape[1:]), np.uint8))
+        self._graph = freeze(Trunk(trunk).graph)
 
     @classmethod
     def require(cls) -> None:
@@ -97,7 +94,8 @@ class TensorFlowEngine:
         """
         import tensorflow as tf
 
-        return np.asarray(self._run(tf.constant(images))[0])
+        with _graph_option(self._rewrite):
+            return np.asarray(self._graph(tf.constant(images))[0])
 
 
 class Bfloat16Engine(TensorFlowEngine):
@@ -138,15 +136,16 @@ def gpus() -> list[tuple[int, int]]:
 
 @contextlib.contextmanager
 def _graph_option(name: str) -> Iterator[None]:
-    """Turn an option of TensorFlow's graph optimizer on for as long as this lasts."""
+    """Turn an option of TensorFlow's graph optimizer on for the calls inside, which each look it up."""
     import tensorflow as tf
 
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({name: True} if name else {})
+    if name:
+        tf.config.optimizer.set_experimental_options({name: True})
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({name: False, **before} if name else before)
+        if name:
+            tf.config.optimizer.set_experimental_options({name: False})
 
 
 def _cpu_flags() -> set[str]:

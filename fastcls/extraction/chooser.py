@@ -73,9 +73,9 @@ class Crew:
 
     def __str__(self) -> str:
         devices = f" on {_count(self.gpus, 'GPU')}" if self.gpus else ""
-        return (
-            f"{self.workers or 'no'} workers x {self.threads} threads{devices}, batches of {self.batch_size}"
-        )
+        processes = _count(self.workers, "worker") if self.workers else "this process"
+        threads = _count(self.threads, "thread")
+        return f"{processes} x {threads}{devices}, batches of {self.batch_size}"
 
 
 def choose(requested: Requested, dataset: Dataset, engine: str) -> Choice:
