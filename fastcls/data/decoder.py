@@ -64,7 +64,8 @@ def decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
     A JPEG whose shorter side is at least 2, 4 or 8 times the longer wanted side is scaled down by that
     factor inside the decoder, several times faster. Averaging twice, there and in the resize, makes the
     image a little softer: on photos a pixel differs from that of full decoding by 2 levels of 255 on
-    average at size 96, by 3 to 6 at size 32.
+    average at sizes 112 and 96. That moves MobileNetV2's bottlenecks by 13 % in the median, without a
+    difference in accuracy that could be told from chance (82.0 and 82.4 % at 112, 77.1 and 76.2 % at 96).
 
     Args:
         data: The bytes of the file.
