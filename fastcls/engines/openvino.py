@@ -6,6 +6,7 @@ TensorFlow, whose import alone takes seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class OpenVINOEngine:
             raise OptionError(f"OpenVINO finds no native {cls._capability} in this CPU")
 
     @classmethod
-    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """Make the file that the engine loads, if it is not there yet.
 
         Raises:
@@ -114,13 +115,13 @@ class Int8Engine(OpenVINOEngine):
         require("nncf", extra="int8", purpose="The precision int8")
 
     @classmethod
-    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """Quantize the trunk on images (N, H, W, 3) uint8, unless that was done before."""
         if cls.place(trunk.path).exists():
             return
         nncf = require("nncf", extra="int8", purpose="The precision int8")
+        images, model = read_images(), _convert(trunk)
         calibration = nncf.Dataset([image[None] for image in images])
-        model = _convert(trunk)
         try:
             quantized = nncf.quantize(model, calibration, subset_size=len(images), fast_bias_correction=False)
         except Exception as error:  # whatever NNCF raises, it does not know an operation

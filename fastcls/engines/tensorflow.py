@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,13 @@ class TensorFlowEngine:
 
         # Constants instead of variables let TensorFlow fold batch normalization into convolutions.
         self._run = convert_variables_to_constants_v2(Trunk(trunk).graph)
-        with _graph_option(self._rewrite):
-            # A graph is rewritten when it runs first, and stays as it is then.
-            self.run(np.zeros((1, *self._run.inputs[0].shape[1:]), np.uint8))
 
     @classmethod
     def require(cls) -> None:
         """TensorFlow computes in float32 everywhere."""
 
     @classmethod
-    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """It needs nothing but the trunk."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
@@ -86,7 +83,9 @@ class TensorFlowEngine:
         """
         import tensorflow as tf
 
-        return np.asarray(self._run(tf.constant(images))[0])
+        # On in every run: TensorFlow keeps a rewritten graph for each set of options.
+        with _graph_option(self._rewrite):
+            return np.asarray(self._run(tf.constant(images))[0])
 
 
 class Bfloat16Engine(TensorFlowEngine):
@@ -127,15 +126,18 @@ def gpus() -> list[tuple[int, int]]:
 
 @contextlib.contextmanager
 def _graph_option(name: str) -> Iterator[None]:
-    """Turn an option of TensorFlow's graph optimizer on for as long as this lasts."""
+    """Turn an option of TensorFlow's graph optimizer on for as long as this lasts; "" for none."""
+    if not name:
+        yield
+        return
     import tensorflow as tf
 
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({name: True} if name else {})
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    tf.config.optimizer.set_experimental_options({name: True})
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({name: False, **before} if name else before)
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 def _cpu_flags() -> set[str]:
