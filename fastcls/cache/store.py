@@ -187,6 +187,10 @@ class Cache:
         if request not in self.manifest.requests:
             self._note(requests=(*self.manifest.requests, request))
 
+    def remove_request(self, request: str | None) -> None:
+        """Forget a request that leads to another cache now."""
+        self._note(requests=tuple(known for known in self.manifest.requests if known != request))
+
     def note_fidelity(self, engine: str, figures: dict[str, float]) -> None:
         """Note how near an engine comes to the reference."""
         self._note(fidelity={**self.manifest.fidelity, engine: figures})

@@ -40,8 +40,8 @@ class Engine(Protocol):
     """What runs the trunk on a batch.
 
     An engine that a user can choose also has two class methods: `require()` raises `OptionError` where
-    this machine or install cannot run it, and `prepare(trunk, images)` makes what it loads from beside
-    the trunk, once per cache.
+    this machine or install cannot run it, and `prepare(trunk, read_images)` makes what it loads from
+    beside the trunk, once per cache; images (N, H, W, 3) uint8 are read only by those who learn from them.
     """
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class OpenVINOEngine:
             raise OptionError(f"OpenVINO finds no native {cls._capability} in this CPU")
 
     @classmethod
-    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """Make the file that the engine loads, if it is not there yet.
 
         Raises:
@@ -116,13 +117,13 @@ class Int8Engine(OpenVINOEngine):
         require("nncf", extra="int8", purpose="The precision int8")
 
     @classmethod
-    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """Quantize the trunk on images (N, H, W, 3) uint8, unless that was done before."""
         if cls.place(trunk.path).exists():
             return
         nncf = require("nncf", extra="int8", purpose="The precision int8")
+        images, model = read_images(), _convert(trunk)
         calibration = nncf.Dataset([image[None] for image in images])
-        model = _convert(trunk)
         nncf.set_log_level(logging.ERROR)
         try:
             with contextlib.redirect_stdout(None):  # bars

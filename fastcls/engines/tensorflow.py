@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class TensorFlowEngine:
         """TensorFlow computes in float32 everywhere."""
 
     @classmethod
-    def prepare(cls, trunk: Trunk, images: np.ndarray) -> None:
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """It needs nothing but the trunk."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
@@ -94,6 +94,7 @@ class TensorFlowEngine:
         """
         import tensorflow as tf
 
+        # On in every run: TensorFlow keeps a rewritten graph for each set of options.
         with _graph_option(self._rewrite):
             return np.asarray(self._graph(tf.constant(images))[0])
 
@@ -136,16 +137,18 @@ def gpus() -> list[tuple[int, int]]:
 
 @contextlib.contextmanager
 def _graph_option(name: str) -> Iterator[None]:
-    """Turn an option of TensorFlow's graph optimizer on for the calls inside, which each look it up."""
+    """Turn an option of TensorFlow's graph optimizer on for as long as this lasts; "" for none."""
+    if not name:
+        yield
+        return
     import tensorflow as tf
 
-    if name:
-        tf.config.optimizer.set_experimental_options({name: True})
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    tf.config.optimizer.set_experimental_options({name: True})
     try:
         yield
     finally:
-        if name:
-            tf.config.optimizer.set_experimental_options({name: False})
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 def _cpu_flags() -> set[str]:

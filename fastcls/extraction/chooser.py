@@ -16,7 +16,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.engines import REFERENCE, engine_class, engine_path, engines_of
 from fastcls.engines.tensorflow import Trunk, gpus
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
-from fastcls.extraction.fidelity import Fidelity, InfidelityError, measure, some_images
+from fastcls.extraction.fidelity import Fidelity, InfidelityError, measure, some_images, spread
 from fastcls.extraction.planner import Plan, Requested, make_plan
 from fastcls.machine import available_memory, cores
 from fastcls.specs import ExtractConfig
@@ -160,9 +160,9 @@ class _Trial:
         engine = engine_class(path)
         self._require_calibration(engine)
         engine.prepare(self._trunk, self._calibration)
-        if name not in self._cache.manifest.fidelity and len(self._compared):
+        if name not in self._cache.manifest.fidelity and len(self._images):
             loaded = engine(self._cache.trunk_path, cores())
-            figures = measure(loaded.run, self._trunk.run, self._compared)
+            figures = measure(loaded.run, self._trunk.run, self._images[self._compared])
             self._cache.note_fidelity(name, asdict(figures))
         fidelity = Fidelity.read(self._cache.manifest.fidelity.get(name))
         if fidelity:
@@ -186,17 +186,13 @@ class _Trial:
         return some_images(paths, self._cache.manifest.size, _COMPARED + _CALIBRATED)
 
     @property
-    def _compared(self) -> np.ndarray:
-        """Spread over the images."""
-        return self._images[:: max(1, len(self._images) // _COMPARED)][:_COMPARED]
+    def _compared(self) -> list[int]:
+        return spread(len(self._images), _COMPARED)
 
-    @property
     def _calibration(self) -> np.ndarray:
-        """The others, as long as there are enough."""
-        if len(self._images) < 2 * _COMPARED:
-            return self._images
-        compared = np.arange(len(self._images)) % (len(self._images) // _COMPARED) == 0
-        return self._images[~compared]
+        """The images that are not compared, as long as there are enough."""
+        is_enough = len(self._images) >= 2 * _COMPARED
+        return np.delete(self._images, self._compared, axis=0) if is_enough else self._images
 
 
 def _count(number: int, noun: str) -> str:
@@ -227,10 +223,11 @@ def _able(engine: str, precision: str, obstacles: list[OptionError | MissingExtr
 def _explain(
     engine: str, precision: str, obstacles: list[OptionError | MissingExtraError]
 ) -> OptionError | MissingExtraError:
-    if len(obstacles) == 1 and isinstance(obstacles[0], (MissingExtraError, InfidelityError)):
+    different = {str(error): error for error in obstacles}  # some stand against every precision
+    if len(different) == 1 and isinstance(obstacles[0], (MissingExtraError, InfidelityError)):
         return obstacles[0]
     able = ", ".join(engines_of(precision)) if precision != "auto" else ""
-    reasons = "; ".join(str(error) for error in obstacles) or f"only {able} can"
+    reasons = "; ".join(different) or f"only {able} can"
     return OptionError(
         f"--engine {engine} --precision {precision} cannot be had here: {reasons}. "
         "Use --precision float32, or auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,10 @@ class Fidelity:
         """Raise InfidelityError when the rows are too far from the reference."""
         error, cosine = BOUNDS[precision]
         if not (self.median_error <= error and self.smallest_cosine >= cosine):
+            remedy = "--engine tensorflow" if precision == "float32" else "--precision float32"
             raise InfidelityError(
                 f"{engine} in {precision} is too far from Keras in float32 on this base: {self}; allowed are "
-                f"a median error of {error:g} and a smallest cosine of {cosine:g}. Use --precision float32"
+                f"a median error of {error:g} and a smallest cosine of {cosine:g}. Use {remedy}"
             )
 
 
@@ -74,7 +76,9 @@ def compare(rows: np.ndarray, reference: np.ndarray) -> Fidelity:
     ours, theirs = (values.reshape(len(values), -1).astype(np.float64) for values in (rows, reference))
     lengths = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
     errors = np.linalg.norm(ours - theirs, axis=1) / np.maximum(lengths[1], 1e-12)
-    cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths[0] * lengths[1], 1e-12)
+    with np.errstate(invalid="ignore"):  # infinite rows: what comes out is no number, and refused
+        cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths[0] * lengths[1], 1e-12)
+    cosines[(lengths[0] == 0) & (lengths[1] == 0)] = 1  # nothing in the image moves this trunk
     return Fidelity(
         images=len(rows),
         median_error=float(np.median(errors)),
@@ -96,11 +100,13 @@ def measure(
 def some_images(paths: Sequence[Path], size: tuple[int, int], count: int) -> np.ndarray:
     """Up to `count` readable images, spread over the data set: (N, H, W, 3) uint8."""
     images: list[np.ndarray] = []
-    for path in paths[:: max(1, len(paths) // count)]:
-        if len(images) == count:
-            break
-        try:
-            images.append(read_image(path, size))
-        except UnreadableImage:
-            continue
+    for place in spread(len(paths), count):
+        with contextlib.suppress(UnreadableImage):
+            images.append(read_image(paths[place], size))
     return np.stack(images) if images else np.zeros((0, *size, 3), np.uint8)
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Up to `count` places in 0..total-1, at equal distances."""
+    count = min(count, total)
+    return [place * total // count for place in range(count)]

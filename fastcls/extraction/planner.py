@@ -122,7 +122,10 @@ class Requested:
         return cache, Trunk(cache.trunk_path, model)
 
     def settle(self, cache: Cache) -> None:
-        """Remember that this cache serves the request."""
+        """Remember that this cache, and no other, serves the request."""
+        before = self.known()
+        if before and before.folder != cache.folder:
+            before.remove_request(self._token)
         if self._token:
             cache.add_request(self._token)
 

@@ -52,6 +52,28 @@ def test_cache__is_found_again(cache, tmp_path):
     assert find_request(tmp_path, "asked") is None
 
 
+def test_cache__notes_requests_and_figures(cache, tmp_path):
+    cache.add_request("asked")
+    cache.add_request("asked again")
+    cache.note_fidelity("openvino", {"images": 32, "median_error": 0.003})
+    cache.note_fidelity("tensorflow", {"images": 31, "median_error": 0.004})
+    cache.remove_request("asked")
+    assert (
+        Cache(cache.folder).manifest
+        == cache.manifest
+        == dataclasses.replace(
+            MANIFEST,
+            requests=("asked again",),
+            fidelity={
+                "openvino": {"images": 32, "median_error": 0.003},
+                "tensorflow": {"images": 31, "median_error": 0.004},
+            },
+        )
+    )
+    assert find_request(tmp_path, "asked") is None
+    assert find_request(tmp_path, "asked again").folder == cache.folder
+
+
 def test_cache__none_and_several(cache, tmp_path):
     with pytest.raises(CacheError, match=r"no bottleneck cache in .*fastcls extract DATA"):
         Cache.find(tmp_path / "nowhere")

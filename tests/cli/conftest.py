@@ -71,11 +71,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(photos: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A cache of the photos and a run trained on it."""
+    """A cache of the photos, the same on every machine, and a run trained on it."""
     folder = tmp_path_factory.mktemp("trained")
     result = pipeline.run(
         Dataset.from_folder(photos),
-        CutSpec(BaseSpec(str(base))),
+        CutSpec(BaseSpec(str(base)), precision="float32"),
         HeadSpec(),
         TrainConfig(learning_rate=0.05),
         folder / "run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from fastcls.cache.store import Cache
+from fastcls.engines import tensorflow
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import load_head
 
@@ -39,6 +41,49 @@ def test_commands__lead_from_photos_to_predictions(fastcls, photos: Path, base: 
     lines = [json.loads(line) for line in predicted.out.splitlines()]
     assert len(lines) == 7 and predicted.code == 0
     assert all(Path(line["path"]).parent.name == line["predictions"][0]["class"] for line in lines)
+
+
+def test_extract__says_who_computed_and_how_exactly(fastcls, photos, base, tmp_path):
+    pytest.importorskip("openvino")
+    asked = ("extract", photos, "--base", base, "--precision", "float32", "--cache", tmp_path)
+    by_openvino = fastcls(*asked, "--cut", "conv", "--engine", "openvino")
+    assert by_openvino.code == 0, by_openvino.err
+    assert re.search(
+        r"^openvino in float32, 1 worker x \d+ threads?, batches of 8\n"
+        r"Against Keras in float32: median relative error \S+ \(largest \S+\), "
+        r"median cosine \S+ \(smallest \S+\) over 32 images$",
+        by_openvino.out,
+        re.MULTILINE,
+    )
+    by_keras = fastcls(*asked, "--engine", "tensorflow", "--workers", 2, "--batch-size", 5)
+    assert re.search(r"^tensorflow in float32, 2 workers x .*, batches of 5$", by_keras.out, re.MULTILINE)
+    assert "Against Keras" not in by_keras.out
+    again = fastcls(*asked)
+    assert "60 reused" in again.out and "workers" not in again.out
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--precision bfloat16", "this CPU does not compute in bfloat16"),
+        ("--engine tensorflow --precision bfloat16", "Use --precision float32, or auto"),
+        ("--engine tensorflow --precision int8", "only openvino can"),
+        ("--engine tensorflow --precision float16", "no GPU of compute capability 7.0"),
+        ("--engine openvino", "pip install 'fastcls[openvino]'"),
+        ("--precision int8", "pip install 'fastcls[openvino]'"),
+    ],
+)
+def test_extract__what_this_machine_lacks_is_named_and_leaves_nothing(
+    fastcls, photos, base, tmp_path, monkeypatch, options, complaint
+):
+    monkeypatch.setattr(tensorflow, "_cpu_flags", set)
+    monkeypatch.setattr(tensorflow, "gpus", list)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    result = fastcls("extract", photos, "--base", base, "--cache", tmp_path / "c", *options.split())
+    assert result.code == 1
+    assert result.err.startswith("Error: ") and complaint in result.err
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "c").exists() or not list((tmp_path / "c").iterdir())
 
 
 def test_run__does_all_in_one_and_a_second_run_forwards_nothing(fastcls, photos, base, tmp_path, monkeypatch):
@@ -152,6 +197,8 @@ def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
         ("extract {photos} --base {base} --size big", "not a size"),
         ("extract {photos} --base {base} --pool middle", "'middle' is not one of"),
         ("extract {photos} --base {base} --workers 0", "--workers"),
+        ("extract {photos} --base {base} --engine torch", "'torch' is not one of"),
+        ("extract {photos} --base {base} --precision half", "'half' is not one of"),
         ("train-head {photos} --out x --layers 8,a", "not a list of units"),
         ("train-head {photos} --out x --solver lbfgs --epochs 50 --layers 8", "lbfgs: --layers, --epochs"),
         (

@@ -1,142 +1,173 @@
-"""OpenVINO's engine computes what Keras computes, and is only trusted when it does."""
+"""OpenVINO's engines come near to Keras, and say what they lack. What needs no OpenVINO is tested without."""
 
-import dataclasses
-import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
+from engines_support import keras_rows, no_images, save_trunk, some_images
 
-from fastcls.backend import import_keras
-from fastcls.cache.store import Cache, Manifest
-from fastcls.engines import find_engine, load_engine
-from fastcls.errors import MissingExtraError, OptionError
-from fastcls.extraction import fidelity
-from fastcls.extraction.fidelity import compare, require_fidelity
+from fastcls.engines.openvino import Bfloat16Engine, Float16Engine, Int8Engine, OpenVINOEngine
+from fastcls.engines.tensorflow import Trunk
+from fastcls.errors import ConversionError, MissingExtraError, OptionError
+from fastcls.extraction.fidelity import compare
 
-OPENVINO = find_engine("openvino", "float32")
-MANIFEST = Manifest(
-    fingerprint="f" * 32,
-    base="tiny",
-    weights="own",
-    layer="pool",
-    pool="avg",
-    normalize="torch",
-    size=(24, 20),
-    recipe="none",
-    dtype="float32",
-    precision="float32",
-    shape=(8,),
-    architecture="",
-    weights_digest="",
-)
+FLOATS = [OpenVINOEngine, Bfloat16Engine, Float16Engine]
 
 
-@pytest.fixture
-def cache(tmp_path):
-    from fastcls.bases.normalize import normalize
-
-    keras = import_keras()
-    keras.utils.set_random_seed(1)
-    cache = Cache.create(tmp_path / "caches", MANIFEST)
-    image = keras.Input((24, 20, 3), dtype="uint8")
-    x = keras.layers.Conv2D(8, 3, use_bias=False)(normalize(image, "torch"))
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
-    keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(cache.trunk_path)
-    return cache
+@pytest.fixture(scope="module")
+def trunk_path(tmp_path_factory):
+    return save_trunk(tmp_path_factory.mktemp("trunk"))
 
 
-@pytest.fixture
-def photos(tmp_path):
-    places = [tmp_path / f"{number}.png" for number in range(40)]
-    for number, place in enumerate(places):
-        cv2.imwrite(str(place), np.random.default_rng(number).integers(0, 256, (24, 20, 3), np.uint8))
-    places[3].write_bytes(b"")
-    return places
-
-
-def images(count):
-    return np.random.default_rng(0).integers(0, 256, (count, 24, 20, 3), dtype=np.uint8)
-
-
-def test_engine__computes_what_keras_computes(cache):
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory):
+    """Path of a trunk that is quantized."""
     pytest.importorskip("openvino")
-    model = import_keras().saving.load_model(cache.trunk_path)
-    rows = load_engine(OPENVINO, cache.trunk_path, 1).run(images(6))
-    assert rows.dtype == np.float32
-    assert np.allclose(rows, model.predict(images(6), verbose=0), atol=1e-5)
+    pytest.importorskip("nncf")
+    path = save_trunk(tmp_path_factory.mktemp("int8"))
+    Int8Engine.prepare(Trunk(path), lambda: some_images(32))
+    return path
 
 
-def test_engine__needs_no_tensorflow_once_it_is_converted(cache):
+def prepared(engine, trunk_path):
+    """The engine, where this machine can compute in its precision."""
     pytest.importorskip("openvino")
-    load_engine(OPENVINO, cache.trunk_path)
-    code = "import sys; from pathlib import Path; from fastcls.engines import load_engine\n"
-    code += f"load_engine({OPENVINO!r}, Path({str(cache.trunk_path)!r}), 1)\n"
+    try:
+        engine.require()
+    except OptionError as error:
+        pytest.skip(str(error))
+    engine.prepare(Trunk(trunk_path), no_images)
+    return engine(trunk_path, 1)
+
+
+def test_float32__computes_what_keras_computes(trunk_path):
+    batch = some_images(6)
+    rows = prepared(OpenVINOEngine, trunk_path).run(batch)
+    assert rows.dtype == np.float32 and rows.shape == (6, 16)
+    assert np.allclose(rows, keras_rows(trunk_path, batch), atol=1e-5)
+    assert np.array_equal(batch, some_images(6))  # untouched
+
+
+@pytest.mark.parametrize("engine", [Bfloat16Engine, Float16Engine])
+def test_16_bits__are_near_float32_and_not_the_same(trunk_path, engine):
+    found = compare(prepared(engine, trunk_path).run(some_images(6)), keras_rows(trunk_path, some_images(6)))
+    assert 1e-5 < found.median_error < 0.05 and found.smallest_cosine > 0.99
+
+
+def test_int8__is_near_float32_and_not_the_same(int8):
+    try:
+        Int8Engine.require()
+    except OptionError as error:
+        pytest.skip(str(error))
+    found = compare(Int8Engine(int8, 1).run(some_images(40)), keras_rows(int8, some_images(40)))
+    assert 1e-3 < found.median_error < 0.15 and found.smallest_cosine > 0.95
+
+
+@pytest.mark.parametrize("engine", FLOATS)
+def test_engine__a_row_does_not_depend_on_its_place_or_neighbors(trunk_path, engine):
+    loaded, batch = prepared(engine, trunk_path), some_images(6)
+    rows = loaded.run(batch).copy()
+    order = [3, 1, 5, 0, 4, 2]
+    assert np.array_equal(loaded.run(batch[order]), rows[order])
+
+
+def test_rows__are_kept_when_the_next_batch_comes(trunk_path):
+    engine = prepared(OpenVINOEngine, trunk_path)
+    rows = engine.run(some_images(4))
+    before = rows.copy()
+    engine.run(some_images(4)[::-1])
+    assert np.array_equal(rows, before)
+
+
+def test_prepare__converts_once_for_all_floats(trunk_path):
+    prepared(OpenVINOEngine, trunk_path)
+    (place,) = {engine.place(trunk_path) for engine in FLOATS}
+    before = place.stat().st_mtime_ns
+    for engine in FLOATS:
+        engine.prepare(Trunk(trunk_path), no_images)
+    assert place.stat().st_mtime_ns == before
+
+
+def test_prepare__quantizes_once(int8):
+    place = Int8Engine.place(int8)
+    before = place.with_suffix(".bin").read_bytes(), place.stat().st_mtime_ns
+    Int8Engine.prepare(Trunk(int8), no_images)
+    assert (place.with_suffix(".bin").read_bytes(), place.stat().st_mtime_ns) == before
+    assert place != OpenVINOEngine.place(int8)
+
+
+def test_engine__needs_no_tensorflow_once_it_is_converted(trunk_path):
+    prepared(OpenVINOEngine, trunk_path)
+    code = "import sys; from pathlib import Path; from fastcls.engines.openvino import OpenVINOEngine\n"
+    code += f"OpenVINOEngine(Path({str(trunk_path)!r}), 1)\n"
     code += "print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_engine__bfloat16_is_near_or_refused(cache):
-    openvino = pytest.importorskip("openvino")
-    engine = find_engine("openvino", "bfloat16")
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(OptionError, match="does not compute in bfloat16 natively"):
-            load_engine(engine, cache.trunk_path)
-        return
-    reference = load_engine(find_engine("tensorflow", "float32"), cache.trunk_path).run(images(6))
-    found = compare(load_engine(engine, cache.trunk_path).run(images(6)), reference)
-    assert 1e-5 < found.largest_error < 0.05
+# What is missing
 
 
-def test_find_engine__names_those_that_can():
-    with pytest.raises(OptionError, match=r"tensorflow does not compute in bfloat16\. These do: openvino"):
-        find_engine("tensorflow", "bfloat16")
+@pytest.fixture
+def fake(monkeypatch):
+    """Puts a made up OpenVINO in place of the real one, be it installed or not."""
+
+    def install(*capabilities, **functions):
+        core = SimpleNamespace(get_property=lambda *_: list(capabilities))
+        monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: core, **functions))
+
+    return install
 
 
-def test_engine__without_openvino_names_the_extra(cache, monkeypatch):
+@pytest.mark.parametrize("engine", [*FLOATS, Int8Engine])
+def test_require__without_openvino_names_the_extra(trunk_path, monkeypatch, engine):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastcls\[openvino\]'"):
-        load_engine(OPENVINO, cache.trunk_path)
+    for action in (engine.require, lambda: engine(trunk_path)):
+        with pytest.raises(MissingExtraError, match=r"pip install 'fastcls\[openvino\]'"):
+            action()
 
 
-def test_require_fidelity__notes_the_figures_and_compares_once(cache, photos):
-    pytest.importorskip("openvino")
-    require_fidelity(cache, "openvino", OPENVINO, photos)
-    noted = json.loads((cache.folder / "fidelity.json").read_text())["openvino"]
-    assert noted["images"] == fidelity._IMAGES
-    assert noted["median_error"] < 1e-5 and noted["smallest_cosine"] > 0.99999
-    require_fidelity(cache, "openvino", "nowhere:Engine", photos)
+def test_require__int8_without_nncf_names_the_extra(fake, monkeypatch):
+    fake("FP32", "INT8")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'fastcls\[int8\]'"):
+        Int8Engine.require()
 
 
-class Drifting:
-    """An engine that computes something else."""
-
-    def __init__(self, trunk, threads):
-        pass
-
-    def run(self, images):
-        return images.mean(axis=(1, 2)).repeat(3, axis=1)[:, :8]
-
-
-def test_require_fidelity__refuses_an_engine_that_computes_something_else(cache, photos):
-    name = f"{Drifting.__module__}:Drifting"
-    with pytest.raises(
-        OptionError, match=r"too far from Keras .* median relative error is .*the bound 0.001"
-    ):
-        require_fidelity(cache, "drifting", name, photos)
+@pytest.mark.parametrize(
+    "engine, name", [(Bfloat16Engine, "BF16"), (Float16Engine, "FP16"), (Int8Engine, "INT8")]
+)
+def test_require__what_the_cpu_lacks_is_named(fake, engine, name):
+    fake("FP32", "BIN")
+    OpenVINOEngine.require()
+    with pytest.raises(OptionError, match=f"finds no native {name} in this CPU"):
+        engine.require()
+    fake("FP32", name)
+    if engine is not Int8Engine:
+        engine.require()
 
 
-def test_compare__equals_a_computation_by_hand():
-    random = np.random.default_rng(0)
-    reference = random.normal(size=(5, 2, 3)).astype(np.float32)
-    rows = reference + random.normal(size=reference.shape).astype(np.float32) * 0.1
-    errors, cosines = [], []
-    for row, wanted in zip(rows.reshape(5, 6), reference.reshape(5, 6), strict=True):
-        errors.append(np.sqrt(((row - wanted) ** 2).sum()) / np.sqrt((wanted**2).sum()))
-        cosines.append((row * wanted).sum() / np.sqrt((row**2).sum() * (wanted**2).sum()))
-    found = dataclasses.astuple(compare(rows, reference))
-    expected = (5, np.median(errors), max(errors), np.median(cosines), min(cosines))
-    assert found == pytest.approx(expected, rel=1e-5)
+def test_prepare__an_operation_that_openvino_does_not_know(fake, tmp_path):
+    def convert_model(graph):
+        raise RuntimeError("No translator found for Swirl")
+
+    fake(convert_model=convert_model)
+    trunk = SimpleNamespace(path=tmp_path / "trunk.keras", graph=None)
+    with pytest.raises(ConversionError, match="cannot convert this trunk: No translator found for Swirl"):
+        OpenVINOEngine.prepare(trunk, no_images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prepare__two_at_once_keep_the_first(fake, tmp_path):
+    def save_model(model, path, compress_to_fp16):
+        path.write_text("second")
+        OpenVINOEngine.place(trunk.path).parent.mkdir()
+        OpenVINOEngine.place(trunk.path).write_text("first")
+
+    fake(convert_model=lambda graph: None, save_model=save_model)
+    trunk = SimpleNamespace(path=tmp_path / "trunk.keras", graph=None)
+    OpenVINOEngine.prepare(trunk, no_images)
+    assert OpenVINOEngine.place(trunk.path).read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["openvino"]

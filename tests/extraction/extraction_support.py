@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from fastcls import files
+from fastcls.backend import import_keras
 from fastcls.cache import store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
@@ -116,12 +117,32 @@ def expected_rows(numbers):
     return flat[:, : SHAPE[0]].astype(np.float32) * 0.375
 
 
+def save_model(path):
+    """Save a tiny base of any input size."""
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    layers = [
+        keras.Input((None, None, 3)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(6, 3, activation="relu", padding="same", name="first"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Conv2D(5, 3, activation="relu", padding="same", name="second"),
+        keras.layers.GlobalAveragePooling2D(name="pooled"),
+        keras.layers.Dense(2, activation="softmax", name="classes"),
+    ]
+    keras.Sequential(layers).save(path)
+
+
+def requested(root, dtype="float32"):
+    """The request that leads to the prepared cache: the cut of a file that is no model."""
+    return CutSpec(BaseSpec(str(root / "base.keras")), dtype=dtype)
+
+
 def prepare(root, dtype="float32"):
-    """A cache that `CutSpec` of a file that is no model leads to; returns that request."""
+    """A cache that a request leads to; returns that request."""
     root.mkdir(parents=True, exist_ok=True)
-    base = root / "base.keras"
-    base.write_bytes(b"not a model")
-    request = CutSpec(BaseSpec(str(base)), dtype=dtype)
+    (root / "base.keras").write_bytes(b"not a model")
+    request = requested(root, dtype)
     manifest = Manifest(
         fingerprint=files.digest(dtype.encode()),
         base="arithmetic",

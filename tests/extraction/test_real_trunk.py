@@ -1,34 +1,22 @@
 """Extraction through TensorFlow: which rows it makes, and what makes it make others."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from extraction_support import write_images
+from extraction_support import save_model, write_images
 
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.data.decoder import read_image
+from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import WorkerError
 from fastcls.extraction.extractor import extract
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 
 COUNT = 9
-
-
-def save_model(path):
-    keras = import_keras()
-    keras.utils.set_random_seed(3)
-    layers = [
-        keras.Input((None, None, 3)),
-        keras.layers.Rescaling(1 / 255),
-        keras.layers.Conv2D(6, 3, activation="relu", padding="same", name="first"),
-        keras.layers.BatchNormalization(),
-        keras.layers.Conv2D(5, 3, activation="relu", padding="same", name="second"),
-        keras.layers.GlobalAveragePooling2D(name="pooled"),
-        keras.layers.Dense(2, activation="softmax", name="classes"),
-    ]
-    keras.Sequential(layers).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +31,24 @@ def dataset(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("data"), COUNT)
 
 
+def requested(model_path, **options):
+    """In float32 by TensorFlow: the reference."""
+    base = BaseSpec(str(model_path), size=options.pop("size", (8, 8)))
+    return CutSpec(base, layer="second", precision="float32", **options)
+
+
+def by_tensorflow(**options):
+    return ExtractConfig(engine="tensorflow", **options)
+
+
 def rows_of(cache):
     return cache.index().locate([sample.digest for sample in cache.samples()]).read()
 
 
 def test_rows__are_those_of_the_trunk(dataset, model_path, tmp_path):
-    request = CutSpec(BaseSpec(str(model_path), size=(16, 12)), layer="second")
-    config = ExtractConfig(workers=0, batch_size=4, shard_size=5)
-    cache, done = extract(dataset, request, tmp_path, config)
-    assert done.forwarded == COUNT
+    config = by_tensorflow(workers=0, batch_size=4, shard_size=5)
+    cache, done = extract(dataset, requested(model_path, size=(16, 12)), tmp_path, config)
+    assert (done.forwarded, done.fidelity) == (COUNT, None)
     keras = import_keras()
     trunk = keras.saving.load_model(cache.trunk_path, compile=False)
     images = np.stack([read_image(dataset.locate(sample), (16, 12)) for sample in dataset.samples])
@@ -59,12 +56,33 @@ def test_rows__are_those_of_the_trunk(dataset, model_path, tmp_path):
 
 
 def test_rows__are_the_same_bits_whatever_the_workers(dataset, model_path, tmp_path):
-    request = CutSpec(BaseSpec(str(model_path), size=(16, 12)), layer="second", pool="none")
+    request = requested(model_path, size=(16, 12), pool="none")
     found = []
     for workers in (0, 2):
-        config = ExtractConfig(workers=workers, batch_size=4, shard_size=3)
+        config = by_tensorflow(workers=workers, batch_size=4, shard_size=3)
         found.append(rows_of(extract(dataset, request, tmp_path / str(workers), config)[0]))
     assert all(np.array_equal(rows, found[0]) for rows in found)
+
+
+def test_more_images__go_through_openvino_without_tensorflow(model_path, tmp_path):
+    pytest.importorskip("openvino")
+    request = requested(model_path)
+    config = ExtractConfig(engine="openvino", workers=0)
+    cache, done = extract(write_images(tmp_path / "data", COUNT), request, tmp_path / "caches", config)
+    assert done.engine == "openvino" and done.fidelity["median_error"] < 1e-5
+    images = np.stack([read_image(path, (8, 8)) for path in sorted((tmp_path / "data").rglob("*.png"))])
+    assert np.allclose(rows_of(cache), Trunk(cache.trunk_path).run(images), atol=1e-6)
+    write_images(tmp_path / "data", COUNT + 2)
+    code = f"""
+import sys
+from pathlib import Path
+from fastcls import BaseSpec, CutSpec, Dataset, ExtractConfig, extract
+root = Path({str(tmp_path)!r})
+done = extract(Dataset.open(root / "data"), {request!r}, root / "caches", {config!r})[1]
+print(done.engine, done.forwarded, done.reused, "tensorflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"openvino 2 {COUNT} False\n", done.stderr
 
 
 def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp_path):
@@ -76,8 +94,8 @@ def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp
     model.save(retrained)
     renamed = tmp_path / "renamed.keras"
     renamed.write_bytes(model_path.read_bytes())
-    base = BaseSpec(str(model_path), size=(8, 8))
-    plain = CutSpec(base, layer="second")
+    plain = requested(model_path)
+    base = plain.base
     requests = {
         "plain": (plain, COUNT),
         "again": (plain, 0),
@@ -106,8 +124,7 @@ def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp
 
 
 def test_a_damaged_trunk__is_named_and_made_anew(dataset, model_path, tmp_path):
-    request = CutSpec(BaseSpec(str(model_path), size=(8, 8)), layer="second")
-    config = ExtractConfig(workers=0, batch_size=4)
+    request, config = requested(model_path), by_tensorflow(workers=0, batch_size=4)
     cache, _ = extract(dataset, request, tmp_path, config)
     rows = rows_of(cache)
     data = bytearray(cache.trunk_path.read_bytes())

@@ -1,0 +1,92 @@
+"""How near an engine comes to Keras in float32, and how near is near enough."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import cosine_similarity
+
+from fastcls.extraction.fidelity import (
+    BOUNDS,
+    Fidelity,
+    InfidelityError,
+    compare,
+    measure,
+    some_images,
+    spread,
+)
+
+
+def some_rows(count, noise):
+    random = np.random.default_rng(0)
+    reference = random.normal(size=(count, 2, 3, 4)).astype(np.float32)
+    return reference + noise * random.normal(size=reference.shape).astype(np.float32), reference
+
+
+def test_compare__equals_a_computation_by_hand():
+    rows, reference = some_rows(5, noise=0.1)
+    flat = rows.reshape(5, -1), reference.reshape(5, -1)
+    errors = [
+        np.sqrt(((ours - theirs) ** 2).sum() / (theirs**2).sum()) for ours, theirs in zip(*flat, strict=True)
+    ]
+    cosines = np.diag(cosine_similarity(*flat))
+    expected = (5, np.median(errors), max(errors), np.median(cosines), min(cosines))
+    assert dataclasses.astuple(compare(rows, reference)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_compare__an_image_that_moves_nothing():
+    rows, reference = some_rows(3, noise=0)
+    rows[1] = reference[1] = 0
+    assert dataclasses.astuple(compare(rows, reference)) == pytest.approx((3, 0, 0, 1, 1))
+    rows[1] = 1e-3
+    assert compare(rows, reference).smallest_cosine == 0
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 30])
+def test_measure__does_not_depend_on_batches(count):
+    images = np.random.default_rng(1).integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
+    sizes = []
+
+    def run(batch):
+        sizes.append(len(batch))
+        return batch.mean(axis=(1, 2)) * 1.25
+
+    found = measure(run, lambda batch: batch.mean(axis=(1, 2)), images)
+    assert found == compare(images.mean(axis=(1, 2)) * 1.25, images.mean(axis=(1, 2)))
+    assert found.images == sum(sizes) == count and max(sizes) <= 8
+    assert found.median_error == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_require__the_bounds_of_a_precision(precision):
+    error, cosine = BOUNDS[precision]
+    Fidelity(9, error, 99, cosine, cosine).require("swift", precision)
+    for bad in (Fidelity(9, error * 1.01, error, 1, cosine), Fidelity(9, error, error, 1, cosine - 0.01)):
+        with pytest.raises(InfidelityError, match=f"swift in {precision} is too far from Keras in float32"):
+            bad.require("swift", precision)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_require__one_row_that_is_no_number_is_refused(precision, value):
+    rows, reference = some_rows(9, noise=0)
+    rows[4, 0, 0, 0] = value
+    with pytest.raises(InfidelityError):
+        compare(rows, reference).require("swift", precision)
+
+
+@pytest.mark.parametrize("total, count, places", [(3, 8, [0, 1, 2]), (8, 4, [0, 2, 4, 6]), (0, 4, [])])
+def test_spread(total, count, places):
+    assert spread(total, count) == places
+
+
+def test_some_images__are_readable_and_of_all_parts(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(14)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((9, 9, 3), number, np.uint8))
+    paths[7].write_bytes(b"")
+    images = some_images(paths, (4, 6), 8)
+    assert images.shape == (7, 4, 6, 3) and images.dtype == np.uint8
+    assert images[:, 0, 0, 0].tolist() == [0, 1, 3, 5, 8, 10, 12]
+    assert some_images(paths[7:8], (4, 6), 8).shape == (0, 4, 6, 3)
