@@ -14,6 +14,7 @@ FLOORS = {
     "fastcls.errors": 0,
     "fastcls.specs": 0,
     "fastcls.files": 0,
+    "fastcls.machine": 0,
     "fastcls.optional": 0,
     "fastcls.parallel": 0,
     "fastcls.backend": 0,

@@ -1,0 +1,86 @@
+"""What of the machine this process may use, also inside a container."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Memory of a machine that does not tell.
+_UNKNOWN_BYTES = 1 << 32
+_ROOT = Path("/")
+# Of a control group: limit, usage, and how the figures of the groups inside are marked; version 2, then 1.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", ""),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
+
+
+def available_memory() -> int:
+    """Bytes that this process can take before the machine swaps or a control group ends it.
+
+    Files in the page cache count as free, as in the kernel's own estimate.
+    """
+    free = [_available_to_all(), *(_free_in(group) for group in _groups("memory"))]
+    return max(0, min((number for number in free if number is not None), default=_UNKNOWN_BYTES))
+
+
+def cores() -> int:
+    """Cores that this process may keep busy: those it may run on, or fewer by a control group's quota."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([usable, *(math.ceil(quota) for quota in map(_quota, _groups("cpu")) if quota > 0)])
+
+
+def _available_to_all() -> int | None:
+    kib = _table(_ROOT / "proc/meminfo").get("MemAvailable:")
+    return None if kib is None else 1024 * kib
+
+
+def _free_in(group: Path) -> int | None:
+    for limit_file, usage_file, prefix in _MEMORY_FILES:
+        limit, used = (_numbers(group / name) for name in (limit_file, usage_file))
+        if limit and used:
+            files = _table(group / "memory.stat")
+            cached = sum(files.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+            return limit[0] - used[0] + cached
+    return None
+
+
+def _quota(group: Path) -> float:
+    """Cores that a group may use; 0 or less for no limit."""
+    old = [*_numbers(group / "cpu.cfs_quota_us"), *_numbers(group / "cpu.cfs_period_us")]
+    both = _numbers(group / "cpu.max") or old
+    return both[0] / both[1] if len(both) == 2 else 0.0
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """The control groups that this process is in, each inside the next."""
+    for line in _lines(_ROOT / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            mount = _ROOT / "sys/fs/cgroup" / (controller if controllers else "")
+            place = mount / path.lstrip("/")
+            # In a container the path may be that of the host; the own group is then the mount itself.
+            yield from (folder for folder in (place, *place.parents) if folder.is_relative_to(mount))
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Lines of a name, a number and perhaps a unit."""
+    words = (line.split() for line in _lines(path))
+    return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdigit()}
+
+
+def _numbers(path: Path) -> list[int]:
+    """The numbers of a one-line file; none where it is missing or says that there is no limit."""
+    try:
+        return [int(word) for line in _lines(path) for word in line.split()]
+    except ValueError:
+        return []
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
