@@ -23,9 +23,12 @@ from fastcls.cache import shard
 from fastcls.cache.samples import SampleRow, read_samples, write_samples
 from fastcls.cache.tables import read_table, write_table
 from fastcls.errors import CacheError
+from fastcls.parallel import ahead
 
 VERSION = 1
 _ABSENT = -1
+# Readers: while one waits for the disk, others compute checksums.
+_THREADS = 4
 _FAILURE_COLUMNS = ("path", "digest", "reason")
 logger = logging.getLogger(__name__)
 
@@ -114,23 +117,28 @@ class Rows:
         """Some of the rows, in another order."""
         return Rows(self.shards, self.shard[places], self.row[places])
 
-    def read(self) -> np.ndarray:
+    def read(self, into: np.ndarray | None = None) -> np.ndarray:
         """The bottlenecks themselves, (N, ...); each shard is opened once.
+
+        Args:
+            into: An array of N such rows or more to put them into: fresh memory costs as much as reading.
 
         Raises:
             CacheError: A row is damaged or absent.
         """
         if not self.present.all():
             raise CacheError("Some of the bottlenecks asked for are not in the cache")
-        output: np.ndarray | None = None
-        for number in np.unique(self.shard):
-            places = np.flatnonzero(self.shard == number)
-            values = shard.read_rows(self.shards[number], self.row[places])
-            if output is None:
-                output = np.empty((len(self), *values.shape[1:]), values.dtype)
-            output[places] = values
-        if output is None:
+        if not len(self):
             raise CacheError("No bottlenecks were asked for")
+        output = (
+            shard.empty_rows(self.shards[self.shard[0]], len(self)) if into is None else into[: len(self)]
+        )
+
+        def read_shard(places: np.ndarray) -> None:
+            shard.read_into(output, places, self.shards[self.shard[places[0]]], self.row[places])
+
+        for _ in ahead(read_shard, shard.group(self.shard), threads=_THREADS, depth=2 * _THREADS):
+            pass
         return output
 
 

@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from fastcls.cache.shard import group
+from fastcls.machine import available_memory
 from fastcls.parallel import ahead
 from fastcls.training.selector import LabeledRows
 
-MEMORY_BYTES = 1 << 30
-# Two blocks are in memory while streaming: the one that is trained on and the one that is read ahead.
+# What one training may keep, as the machine is when it is first asked for. A training keeps two sets of
+# rows, and each is in memory twice while it becomes a tensor.
+MEMORY_BYTES = available_memory() // 4
+# While streaming, a few blocks are in memory: trained on, read ahead, and the array it is read into.
 BLOCK_BYTES = 1 << 26
-# Rows of a shard that are read together when streaming, at multiples of this number.
-_RUN = 128
+# Neighbors in a shard that are read together when streaming: one read of the disk. Shards are often in
+# the order of the classes: the shorter the runs, the more classes in a block.
+_RUN_BYTES = 1 << 18
 
 
 class Feeder:
@@ -45,6 +50,7 @@ class Feeder:
         self.shape, self.dtype, self.batch_size = first.shape[1:], first.dtype, batch_size
         # Whole batches, so that blocks leave no remainder inside a pass.
         self._block = batch_size * max(1, BLOCK_BYTES // (batch_size * first.nbytes))
+        self._run = max(1, _RUN_BYTES // first.nbytes)
         fits = first.nbytes * len(data) <= memory_bytes
         self._kept = self._read(np.arange(len(data))) if fits else None
 
@@ -60,22 +66,21 @@ class Feeder:
             yield *self._kept, order
             return
         pieces = [order[start : start + self._block] for start in range(0, len(order), self._block)]
-        for rows, labels in ahead(self._read, pieces, threads=1, depth=2):
+        # One for all blocks, which one thread reads: TensorFlow copies the rows.
+        into = np.empty((len(pieces[0]), *self.shape), self.dtype)
+        for rows, labels in ahead(lambda places: self._read(places, into), pieces, threads=1, depth=2):
             yield rows, labels, self._shuffled(len(labels))
 
-    def _read(self, places: np.ndarray) -> tuple[Any, Any]:
+    def _read(self, places: np.ndarray, into: np.ndarray | None = None) -> tuple[Any, Any]:
         import tensorflow as tf
 
-        rows = self._data.rows.take(places).read()
+        rows = self._data.rows.take(places).read(into)
         return tf.convert_to_tensor(rows), tf.convert_to_tensor(self._data.labels[places])
 
     def _order(self) -> np.ndarray:
         if self._random is None or self._kept is not None:
             return self._shuffled(len(self._data))
-        shard, run = self._data.rows.shard, self._data.rows.row // _RUN
-        stored = np.lexsort((self._data.rows.row, shard))
-        starts = np.flatnonzero(np.diff(shard[stored]) | np.diff(run[stored])) + 1
-        runs = np.split(stored, starts)
+        runs = group(self._data.rows.shard.astype(np.int64) * (1 << 32) + self._data.rows.row // self._run)
         return np.concatenate([runs[run] for run in self._random.permutation(len(runs))])
 
     def _shuffled(self, count: int) -> np.ndarray:

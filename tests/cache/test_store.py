@@ -166,3 +166,15 @@ def test_tables__damaged_ones_are_refused(cache, name, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CacheError, match=f"{name}.csv is damaged.*fastcls extract"):
         getattr(cache, name)()
+
+
+def test_rows__are_read_in_any_order_and_into_an_array(cache):
+    rows = cache.index().locate(DIGESTS)
+    random = np.random.default_rng(2)
+    for size in (1, 5, 100):
+        places = random.integers(0, 30, size)
+        np.testing.assert_array_equal(rows.take(places).read(), ROWS[places])
+        into = np.full((101, 4), -1, np.float32)
+        assert np.shares_memory(rows.take(places).read(into), into)
+        np.testing.assert_array_equal(into[:size], ROWS[places])
+        assert (into[size:] == -1).all()

@@ -19,7 +19,7 @@ def options(request, monkeypatch):
     if request.param == "memory":
         return {}
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 37)  # 37 rows of 16 floats
-    monkeypatch.setattr(feeder, "_RUN", 5)
+    monkeypatch.setattr(feeder, "_RUN_BYTES", 64 * 5)
     return STREAMED
 
 
@@ -63,12 +63,26 @@ def test_blocks__only_the_last_batch_of_a_pass_is_smaller(make_cache, options):
     assert sum(sizes) == len(data) and all(size % 32 == 0 for size in sizes[:-1])
 
 
+def test_blocks__read_ahead_leaves_the_present_block_as_it_is(make_cache, monkeypatch):
+    monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 37)
+    data = select(make_cache(300)[0], TrainConfig()).train
+    kept = [(rows, labels, order) for rows, labels, order in Feeder(data, 32, 0, memory_bytes=0).blocks()]
+    assert len(kept) > 2
+    found = np.concatenate([np.asarray(rows) for rows, _, _ in kept])
+    expected = data.rows.read()
+    np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+
+
 def test_blocks__a_damaged_shard_stops_the_reading(make_cache, options):
-    cache, _, _ = make_cache(300)
-    data = select(cache, TrainConfig()).train
+    data = select(make_cache(300)[0], TrainConfig()).train
     fed = Feeder(data, 32, 0, memory_bytes=0)
-    next(cache.shards_folder.glob("*.h5")).unlink()
-    with pytest.raises(CacheError, match="damaged"):
+    _epoch(fed)
+    path, row = data.rows.shards[data.rows.shard[0]], data.rows.take(np.arange(1)).read()
+    path.write_bytes(path.read_bytes().replace(row.tobytes(), (row + 1).tobytes()))
+    with pytest.raises(CacheError, match=f"{path} is damaged"):
+        _epoch(fed)
+    path.unlink()
+    with pytest.raises(CacheError, match=f"{path} is damaged"):
         _epoch(fed)
 
 

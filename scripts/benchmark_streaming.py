@@ -1,0 +1,119 @@
+"""Time the reading of a bottleneck cache against plain reading of the same files, in the same run.
+
+    python scripts/benchmark_streaming.py --gib 4 --row 2048 --dtype float16
+
+Makes shards of random rows, reads them in several ways and prints a Markdown table. The first column of
+times has the files in the page cache, the second has asked the system to drop them from it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import h5py
+import numpy as np
+
+from fastcls import files
+from fastcls.backend import import_keras
+from fastcls.cache.shard import ShardWriter
+from fastcls.cache.store import Rows
+from fastcls.specs import DTYPES, HeadSpec, TrainConfig
+from fastcls.training.feeder import Feeder
+from fastcls.training.fitter import fit
+from fastcls.training.heads import build_head
+from fastcls.training.selector import LabeledRows
+
+CLASSES = 10
+BATCH = 256
+REPEATS = 3
+
+
+@click.command()
+@click.option("--gib", type=float, default=0.5, show_default=True, help="Size of the cache.")
+@click.option("--row", type=int, default=2048, show_default=True, help="Numbers in a bottleneck.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("--shard-size", type=int, default=256, show_default=True, help="Rows in a shard.")
+@click.option("--folder", type=click.Path(path_type=Path), help="On the disk to measure.")
+def main(gib: float, row: int, dtype: str, shard_size: int, folder: Path | None) -> None:
+    """Compare on a cache made for it."""
+    import_keras()
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        count = int(gib * 2**30) // (row * np.dtype(dtype).itemsize)
+        data = _make_shards(Path(made), count, (row,), dtype, shard_size)
+        click.echo(f"{count} rows of {row} {dtype}, {len(data.rows.shards)} shards\n")
+        click.echo("| | GiB/s, page cache | GiB/s, dropped | s/epoch, page cache |\n|---|---|---|---|")
+        for name, read in _ways(data):
+            warm, cold = (_seconds(read, data.rows.shards, drop=drop) for drop in (False, True))
+            click.echo(f"| {name} | {gib / warm:.2f} | {gib / cold:.2f} | {warm:.2f} |")
+
+
+def _make_shards(folder: Path, count: int, shape: tuple[int, ...], dtype: str, size: int) -> LabeledRows:
+    random = np.random.default_rng(0)
+    paths = []
+    for start in range(0, count, size):
+        rows = random.random((min(size, count - start), *shape), np.float32).astype(dtype)
+        with ShardWriter(folder, shape, dtype, {"fingerprint": "none"}) as writer:
+            writer.append([files.digest(b"%d" % place) for place in range(start, start + len(rows))], rows)
+            paths.append(writer.finish())
+    shard, row = np.divmod(np.arange(count, dtype=np.int32), size)
+    return LabeledRows(Rows(tuple(filter(None, paths)), shard, row), random.integers(0, CLASSES, count))
+
+
+def _ways(data: LabeledRows) -> list[tuple[str, Callable[[], object]]]:
+    paths = data.rows.shards
+    streamed, kept = (Feeder(data, BATCH, 0, memory_bytes) for memory_bytes in (0, 1 << 62))
+    return [
+        ("plain sequential read", lambda: _read_plainly(paths)),
+        ("h5py sequential read", lambda: _read_with_h5py(paths)),
+        ("Rows.read, in order", data.rows.read),
+        ("Feeder, streamed", lambda: sum(len(order) for _, _, order in streamed.blocks())),
+        ("linear head, streamed", _epoch(streamed)),
+        ("linear head, in memory", _epoch(kept)),
+    ]
+
+
+def _read_plainly(paths: tuple[Path, ...]) -> None:
+    buffer = bytearray(1 << 22)
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
+def _read_with_h5py(paths: tuple[Path, ...]) -> None:
+    for path in paths:
+        with h5py.File(path, "r") as file:
+            file["bottlenecks"][:]
+
+
+def _epoch(feeder: Feeder) -> Callable[[], object]:
+    model = build_head(HeadSpec(), feeder.shape, CLASSES)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return lambda: fit(model, feeder, None, TrainConfig(epochs=1), watch=lambda row: None)
+
+
+def _seconds(read: Callable[[], object], paths: tuple[Path, ...], *, drop: bool) -> float:
+    """The best of some repetitions: others work on the machine too."""
+    best = float("inf")
+    for _ in range(REPEATS):
+        if drop:
+            _drop_from_page_cache(paths)
+        started = time.perf_counter()
+        read()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _drop_from_page_cache(paths: tuple[Path, ...]) -> None:
+    for path in paths:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a machine and its control groups leave, on made-up trees of /proc and /sys."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fastcls import machine
+
+GIB = 1 << 30
+MEMINFO = {"proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\nHugePages_Total: 0\n"}
+V2 = {"proc/self/cgroup": "0::/jobs/mine\n"}
+V1 = {"proc/self/cgroup": "4:memory:/mine\n1:cpu,cpuacct:/mine\n0::/\n"}
+
+
+@pytest.fixture
+def make_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_ROOT", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+
+    def make(contents):
+        for name, text in contents.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+
+    return make
+
+
+def group(folder, prefix="", **numbers):
+    names = {"limit": "memory.max", "used": "memory.current"}
+    if prefix:
+        names = {"limit": "memory.limit_in_bytes", "used": "memory.usage_in_bytes"}
+    stat = f"anon 5\n{prefix}inactive_file {GIB // 4}\n{prefix}active_file {GIB // 4}\n"
+    texts = {f"sys/fs/cgroup/{folder}/{names[name]}": f"{number}\n" for name, number in numbers.items()}
+    return texts | {f"sys/fs/cgroup/{folder}/memory.stat": stat}
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [
+        ({}, 4 * GIB),  # nothing is told
+        (MEMINFO, 4 * GIB),
+        (MEMINFO | V2 | group("jobs/mine", limit="max", used=GIB), 4 * GIB),
+        (MEMINFO | V2 | group("jobs/mine", limit=2 * GIB, used=GIB), 3 * GIB // 2),
+        (
+            MEMINFO | V2 | group("jobs/mine", limit="max", used=1) | group("jobs", limit=GIB, used=GIB),
+            GIB // 2,
+        ),
+        (MEMINFO | V2 | group(".", limit=GIB, used=GIB // 2), GIB),  # a container: the path is the host's
+        (MEMINFO | V2 | group("jobs/mine", limit=GIB, used=2 * GIB), 0),
+        (MEMINFO | V1 | group("memory/mine", "total_", limit=GIB, used=GIB), GIB // 2),
+        (MEMINFO | V1 | group("memory/mine", "total_", limit=(1 << 63) - 4096, used=GIB), 4 * GIB),
+    ],
+)
+def test_available_memory__is_what_the_narrowest_limit_leaves(make_machine, contents, expected):
+    make_machine(contents)
+    assert machine.available_memory() == expected
+
+
+@pytest.mark.parametrize(
+    ("contents", "expected"),
+    [
+        ({}, 6),
+        (V2 | {"sys/fs/cgroup/jobs/mine/cpu.max": "max 100000\n"}, 6),
+        (V2 | {"sys/fs/cgroup/jobs/cpu.max": "250000 100000\n"}, 3),
+        (V2 | {"sys/fs/cgroup/jobs/cpu.max": "50000 100000\n"}, 1),
+        (
+            V1
+            | {"sys/fs/cgroup/cpu/mine/cpu.cfs_quota_us": "200000\n"}
+            | {"sys/fs/cgroup/cpu/mine/cpu.cfs_period_us": "100000\n"},
+            2,
+        ),
+        (
+            V1
+            | {"sys/fs/cgroup/cpu/mine/cpu.cfs_quota_us": "-1\n"}
+            | {"sys/fs/cgroup/cpu/mine/cpu.cfs_period_us": "100000\n"},
+            6,
+        ),
+    ],
+)
+def test_cores__are_what_affinity_and_quota_allow(make_machine, contents, expected):
+    make_machine(contents)
+    assert machine.cores() == expected
+
+
+def test_machine__this_one_has_some_of_both():
+    assert machine.available_memory() > 0 and machine.cores() >= 1
