@@ -12,14 +12,18 @@ from fastcls.machine import available_memory
 from fastcls.parallel import ahead
 from fastcls.training.selector import LabeledRows
 
-# What one training may keep, as the machine is when it is first asked for. A training keeps two sets of
-# rows, and each is in memory twice while it becomes a tensor.
-MEMORY_BYTES = available_memory() // 4
+# A training keeps two sets of rows, and each is in memory twice while it becomes a tensor.
+_MEMORY_SHARE = 4
 # While streaming, a few blocks are in memory: trained on, read ahead, and the array it is read into.
 BLOCK_BYTES = 1 << 26
 # Neighbors in a shard that are read together when streaming: one read of the disk. Shards are often in
 # the order of the classes: the shorter the runs, the more classes in a block.
 _RUN_BYTES = 1 << 18
+
+
+def allowed_memory() -> int:
+    """How many bytes one set of rows may keep: a quarter of the memory that is available now."""
+    return available_memory() // _MEMORY_SHARE
 
 
 class Feeder:
@@ -33,7 +37,7 @@ class Feeder:
         data: The rows.
         batch_size: Rows per batch; only the last batch of a pass has fewer.
         seed: Decides the orders; None keeps the rows in order.
-        memory_bytes: How much may be kept.
+        memory_bytes: How much may be kept; None for a quarter of the memory that is available now.
 
     Attributes:
         shape: Shape of one row.
@@ -42,7 +46,7 @@ class Feeder:
     """
 
     def __init__(
-        self, data: LabeledRows, batch_size: int, seed: int | None, memory_bytes: int = MEMORY_BYTES
+        self, data: LabeledRows, batch_size: int, seed: int | None, memory_bytes: int | None = None
     ) -> None:
         self._data = data
         self._random = None if seed is None else np.random.default_rng(seed)
@@ -51,7 +55,7 @@ class Feeder:
         # Whole batches, so that blocks leave no remainder inside a pass.
         self._block = batch_size * max(1, BLOCK_BYTES // (batch_size * first.nbytes))
         self._run = max(1, _RUN_BYTES // first.nbytes)
-        fits = first.nbytes * len(data) <= memory_bytes
+        fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
 
     def blocks(self) -> Iterator[tuple[Any, Any, np.ndarray]]:

@@ -79,10 +79,11 @@ def sweep(train: LabeledRows, val: LabeledRows, *, progress: bool = False) -> Sw
 
 def _require_memory(count: int, train: LabeledRows) -> None:
     needed = 4 * count * train.rows.take(np.arange(1)).read().size
-    if needed > feeder.MEMORY_BYTES:
+    allowed = feeder.allowed_memory()
+    if needed > allowed:
         raise OptionError(
             f"The solver lbfgs needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, of which "
-            f"{feeder.MEMORY_BYTES / 2**30:.1f} GiB are allowed. Use --solver adam, which streams them"
+            f"{allowed / 2**30:.1f} GiB are allowed. Use --solver adam, which streams them"
         )
 
 

@@ -17,7 +17,7 @@ from fastcls.training.selector import select
 BATCH = 32
 
 
-@pytest.mark.parametrize("memory_bytes", [feeder.MEMORY_BYTES, 0])
+@pytest.mark.parametrize("memory_bytes", [None, 0])
 def test_fit__equals_a_plain_loop(make_cache, monkeypatch, memory_bytes):
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 96)  # 96 rows of 16 floats
     chosen = select(make_cache(300)[0], TrainConfig())

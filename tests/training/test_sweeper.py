@@ -55,7 +55,7 @@ def test_sweep__keeps_the_lowest_validation_loss_in_one_layer(make_cache):
 
 
 def test_sweep__refuses_what_does_not_fit_into_memory(make_cache, monkeypatch):
-    monkeypatch.setattr(feeder, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(feeder, "allowed_memory", lambda: 1000)
     with pytest.raises(OptionError, match=r"all bottlenecks in memory.*--solver adam"):
         train_head(make_cache()[0], None, LBFGS)
 
