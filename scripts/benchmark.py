@@ -12,12 +12,20 @@ import json
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
-from benchmarks import extract, machine, photos
+from benchmarks import extract, growth, large, machine, noop, photos, scaling, train
 from benchmarks.setup import Setup
 
-PARTS = {"extract": extract.measure}
+PARTS = {
+    "extract": extract.measure,
+    "large": large.measure,
+    "train": train.measure,
+    "noop": noop.measure,
+    "scaling": scaling.measure,
+    "growth": growth.measure,
+}
 DEFAULT = tuple(name for name in PARTS if name != "growth")
 
 
@@ -64,6 +72,15 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 )
 @click.option("--large-images", type=click.IntRange(min=2), default=64, show_default=True)
 @click.option(
+    "--tiny-images",
+    "counts",
+    type=click.IntRange(min=2),
+    multiple=True,
+    default=(1_000, 10_000, 100_000),
+    show_default=True,
+    help="Counts that the growth is measured at.",
+)
+@click.option(
     "--json", "report", type=click.Path(path_type=Path), default=Path("benchmark.json"), show_default=True
 )
 def main(
@@ -77,18 +94,24 @@ def main(
     repeats: int,
     epochs: int,
     large_images: int,
+    counts: tuple[int, ...],
     report: Path,
 ) -> None:
     """Compare on PHOTOS, a folder per class."""
     with tempfile.TemporaryDirectory() as temporary:
         prepared = photos.prepare(folder.absolute(), Path(temporary) / "photos", size=size, limit=images)
-        setup = Setup(prepared, Path(temporary), base, weights, repeats, epochs, large_images, contenders)
+        setup = Setup(
+            prepared, Path(temporary), base, weights, repeats, epochs, large_images, counts, contenders
+        )
         header = _header(setup, size)
-        tables = [table for part in parts for table in PARTS[part](setup)]
-    click.echo("\n".join(f"- {name}: {value}" for name, value in header.items()) + "\n")
-    click.echo("\n".join(table.markdown() for table in tables))
-    figures = {"header": header, "tables": [table.to_dict() for table in tables]}
-    report.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+        click.echo("\n".join(f"- {name}: {value}" for name, value in header.items()) + "\n")
+        figures: dict[str, Any] = {"header": header, "tables": []}
+        for part in parts:
+            for table in PARTS[part](setup):
+                click.echo(table.markdown())
+                figures["tables"].append(table.to_dict())
+            # After each part: what ends the next one does not take this one along.
+            report.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
 def _header(setup: Setup, size: tuple[int, int] | None) -> dict[str, str]:

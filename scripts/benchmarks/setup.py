@@ -26,8 +26,8 @@ class Setup:
         repeats: How often each contender runs.
         epochs: Of the training without a cache.
         large_images: How many large photos.
-        contenders: Those of the extraction that run; empty for all.
         counts: How many tiny images the growth is measured at.
+        contenders: Those of the extraction that run; empty for all.
     """
 
     photos: Path
@@ -37,8 +37,8 @@ class Setup:
     repeats: int
     epochs: int
     large_images: int
-    contenders: tuple[str, ...] = ()
-    counts: tuple[int, ...] = (1_000, 10_000, 100_000)
+    counts: tuple[int, ...]
+    contenders: tuple[str, ...]
 
     @property
     def base_options(self) -> dict[str, Any]:
