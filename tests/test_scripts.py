@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import runpy
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +87,28 @@ def test_make_digits__refuses_a_folder_with_a_changed_image(make_digits, tmp_pat
     next((tmp_path / "out" / "0").iterdir()).write_bytes(b"changed")
     with pytest.raises(SystemExit, match="other files"):
         make_digits(tmp_path / "out", "--digits", "0-1")
+
+
+def test_benchmark__compares_contenders_on_the_same_images(make_digits, tmp_path: Path) -> None:
+    make_digits(tmp_path / "digits", "--digits", "0-1")
+    report = tmp_path / "report.json"
+    command = [sys.executable, ROOT / "scripts/benchmark.py", tmp_path / "digits", "--json", report]
+    options = ["--base", "mobilenetv3small", "--weights", "none", "--images", "12", "--size", "64x48"]
+    chosen = ["--part", "extract", "--contender", "earlier-loop", "--contender", "tensorflow-float32"]
+    chosen += ["--contender", "torch", "--repeats", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *options, *chosen], capture_output=True, text=True, env=environment, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert "- images: 12, 64x48 JPEG" in done.stdout
+    extraction, limits = json.loads(report.read_text())["tables"]
+    ran = {row["contender"].split(",")[0].split(" (")[0]: row for row in extraction["rows"]}
+    assert ran.keys() - {"PyTorch"} == {"loop of the earlier systems", "fastcls"}
+    assert all(row["seconds in all"]["median"] > 0 for row in extraction["rows"])
+    assert ran["loop of the earlier systems"]["times the loop"] == 1
+    assert ran["fastcls"]["engine alone, images/s"]["median"] > 0
+    assert limits["rows"][0]["precision"] == "float32"
 
 
 @pytest.mark.parametrize("script", ["sample_train.sh", ".ci/run"])
