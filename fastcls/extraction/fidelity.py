@@ -24,6 +24,7 @@ BOUNDS = {
     "int8": (0.25, 0.8),
 }
 _BATCH = 8
+_TINY = 1e-90  # below the product of two lengths in float32, unless one is zero
 
 
 class InfidelityError(OptionError):
@@ -75,9 +76,9 @@ def compare(rows: np.ndarray, reference: np.ndarray) -> Fidelity:
     """Compare rows (N, ...) with a reference of the same shape."""
     ours, theirs = (values.reshape(len(values), -1).astype(np.float64) for values in (rows, reference))
     lengths = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
-    errors = np.linalg.norm(ours - theirs, axis=1) / np.maximum(lengths[1], 1e-12)
+    errors = np.linalg.norm(ours - theirs, axis=1) / np.maximum(lengths[1], _TINY)
     with np.errstate(invalid="ignore"):  # infinite rows: what comes out is no number, and refused
-        cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths[0] * lengths[1], 1e-12)
+        cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths[0] * lengths[1], _TINY)
     cosines[(lengths[0] == 0) & (lengths[1] == 0)] = 1  # nothing in the image moves this trunk
     return Fidelity(
         images=len(rows),

@@ -35,6 +35,14 @@ def test_compare__equals_a_computation_by_hand():
     assert dataclasses.astuple(compare(rows, reference)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+def test_compare__does_not_depend_on_scale(scale):
+    rows, reference = some_rows(5, noise=0.1)
+    expected = dataclasses.astuple(compare(rows, reference))
+    found = compare(rows * np.float32(scale), reference * np.float32(scale))
+    assert dataclasses.astuple(found) == pytest.approx(expected, rel=1e-5)
+
+
 def test_compare__an_image_that_moves_nothing():
     rows, reference = some_rows(3, noise=0)
     rows[1] = reference[1] = 0
