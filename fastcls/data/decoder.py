@@ -150,10 +150,11 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear to n times the size, then the mean of n x n pixels: no pixel of the source is left out.
+    """Bilinear to n times the size, then the mean of n x n pixels.
 
-    n is the least for which bilinear sampling skips none. Within one level of 255 of averaging over areas
-    (`INTER_AREA`) on photos, at a third of its cost.
+    n is the least for which samples are at most two pixels apart, so that each pixel of the source has a
+    part in one. Within one level of 255 of averaging over areas (`INTER_AREA`) on photos, at less than
+    half of its cost.
     """
     height, width = size
     times = math.ceil(max(image.shape[0] / height, image.shape[1] / width, 2) / 2)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,6 @@ from fastcls import files
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import ConversionError, OptionError
 from fastcls.optional import require
-
-_PURPOSE = "The engine openvino"
 
 
 class OpenVINOEngine:
@@ -39,7 +39,7 @@ class OpenVINOEngine:
     _capability = "FP32"
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
-        openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+        openvino = _openvino()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._hint,
             "NUM_STREAMS": 1,
@@ -53,7 +53,7 @@ class OpenVINOEngine:
     @classmethod
     def require(cls) -> None:
         """Raise OptionError on a CPU that does not compute in this precision natively."""
-        openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+        openvino = _openvino()
         if cls._capability not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise OptionError(f"OpenVINO finds no native {cls._capability} in this CPU")
 
@@ -135,8 +135,14 @@ class Int8Engine(OpenVINOEngine):
         _save(quantized, cls.place(trunk.path))
 
 
+def _openvino() -> ModuleType:
+    # Else it reports its use to its makers, and so does NNCF. They do without this package.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return require("openvino", extra="openvino", purpose="The engine openvino")
+
+
 def _convert(trunk: Trunk) -> Any:
-    openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+    openvino = _openvino()
     try:
         return openvino.convert_model(trunk.graph)
     except Exception as error:  # whatever the converter raises, it does not know an operation
@@ -144,7 +150,7 @@ def _convert(trunk: Trunk) -> Any:
 
 
 def _save(model: Any, place: Path) -> None:
-    openvino = require("openvino", extra="openvino", purpose=_PURPOSE)
+    openvino = _openvino()
     try:
         with files.atomic_folder(place.parent) as temporary:
             openvino.save_model(model, temporary / place.name, compress_to_fp16=False)

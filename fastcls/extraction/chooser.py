@@ -127,7 +127,7 @@ def divide(config: ExtractConfig, choice: Choice) -> Crew:
         fitting = min(cores(), available_memory() // worker_bytes)
         useful = math.ceil(len(choice.plan.missing) / max(_IMAGES_PER_WORKER, batch_size))
         workers = devices or max(1, min(fitting, useful))
-    return Crew(workers, max(1, cores() // max(1, workers)), batch_size, devices)
+    return Crew(workers, max(1, cores() // max(1, workers)), batch_size, min(devices, max(1, workers)))
 
 
 class _Trial:

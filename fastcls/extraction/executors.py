@@ -1,4 +1,4 @@
-"""Who runs shard tasks: this process, or local worker processes. Same tasks, same shards, same rows."""
+"""Who runs shard tasks: this process, or local worker processes. The same rows, whoever it is."""
 
 from __future__ import annotations
 

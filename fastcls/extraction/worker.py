@@ -165,7 +165,10 @@ class Worker:
         # The engine is loaded late: digesting images that turn out to be known needs none.
         if not self._engine:
             trunk = self._cache.trunk_path
-            advice = f"If {trunk} is damaged, delete it: the same command makes it anew"
+            advice = (
+                f"If {trunk} or what was converted from it (openvino) is damaged, delete both: the same "
+                "command makes them anew"
+            )
             with _engine_trouble(f"The engine cannot load {trunk}", advice):
                 self._engine = engine_class(self._spec.engine)(trunk, self._spec.threads)
             self._on_progress(0)
