@@ -20,6 +20,7 @@ from benchmarks.setup import Setup
 
 PARTS = {
     "extract": extract.measure,
+    "limits": extract.measure_limits,
     "large": large.measure,
     "train": train.measure,
     "noop": noop.measure,

@@ -1,4 +1,4 @@
-"""Extraction, from image files to HDF5: fastcls, what it replaces, and what no program can exceed."""
+"""Extraction, from image files to HDF5: fastcls and what it replaces; and what no program can exceed."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _COLUMNS = (
     "engine alone, images/s",
     "share of it reached",
     "MiB, largest process",
+    "MiB, largest worker",
     "MiB, all processes",
 )
 _NOTES = (
@@ -43,15 +44,14 @@ _NOTES = (
 
 
 def measure(setup: Setup) -> list[Table]:
-    """The contenders in turn, then the limits."""
+    """The contenders in turn."""
     actions = {
         name: act for name, act in _actions(setup).items() if not setup.contenders or name in setup.contenders
     }
     runs = in_turn(actions, setup.repeats)
     done = finished(runs)
     rows = [_row(name, tried, done.get(REFERENCE, [])) for name, tried in done.items()]
-    table = Table("Extraction", _COLUMNS, rows, (*_NOTES, *_crews(done), *skips(runs)))
-    return [table, _limits(setup)]
+    return [Table("Extraction", _COLUMNS, rows, (*_NOTES, *_crews(done), *skips(runs)))]
 
 
 def names() -> list[str]:
@@ -104,6 +104,7 @@ def _row(name: str, runs: list[Run], reference: list[Run]) -> tuple[Cell, ...]:
         reported(runs, "alone"),
         Spread.of(shares),
         Spread.of(run.largest_mib for run in runs),
+        Spread.of(run.worker_mib for run in runs if run.worker_mib),
         Spread.of(run.together_mib for run in runs),
     )
 
@@ -118,7 +119,8 @@ def _crews(runs: Runs) -> tuple[str, ...]:
     )
 
 
-def _limits(setup: Setup) -> Table:
+def measure_limits(setup: Setup) -> list[Table]:
+    """What the machine's products of matrices and its decoding allow."""
     base = run_fresh(limits.describe_base, **setup.base_options)
     operations = 2 * base.report["multiply_adds"]
     precisions = ("float32", "bfloat16", "int8")
@@ -137,10 +139,17 @@ def _limits(setup: Setup) -> Table:
             limit = 1e9 * products.median / operations
             both = 1 / (1 / limit + 1 / decoded.median) if decoded else None
             rows.append((name, products, limit, decoded, both))
-    columns = ("precision", "matrix products, GFLOP/s", "images/s at that rate", "decoding alone, images/s")
+    columns = (
+        "precision",
+        "matrix products, GFLOP/s",
+        "images/s at that rate",
+        "decoding alone, images/s",
+        "both on the same cores",
+    )
     note = (
         f"{setup.base} up to {base.report['layer']}: {operations / 1e9:.2f} GFLOP for an image. Products of "
         "2048x2048 matrices on all cores, by the faster of OpenVINO and TensorFlow; a network also does what "
         "is no such product. Decoding: by fastcls from memory, a thread per core."
     )
-    return Table("Limits of the machine", (*columns, "both on the same cores"), rows, (note, *skips(runs)))
+    table = Table("Limits of the machine", columns, rows, (note, *skips(runs)))
+    return [table]

@@ -72,9 +72,9 @@ def ratio(one: Spread | None, other: Spread | None) -> float | None:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, never fewer than the integer part has."""
-    if not value or not math.isfinite(value):
-        return f"{value:g}"
+    """Three significant digits, never fewer than the integer part has; whole numbers as they are."""
+    if not math.isfinite(value) or float(value).is_integer():
+        return f"{value:.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 

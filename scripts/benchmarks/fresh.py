@@ -31,6 +31,7 @@ class Run:
     Attributes:
         seconds: From the start of its process to the end.
         largest_mib: Peak resident memory of its largest process; 0 where the system does not tell.
+        worker_mib: That of the largest but the first, which is the command itself.
         together_mib: Peak of the sum over its processes; pages that they share count for each.
         report: What it says of itself.
         skipped: Why it did not run; "" when it did.
@@ -38,6 +39,7 @@ class Run:
 
     seconds: float = 0.0
     largest_mib: float = 0.0
+    worker_mib: float = 0.0
     together_mib: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
@@ -70,7 +72,8 @@ def run_fresh(function: Callable[..., dict[str, Any]], **options: Any) -> Run:
             lines = chatter.read().decode(errors="replace").strip().splitlines()
             return Run(skipped=f"exit code {code}: {lines[-1] if lines else 'no message'}")
         report = json.loads((place / "report.json").read_text(encoding="utf-8"))
-    return Run(seconds, memory.largest_mib, memory.together_mib, report, report.pop("skipped", ""))
+    peaks = (memory.largest_mib, memory.worker_mib, memory.together_mib)
+    return Run(seconds, *peaks, report, report.pop("skipped", ""))
 
 
 def _environment() -> dict[str, str]:
@@ -82,7 +85,7 @@ class _MemoryWatch:
     """Samples the memory of a process and its descendants, by Linux's tables of processes."""
 
     def __init__(self, process: int) -> None:
-        self.largest_mib = self.together_mib = 0.0
+        self.largest_mib = self.worker_mib = self.together_mib = 0.0
         self._process = process
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -98,7 +101,9 @@ class _MemoryWatch:
     def _watch(self) -> None:
         while not self._is_over.wait(_SAMPLE_EVERY_S):
             tables = [_status(process) for process in _family(self._process)]
-            self.largest_mib = max(self.largest_mib, *(table.get("VmHWM:", 0) / 1024 for table in tables))
+            peaks = [table.get("VmHWM:", 0) / 1024 for table in tables]
+            self.largest_mib = max(self.largest_mib, *peaks)
+            self.worker_mib = max(self.worker_mib, *peaks[1:], 0.0)
             together = sum(table.get("VmRSS:", 0) for table in tables) / 1024
             self.together_mib = max(self.together_mib, together)
 

@@ -17,7 +17,7 @@ _COLUMNS = (
     "seconds in all",
     "images/s after start-up",
     "times one worker",
-    "MiB, largest process",
+    "MiB, largest worker",
     "MiB, all processes",
 )
 
@@ -39,10 +39,10 @@ def _row(name: str, runs: list[Run], single: list[Run]) -> tuple[Cell, ...]:
     rate = reported(runs, "rate")
     return (
         name,
-        float(runs[0].report["threads"]),
+        runs[0].report["threads"],
         Spread.of(run.seconds for run in runs),
         rate,
         ratio(rate, reported(single, "rate")),
-        Spread.of(run.largest_mib for run in runs),
+        Spread.of(run.worker_mib for run in runs),
         Spread.of(run.together_mib for run in runs),
     )

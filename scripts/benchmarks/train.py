@@ -131,7 +131,7 @@ def _row(
     whole = Spread.of(run.seconds for run in runs)
     return (
         name,
-        float(epochs),
+        epochs,
         whole,
         ratio(slow_whole, whole),
         reported(runs, "accuracy"),
