@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastcls.errors import OptionError
 
 POOLS = ("avg", "max", "flatten", "none")
+NAMED_WEIGHTS = ("imagenet", "random")
 NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
 SOLVERS = ("adam", "lbfgs")
@@ -20,15 +21,15 @@ class BaseSpec:
     """A base model and what it needs to see.
 
     Attributes:
-        name: A `keras.applications` model ("mobilenetv2"), a saved `.keras`, `.h5` or SavedModel, or
+        name: One that `fastcls bases` lists ("mobilenetv2"), a saved `.keras`, `.h5` or SavedModel, or
             "module:function", a function that returns a Keras model.
-        weights: "imagenet", "none" (random, seeded) or a weights file; None means "imagenet" for
-            `keras.applications` and the model's own weights for everything else.
+        weights: "imagenet", "random" (seeded; also called "none") or a weights file; None means
+            "imagenet" for `keras.applications` and the model's own weights for files and functions.
         size: (height, width) in pixels; None for the base's own.
         normalize: How pixels 0-255 become the base's input: "tf" ([-1, 1]), "torch" (ImageNet mean and
             standard deviation), "caffe" (BGR, ImageNet mean subtracted), "none" (as they are). None for
             the base's own, which must then be known.
-        include_top: Keep the classifier of a `keras.applications` model, so that layers inside it
+        include_top: Keep the classifier of a base that `fastcls bases` lists, so that layers inside it
             (VGG's `fc2`) can be cut points.
     """
 
@@ -39,6 +40,8 @@ class BaseSpec:
     include_top: bool = False
 
     def __post_init__(self) -> None:
+        if self.weights == "none":  # what Keras calls None
+            object.__setattr__(self, "weights", "random")
         check_choice("normalize", self.normalize, (None, *NORMALIZATIONS))
         if self.size is not None and min(self.size) < 1:
             raise OptionError(f"The size must be positive. Received: size={self.size}")

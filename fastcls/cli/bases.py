@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastcls.cli import options
 
+if TYPE_CHECKING:
+    from fastcls.bases.registry import Architecture
+
 
 @click.command()
 def bases() -> None:
-    """List the models of keras.applications: input size, parameters, default cut, weights.
+    """List the bases by name: input size, parameters, default cut, where weights come from, their license.
 
+    Keras downloads its own weights (imagenet); `fastcls import-weights` converts those of other sources.
+    The license is the one that their publisher states. Any base takes --weights PATH or --weights random.
     Files (.keras, .h5, SavedModel) and module:function are bases too.
     """
-    from fastcls.bases.applications import APPLICATIONS
+    from fastcls.bases.registry import ARCHITECTURES
     from fastcls.evaluation.tables import format_table
 
-    rows = [["base", "size", "parameters", "default cut", "features", "normalize", "weights"]]
-    for name, row in APPLICATIONS.items():
+    rows = [["base", "size", "parameters", "default cut", "features", "normalize", "weights", "license"]]
+    for name, row in ARCHITECTURES.items():
         size = f"{row.side}x{row.side}"
         numbers = [f"{row.parameters:,}", row.output, str(row.features)]
-        rows.append([name, size, *numbers, row.normalize, "imagenet (downloaded by Keras), none, PATH"])
+        rows.append([name, size, *numbers, row.normalize, _weights(row), row.license or "-"])
     click.echo(format_table(rows))
+
+
+def _weights(row: Architecture) -> str:
+    if row.is_keras:
+        return "imagenet"
+    return ", ".join(row.published) or "-"
 
 
 @click.command()
@@ -36,13 +47,13 @@ def layers(base: str, **values: Any) -> None:
     BYTES is what one bottleneck takes as float32 without pooling, FLOPS the share of the base's
     multiply-adds up to the cut: what the cache saves. The default cut is marked with *.
     """
-    from fastcls.bases.applications import find_application
     from fastcls.bases.loader import load_base
+    from fastcls.bases.registry import find_architecture
     from fastcls.cutter import cut_points, default_cut_point
     from fastcls.evaluation.tables import format_table
 
-    if values["weights"] is None and find_application(base):
-        values["weights"] = "none"  # shapes do not depend on them: no need to download
+    if values["weights"] is None and find_architecture(base):
+        values["weights"] = "random"  # shapes do not depend on them: no need to download
     loaded = load_base(options.read_base({"base": base, **values}))
     points = cut_points(loaded.model)
     default = default_cut_point(loaded.model, points)

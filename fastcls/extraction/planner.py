@@ -14,8 +14,8 @@ import numpy as np
 
 import fastcls
 from fastcls import files
-from fastcls.bases.applications import find_application
 from fastcls.bases.loader import is_function, load_base
+from fastcls.bases.registry import find_architecture
 from fastcls.cache import store
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache, Failure, Manifest
@@ -23,7 +23,7 @@ from fastcls.cutter import Cut, bottleneck_model, cut
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
 from fastcls.errors import CacheError
-from fastcls.specs import CutSpec
+from fastcls.specs import NAMED_WEIGHTS, CutSpec
 
 _Row = TypeVar("_Row")
 logger = logging.getLogger(__name__)
@@ -105,12 +105,12 @@ def _request_token(spec: CutSpec) -> str | None:
     base = spec.base
     if is_function(base.name):
         return None
-    named = find_application(base.name)
+    named = find_architecture(base.name)
     asked = asdict(spec)
-    asked["base"]["name"] = named.function if named else _path_digest(Path(base.name))
-    if base.weights not in (None, "imagenet", "none"):
+    asked["base"]["name"] = named.name if named else _path_digest(Path(base.name))
+    if base.weights not in (None, *NAMED_WEIGHTS):
         asked["base"]["weights"] = _path_digest(Path(str(base.weights)))
-    made_by = [importlib.metadata.version("keras"), RECIPE, store.VERSION]
+    made_by = [fastcls.__version__, importlib.metadata.version("keras"), RECIPE, store.VERSION]
     return files.json_digest([asked, made_by])
 
 
@@ -131,7 +131,7 @@ def _cut(request: CutSpec | Cut) -> Cut:
 def _build_cache(made: Cut, request: CutSpec | Cut, root: Path) -> Cache:
     model = bottleneck_model(made)
     weights = request.base.weights if isinstance(request, CutSpec) else None
-    own = "imagenet" if find_application(made.base.name) else "own"
+    own = "imagenet" if find_architecture(made.base.name) else "own"
     source = Path(weights).name if weights else own  # the digest tells files of one name apart
     manifest = _describe(made, model, source)
     folder = root / store.folder_name(manifest)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
-from fastcls.bases.applications import APPLICATIONS
 from fastcls.bases.normalize import normalize
+from fastcls.bases.registry import ARCHITECTURES
 from fastcls.specs import NORMALIZATIONS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3), np.uint8)
@@ -20,11 +20,11 @@ def normalized():
     return {kind: model.predict_on_batch(PIXELS) for kind, model in models.items()}
 
 
-@pytest.mark.parametrize("row", APPLICATIONS.values(), ids=list(APPLICATIONS))
+@pytest.mark.parametrize("row", [row for row in ARCHITECTURES.values() if row.is_keras], ids=lambda r: r.name)
 def test_normalize__equals_the_preprocessing_of_keras(row, normalized):
     from keras import applications
 
-    module = sys.modules[getattr(applications, row.function).__module__]
+    module = sys.modules[getattr(applications, row.name).__module__]
     expected = module.preprocess_input(PIXELS.astype("float32"))
     # A few units in the last place of float32: Keras divides where a layer multiplies.
     np.testing.assert_allclose(normalized[row.normalize], expected, rtol=0, atol=1e-6)

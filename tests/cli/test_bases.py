@@ -1,7 +1,7 @@
 import pytest
 
-from fastcls.bases.applications import APPLICATIONS
 from fastcls.bases.loader import load_base
+from fastcls.bases.registry import ARCHITECTURES
 from fastcls.cutter import cut_points
 from fastcls.specs import BaseSpec
 
@@ -9,9 +9,11 @@ from fastcls.specs import BaseSpec
 def test_bases__lists_every_one_with_its_figures(fastcls):
     result = fastcls("bases")
     lines = result.out.splitlines()
-    assert result.code == 0 and len(lines) == len(APPLICATIONS) + 1
+    assert result.code == 0 and len(lines) == len(ARCHITECTURES) + 1
     (resnet,) = (line.split() for line in lines if line.startswith("resnet50 "))
-    assert resnet[1:6] == ["224x224", "23,587,712", "avg_pool", "2048", "caffe"]
+    assert resnet[1:] == ["224x224", "23,587,712", "avg_pool", "2048", "caffe", "imagenet", "MIT"]
+    (resnet,) = (line.split() for line in lines if line.startswith("resnet18 "))
+    assert resnet[5:] == ["torch", "torchvision", "resnet18", "BSD-3-Clause"]
 
 
 def test_layers__of_an_application_needs_no_weights(fastcls, monkeypatch):
@@ -20,7 +22,7 @@ def test_layers__of_an_application_needs_no_weights(fastcls, monkeypatch):
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: pytest.fail("a download"))
     result = fastcls("layers", "mobilenet", "--size", 96)
     rows = [line.split() for line in result.out.splitlines()[1:]]
-    points = cut_points(load_base(BaseSpec("mobilenet", weights="none", size=(96, 96))).model)
+    points = cut_points(load_base(BaseSpec("mobilenet", weights="random", size=(96, 96))).model)
     assert result.code == 0
     assert [row[0] for row in rows] == [point.layer for point in points]
     assert rows[0][:3] == ["conv1", "48x48x32", "294,912"]
