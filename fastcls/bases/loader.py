@@ -29,7 +29,7 @@ class Base:
         name: How the user called it.
         model: Flat functional Keras model, normalized (B, H, W, 3) float32 -> anything.
         size: (height, width) in pixels.
-        normalize: "tf", "torch", "caffe" or "none": what happens to pixels before `model`.
+        normalize: What happens to pixels before `model`, as `BaseSpec.normalize` says it.
     """
 
     name: str
@@ -240,5 +240,5 @@ def _own_normalization(name: str, model: Any) -> str:
         return "none"
     raise OptionError(
         f"How {name} wants its pixels is unknown: it has no normalization inside. "
-        "Say it with --normalize tf|torch|caffe|none"
+        "Say it with --normalize tf|torch|caffe|none, or MEAN,STD such as 0.5,0.5"
     )

@@ -44,8 +44,9 @@ def _weights(row: Architecture) -> str:
 def layers(base: str, **values: Any) -> None:
     """List the cut points of BASE: every path from input to output passes through them.
 
-    BYTES is what one bottleneck takes as float32 without pooling, FLOPS the share of the base's
-    multiply-adds up to the cut: what the cache saves. The default cut is marked with *.
+    BYTES is what one bottleneck takes as float32 without pooling. PARAMETERS and MULTIPLY-ADDS (millions,
+    in convolutions and dense layers, for one image; each is two FLOPs) are those up to the cut, SHARE is
+    the part of the base's multiply-adds: what the cache saves. The default cut is marked with *.
     """
     from fastcls.bases.loader import load_base
     from fastcls.bases.registry import find_architecture
@@ -57,9 +58,18 @@ def layers(base: str, **values: Any) -> None:
     loaded = load_base(options.read_base({"base": base, **values}))
     points = cut_points(loaded.model)
     default = default_cut_point(loaded.model, points)
-    rows = [["layer", "shape", "bytes", "FLOPs", ""]]
+    rows = [["layer", "shape", "bytes", "parameters", "multiply-adds", "share", ""]]
     for point in points:
-        shape = "x".join(map(str, point.shape))
         size = f"{4 * math.prod(point.shape):,}"
-        rows.append([point.layer, shape, size, f"{point.share:.1%}", "*" if point is default else ""])
+        work = [f"{point.parameters:,}", f"{point.multiply_adds / 1e6:,.1f} M", f"{point.share:.1%}"]
+        rows.append([point.layer, _by(point.shape), size, *work, "*" if point is default else ""])
     click.echo(format_table(rows))
+    total = points[-1]
+    click.echo(
+        f"{base} at {_by(loaded.size)}, normalize {loaded.normalize}: {total.parameters:,} parameters, "
+        f"{total.multiply_adds / 1e9:.2f} G multiply-adds ({2 * total.multiply_adds / 1e9:.2f} GFLOPs)"
+    )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

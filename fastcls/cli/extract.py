@@ -36,7 +36,10 @@ def print_extraction(cache: Any, done: Any) -> None:
     """Print the figures of an extraction."""
     manifest = cache.manifest
     shape = "x".join(map(str, manifest.shape))
-    click.echo(f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}")
+    click.echo(
+        f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
+        f"normalize {manifest.normalize}"
+    )
     click.echo(
         f"{done.images} images: {done.forwarded} forwarded, {done.reused} reused, "
         f"{done.failures} unreadable; {done.seconds:.1f} s"

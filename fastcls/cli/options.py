@@ -88,8 +88,9 @@ def base_details(command: Command) -> Command:
         ),
         click.option(
             "--normalize",
-            type=click.Choice(NORMALIZATIONS),
-            help="What the base expects of pixels. [default: the base's own]",
+            metavar="|".join((*NORMALIZATIONS, "MEAN,STD")),
+            help="What the base expects of pixels. Mean and standard deviation are of pixels 0..1 (0.5,0.5) "
+            "or 0..255 (127.5,128), one each or three each. [default: the base's own]",
         ),
         click.option(
             "--include-top", is_flag=True, help="Keep the classifier of a listed base, to cut inside it."

@@ -58,7 +58,7 @@ def test_architecture__table_and_cuts(name):
         (row.features,),
     )
     assert len(set(names)) == len(names) >= 4
-    assert points[-1].share == 1
+    assert (points[-1].share, points[-1].parameters) == (1, row.parameters)
     assert [p.share for p in points] == sorted(p.share for p in points)
 
     image = np.random.default_rng(0).uniform(-1, 1, (1, SIDE, SIDE, 3)).astype("float32")
