@@ -48,9 +48,7 @@ class Architecture:
         return self.module == KERAS
 
 
-_RESNET = "fastcls.bases.zoo.resnet"
-_SQUEEZENET = "fastcls.bases.zoo.squeezenet"
-_LENET = "fastcls.bases.zoo.lenet"
+_ZOO = "fastcls.bases.zoo"
 _BSD, _APACHE = "BSD-3-Clause", "Apache-2.0"
 
 # The weights' licenses are those that the documentation of Keras, torchvision and timm states.
@@ -95,9 +93,35 @@ _ROWS = (
     Architecture("VGG16", 224, "caffe", 14_714_688, "global_average_pooling2d", 512, "CC-BY-4.0"),
     Architecture("VGG19", 224, "caffe", 20_024_384, "global_average_pooling2d", 512, "CC-BY-4.0"),
     Architecture("Xception", 299, "tf", 20_861_480, "global_average_pooling2d", 2048, "MIT"),
-    Architecture("LeNet5", 32, "torch", 50_992, "avg_pool", 120, "", _LENET),
+    Architecture("LeNet5", 32, "torch", 50_992, "avg_pool", 120, "", f"{_ZOO}.lenet"),
+    Architecture(
+        *("InceptionV4", 299, "tf", 41_205_984, "avg_pool", 1536, _APACHE, f"{_ZOO}.inception_v4"),
+        ("timm inception_v4.tf_in1k",),
+    ),
+    Architecture(
+        # (pixel - 127.5) / 128, as FaceNet has it. Its parameters are counted up to the embedding.
+        *("InceptionResNetV1", 160, "127.5,128", 23_512_224, "last_bn", 512, "MIT"),
+        f"{_ZOO}.inception_resnet_v1",
+        ("facenet vggface2", "facenet casia-webface"),
+    ),
     *(
-        Architecture(name, 224, "torch", parameters, "avg_pool", features, license, _RESNET, published)
+        Architecture(
+            *(f"ShuffleNetV2_{width}", 224, "torch", parameters, "avg_pool", features, _BSD),
+            f"{_ZOO}.shufflenet_v2",
+            (f"torchvision shufflenet_v2_{width}",),
+        )
+        for width, parameters, features in (
+            ("x0_5", 349_744, 1024),
+            ("x1_0", 1_269_784, 1024),
+            ("x1_5", 2_502_064, 1024),
+            ("x2_0", 5_378_712, 2048),
+        )
+    ),
+    Architecture("DenseNet264", 224, "torch", 31_047_232, "avg_pool", 2688, "", f"{_ZOO}.densenet"),
+    *(
+        Architecture(
+            name, 224, "torch", parameters, "avg_pool", features, license, f"{_ZOO}.resnet", published
+        )
         for name, parameters, features, license, published in (
             ("ResNet18", 11_186_112, 512, _BSD, ("torchvision resnet18",)),
             ("ResNet34", 21_301_696, 512, _BSD, ("torchvision resnet34",)),
@@ -122,7 +146,7 @@ _ROWS = (
         )
     ),
     *(
-        Architecture(name, 224, "torch", parameters, "avg_pool", 512, _BSD, _SQUEEZENET, published)
+        Architecture(name, 224, "torch", parameters, "avg_pool", 512, _BSD, f"{_ZOO}.squeezenet", published)
         for name, parameters, published in (
             ("SqueezeNet1_0", 735_424, ("torchvision squeezenet1_0",)),
             ("SqueezeNet1_1", 722_496, ("torchvision squeezenet1_1",)),
@@ -134,11 +158,13 @@ ARCHITECTURES = {row.name.lower(): row for row in sorted(_ROWS, key=lambda row: 
 
 # Other names in use, as `_plain` makes them.
 _ALIASES = {
+    "densenet269": "DenseNet264",  # a misnomer: no table of the paper has it
     "lenet": "LeNet5",
     "mobilenetv1": "MobileNet",
     "nasnetsmall": "NASNetMobile",
     "resnext50": "ResNeXt50_32x4d",
     "resnext101": "ResNeXt101_32x4d",
+    **{f"shufflenetv2{width}x": f"ShuffleNetV2_x{width[0]}_{width[1]}" for width in ("05", "10", "15", "20")},
     "squeezenet": "SqueezeNet1_1",
 }
 _BY_PLAIN_NAME = {name.replace("_", ""): row for name, row in ARCHITECTURES.items()}

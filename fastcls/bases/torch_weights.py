@@ -141,7 +141,7 @@ def convert(architecture: Architecture, state: State, origin: str) -> Imported:
     Raises:
         OptionError: Some tensor has no place, or some weight no tensor.
     """
-    attempts = [_convert(architecture, state, source) for source in _sources(architecture)]
+    attempts = [_convert(architecture, state, source) for source in sources_of(architecture)]
     imported, mismatch = min(attempts, key=lambda attempt: len(attempt[1]))
     if len(mismatch):
         raise OptionError(
@@ -152,19 +152,20 @@ def convert(architecture: Architecture, state: State, origin: str) -> Imported:
     return imported
 
 
-def _sources(architecture: Architecture) -> tuple[str, ...]:
+def sources_of(architecture: Architecture) -> tuple[str, ...]:
+    """Whose namings of a network are known."""
     module = importlib.import_module(architecture.module)
     return architecture.published or tuple(module.SOURCES)
 
 
-def _rename(architecture: Architecture, source: str) -> Callable[[str], str]:
-    """From the name of a layer of ours to the name of its module."""
+def rename_layers(architecture: Architecture, source: str) -> Callable[[str], str]:
+    """The function from the name of a layer of ours to the name of a source's module."""
     known: dict[str, Callable[[str], str]] = importlib.import_module(architecture.module).SOURCES
     return known[max((name for name in known if source.startswith(name)), key=len)]
 
 
 def _convert(architecture: Architecture, state: State, source: str) -> tuple[Imported, _Mismatch]:
-    rename = _rename(architecture, source)
+    rename = rename_layers(architecture, source)
     size = (architecture.side, architecture.side)
     model = build(architecture, size, None, include_top=True)
     classifier = [layer for layer in model.layers if layer.weights][-1]

@@ -5,6 +5,7 @@ import pytest
 
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import ARCHITECTURES, build, find_architecture
+from fastcls.bases.torch_weights import rename_layers, sources_of
 from fastcls.cutter import cut, cut_points, default_cut_point
 from fastcls.errors import OptionError
 from fastcls.graph import is_built_in, operation_of
@@ -16,13 +17,20 @@ SMALLEST = {
     *("convnexttiny", "densenet121", "efficientnetb0", "efficientnetv2b0", "inceptionresnetv2"),
     *("inceptionv3", "mobilenet", "mobilenetv2", "mobilenetv3small", "nasnetmobile"),
     *("resnet50", "resnet50v2", "vgg16", "xception"),
-    *("lenet5", "resnet18", "resnext50_32x4d", "seresnet50", "squeezenet1_1"),
+    *("lenet5", "resnet18", "resnext50_32x4d", "seresnet50", "squeezenet1_1", "shufflenetv2_x0_5"),
 }
 KERAS_NAMES = [name for name, row in ARCHITECTURES.items() if row.is_keras]
 ZOO_NAMES = [name for name, row in ARCHITECTURES.items() if not row.is_keras]
 # Of the whole network, as torchvision and timm state them, without statistics of batch normalization. LeNet-5
 # has 61,706 for gray images where C3 sees all maps of S2, and 300 more in C1 for RGB.
 PUBLISHED_PARAMETERS = {
+    "densenet264": 33_337_704,
+    "inceptionresnetv1": 27_910_327,
+    "inceptionv4": 42_679_816,
+    "shufflenetv2_x0_5": 1_366_792,
+    "shufflenetv2_x1_0": 2_278_604,
+    "shufflenetv2_x1_5": 3_503_624,
+    "shufflenetv2_x2_0": 7_393_996,
     "lenet5": 62_006,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -121,13 +129,17 @@ def test_table_lists_all_of_keras():
 
 @pytest.mark.usefixtures("free_memory")
 @pytest.mark.parametrize("name", ZOO_NAMES)
-def test_zoo__has_the_published_number_of_parameters_and_plain_layers(name):
+def test_zoo__whole_network(name):
+    """Published parameters, layers of plain Keras, and a PyTorch module for each layer that has weights."""
     row = ARCHITECTURES[name]
     model = build(row, (row.side, row.side), None, include_top=True)
     assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == PUBLISHED_PARAMETERS[name]
     assert all(is_built_in(operation) for operation in model.operations)
     point = default_cut_point(model, cut_points(model))
     assert point.layer != model.operations[-1].name
+    for source in sources_of(row):
+        modules = [rename_layers(row, source)(layer.name) for layer in model.layers if layer.weights]
+        assert len(set(modules)) == len(modules)
 
 
 @pytest.mark.parametrize("name", [name for name in ZOO_NAMES if name in SMALLEST])
@@ -171,7 +183,9 @@ def test_zoo__needs_weights_or_the_word_random(name):
             ("resnext50", "ResNeXt50_32x4d"),
             ("resnext101", "ResNeXt101_32x4d"),
         ),
-        *(("resnext101", "ResNeXt101_32x4d"), ("resnext101_32x8d", "ResNeXt101_32x8d")),
+        *(("densenet269", "DenseNet264"), ("ShuffleNetV2-0.5x", "ShuffleNetV2_x0_5")),
+        *(("shufflenet_v2_2_0x", "ShuffleNetV2_x2_0"), ("inception_v4", "InceptionV4")),
+        *(("Inception-ResNet-V1", "InceptionResNetV1"), ("resnext101", "ResNeXt101_32x4d")),
         *(("densenet_121", "DenseNet121"), ("vgg-16", "VGG16")),
     ],
 )

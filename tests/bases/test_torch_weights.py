@@ -10,12 +10,18 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import ARCHITECTURES, build
-from fastcls.bases.torch_weights import _rename, _sources, _to_keras, convert, import_weights, read_state
+from fastcls.bases.torch_weights import (
+    _to_keras,
+    convert,
+    import_weights,
+    read_state,
+    rename_layers,
+    sources_of,
+)
 from fastcls.errors import MissingExtraError, OptionError
 from fastcls.specs import BaseSpec
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "weights"
-ZOO_NAMES = [name for name, row in ARCHITECTURES.items() if not row.is_keras]
 SQUEEZENET = ARCHITECTURES["squeezenet1_1"]
 TENSORS = {
     **{"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"},
@@ -33,7 +39,7 @@ def to_torch(value, layer):
 
 
 def state_of(architecture, model, source):
-    rename = _rename(architecture, source)
+    rename = rename_layers(architecture, source)
     state = {}
     for layer in model.layers:
         for weight in layer.weights:
@@ -73,7 +79,7 @@ def save(state, path):
 def test_convert__fills_every_weight(name):
     architecture = ARCHITECTURES[name]
     model = randomized(architecture, size=(architecture.side,) * 2, classes=5)
-    source = _sources(architecture)[0]
+    source = sources_of(architecture)[0]
     imported = convert(architecture, state_of(architecture, model, source), "file")
     assert (imported.source, imported.classes) == (source, 5)
     assert imported.tensors == len(model.weights)
@@ -121,18 +127,6 @@ def test_to_keras__dense_layer_also_from_a_convolution(shape):
     layer = import_keras().layers.Dense(2)
     kernel = np.arange(6.0).reshape(shape)
     np.testing.assert_array_equal(_to_keras(kernel, layer), kernel.reshape(2, 3).T)
-
-
-@pytest.mark.parametrize("name", ZOO_NAMES)
-def test_sources__give_each_weight_a_tensor_of_its_own(name):
-    architecture = ARCHITECTURES[name]
-    model = build(architecture, (architecture.side,) * 2, None, include_top=True)
-    assert _sources(architecture)
-    for source in _sources(architecture):
-        rename = _rename(architecture, source)
-        modules = [rename(layer.name) for layer in model.layers if layer.weights]
-        assert len(set(modules)) == len(modules)
-    import_keras().backend.clear_session()
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])

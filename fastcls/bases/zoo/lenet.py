@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastcls.bases.zoo.heads import add_pooling
+
 
 def LeNet5(  # noqa: N802 (constructors of networks have their names, as in Keras)
     include_top: bool = True,
@@ -43,9 +45,8 @@ def LeNet5(  # noqa: N802 (constructors of networks have their names, as in Kera
         x = layers.Flatten(name="flatten")(x)
         x = layers.Dense(84, activation="tanh", name="f6")(x)
         x = layers.Dense(classes, activation=classifier_activation, name="output")(x)
-    elif pooling:
-        pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
-        x = pool(name=f"{pooling}_pool")(x)
+    else:
+        x = add_pooling(x, pooling)
     return keras.Model(image, x, name="lenet5")
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from fastcls.bases.zoo.heads import add_head
+
 STAGE_WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4  # output maps of a bottleneck block per unit of width
 SQUEEZE = 16  # how many times narrower a squeeze is than what it gates
@@ -86,12 +88,13 @@ def build(
             stride = 2 if place == 0 and number > 1 else 1
             end = f"layer{number}_out" if place == depth - 1 else f"layer{number}_{place}_out"
             x = _block(x, variant, width, stride, f"layer{number}_{place}", end)
-    if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dense(classes, activation=classifier_activation, name="fc")(x)
-    elif pooling:
-        pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
-        x = pool(name=f"{pooling}_pool")(x)
+    x = add_head(
+        x,
+        include_top=include_top,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+    )
     return keras.Model(image, x, name=name.lower())
 
 
@@ -163,6 +166,8 @@ def _convolution(
 
 
 def _torchvision(layer: str) -> str:
+    if layer == "predictions":
+        return "fc"
     layer = layer.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
     return layer.replace("_", ".")
 
@@ -170,7 +175,7 @@ def _torchvision(layer: str) -> str:
 def _senet(layer: str) -> str:
     if layer in ("conv1", "bn1"):
         return f"layer0.{layer}"
-    return "last_linear" if layer == "fc" else _torchvision(layer).replace(".se.", ".se_module.")
+    return "last_linear" if layer == "predictions" else _torchvision(layer).replace(".se.", ".se_module.")
 
 
 SOURCES: dict[str, Callable[[str], str]] = {

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from fastcls.bases.zoo.heads import add_pooling
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -69,9 +71,8 @@ def build(
         x = _convolution(x, classes, 1, "conv10")
         x = layers.GlobalAveragePooling2D(name="pool10")(x)
         x = layers.Activation(classifier_activation, name="prob")(x) if classifier_activation else x
-    elif pooling:
-        pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
-        x = pool(name=f"{pooling}_pool")(x)
+    else:
+        x = add_pooling(x, pooling)
     return keras.Model(image, x, name=name.lower())
 
 
