@@ -1,10 +1,10 @@
 """Compare the networks in fastcls/bases/zoo with their PyTorch originals.
 
-    pip install torch timm && python scripts/verify_zoo.py [BASE...]
+    pip install torch timm facenet-pytorch && python scripts/verify_zoo.py [BASE...]
 
 Each original gets random weights and random batch-norm statistics. Its state dict goes through the code of
-`fastcls import-weights`; then both networks see the same images at two sizes, in float64. SqueezeNet and
-LeNet-5 are written out here, layer by layer, so that timm alone is enough.
+`fastcls import-weights`; then both networks see the same images at two sizes, in float64. SqueezeNet, LeNet-5
+and ShuffleNetV2 are written out here, so that timm and facenet-pytorch are enough.
 """
 
 from __future__ import annotations
@@ -96,6 +96,73 @@ class LeNet5(nn.Module):
         return self.output(self.f6(self.c5(x).tanh().flatten(1)).tanh())
 
 
+class ShuffleBlock(nn.Module):
+    """A block of torchvision's ShuffleNetV2: half of the maps pass as they are, or all are made anew."""
+
+    def __init__(self, maps: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        half = out // 2
+        inside = maps if stride > 1 else half
+        self.branch1 = nn.Sequential(
+            *([*_depthwise(maps, stride), *_pointwise(maps, half)] if stride > 1 else [])
+        )
+        self.branch2 = nn.Sequential(
+            *(*_pointwise(inside, half), *_depthwise(half, stride), *_pointwise(half, half))
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, maps, H, W) -> (B, out, H', W'); the halves' maps alternate."""
+        left, right = (x, x) if self.stride > 1 else x.chunk(2, dim=1)
+        halves = torch.stack([self.branch1(left), self.branch2(right)], dim=2)
+        return halves.flatten(1, 2)
+
+
+class ShuffleNetV2(nn.Module):
+    """torchvision's ShuffleNetV2."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(3, 24, 3, 2, padding=1, bias=False), nn.BatchNorm2d(24), nn.ReLU()
+        )
+        self.stage2 = _stage(24, widths[0], 4)
+        self.stage3 = _stage(widths[0], widths[1], 8)
+        self.stage4 = _stage(widths[1], widths[2], 4)
+        self.conv5 = nn.Sequential(*_pointwise(widths[2], widths[3]))
+        self.fc = nn.Linear(widths[3], 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, 1000)."""
+        x = nn.functional.max_pool2d(self.conv1(x), 3, 2, padding=1)
+        x = self.conv5(self.stage4(self.stage3(self.stage2(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+def _stage(maps: int, out: int, depth: int) -> nn.Module:
+    return nn.Sequential(ShuffleBlock(maps, out, 2), *(ShuffleBlock(out, out, 1) for _ in range(depth - 1)))
+
+
+def _depthwise(maps: int, stride: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(maps, maps, 3, stride, padding=1, groups=maps, bias=False), nn.BatchNorm2d(maps)
+
+
+def _pointwise(maps: int, out: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(maps, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+
+
+def facenet() -> nn.Module:
+    """The network of facenet-pytorch, with its classifier."""
+    from facenet_pytorch import InceptionResnetV1
+
+    return InceptionResnetV1(classify=True, num_classes=8631)
+
+
+def densenet264() -> nn.Module:
+    """timm's DenseNet in the depths of the paper."""
+    return timm.models.DenseNet(growth_rate=32, block_config=(6, 12, 64, 48))
+
+
 # The original of each base, and the heights and widths to compare at.
 SIZES = ((224, 224), (161, 193))
 REFERENCES: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, int], ...]]] = {
@@ -107,6 +174,13 @@ REFERENCES: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, int], ...]
     "resnext50_32x4d": (lambda: timm.create_model("resnext50_32x4d"), SIZES),
     "resnext101_32x4d": (lambda: timm.create_model("resnext101_32x4d"), SIZES),
     "resnext101_32x8d": (lambda: timm.create_model("resnext101_32x8d"), SIZES),
+    "shufflenetv2_x0_5": (lambda: ShuffleNetV2(48, 96, 192, 1024), SIZES),
+    "shufflenetv2_x1_0": (lambda: ShuffleNetV2(116, 232, 464, 1024), SIZES),
+    "shufflenetv2_x1_5": (lambda: ShuffleNetV2(176, 352, 704, 1024), SIZES),
+    "shufflenetv2_x2_0": (lambda: ShuffleNetV2(244, 488, 976, 2048), SIZES),
+    "densenet264": (densenet264, SIZES),
+    "inceptionv4": (lambda: timm.create_model("inception_v4"), ((299, 299), (171, 193))),
+    "inceptionresnetv1": (facenet, ((160, 160), (171, 193))),
     "seresnet50": (lambda: timm.create_model("legacy_seresnet50"), SIZES),
     "seresnet101": (lambda: timm.create_model("legacy_seresnet101"), SIZES),
     "seresnet152": (lambda: timm.create_model("legacy_seresnet152"), SIZES),
@@ -148,7 +222,7 @@ def randomize(network: Any) -> Any:
     """Weights that keep the scale of what passes; statistics that are not those of a fresh network."""
     torch.manual_seed(0)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
             nn.init.normal_(module.running_mean, std=0.2)
