@@ -22,8 +22,8 @@ class BaseSpec:
     """A base model and what it needs to see.
 
     Attributes:
-        name: One that `fastcls bases` lists ("mobilenetv2"), a saved `.keras`, `.h5` or SavedModel, or
-            "module:function", a function that returns a Keras model.
+        name: One that `fastcls bases` lists ("mobilenetv2"), a saved `.keras`, `.h5` or SavedModel,
+            "module:function", a function that returns a Keras model, or "keras_hub:PRESET".
         weights: "imagenet", "random" (seeded; also called "none") or a weights file; None means
             "imagenet" for `keras.applications` and the model's own weights for files and functions.
         size: (height, width) in pixels; None for the base's own.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastcls import graph
 from fastcls.backend import import_keras, reproducible_build
+from fastcls.bases.hub import is_preset, read_preset
 from fastcls.bases.model_files import first_line, looks_like_file, read_model
 from fastcls.bases.registry import ARCHITECTURES, Architecture, build, find_architecture
 from fastcls.bases.weights import copy_leading_weights, count_classes, load_weights
@@ -56,7 +57,8 @@ def load_base(spec: BaseSpec | str) -> Base:
 def is_function(name: str) -> bool:
     """Whether a base is given as "module:function"."""
     module, _, function = name.partition(":")
-    return bool(module and function.isidentifier()) and not Path(name).exists()
+    named = bool(module and function.isidentifier()) and not is_preset(name)
+    return named and not Path(name).exists()
 
 
 def import_function(name: str) -> Callable[..., Any]:
@@ -132,6 +134,8 @@ def _load_user_base(spec: BaseSpec) -> Base:
             "Only the bases that `fastcls bases` lists come with and without their classifier; "
             f"{spec.name} is taken as it is. Leave --include-top out"
         )
+    if is_preset(spec.name):
+        return _load_preset(spec)
     model = _find_user_model(spec.name)
     size = _input_size(spec, model)
     flat = _flatten(spec.name, model, size)  # shares its weights
@@ -145,6 +149,19 @@ def _load_user_base(spec: BaseSpec) -> Base:
     return Base(spec.name, flat, size, spec.normalize or _own_normalization(spec.name, flat))
 
 
+def _load_preset(spec: BaseSpec) -> Base:
+    if spec.weights == "imagenet":
+        raise OptionError(f"{spec.name} comes with weights of its own. Leave --weights imagenet out")
+    preset = read_preset(spec.name, with_weights=spec.weights is None)
+    size = _input_size(replace(spec, size=spec.size or preset.size), preset.model)
+    flat = _flatten(spec.name, preset.model, size)
+    if spec.weights not in (None, "random"):
+        load_weights(preset.model, Path(str(spec.weights)), spec.name)
+    return Base(
+        spec.name, flat, size, spec.normalize or preset.normalize or _own_normalization(spec.name, flat)
+    )
+
+
 def _find_user_model(name: str) -> Any:
     if is_function(name):
         return _call_function(name)
@@ -152,7 +169,8 @@ def _find_user_model(name: str) -> Any:
         return read_model(Path(name))
     raise OptionError(
         f"Unknown base: {name!r}. The closest names are {closest(name, ARCHITECTURES)}; "
-        "`fastcls bases` lists all. A file (.keras, .h5, SavedModel) or module:function also works"
+        "`fastcls bases` lists all. A file (.keras, .h5, SavedModel), module:function or keras_hub:PRESET "
+        "also works"
     )
 
 

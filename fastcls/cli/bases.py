@@ -19,7 +19,7 @@ def bases() -> None:
 
     Keras downloads its own weights (imagenet); `fastcls import-weights` converts those of other sources.
     The license is the one that their publisher states. Any base takes --weights PATH or --weights random.
-    Files (.keras, .h5, SavedModel) and module:function are bases too.
+    Files (.keras, .h5, SavedModel), module:function and keras_hub:PRESET are bases too.
     """
     from fastcls.bases.registry import ARCHITECTURES
     from fastcls.evaluation.tables import format_table

@@ -14,6 +14,7 @@ import numpy as np
 
 import fastcls
 from fastcls import files
+from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import is_function, load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import store
@@ -101,9 +102,9 @@ def make_plan(dataset: Dataset, cache: Cache, shard_size: int) -> Plan:
 
 
 def _request_token(spec: CutSpec) -> str | None:
-    """Digest of a request; None when only running the user's code tells what it means."""
+    """Digest of a request; None when only running the user's code, or keras_hub's, tells what it means."""
     base = spec.base
-    if is_function(base.name):
+    if is_function(base.name) or is_preset(base.name):
         return None
     named = find_architecture(base.name)
     asked = asdict(spec)
