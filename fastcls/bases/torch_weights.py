@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
+from fastcls.backend import import_keras
 from fastcls.bases.model_files import first_line
 from fastcls.bases.registry import ARCHITECTURES, Architecture, build, find_architecture
 from fastcls.errors import OptionError, closest
@@ -79,6 +80,7 @@ def import_weights(base: str, path: Path, out: Path) -> Imported:
             weights, or `out` is there already.
         MissingExtraError: The package that reads the file is not installed.
     """
+    import_keras()  # before anything else does, without TensorFlow's chatter
     architecture = find_importable(base)
     if not out.name.endswith(_OUT_SUFFIXES):
         raise OptionError(f"Expected a name ending in {' or '.join(_OUT_SUFFIXES)} as --out. Received: {out}")

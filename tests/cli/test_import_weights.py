@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from fastcls.backend import import_keras
 from fastcls.bases.registry import ARCHITECTURES, build
 
 
 def lenet_state():
     """LeNet-5 for digits, under the names of the paper."""
+    import_keras()
     model = build(ARCHITECTURES["lenet5"], (32, 32), None, include_top=True)
     state = {}
     for layer in model.layers:
