@@ -22,13 +22,17 @@ class CutPoint:
     Attributes:
         layer: Its name.
         shape: Shape of its output for one image.
-        share: Share of the base's multiply-adds up to and including it, 0..1.
+        multiply_adds: Of the convolutions and dense layers up to and including it, for one image.
+        share: Their share of the base's, 0..1.
+        parameters: Number of parameters up to and including it.
         tensor: Its symbolic output (B, *shape).
     """
 
     layer: str
     shape: tuple[int, ...]
+    multiply_adds: int
     share: float
+    parameters: int
     tensor: Any
 
 
@@ -98,13 +102,17 @@ def cut_points(model: Any) -> list[CutPoint]:
     uses = _last_uses(order, model.outputs[0])
     total = sum(graph.multiply_adds(node) for node in order) or 1
     points, done, needed = [], 0, set()
+    weights: dict[int, int] = {}  # a layer that is called twice has them once
     for place, node in enumerate(order):
         done += graph.multiply_adds(node)
+        weights |= graph.parameters(node)
         needed |= {id(tensor) for tensor in node.outputs}
         needed = {tensor for tensor in needed if uses.get(tensor, -1) > place}
         if len(node.outputs) == 1 and needed == {id(node.outputs[0])}:
             tensor = node.outputs[0]
-            points.append(CutPoint(node.operation.name, tuple(tensor.shape[1:]), done / total, tensor))
+            shape = tuple(tensor.shape[1:])
+            counts = (done, done / total, sum(weights.values()))
+            points.append(CutPoint(node.operation.name, shape, *counts, tensor))
     return points
 
 

@@ -46,7 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Write a file beside its place, then move it there: readers see the old file or the whole new one.
 
     Yields:
-        A temporary path in the same folder, with the same suffix. It takes the place of `path` when
+        A temporary path in the same folder, with the same suffixes. It takes the place of `path` when
         the block ends well and is removed when the block raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,8 @@ def read_json(path: Path) -> Any:
 def temporary_sibling(path: Path) -> Path:
     """A name beside `path` that says which process of which machine is writing it."""
     token = os.urandom(4).hex()
-    return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{token}{path.suffix}")
+    suffix = "".join(path.suffixes[-2:])  # Keras looks for .weights.h5
+    return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{token}{suffix}")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -89,6 +89,11 @@ def multiply_adds(node: Any) -> int:
     return math.prod(positions) * sum(math.prod(kernel.shape) for kernel in kernels) if kernels else 0
 
 
+def parameters(node: Any) -> dict[int, int]:
+    """Number of parameters of each weight that one call uses, by the weight's identity."""
+    return {id(weight): math.prod(weight.shape) for weight in _weights(node)}
+
+
 def architecture_digest(model: Any) -> str:
     """Hash of what a functional model computes, whatever its layers are called."""
     import keras

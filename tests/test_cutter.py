@@ -3,8 +3,8 @@ import pytest
 
 from fastcls import graph
 from fastcls.backend import import_keras
-from fastcls.bases.applications import APPLICATIONS, build
 from fastcls.bases.loader import Base, load_base
+from fastcls.bases.registry import ARCHITECTURES, build
 from fastcls.cutter import bottleneck_model, cut, cut_points, default_cut_point
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
@@ -61,7 +61,7 @@ def test_default_cut_point__is_before_the_classifier(make, layer):
     ],
 )
 def test_default_cut_point__of_applications_with_classifier(name, layer, shape):
-    model = build(APPLICATIONS[name], (96, 96), None, include_top=True)
+    model = build(ARCHITECTURES[name], (96, 96), None, include_top=True)
     point = default_cut_point(model, cut_points(model))
     assert (point.layer, point.shape) == (layer, shape)
 
@@ -91,10 +91,10 @@ def test_cut__explains_what_it_refuses(layer, message):
 
 
 def test_cut__layer_inside_the_classifier_needs_include_top():
-    base = load_base(BaseSpec("mobilenet", weights="none", size=(96, 96)))
+    base = load_base(BaseSpec("mobilenet", weights="random", size=(96, 96)))
     with pytest.raises(OptionError, match=r"conv_preds.*--include-top"):
         cut(base, "conv_preds")
-    with_top = load_base(BaseSpec("mobilenet", weights="none", size=(96, 96), include_top=True))
+    with_top = load_base(BaseSpec("mobilenet", weights="random", size=(96, 96), include_top=True))
     assert cut(with_top, "conv_preds").trunk.output_shape == (None, 1, 1, 1000)
 
 

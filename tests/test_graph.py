@@ -3,7 +3,7 @@ import pytest
 
 from fastcls import graph
 from fastcls.backend import import_keras
-from fastcls.bases.applications import APPLICATIONS, build
+from fastcls.bases.registry import ARCHITECTURES, build
 
 keras = import_keras()
 layers, ops = keras.layers, keras.ops
@@ -110,7 +110,7 @@ def test_multiply_adds__as_computed_by_hand(make, expected):
 
 def test_multiply_adds__of_resnet50():
     """At 224x224, with the stride in the first 1x1 of a block: 3.86 G, and 2048 x 1000 in the classifier."""
-    model = build(APPLICATIONS["resnet50"], (224, 224), None, include_top=True)
+    model = build(ARCHITECTURES["resnet50"], (224, 224), None, include_top=True)
     counts = [graph.multiply_adds(node) for node in graph.nodes(model)]
     assert (sum(counts[:-1]), counts[-1]) == (3_855_925_248, 2_048_000)
 

@@ -105,7 +105,7 @@ def tell():
 
 def test_light_floors_and_evaluation_load_no_tensorflow():
     light = [module for module in MODULES if floor(module) in LIGHT_FLOORS or "evaluation" in module]
-    names = "fastcls.bases.applications", "fastcls.extraction.planner", "fastcls.extraction.worker"
+    names = "fastcls.bases.registry", "fastcls.extraction.planner", "fastcls.extraction.worker"
     assert loaded_by("\n".join(f"import {module}" for module in [*light, *names])) == []
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastcls import graph
 from fastcls.backend import import_keras, reproducible_build
-from fastcls.bases.applications import APPLICATIONS, Application, build, find_application
+from fastcls.bases.hub import is_preset, read_preset
 from fastcls.bases.model_files import first_line, looks_like_file, read_model
-from fastcls.bases.weights import copy_leading_weights, load_weights
+from fastcls.bases.registry import ARCHITECTURES, Architecture, build, find_architecture
+from fastcls.bases.weights import copy_leading_weights, count_classes, load_weights
 from fastcls.errors import OptionError, closest
-from fastcls.specs import BaseSpec
+from fastcls.specs import NAMED_WEIGHTS, BaseSpec
 
 # First operations of a model that takes pixels 0-255 and normalizes them itself.
 _NORMALIZING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Multiply", "Subtract", "Add")
@@ -29,7 +30,7 @@ class Base:
         name: How the user called it.
         model: Flat functional Keras model, normalized (B, H, W, 3) float32 -> anything.
         size: (height, width) in pixels.
-        normalize: "tf", "torch", "caffe" or "none": what happens to pixels before `model`.
+        normalize: What happens to pixels before `model`, as `BaseSpec.normalize` says it.
     """
 
     name: str
@@ -49,14 +50,15 @@ def load_base(spec: BaseSpec | str) -> Base:
     """
     spec = BaseSpec(spec) if isinstance(spec, str) else spec
     import_keras()
-    application = find_application(spec.name)
-    return _load_application(spec, application) if application else _load_user_base(spec)
+    architecture = find_architecture(spec.name)
+    return _load_named_base(spec, architecture) if architecture else _load_user_base(spec)
 
 
 def is_function(name: str) -> bool:
     """Whether a base is given as "module:function"."""
     module, _, function = name.partition(":")
-    return bool(module and function.isidentifier()) and not Path(name).exists()
+    named = bool(module and function.isidentifier()) and not is_preset(name)
+    return named and not Path(name).exists()
 
 
 def import_function(name: str) -> Callable[..., Any]:
@@ -79,49 +81,85 @@ def import_function(name: str) -> Callable[..., Any]:
     return found
 
 
-def _load_application(spec: BaseSpec, application: Application) -> Base:
-    size = spec.size or (application.side, application.side)
+def _load_named_base(spec: BaseSpec, architecture: Architecture) -> Base:
+    size = spec.size or (architecture.side, architecture.side)
     weights = spec.weights or "imagenet"
-    named = "imagenet" if weights == "imagenet" else None
-    model = build(application, size, named, include_top=spec.include_top)
-    if weights not in ("imagenet", "none"):
-        _load_application_weights(spec, application, model)
-    return Base(spec.name, model, size, spec.normalize or application.normalize)
+    if weights == "imagenet" and not architecture.is_keras:
+        raise OptionError(_explain_missing_weights(spec.name, architecture))
+    if weights in NAMED_WEIGHTS:
+        named = weights if weights == "imagenet" else None
+        model = build(architecture, size, named, include_top=spec.include_top)
+    else:
+        model = _load_from_file(spec, architecture, size, Path(weights))
+    return Base(spec.name, model, size, spec.normalize or architecture.normalize)
 
 
-def _load_application_weights(spec: BaseSpec, application: Application, model: Any) -> None:
-    path = Path(str(spec.weights))
+def _explain_missing_weights(name: str, architecture: Architecture) -> str:
+    start = f"There are no weights of {name} to download. "
+    if not architecture.published:
+        return f"{start}Give a file of your own with --weights PATH, or say --weights random"
+    sources = " or ".join(architecture.published)
+    plain = architecture.name.lower()
+    return (
+        f"{start}Convert those of {sources} with: fastcls import-weights {plain} FILE, and give "
+        f"--weights {plain}.weights.h5; or say --weights random"
+    )
+
+
+def _load_from_file(spec: BaseSpec, architecture: Architecture, size: tuple[int, int], path: Path) -> Any:
+    model = build(architecture, size, None, include_top=spec.include_top)
     try:
         load_weights(model, path, spec.name)
     except OptionError as mismatch:
-        if spec.include_top or not path.is_file():
+        if not path.is_file():
             raise
-        # Perhaps the file also holds the classifier: load all of it, keep the part in common.
-        whole = build(application, (application.side, application.side), None, include_top=True)
+        # Perhaps the file also holds the classifier, for as many classes as its maker had.
+        side = (architecture.side, architecture.side)
         try:
+            classes = count_classes(path, build(architecture, side, None, include_top=False))
+            whole_size = size if spec.include_top else side
+            whole = build(architecture, whole_size, None, include_top=True, classes=classes)
             load_weights(whole, path, spec.name)
         except OptionError:
             raise mismatch from None
+        if spec.include_top:
+            return whole
         copy_leading_weights(whole, model)
+    return model
 
 
 def _load_user_base(spec: BaseSpec) -> Base:
     if spec.include_top:
         raise OptionError(
-            f"Only keras.applications come with and without their classifier; {spec.name} is taken as it is. "
-            "Leave --include-top out"
+            "Only the bases that `fastcls bases` lists come with and without their classifier; "
+            f"{spec.name} is taken as it is. Leave --include-top out"
         )
+    if is_preset(spec.name):
+        return _load_preset(spec)
     model = _find_user_model(spec.name)
     size = _input_size(spec, model)
     flat = _flatten(spec.name, model, size)  # shares its weights
-    if spec.weights in ("imagenet", "none"):
+    if spec.weights in NAMED_WEIGHTS:
         raise OptionError(
-            f"Only keras.applications have weights {spec.weights!r}; {spec.name} comes with its own. "
-            "Leave --weights out, or give a file"
+            f"Only the bases that `fastcls bases` lists have weights {spec.weights!r}; "
+            f"{spec.name} comes with its own. Leave --weights out, or give a file"
         )
     if spec.weights is not None:
         load_weights(model, Path(spec.weights), spec.name)
     return Base(spec.name, flat, size, spec.normalize or _own_normalization(spec.name, flat))
+
+
+def _load_preset(spec: BaseSpec) -> Base:
+    if spec.weights == "imagenet":
+        raise OptionError(f"{spec.name} comes with weights of its own. Leave --weights imagenet out")
+    preset = read_preset(spec.name, with_weights=spec.weights is None)
+    size = _input_size(replace(spec, size=spec.size or preset.size), preset.model)
+    flat = _flatten(spec.name, preset.model, size)
+    if spec.weights not in (None, "random"):
+        load_weights(preset.model, Path(str(spec.weights)), spec.name)
+    return Base(
+        spec.name, flat, size, spec.normalize or preset.normalize or _own_normalization(spec.name, flat)
+    )
 
 
 def _find_user_model(name: str) -> Any:
@@ -130,8 +168,9 @@ def _find_user_model(name: str) -> Any:
     if looks_like_file(name):
         return read_model(Path(name))
     raise OptionError(
-        f"Unknown base: {name!r}. The closest names are {closest(name, APPLICATIONS)}; "
-        "`fastcls bases` lists all. A file (.keras, .h5, SavedModel) or module:function also works"
+        f"Unknown base: {name!r}. The closest names are {closest(name, ARCHITECTURES)}; "
+        "`fastcls bases` lists all. A file (.keras, .h5, SavedModel), module:function or keras_hub:PRESET "
+        "also works"
     )
 
 
@@ -219,5 +258,5 @@ def _own_normalization(name: str, model: Any) -> str:
         return "none"
     raise OptionError(
         f"How {name} wants its pixels is unknown: it has no normalization inside. "
-        "Say it with --normalize tf|torch|caffe|none"
+        "Say it with --normalize tf|torch|caffe|none, or MEAN,STD such as 0.5,0.5"
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcls.specs import NORMALIZATIONS, parse_mean_std
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels scaled to 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, of pixels 0..255
@@ -19,7 +21,8 @@ def normalize(image: Any, kind: str) -> Any:
 
     Args:
         image: Symbolic tensor (B, H, W, 3) uint8, RGB.
-        kind: "tf", "torch", "caffe" or "none".
+        kind: "tf", "torch", "caffe" or "none", or a mean and a standard deviation as `parse_mean_std`
+            reads them.
 
     Returns:
         Symbolic tensor (B, H, W, 3) float32.
@@ -32,8 +35,20 @@ def normalize(image: Any, kind: str) -> Any:
         scaled = layers.Rescaling(1 / 255, name="normalize_scale")(image)
         variance = [std**2 for std in IMAGENET_STD]
         return layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="normalize_mean")(scaled)
+    if kind not in NORMALIZATIONS:
+        return _standardize(image, *parse_mean_std(kind))
     pixels = layers.Rescaling(1.0, name="normalize_scale")(image)  # casts uint8 to float32
     return _to_caffe(pixels) if kind == "caffe" else pixels
+
+
+def _standardize(image: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+    from keras import layers
+
+    if len(mean) == 1:
+        return layers.Rescaling(1 / std[0], offset=-mean[0] / std[0], name="normalize_scale")(image)
+    pixels = layers.Rescaling(1.0, name="normalize_scale")(image)
+    variance = [number**2 for number in std]
+    return layers.Normalization(mean=mean, variance=variance, name="normalize_mean")(pixels)
 
 
 def _to_caffe(pixels: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def load_weights(model: Any, path: Path, name: str) -> None:
     """
     if not path.is_file() or path.suffix not in (".h5", ".hdf5", ".keras"):
         raise OptionError(
-            f"Expected imagenet, none, or an existing .weights.h5, .h5 or .keras file as weights. "
+            f"Expected imagenet, random, or an existing .weights.h5, .h5 or .keras file as weights. "
             f"Received: {path}"
         )
     try:
@@ -48,6 +49,33 @@ def copy_leading_weights(source: Any, target: Any) -> None:
         weight.assign(value)
 
 
+def count_classes(path: Path, trunk: Any) -> int | None:
+    """How many classes the classifier in a weights file tells apart; None when that cannot be seen.
+
+    Args:
+        path: A `.weights.h5`, `.h5` or `.keras` file.
+        trunk: The model of that file without its classifier.
+
+    Raises:
+        OptionError: The file is damaged.
+    """
+    trunks = Counter(tuple(weight.shape) for weight in trunk.weights)
+    classifier = Counter(_stored_shapes(path)) - trunks
+    biases = {shape[-1] for shape in classifier if len(shape) == 1}
+    inputs = {shape[-2] for shape in classifier if len(shape) > 1}
+    ends = biases - inputs  # the layer whose output no other takes
+    return ends.pop() if len(ends) == 1 else None
+
+
+def _stored_shapes(path: Path) -> list[tuple[int, ...]]:
+    if path.suffix == ".keras":
+        return [tuple(weight.shape) for weight in read_model(path).weights]
+    try:
+        return _read_shapes(path)
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read: {first_line(error)}") from error
+
+
 def _copy(source: Any, target: Any) -> None:
     _require_count(len(source.weights), target)
     copy_leading_weights(source, target)
@@ -56,20 +84,26 @@ def _copy(source: Any, target: Any) -> None:
 def _load_hdf5(path: Path, model: Any) -> None:
     if path.name.endswith(".weights.h5"):
         # Keras leaves out what it finds no place for: a longer chain of equal layers would load in part.
-        _require_count(_count_weights(path), model)
+        _require_count(len(_read_shapes(path)), model)
     with warnings.catch_warnings():
         # Keras warns of every group that it skips, then raises if a layer of the model got no weights.
         warnings.simplefilter("ignore", UserWarning)
         model.load_weights(path)
 
 
-def _count_weights(path: Path) -> int:
+def _read_shapes(path: Path) -> list[tuple[int, ...]]:
+    """Shapes of the weight arrays in an HDF5 file, those of an optimizer left out."""
     import h5py
 
-    names: list[str] = []
+    shapes: list[tuple[int, ...]] = []
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            shapes.append(item.shape)
+
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return sum(not name.startswith("optimizer/") for name in names)
+        file.visititems(note)
+    return shapes
 
 
 def _require_count(held: int, model: Any) -> None:

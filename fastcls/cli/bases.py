@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastcls.cli import options
 
+if TYPE_CHECKING:
+    from fastcls.bases.registry import Architecture
+
 
 @click.command()
 def bases() -> None:
-    """List the models of keras.applications: input size, parameters, default cut, weights.
+    """List the bases by name: input size, parameters, default cut, where weights come from, their license.
 
-    Files (.keras, .h5, SavedModel) and module:function are bases too.
+    Keras downloads its own weights (imagenet); `fastcls import-weights` converts those of other sources.
+    The license is the one that their publisher states. Any base takes --weights PATH or --weights random.
+    Files (.keras, .h5, SavedModel), module:function and keras_hub:PRESET are bases too.
     """
-    from fastcls.bases.applications import APPLICATIONS
+    from fastcls.bases.registry import ARCHITECTURES
     from fastcls.evaluation.tables import format_table
 
-    rows = [["base", "size", "parameters", "default cut", "features", "normalize", "weights"]]
-    for name, row in APPLICATIONS.items():
+    rows = [["base", "size", "parameters", "default cut", "features", "normalize", "weights", "license"]]
+    for name, row in ARCHITECTURES.items():
         size = f"{row.side}x{row.side}"
         numbers = [f"{row.parameters:,}", row.output, str(row.features)]
-        rows.append([name, size, *numbers, row.normalize, "imagenet (downloaded by Keras), none, PATH"])
+        rows.append([name, size, *numbers, row.normalize, _weights(row), row.license or "-"])
     click.echo(format_table(rows))
+
+
+def _weights(row: Architecture) -> str:
+    if row.is_keras:
+        return "imagenet"
+    return ", ".join(row.published) or "-"
 
 
 @click.command()
@@ -33,22 +44,32 @@ def bases() -> None:
 def layers(base: str, **values: Any) -> None:
     """List the cut points of BASE: every path from input to output passes through them.
 
-    BYTES is what one bottleneck takes as float32 without pooling, FLOPS the share of the base's
-    multiply-adds up to the cut: what the cache saves. The default cut is marked with *.
+    BYTES is what one bottleneck takes as float32 without pooling. PARAMETERS and MULTIPLY-ADDS (millions,
+    in convolutions and dense layers, for one image; each is two FLOPs) are those up to the cut, SHARE is
+    the part of the base's multiply-adds: what the cache saves. The default cut is marked with *.
     """
-    from fastcls.bases.applications import find_application
     from fastcls.bases.loader import load_base
+    from fastcls.bases.registry import find_architecture
     from fastcls.cutter import cut_points, default_cut_point
     from fastcls.evaluation.tables import format_table
 
-    if values["weights"] is None and find_application(base):
-        values["weights"] = "none"  # shapes do not depend on them: no need to download
+    if values["weights"] is None and find_architecture(base):
+        values["weights"] = "random"  # shapes do not depend on them: no need to download
     loaded = load_base(options.read_base({"base": base, **values}))
     points = cut_points(loaded.model)
     default = default_cut_point(loaded.model, points)
-    rows = [["layer", "shape", "bytes", "FLOPs", ""]]
+    rows = [["layer", "shape", "bytes", "parameters", "multiply-adds", "share", ""]]
     for point in points:
-        shape = "x".join(map(str, point.shape))
         size = f"{4 * math.prod(point.shape):,}"
-        rows.append([point.layer, shape, size, f"{point.share:.1%}", "*" if point is default else ""])
+        work = [f"{point.parameters:,}", f"{point.multiply_adds / 1e6:,.1f} M", f"{point.share:.1%}"]
+        rows.append([point.layer, _by(point.shape), size, *work, "*" if point is default else ""])
     click.echo(format_table(rows))
+    total = points[-1]
+    click.echo(
+        f"{base} at {_by(loaded.size)}, normalize {loaded.normalize}: {total.parameters:,} parameters, "
+        f"{total.multiply_adds / 1e9:.2f} G multiply-adds ({2 * total.multiply_adds / 1e9:.2f} GFLOPs)"
+    )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -38,7 +38,10 @@ def print_extraction(cache: Any, done: Any) -> None:
 
     manifest = cache.manifest
     shape = "x".join(map(str, manifest.shape))
-    click.echo(f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}")
+    click.echo(
+        f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
+        f"normalize {manifest.normalize}"
+    )
     if done.engine:
         click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
     if done.fidelity:

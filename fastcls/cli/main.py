@@ -14,6 +14,7 @@ import click
 import fastcls
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.extract import extract
+from fastcls.cli.import_weights import import_weights
 from fastcls.cli.predict import predict
 from fastcls.cli.run import run
 from fastcls.cli.split_data import split_data
@@ -44,7 +45,7 @@ def cli() -> None:
     """
 
 
-for _command in (split_data, extract, train_head, test, predict, run, bases, layers):
+for _command in (split_data, extract, train_head, test, predict, run, bases, layers, import_weights):
     cli.add_command(_command)
 
 

@@ -65,8 +65,7 @@ def base_options(command: Command) -> Command:
         click.option(
             "--base",
             required=True,
-            help="A keras.applications name (`fastcls bases` lists them), a .keras, .h5 or SavedModel file, "
-            "or module:function.",
+            help="A name that `fastcls bases` lists, a .keras, .h5 or SavedModel file, or module:function.",
         ),
         base_details,
     )
@@ -78,9 +77,8 @@ def base_details(command: Command) -> Command:
         command,
         click.option(
             "--weights",
-            metavar="imagenet|none|PATH",
-            help="Weights of the base; none is random. "
-            "[default: imagenet for keras.applications, else its own]",
+            metavar="imagenet|random|PATH",
+            help="Weights of the base. [default: imagenet for keras.applications, else its own]",
         ),
         click.option(
             "--size",
@@ -90,11 +88,12 @@ def base_details(command: Command) -> Command:
         ),
         click.option(
             "--normalize",
-            type=click.Choice(NORMALIZATIONS),
-            help="What the base expects of pixels. [default: the base's own]",
+            metavar="|".join((*NORMALIZATIONS, "MEAN,STD")),
+            help="What the base expects of pixels. Mean and standard deviation are of pixels 0..1 (0.5,0.5) "
+            "or 0..255 (127.5,128), one each or three each. [default: the base's own]",
         ),
         click.option(
-            "--include-top", is_flag=True, help="Keep a keras.applications classifier, to cut inside it."
+            "--include-top", is_flag=True, help="Keep the classifier of a listed base, to cut inside it."
         ),
     )
 

@@ -17,8 +17,9 @@ import numpy as np
 
 import fastcls
 from fastcls import files
-from fastcls.bases.applications import find_application
+from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import is_function, load_base
+from fastcls.bases.registry import find_architecture
 from fastcls.cache import store
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache, Failure, Manifest
@@ -27,7 +28,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import CacheError
-from fastcls.specs import CutSpec
+from fastcls.specs import NAMED_WEIGHTS, CutSpec
 
 _DECIDING = ("size", "recipe", "dtype", "precision", "architecture", "weights_digest", "version")
 _Row = TypeVar("_Row")
@@ -147,7 +148,7 @@ class Requested:
     @property
     def _weights(self) -> str:
         given = self._request.base.weights if isinstance(self._request, CutSpec) else None
-        own = "imagenet" if find_application(self._built[0].base.name) else "own"
+        own = "imagenet" if find_architecture(self._built[0].base.name) else "own"
         return Path(given).name if given else own  # the digest tells files of one name apart
 
 
@@ -166,16 +167,16 @@ def make_plan(dataset: Dataset, cache: Cache) -> Plan:
 
 
 def _request_token(spec: CutSpec) -> str | None:
-    """Digest of a request; None when only running the user's code tells what it means."""
+    """Digest of a request; None when only running the user's code, or keras_hub's, tells what it means."""
     base = spec.base
-    if is_function(base.name):
+    if is_function(base.name) or is_preset(base.name):
         return None
-    named = find_application(base.name)
+    named = find_architecture(base.name)
     asked = asdict(spec)
-    asked["base"]["name"] = named.function if named else _path_digest(Path(base.name))
-    if base.weights not in (None, "imagenet", "none"):
+    asked["base"]["name"] = named.name if named else _path_digest(Path(base.name))
+    if base.weights not in (None, *NAMED_WEIGHTS):
         asked["base"]["weights"] = _path_digest(Path(str(base.weights)))
-    made_by = [importlib.metadata.version("keras"), RECIPE, store.VERSION]
+    made_by = [fastcls.__version__, importlib.metadata.version("keras"), RECIPE, store.VERSION]
     return files.json_digest([asked, made_by])
 
 

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 
 from benchmarks.photos import list_photos
-from fastcls.bases.applications import find_application
 from fastcls.bases.normalize import IMAGENET_MEAN, IMAGENET_STD
+from fastcls.bases.registry import find_architecture
 from fastcls.cutter import Cut, bottleneck_model, cut
 from fastcls.data.dataset import Dataset
 from fastcls.errors import OptionError
@@ -224,8 +224,8 @@ def _cut(base: str, weights: str | None) -> Cut:
 
 def _torch_model(base: str) -> tuple[Any, int, str]:
     """A network without classifier, the side of its input, and whose it is."""
-    application = find_application(base)
-    names = _TORCH_NAMES.get(application.function.lower()) if application else None
+    application = find_architecture(base)
+    names = _TORCH_NAMES.get(application.name.lower()) if application else None
     if not application or not names:
         raise OptionError(f"the torch counterpart of {base} is not known here")
     try:

@@ -217,10 +217,10 @@ def test_load_base__slices_are_no_normalization(tmp_path):
         load_base(str(tmp_path / "m.keras"))
 
 
-@pytest.mark.parametrize("weights", ["imagenet", "none"])
+@pytest.mark.parametrize("weights", ["imagenet", "random"])
 def test_load_base__a_file_has_its_own_weights(weights, tmp_path):
     block().save(tmp_path / "m.keras")
-    with pytest.raises(OptionError, match=f"Only keras.applications have weights '{weights}'"):
+    with pytest.raises(OptionError, match=f"lists have weights '{weights}'"):
         load_base(BaseSpec(str(tmp_path / "m.keras"), weights=weights))
 
 

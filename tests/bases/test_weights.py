@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
-from fastcls.bases.applications import APPLICATIONS, build
 from fastcls.bases.loader import load_base
+from fastcls.bases.registry import ARCHITECTURES, build
 from fastcls.bases.weights import load_weights
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
@@ -72,16 +72,25 @@ def test_load_weights__refuses_other_files(tmp_path):
             load_weights(model, path, "chain")
 
 
+@pytest.mark.parametrize("classes", [None, 7])
+@pytest.mark.parametrize("name", ["mobilenet", "squeezenet1_1"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_load_base__takes_the_part_before_the_classifier(suffix, tmp_path):
-    whole = build(APPLICATIONS["mobilenet"], (224, 224), None, include_top=True)
+def test_load_base__takes_the_part_before_the_classifier(suffix, name, classes, tmp_path):
+    whole = build(ARCHITECTURES[name], (64, 64), None, include_top=True, classes=classes)
     for weight in whole.weights:
         weight.assign(np.random.default_rng(0).uniform(0.1, 0.2, weight.shape))
     path = save(whole, tmp_path / f"w{suffix}")
-    base = load_base(BaseSpec("mobilenet", weights=str(path), size=(96, 96)))
+    base = load_base(BaseSpec(name, weights=str(path), size=(96, 96)))
     assert len(base.model.weights) == len(whole.weights) - 2
     for ours, theirs in zip(base.model.weights, whole.weights, strict=False):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_load_base__keeps_a_classifier_of_other_classes(tmp_path):
+    whole = build(ARCHITECTURES["squeezenet1_1"], (64, 64), None, include_top=True, classes=7)
+    path = str(save(whole, tmp_path / "w.weights.h5"))
+    base = load_base(BaseSpec("squeezenet1_1", weights=path, size=(64, 64), include_top=True))
+    assert base.model.output_shape == (None, 7)
 
 
 def test_load_base__refuses_weights_of_another_application(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
-from fastcls.bases.applications import APPLICATIONS
 from fastcls.bases.loader import load_base
+from fastcls.bases.registry import ARCHITECTURES
 from fastcls.cutter import cut_points
 from fastcls.specs import BaseSpec
 
@@ -9,9 +9,11 @@ from fastcls.specs import BaseSpec
 def test_bases__lists_every_one_with_its_figures(fastcls):
     result = fastcls("bases")
     lines = result.out.splitlines()
-    assert result.code == 0 and len(lines) == len(APPLICATIONS) + 1
+    assert result.code == 0 and len(lines) == len(ARCHITECTURES) + 1
     (resnet,) = (line.split() for line in lines if line.startswith("resnet50 "))
-    assert resnet[1:6] == ["224x224", "23,587,712", "avg_pool", "2048", "caffe"]
+    assert resnet[1:] == ["224x224", "23,587,712", "avg_pool", "2048", "caffe", "imagenet", "MIT"]
+    (resnet,) = (line.split() for line in lines if line.startswith("resnet18 "))
+    assert resnet[5:] == ["torch", "torchvision", "resnet18", "BSD-3-Clause"]
 
 
 def test_layers__of_an_application_needs_no_weights(fastcls, monkeypatch):
@@ -19,23 +21,34 @@ def test_layers__of_an_application_needs_no_weights(fastcls, monkeypatch):
 
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: pytest.fail("a download"))
     result = fastcls("layers", "mobilenet", "--size", 96)
-    rows = [line.split() for line in result.out.splitlines()[1:]]
-    points = cut_points(load_base(BaseSpec("mobilenet", weights="none", size=(96, 96))).model)
+    rows = [line.split() for line in result.out.splitlines()[1:-1]]
+    points = cut_points(load_base(BaseSpec("mobilenet", weights="random", size=(96, 96))).model)
     assert result.code == 0
     assert [row[0] for row in rows] == [point.layer for point in points]
     assert rows[0][:3] == ["conv1", "48x48x32", "294,912"]
-    assert rows[-1] == ["global_average_pooling2d", "1024", "4,096", "100.0%", "*"]
+    assert rows[-1][:4] == ["global_average_pooling2d", "1024", "4,096", "3,228,864"]
+    assert rows[-1][-2:] == ["100.0%", "*"]
     assert sum(row[-1] == "*" for row in rows) == 1
 
 
 def test_layers__of_a_file(fastcls, base):
     result = fastcls("layers", base)
-    rows = [line.split() for line in result.out.splitlines()[1:]]
+    rows = [line.split() for line in result.out.splitlines()[1:-1]]
     assert result.code == 0
     assert [row[0].split("_")[0] for row in rows] == ["rescaling", "conv", "pooled", "dense"]
     assert [row[0] for row in rows if row[-1] == "*"] == ["pooled"]
     # multiply-adds: 7 * 7 * 27 * 8 in the convolution, 80 in the dense layer
-    assert rows[1][1:4] == ["7x7x8", "1,568", f"{10584 / 10664:.1%}"]
+    assert rows[1][1:] == ["7x7x8", "1,568", "224", "0.0", "M", f"{10584 / 10664:.1%}"]
+
+
+def test_layers__counts_resnet50(fastcls):
+    """3.86 G multiply-adds at 224x224, of them 732.2 M in the last stage: 295.5 + 2 * 218.4."""
+    lines = fastcls("layers", "resnet50").out.splitlines()
+    (middle,) = (line.split() for line in lines if line.startswith("conv4_block6_out "))
+    assert middle[1:] == ["14x14x1024", "802,816", "8,589,184", "3,123.8", "M", "81.0%"]
+    assert lines[-1] == (
+        "resnet50 at 224x224, normalize caffe: 23,587,712 parameters, 3.86 G multiply-adds (7.71 GFLOPs)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Networks that `keras.applications` lacks, as plain functional Keras models; one module per family."""

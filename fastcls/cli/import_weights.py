@@ -1,0 +1,32 @@
+"""`fastcls import-weights`: a state dict of torchvision, timm or facenet as a Keras file."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("base")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--out", type=click.Path(), help="File to make, .weights.h5 or .keras. [default: BASE.weights.h5]"
+)
+def import_weights(base: str, file: str, out: str | None) -> None:
+    """Convert the weights in FILE, a PyTorch state dict, for BASE.
+
+    FILE is a .pth of torchvision, timm or facenet (pip install 'fastcls[torch]') or a .safetensors
+    ('fastcls[safetensors]'). Each tensor must have its place and each weight its tensor. Code inside FILE
+    is never run. `fastcls bases` lists which network of which source fits which base.
+    """
+    from fastcls.bases.torch_weights import find_importable, import_weights
+
+    name = find_importable(base).name.lower()
+    path = Path(out or f"{name}.weights.h5")
+    imported = import_weights(base, Path(file), path)
+    top = f"classifier of {imported.classes} classes" if imported.classes else "no classifier"
+    click.echo(f"{name}: all {imported.tensors} tensors placed, named as {imported.source}; {top}")
+    click.echo(f"Written to {path}")
+    click.echo(f"Next: fastcls extract DATA --base {name} --weights {shlex.quote(str(path))}")

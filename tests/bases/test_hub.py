@@ -1,0 +1,113 @@
+"""Backbones of keras_hub, from a preset folder; what does not need the package is tested without it."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from fastcls.backend import import_keras
+from fastcls.bases.hub import _normalization, is_preset
+from fastcls.bases.loader import is_function, load_base
+from fastcls.cutter import bottleneck_model, cut, cut_points
+from fastcls.errors import MissingExtraError, OptionError
+from fastcls.specs import BaseSpec, parse_mean_std
+
+
+@pytest.fixture
+def hub():
+    import_keras()
+    return pytest.importorskip("keras_hub")
+
+
+def make_backbone(hub):
+    backbone = hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[3],
+        stackwise_num_filters=[64, 16],
+        stackwise_num_blocks=[1, 2],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        image_shape=(None, None, 3),
+    )
+    for weight in backbone.weights:
+        weight.assign(np.random.default_rng(0).uniform(-0.1, 0.1, weight.shape) + 0.05)
+    return backbone
+
+
+@pytest.fixture
+def preset(hub, tmp_path):
+    """A folder with a backbone and what it wants of its images."""
+    backbone = make_backbone(hub)
+    backbone.save_to_preset(str(tmp_path / "preset"))
+    converter = hub.layers.ResNetImageConverter(
+        image_size=(32, 24), scale=[1 / 50, 1 / 60, 1 / 70], offset=[-2.0, -1.5, -1.0]
+    )
+    converter.save_to_preset(str(tmp_path / "preset"))
+    return backbone, f"keras_hub:{tmp_path / 'preset'}"
+
+
+def test_load_base__preset_with_its_size_and_normalization(preset):
+    backbone, name = preset
+    base = load_base(name)
+    assert base.size == (32, 24) and len(cut_points(base.model)) > 4
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 24, 3), np.uint8)
+    made = bottleneck_model(cut(base, pool="none"))
+    normalized = pixels / np.array([50, 60, 70]) - np.array([2, 1.5, 1])
+    expected = backbone(normalized.astype("float32")).numpy()
+    np.testing.assert_allclose(made(pixels).numpy(), expected, rtol=1e-4, atol=1e-4 * expected.max())
+
+
+def test_load_base__preset_with_other_weights_and_size(preset):
+    backbone, name = preset
+    base = load_base(BaseSpec(name, weights="random", size=(40, 40), normalize="torch"))
+    assert (base.size, base.normalize) == ((40, 40), "torch")
+    assert not np.allclose(base.model.weights[0], backbone.weights[0])
+    with pytest.raises(OptionError, match="comes with weights of its own"):
+        load_base(BaseSpec(name, weights="imagenet"))
+
+
+def test_load_base__preset_without_image_converter(hub, tmp_path):
+    make_backbone(hub).save_to_preset(str(tmp_path / "preset"))
+    name = f"keras_hub:{tmp_path / 'preset'}"
+    with pytest.raises(OptionError, match="any size: choose one with --size"):
+        load_base(name)
+    with pytest.raises(OptionError, match=r"Say it with --normalize .*MEAN,STD"):
+        load_base(BaseSpec(name, size=(32, 32)))
+    assert load_base(BaseSpec(name, size=(32, 32), normalize="tf")).model.output_shape == (None, 4, 4, 16)
+
+
+def test_load_base__no_such_preset(hub, tmp_path):
+    with pytest.raises(OptionError, match=r"keras_hub cannot load the preset 'no_such_preset'.*folder"):
+        load_base("keras_hub:no_such_preset")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OptionError, match="keras_hub cannot load the preset"):
+        load_base(f"keras_hub:{tmp_path / 'empty'}")
+
+
+def test_load_base__preset_needs_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(MissingExtraError, match=r"fastcls\[hub\]"):
+        load_base("keras_hub:resnet_18_imagenet")
+
+
+def test_is_preset__and_no_function():
+    assert is_preset("keras_hub:resnet_18_imagenet") and not is_function("keras_hub:resnet_18_imagenet")
+    assert is_function("keras_hubs:make") and not is_preset("keras_hubs:make")
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "mean", "std"),
+    [
+        (1 / 255, None, (0,), (255,)),
+        (1 / 127.5, -1.0, (127.5,), (127.5,)),
+        ([1 / 50, 1 / 60, 1 / 70], [-2, -1, 0], (100, 60, 0), (50, 60, 70)),
+        (None, [-100, -110, -120], (100, 110, 120), (1, 1, 1)),
+    ],
+)
+def test_normalization__of_a_converter(scale, offset, mean, std):
+    received = parse_mean_std(_normalization(scale, offset))
+    np.testing.assert_allclose(received, (mean, std), rtol=1e-12)
+
+
+def test_normalization__none():
+    assert _normalization(None, None) == _normalization(1, [0, 0, 0]) == "none"
