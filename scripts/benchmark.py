@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,7 @@ def main(
     report: Path,
 ) -> None:
     """Compare on PHOTOS, a folder per class."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # in order: no process, no folder is left
     with tempfile.TemporaryDirectory() as temporary:
         prepared = photos.prepare(folder.absolute(), Path(temporary) / "photos", size=size, limit=images)
         setup = Setup(

@@ -64,8 +64,11 @@ def run_fresh(function: Callable[..., dict[str, Any]], **options: Any) -> Run:
         ]
         started = time.perf_counter()
         process = subprocess.Popen(command, env=_environment(), stdout=chatter, stderr=chatter)
-        with _MemoryWatch(process.pid) as memory:
-            code = process.wait()
+        try:
+            with _MemoryWatch(process.pid) as memory:
+                code = process.wait()
+        finally:
+            process.kill()  # when this one is ended meanwhile; fastcls's workers follow
         seconds = time.perf_counter() - started
         if code:
             chatter.seek(0)
