@@ -361,7 +361,7 @@ def test_divide__the_user_decides(crew):
     [
         (Crew(1, 1, 8, 0), "1 worker x 1 thread, batches of 8"),
         (Crew(2, 4, 64, 2), "2 workers x 4 threads on 2 GPUs, batches of 64"),
-        (Crew(0, 2, 8, 0), "no workers x 2 threads, batches of 8"),
+        (Crew(0, 2, 8, 0), "this process x 2 threads, batches of 8"),
     ],
 )
 def test_crew__in_words(crew, text):
