@@ -27,9 +27,10 @@ _AUTO_PRECISIONS_GPU = ("float16", "float32")
 _COMPARED = 32
 _CALIBRATED = 96
 _IMAGES_PER_WORKER = 64  # fewer are done before another worker has started
-# Of a worker besides its trunk: libraries, activations, images on their way.
-_WORKER_BYTES = 700 << 20
-_TRUNK_COPIES = 4
+# Peak bytes of a worker, and how many times its trunk it holds, from 0.2 and 0.4 GiB (OpenVINO) and 1.1 and
+# 2.8 GiB (TensorFlow, which copies a graph often while it freezes and optimizes it) with MobileNetV2 and
+# ResNet50.
+_WORKER_MEMORY = {"openvino": (300 << 20, 3), "tensorflow": (900 << 20, 20)}
 logger = logging.getLogger(__name__)
 
 
@@ -123,7 +124,8 @@ def divide(config: ExtractConfig, choice: Choice) -> Crew:
     batch_size = config.batch_size or (64 if devices else 8)
     workers = config.workers
     if workers is None:
-        worker_bytes = _WORKER_BYTES + _TRUNK_COPIES * choice.cache.trunk_path.stat().st_size
+        own, copies = _WORKER_MEMORY.get(choice.engine, _WORKER_MEMORY["openvino"])
+        worker_bytes = own + copies * choice.cache.trunk_path.stat().st_size
         fitting = min(cores(), available_memory() // worker_bytes)
         useful = math.ceil(len(choice.plan.missing) / max(_IMAGES_PER_WORKER, batch_size))
         workers = devices or max(1, min(fitting, useful))

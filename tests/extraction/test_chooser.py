@@ -333,7 +333,8 @@ def test_divide__cores(crew):
 
 
 def test_divide__no_more_workers_than_the_memory_holds(crew):
-    assert crew(10_000, gib=2.5) == (3, 2, 8, 0)
+    assert crew(10_000, gib=1) == (3, 2, 8, 0)
+    assert crew(10_000, gib=1, engine="tensorflow") == (1, 8, 8, 0)
     assert crew(10_000, gib=0.1) == (1, 8, 8, 0)
 
 
