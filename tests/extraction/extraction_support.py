@@ -241,6 +241,7 @@ def _main():
     from fastcls.cli import main
     from fastcls.extraction import extractor
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     extractor.extract = functools.partial(extractor.extract, engine=ENGINE)
     try:
         main.main()
