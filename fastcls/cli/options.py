@@ -10,22 +10,24 @@ import click
 from click.core import ParameterSource
 
 from fastcls.specs import (
-    ADAM_ONLY,
     DTYPES,
     ENGINES,
+    GRADIENT_ONLY,
     NORMALIZATIONS,
+    OPTIMIZERS,
     POOLS,
     PRECISIONS,
-    SOLVERS,
     BaseSpec,
     CutSpec,
     ExtractConfig,
     HeadSpec,
+    OptimizerSpec,
     SplitSpec,
     TrainConfig,
 )
 
 Command = Callable[..., Any]
+_OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
 
 
 class ImageSize(click.ParamType):
@@ -203,14 +205,7 @@ def train_options(command: Command) -> Command:
     """What head is trained, and how."""
     return _apply(
         command,
-        click.option(
-            "--solver",
-            type=click.Choice(SOLVERS),
-            default=TrainConfig.solver,
-            show_default=True,
-            help="lbfgs: logistic regression, its regularization chosen on the validation images. It takes "
-            "none of the options of Adam and of other heads.",
-        ),
+        optimizer_options,
         click.option(
             "--layers",
             type=HeadLayers(),
@@ -233,7 +228,7 @@ def train_options(command: Command) -> Command:
             type=float,
             default=TrainConfig.learning_rate,
             show_default=True,
-            help="Step size of Adam.",
+            help="Step size of the optimizer.",
         ),
         click.option(
             "--patience",
@@ -248,6 +243,31 @@ def train_options(command: Command) -> Command:
             default=TrainConfig.seed,
             show_default=True,
             help="Decides all that is random.",
+        ),
+    )
+
+
+def optimizer_options(command: Command) -> Command:
+    """What minimizes the loss."""
+    return _apply(
+        command,
+        click.option(
+            "--optimizer",
+            type=click.Choice(tuple(OPTIMIZERS), case_sensitive=False),
+            metavar="|".join(OPTIMIZERS),
+            default=OptimizerSpec.name,
+            show_default=True,
+            help="lbfgs: logistic regression, its regularization chosen on the validation images. It takes "
+            "none of the options of the others and of other heads.",
+        ),
+        click.option(
+            "--momentum", type=float, help="Share of the last step in the next one; of SGD and RMSprop."
+        ),
+        click.option("--weight-decay", type=float, help="Decay of the weights; of AdamW. [default: 0.004]"),
+        click.option(
+            "--clip-norm",
+            type=float,
+            help="Scale gradients down to this norm over all weights. [default: never]",
         ),
     )
 
@@ -289,24 +309,27 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
     """Take the training options out of a command's values."""
-    _refuse_without_effect(values["solver"])
-    names = ("solver", "epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
+    _refuse_without_effect(values["optimizer"])
+    optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
+    names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
     given = {name: values.pop(name) for name in names if name in values}
-    return TrainConfig(batch_size=values.pop("train_batch_size"), **given)
+    return TrainConfig(optimizer, batch_size=values.pop("train_batch_size"), **given)
 
 
-def _refuse_without_effect(solver: str) -> None:
-    if solver != "lbfgs":
-        return
-    context = click.get_current_context()
-    adams = {"layers", "head", "start", "train_batch_size", *ADAM_ONLY} - {"batch_size"}
+def _refuse_without_effect(optimizer: str) -> None:
+    if optimizer == "lbfgs":
+        gradient = {"layers", "head", "start", "train_batch_size", *_OPTIMIZER, *GRADIENT_ONLY}
+        _refuse_typed("--optimizer lbfgs", gradient - {"batch_size"})
+
+
+def _refuse_typed(choice: str, names: set[str]) -> None:
     given = [
         parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name in adams and is_typed(parameter.name)
+        for parameter in click.get_current_context().command.params
+        if parameter.name in names and is_typed(parameter.name)
     ]
     if given:
-        raise click.UsageError(f"No effect with --solver lbfgs: {', '.join(given)}. Leave them out.")
+        raise click.UsageError(f"No effect with {choice}: {', '.join(given)}. Leave them out.")
 
 
 def is_typed(name: str) -> bool:

@@ -47,6 +47,7 @@ def test_train_head__keeps_the_epoch_of_the_lowest_validation_loss(make_cache):
     assert trained.best["epoch"] == 1 + int(np.argmin(losses))
     assert len(losses) == trained.best["epoch"] + 5 < 60
     val = select(cache, TrainConfig()).val
+    trained.model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = trained.model.evaluate(val.rows.read(), val.labels, verbose=0)
     assert loss == pytest.approx(min(losses), rel=1e-5)
     assert accuracy == pytest.approx(trained.best["val_accuracy"])
