@@ -25,7 +25,15 @@ OPTIMIZERS = {
     "Nadam": ("clip_norm",),
     "lbfgs": (),
 }
-GRADIENT_ONLY = ("epochs", "batch_size", "learning_rate", "patience")
+# What each schedule takes besides warm-up epochs.
+SCHEDULES = {
+    "constant": (),
+    "step": ("factor", "interval"),
+    "exponential": ("factor", "interval"),
+    "cosine": ("minimum",),
+    "plateau": ("factor", "patience", "minimum"),
+}
+GRADIENT_ONLY = ("epochs", "batch_size", "learning_rate", "patience", "schedule")
 ENGINES = ("auto", "tensorflow", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -218,6 +226,45 @@ class OptimizerSpec:
 
 
 @dataclass(frozen=True)
+class ScheduleSpec:
+    """How the learning rate changes while a head is trained.
+
+    Attributes:
+        kind: "constant"; "step" or "exponential", times `factor` per `interval`, at its end or bit by
+            bit; "cosine", half a wave down to `minimum` at the end of the last epoch; "plateau", times
+            `factor` after `patience` epochs without a better validation loss.
+        warmup: Epochs in which the rate first rises, by the same amount with each step.
+        factor: Above 0 and below 1.
+        interval: Epochs.
+        patience: Epochs.
+        minimum: No rate is lower, but for those of the warm-up.
+    """
+
+    kind: str = "constant"
+    warmup: int = 0
+    factor: float = 0.1
+    interval: int = 10
+    patience: int = 5
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("schedule", self.kind, tuple(SCHEDULES))
+        self._refuse_without_effect()
+        _check_at_least("warmup", self.warmup, 0)
+        _check_at_least("interval", self.interval, 1)
+        _check_at_least("the patience of a schedule", self.patience, 1)
+        if not 0 < self.factor < 1:
+            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.factor}")
+
+    def _refuse_without_effect(self) -> None:
+        options = ("factor", "interval", "patience", "minimum")
+        given = [name for name in options if getattr(self, name) != getattr(type(self), name)]
+        unused = [name for name in given if name not in SCHEDULES[self.kind]]
+        if unused:
+            raise OptionError(f"No effect with the schedule {self.kind}: {', '.join(unused)}. Leave them out")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How the head is trained on categorical cross-entropy.
 
@@ -227,6 +274,7 @@ class TrainConfig:
         epochs: At most this many passes over the training rows.
         batch_size: Rows per step.
         learning_rate: Step size of the optimizer.
+        schedule: How the learning rate changes, or the kind of change.
         patience: Stop after this many epochs without a better validation loss; 0 never stops early.
         seed: Decides initial weights, order of rows and dropout.
         val: Share of the training rows to validate on instead of the cache's own validation part; 0
@@ -239,6 +287,7 @@ class TrainConfig:
     epochs: int = 50
     batch_size: int = 32
     learning_rate: float = 1e-3
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     patience: int = 10
     seed: int = 0
     val: float | None = None
@@ -248,6 +297,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if isinstance(self.optimizer, str):
             object.__setattr__(self, "optimizer", OptimizerSpec(self.optimizer))
+        if isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", ScheduleSpec(self.schedule))
         _check_at_least("epochs", self.epochs, 1)
         _check_at_least("batch_size", self.batch_size, 1)
         _check_at_least("patience", self.patience, 0)
@@ -260,6 +311,7 @@ class TrainConfig:
             )
         if self.optimizer.name == "lbfgs":
             self._check_lbfgs()
+        self._check_schedule()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -267,7 +319,29 @@ class TrainConfig:
         known = dict(values)
         if "solver" in known:  # as earlier runs call it
             known["optimizer"] = {"name": known.pop("solver")}
-        return cls(**{**known, "optimizer": OptimizerSpec(**known["optimizer"])})
+        known["optimizer"] = OptimizerSpec(**known["optimizer"])
+        known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
+        return cls(**known)
+
+    def _check_schedule(self) -> None:
+        spec = self.schedule
+        if spec.warmup >= self.epochs:
+            raise OptionError(f"{spec.warmup} epochs of warm-up leave none of {self.epochs} to train")
+        if not 0 <= spec.minimum < self.learning_rate:
+            raise OptionError(
+                "The lowest learning rate must be 0 or more and below the first. "
+                f"Received: {spec.minimum} and {self.learning_rate}"
+            )
+        if spec.kind == "plateau" and self.val == 0:
+            raise OptionError(
+                "The schedule plateau watches validation rows. Received: val=0. Choose another --schedule"
+            )
+        if spec.kind == "plateau" and 0 < self.patience <= spec.patience:
+            raise OptionError(
+                f"The training ends after {self.patience} epochs without a better validation loss, before "
+                f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
+                "--patience"
+            )
 
     def _check_lbfgs(self) -> None:
         plain = TrainConfig()

@@ -17,17 +17,20 @@ from fastcls.specs import (
     OPTIMIZERS,
     POOLS,
     PRECISIONS,
+    SCHEDULES,
     BaseSpec,
     CutSpec,
     ExtractConfig,
     HeadSpec,
     OptimizerSpec,
+    ScheduleSpec,
     SplitSpec,
     TrainConfig,
 )
 
 Command = Callable[..., Any]
 _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
+_RATE = ("factor", "interval", "patience", "minimum")
 
 
 class ImageSize(click.ParamType):
@@ -230,6 +233,7 @@ def train_options(command: Command) -> Command:
             show_default=True,
             help="Step size of the optimizer.",
         ),
+        schedule_options,
         click.option(
             "--patience",
             type=int,
@@ -268,6 +272,55 @@ def optimizer_options(command: Command) -> Command:
             "--clip-norm",
             type=float,
             help="Scale gradients down to this norm over all weights. [default: never]",
+        ),
+    )
+
+
+def schedule_options(command: Command) -> Command:
+    """How the learning rate changes."""
+    return _apply(
+        command,
+        click.option(
+            "--schedule",
+            type=click.Choice(tuple(SCHEDULES)),
+            default=ScheduleSpec.kind,
+            show_default=True,
+            help="How the learning rate changes. plateau: when the validation loss does not fall.",
+        ),
+        click.option(
+            "--warmup",
+            type=int,
+            default=ScheduleSpec.warmup,
+            show_default=True,
+            help="Epochs in which the rate rises first.",
+        ),
+        click.option(
+            "--rate-factor",
+            type=float,
+            default=ScheduleSpec.factor,
+            show_default=True,
+            help="What step, exponential and plateau multiply the rate by.",
+        ),
+        click.option(
+            "--rate-interval",
+            type=int,
+            default=ScheduleSpec.interval,
+            show_default=True,
+            help="Epochs in which step (at once) and exponential (bit by bit) do so.",
+        ),
+        click.option(
+            "--rate-patience",
+            type=int,
+            default=ScheduleSpec.patience,
+            show_default=True,
+            help="Epochs without a lower validation loss after which plateau does so.",
+        ),
+        click.option(
+            "--rate-minimum",
+            type=float,
+            default=ScheduleSpec.minimum,
+            show_default=True,
+            help="Lowest rate of cosine and plateau.",
         ),
     )
 
@@ -311,14 +364,22 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     """Take the training options out of a command's values."""
     _refuse_without_effect(values["optimizer"])
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
+    schedule = _read_schedule(values)
     names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
     given = {name: values.pop(name) for name in names if name in values}
-    return TrainConfig(optimizer, batch_size=values.pop("train_batch_size"), **given)
+    return TrainConfig(optimizer, schedule=schedule, batch_size=values.pop("train_batch_size"), **given)
+
+
+def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
+    kind, warmup = values.pop("schedule"), values.pop("warmup")
+    _refuse_typed(f"--schedule {kind}", {f"rate_{name}" for name in _RATE if name not in SCHEDULES[kind]})
+    return ScheduleSpec(kind, warmup, **{name: values.pop(f"rate_{name}") for name in _RATE})
 
 
 def _refuse_without_effect(optimizer: str) -> None:
     if optimizer == "lbfgs":
-        gradient = {"layers", "head", "start", "train_batch_size", *_OPTIMIZER, *GRADIENT_ONLY}
+        gradient = {"layers", "head", "start", "train_batch_size", "warmup", *_OPTIMIZER, *GRADIENT_ONLY}
+        gradient |= {f"rate_{name}" for name in _RATE}
         _refuse_typed("--optimizer lbfgs", gradient - {"batch_size"})
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from fastcls.errors import OptionError
@@ -36,7 +37,8 @@ def fit(
         progress: Show a bar on stderr.
 
     Returns:
-        A row per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds.
+        A row per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate (of its
+        first step), seconds.
 
     Raises:
         OptionError: The loss is not a number.
@@ -64,10 +66,16 @@ def _epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> Callable[[],
 
     def run_epoch() -> Row:
         started = time.monotonic()
+        rate = _learning_rate(model)
         metrics = train_pass() | {f"val_{name}": value for name, value in val_pass().items()}
-        return {**metrics, "seconds": round(time.monotonic() - started, 3)}
+        return {**metrics, "learning_rate": rate, "seconds": round(time.monotonic() - started, 3)}
 
     return run_epoch
+
+
+def _learning_rate(model: Any) -> float:
+    rate = np.float32(float(model.optimizer.learning_rate))
+    return float(str(rate))  # 0.001, where float32 to float64 gives 0.0010000000474974513
 
 
 def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> Callable[[], Row]:

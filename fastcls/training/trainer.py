@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fastcls.training.fitter import Row, fit
 from fastcls.training.heads import build_head
 from fastcls.training.logs import TensorBoardLog
 from fastcls.training.optimizers import build_optimizer
+from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
 from fastcls.training.sweeper import sweep
 
@@ -32,9 +34,9 @@ class TrainedHead:
         spec: What it is made of.
         config: How it was trained last.
         class_names: Its C classes.
-        history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds; the
-            val ones are absent without validation. With lbfgs one dict per regularization, with c and
-            iterations in place of epoch.
+        history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
+            (of its first step), seconds; the val ones are absent without validation. With lbfgs one dict
+            per regularization, with c and iterations in place of epoch and learning_rate.
         best: The one of the head that was kept.
         train_count: Rows trained on.
         val_count: Rows validated on.
@@ -121,14 +123,22 @@ def _fit(
 ) -> tuple[list[Row], Row]:
     import keras
 
+    if config.schedule.kind == "plateau" and chosen.val is None:
+        raise OptionError("The schedule plateau watches validation rows: there are none")
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
-    optimizer = build_optimizer(config.optimizer, config.learning_rate)
+    rate = Rate(config, steps=math.ceil(len(chosen.train) / config.batch_size))
+    optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
     trainee.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     train = Feeder(chosen.train, config.batch_size, config.seed)
     val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
     with TensorBoardLog(log_folder) as log:
-        history = fit(trainee, train, val, config, watch=log.write, progress=progress)
+
+        def watch(row: Row) -> None:
+            log.write(row)
+            rate.watch(row)
+
+        history = fit(trainee, train, val, config, watch=watch, progress=progress)
     return history, min(history, key=lambda row: row["val_loss"]) if val else history[-1]
 
 

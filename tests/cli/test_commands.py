@@ -17,7 +17,7 @@ from fastcls.cache.store import Cache
 from fastcls.engines import tensorflow
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import load_head
-from fastcls.specs import OptimizerSpec
+from fastcls.specs import OptimizerSpec, ScheduleSpec
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -148,6 +148,29 @@ def test_train_head__by_another_optimizer_goes_on_from_its_run(fastcls, trained,
     assert losses[1] < losses[0]
 
 
+def test_train_head__by_a_schedule_goes_on_from_its_run(fastcls, trained, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = (
+        "--schedule",
+        "step",
+        "--rate-interval",
+        2,
+        "--warmup",
+        1,
+        "--epochs",
+        5,
+        "--learning-rate",
+        0.1,
+    )
+    assert fastcls("train-head", trained.cache.folder, "--out", one, *options).code == 0
+    assert load_head(one).config.schedule == ScheduleSpec("step", warmup=1, interval=2)
+    further = fastcls("train-head", trained.cache.folder, "--out", two, "--from", one, *options)
+    assert further.code == 0, further.err
+    for run in (one, two):
+        rates = [float(row["learning_rate"]) for row in _history(run)]
+        assert rates[1:] == pytest.approx([0.1, 0.1, 0.01, 0.01]) and rates[0] < 0.1
+
+
 def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
     for cut in ("conv", "pooled"):
         assert fastcls("extract", photos, "--base", base, "--cut", cut, "--cache", tmp_path / "c").code == 0
@@ -179,6 +202,8 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("run {photos} --base {base} --out {out}/run --epochs 0", "epochs must be 1 or more"),
         ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
         ("train-head {cache} --out {out}/run --momentum 0.9", "optimizer Adam: momentum"),
+        ("train-head {cache} --out {out}/run --warmup 50", "leave none of 50"),
+        ("run {photos} --base {base} --out {out}/run --val 0 --schedule plateau", "watches validation rows"),
     ],
 )
 def test_a_mistake__is_named_and_leaves_nothing(
@@ -224,6 +249,8 @@ def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
             "lbfgs: --train-batch-size",
         ),
         ("train-head {photos} --out x --optimizer lbfgs --momentum 0.9", "lbfgs: --momentum"),
+        ("train-head {photos} --out x --optimizer lbfgs --warmup 0", "lbfgs: --warmup"),
+        ("train-head {photos} --out x --schedule cosine --rate-factor 0.1", "cosine: --rate-factor"),
         ("train-head {photos} --out x --optimizer SDG", "'SDG' is not one of"),
         ("fly", "No such command 'fly'"),
     ],

@@ -63,7 +63,7 @@ def test_train_head__without_patience_never_stops_early(make_cache):
 def test_train_head__without_validation_keeps_the_last_epoch(make_cache):
     trained = train_head(make_cache()[0], None, replace(QUICK, val=0.0))
     assert trained.best["epoch"] == len(trained.history) == 4
-    assert set(trained.history[0]) == {"epoch", "loss", "accuracy", "seconds"}
+    assert set(trained.history[0]) == {"epoch", "loss", "accuracy", "learning_rate", "seconds"}
     assert trained.val_count == 0
 
 
@@ -114,5 +114,7 @@ def test_train_head__writes_tensorboard_scalars(make_cache, tmp_path):
             for value in event_pb2.Event.FromString(record.numpy()).summary.value:
                 assert value.metadata.plugin_data.plugin_name == "scalars"
                 seen.setdefault((run, value.tag), []).append(float(tf.make_ndarray(value.tensor)))
-    assert set(seen) == {(r, f"epoch_{m}") for r in ("train", "validation") for m in ("loss", "accuracy")}
+    metrics = {(run, f"epoch_{name}") for run in ("train", "validation") for name in ("loss", "accuracy")}
+    assert set(seen) == metrics | {("train", "epoch_learning_rate")}
+    assert seen["train", "epoch_learning_rate"] == pytest.approx([0.01] * 4)
     assert seen["validation", "epoch_loss"] == pytest.approx([row["val_loss"] for row in trained.history])
