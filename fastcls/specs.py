@@ -33,7 +33,8 @@ SCHEDULES = {
     "cosine": ("minimum",),
     "plateau": ("factor", "patience", "minimum"),
 }
-GRADIENT_ONLY = ("epochs", "batch_size", "learning_rate", "patience", "schedule")
+CLASS_WEIGHTS = ("none", "balanced", "log")
+GRADIENT_ONLY = ("epochs", "batch_size", "learning_rate", "patience", "schedule", "loss")
 ENGINES = ("auto", "tensorflow", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -265,6 +266,33 @@ class ScheduleSpec:
 
 
 @dataclass(frozen=True)
+class LossSpec:
+    """What makes the loss that is minimized another than the mean categorical cross-entropy.
+
+    The figures of validation are always of the plain cross-entropy.
+
+    Attributes:
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        l2: Times the sum of the squares of the head's kernels (biases are free) it is added to the loss.
+        class_weight: What an image counts by its class, of n_c of N images of C classes: "none" for 1,
+            "balanced" for N / (C n_c), "log" for max(1, ln(0.15 N / n_c)).
+    """
+
+    label_smoothing: float = 0.0
+    l2: float = 0.0
+    class_weight: str = "none"
+
+    def __post_init__(self) -> None:
+        check_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
+        if not 0 <= self.label_smoothing < 1:
+            raise OptionError(
+                f"The label smoothing must be 0 or more and below 1. Received: {self.label_smoothing}"
+            )
+        if not 0 <= self.l2 < math.inf:
+            raise OptionError(f"The factor of l2 must be 0 or more. Received: {self.l2}")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How the head is trained on categorical cross-entropy.
 
@@ -275,6 +303,7 @@ class TrainConfig:
         batch_size: Rows per step.
         learning_rate: Step size of the optimizer.
         schedule: How the learning rate changes, or the kind of change.
+        loss: What is added to the cross-entropy.
         patience: Stop after this many epochs without a better validation loss; 0 never stops early.
         seed: Decides initial weights, order of rows and dropout.
         val: Share of the training rows to validate on instead of the cache's own validation part; 0
@@ -288,6 +317,7 @@ class TrainConfig:
     batch_size: int = 32
     learning_rate: float = 1e-3
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    loss: LossSpec = field(default_factory=LossSpec)
     patience: int = 10
     seed: int = 0
     val: float | None = None
@@ -321,6 +351,7 @@ class TrainConfig:
             known["optimizer"] = {"name": known.pop("solver")}
         known["optimizer"] = OptimizerSpec(**known["optimizer"])
         known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
+        known["loss"] = LossSpec(**known.get("loss", {}))
         return cls(**known)
 
     def _check_schedule(self) -> None:

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from fastcls.specs import (
+    CLASS_WEIGHTS,
     DTYPES,
     ENGINES,
     GRADIENT_ONLY,
@@ -22,6 +23,7 @@ from fastcls.specs import (
     CutSpec,
     ExtractConfig,
     HeadSpec,
+    LossSpec,
     OptimizerSpec,
     ScheduleSpec,
     SplitSpec,
@@ -30,6 +32,7 @@ from fastcls.specs import (
 
 Command = Callable[..., Any]
 _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
+_LOSS = ("label_smoothing", "l2", "class_weight")
 _RATE = ("factor", "interval", "patience", "minimum")
 
 
@@ -234,6 +237,7 @@ def train_options(command: Command) -> Command:
             help="Step size of the optimizer.",
         ),
         schedule_options,
+        loss_options,
         click.option(
             "--patience",
             type=int,
@@ -325,6 +329,34 @@ def schedule_options(command: Command) -> Command:
     )
 
 
+def loss_options(command: Command) -> Command:
+    """What is minimized."""
+    return _apply(
+        command,
+        click.option(
+            "--label-smoothing",
+            type=float,
+            default=LossSpec.label_smoothing,
+            show_default=True,
+            help="Share of each target that is spread over all classes.",
+        ),
+        click.option(
+            "--l2",
+            type=float,
+            default=LossSpec.l2,
+            show_default=True,
+            help="Factor of the sum of the squares of the head's kernels in the loss.",
+        ),
+        click.option(
+            "--class-weight",
+            type=click.Choice(CLASS_WEIGHTS),
+            default=LossSpec.class_weight,
+            show_default=True,
+            help="What an image counts by its class; balanced: each class the same; log: rare ones more.",
+        ),
+    )
+
+
 def train_batch_size(name: str) -> Callable[[Command], Command]:
     """Rows per training step, under a name that is free in the command."""
     return click.option(
@@ -365,9 +397,11 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     _refuse_without_effect(values["optimizer"])
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
+    loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
     names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
     given = {name: values.pop(name) for name in names if name in values}
-    return TrainConfig(optimizer, schedule=schedule, batch_size=values.pop("train_batch_size"), **given)
+    given["batch_size"] = values.pop("train_batch_size")
+    return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
 
 
 def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
@@ -379,7 +413,7 @@ def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
 def _refuse_without_effect(optimizer: str) -> None:
     if optimizer == "lbfgs":
         gradient = {"layers", "head", "start", "train_batch_size", "warmup", *_OPTIMIZER, *GRADIENT_ONLY}
-        gradient |= {f"rate_{name}" for name in _RATE}
+        gradient |= {f"rate_{name}" for name in _RATE} | {*_LOSS}
         _refuse_typed("--optimizer lbfgs", gradient - {"batch_size"})
 
 

@@ -37,8 +37,8 @@ def fit(
         progress: Show a bar on stderr.
 
     Returns:
-        A row per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate (of its
-        first step), seconds.
+        A row per epoch: epoch (from 1), loss (the one that is minimized), accuracy, val_loss (the plain
+        cross-entropy), val_accuracy, learning_rate (of its first step), seconds.
 
     Raises:
         OptionError: The loss is not a number.
@@ -62,7 +62,8 @@ def fit(
 
 def _epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> Callable[[], Row]:
     train_pass = _pass(model, model.train_step, train)
-    val_pass = _pass(model, model.test_step, val) if val else dict
+    examiner = _examiner(model)
+    val_pass = _pass(examiner, examiner.test_step, val) if val else dict
 
     def run_epoch() -> Row:
         started = time.monotonic()
@@ -71,6 +72,15 @@ def _epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> Callable[[],
         return {**metrics, "learning_rate": rate, "seconds": round(time.monotonic() - started, 3)}
 
     return run_epoch
+
+
+def _examiner(model: Any) -> Any:
+    """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
+    import keras
+
+    examiner = keras.Model(model.inputs[0], model.outputs[0])
+    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return examiner
 
 
 def _learning_rate(model: Any) -> float:

@@ -15,6 +15,7 @@ from fastcls.training.feeder import Feeder
 from fastcls.training.fitter import Row, fit
 from fastcls.training.heads import build_head
 from fastcls.training.logs import TensorBoardLog
+from fastcls.training.losses import build_loss
 from fastcls.training.optimizers import build_optimizer
 from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
@@ -129,7 +130,8 @@ def _fit(
     trainee = keras.Model(model.inputs[0], model.outputs[0])
     rate = Rate(config, steps=math.ceil(len(chosen.train) / config.batch_size))
     optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
-    trainee.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss = build_loss(config.loss, trainee, chosen.train.labels)
+    trainee.compile(optimizer, loss, metrics=["accuracy"])
     train = Feeder(chosen.train, config.batch_size, config.seed)
     val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
     with TensorBoardLog(log_folder) as log:

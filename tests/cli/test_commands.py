@@ -17,7 +17,7 @@ from fastcls.cache.store import Cache
 from fastcls.engines import tensorflow
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import load_head
-from fastcls.specs import OptimizerSpec, ScheduleSpec
+from fastcls.specs import LossSpec, OptimizerSpec, ScheduleSpec
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -148,6 +148,16 @@ def test_train_head__by_another_optimizer_goes_on_from_its_run(fastcls, trained,
     assert losses[1] < losses[0]
 
 
+def test_train_head__with_another_loss_goes_on_from_its_run(fastcls, trained, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ("--label-smoothing", 0.1, "--l2", 0.001, "--class-weight", "balanced", "--epochs", 3)
+    assert fastcls("train-head", trained.cache.folder, "--out", one, *options).code == 0
+    assert load_head(one).config.loss == LossSpec(0.1, 0.001, "balanced")
+    further = fastcls("train-head", trained.cache.folder, "--out", two, "--from", one, *options)
+    assert further.code == 0, further.err
+    assert float(_history(two)[0]["loss"]) < float(_history(one)[0]["loss"])
+
+
 def test_train_head__by_a_schedule_goes_on_from_its_run(fastcls, trained, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     options = (
@@ -203,6 +213,7 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
         ("train-head {cache} --out {out}/run --momentum 0.9", "optimizer Adam: momentum"),
         ("train-head {cache} --out {out}/run --warmup 50", "leave none of 50"),
+        ("train-head {cache} --out {out}/run --label-smoothing 1", "below 1"),
         ("run {photos} --base {base} --out {out}/run --val 0 --schedule plateau", "watches validation rows"),
     ],
 )
@@ -250,6 +261,10 @@ def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
         ),
         ("train-head {photos} --out x --optimizer lbfgs --momentum 0.9", "lbfgs: --momentum"),
         ("train-head {photos} --out x --optimizer lbfgs --warmup 0", "lbfgs: --warmup"),
+        (
+            "train-head {photos} --out x --optimizer lbfgs --l2 0 --class-weight log",
+            "lbfgs: --l2, --class-weight",
+        ),
         ("train-head {photos} --out x --schedule cosine --rate-factor 0.1", "cosine: --rate-factor"),
         ("train-head {photos} --out x --optimizer SDG", "'SDG' is not one of"),
         ("fly", "No such command 'fly'"),
