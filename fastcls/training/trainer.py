@@ -77,8 +77,8 @@ def train_head(
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
-        OptionError: The head does not fit, the loss is not a number, or the optimizer cannot do what
-            is asked for.
+        OptionError: The head does not fit, the loss is not a number before there is an epoch to keep, or
+            the optimizer cannot do what is asked for.
     """
     config = config or TrainConfig()
     keras = import_keras()
