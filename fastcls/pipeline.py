@@ -142,7 +142,7 @@ def load_head(run: Path) -> TrainedHead:
     model = import_keras().saving.load_model(run / "head.keras", compile=False)
     spec = HeadSpec(tuple(known["head"]["layers"]), known["head"]["function"])
     figures = (known["figures"], known["train_count"], known["val_count"])
-    config = TrainConfig(**known["training"])
+    config = TrainConfig.from_dict(known["training"])
     return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures)
 
 

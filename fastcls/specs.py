@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastcls.errors import OptionError
 
@@ -11,8 +13,28 @@ POOLS = ("avg", "max", "flatten", "none")
 NAMED_WEIGHTS = ("imagenet", "random")
 NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
-SOLVERS = ("adam", "lbfgs")
-ADAM_ONLY = ("epochs", "batch_size", "learning_rate", "patience")
+# Those of keras.optimizers, and scikit-learn's lbfgs; what each takes besides a learning rate.
+OPTIMIZERS = {
+    "SGD": ("momentum", "clip_norm"),
+    "Adam": ("clip_norm",),
+    "AdamW": ("weight_decay", "clip_norm"),
+    "RMSprop": ("momentum", "clip_norm"),
+    "Adagrad": ("clip_norm",),
+    "Adadelta": ("clip_norm",),
+    "Adamax": ("clip_norm",),
+    "Nadam": ("clip_norm",),
+    "lbfgs": (),
+}
+# What each schedule takes besides warm-up epochs.
+SCHEDULES = {
+    "constant": (),
+    "step": ("factor", "interval"),
+    "exponential": ("factor", "interval"),
+    "cosine": ("minimum",),
+    "plateau": ("factor", "patience", "minimum"),
+}
+CLASS_WEIGHTS = ("none", "balanced", "log")
+GRADIENT_ONLY = ("epochs", "batch_size", "learning_rate", "patience", "schedule", "loss")
 ENGINES = ("auto", "tensorflow", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -164,16 +186,124 @@ class HeadSpec:
 
 
 @dataclass(frozen=True)
+class OptimizerSpec:
+    """What minimizes the loss.
+
+    Attributes:
+        name: One of `keras.optimizers` by its name there ("AdamW"), in letters of any case, or "lbfgs":
+            logistic regression with the regularization that the validation rows choose, for a head of
+            one softmax layer.
+        momentum: Share of the last step in the next one; None for Keras's default. Of SGD and RMSprop.
+        weight_decay: Share of each weight, times the learning rate, that a step takes away; None for
+            Keras's default. Of AdamW.
+        clip_norm: Gradients whose norm over all weights is larger are scaled down to it; None for never.
+    """
+
+    name: str = "Adam"
+    momentum: float | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        named = {name.lower(): name for name in OPTIMIZERS}.get(self.name.lower(), self.name)
+        object.__setattr__(self, "name", named)
+        check_choice("optimizer", self.name, tuple(OPTIMIZERS))
+        self._refuse_without_effect()
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise OptionError(f"The momentum must be 0 or more and below 1. Received: {self.momentum}")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+            raise OptionError(f"The weight decay must be 0 or more. Received: {self.weight_decay}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise OptionError(f"The norm to clip gradients to must be positive. Received: {self.clip_norm}")
+
+    def _refuse_without_effect(self) -> None:
+        for option in ("momentum", "weight_decay", "clip_norm"):
+            if getattr(self, option) is not None and option not in OPTIMIZERS[self.name]:
+                takers = ", ".join(name for name, options in OPTIMIZERS.items() if option in options)
+                raise OptionError(
+                    f"No effect with the optimizer {self.name}: {option}. Leave it out, or choose one of: "
+                    f"{takers}"
+                )
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """How the learning rate changes while a head is trained.
+
+    Attributes:
+        kind: "constant"; "step" or "exponential", times `factor` per `interval`, at its end or bit by
+            bit; "cosine", half a wave down to `minimum` at the end of the last epoch; "plateau", times
+            `factor` after `patience` epochs without a better validation loss.
+        warmup: Epochs in which the rate first rises, by the same amount with each step.
+        factor: Above 0 and below 1.
+        interval: Epochs.
+        patience: Epochs.
+        minimum: No rate is lower, but for those of the warm-up.
+    """
+
+    kind: str = "constant"
+    warmup: int = 0
+    factor: float = 0.1
+    interval: int = 10
+    patience: int = 5
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("schedule", self.kind, tuple(SCHEDULES))
+        self._refuse_without_effect()
+        _check_at_least("warmup", self.warmup, 0)
+        _check_at_least("interval", self.interval, 1)
+        _check_at_least("the patience of a schedule", self.patience, 1)
+        if not 0 < self.factor < 1:
+            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.factor}")
+
+    def _refuse_without_effect(self) -> None:
+        options = ("factor", "interval", "patience", "minimum")
+        given = [name for name in options if getattr(self, name) != getattr(type(self), name)]
+        unused = [name for name in given if name not in SCHEDULES[self.kind]]
+        if unused:
+            raise OptionError(f"No effect with the schedule {self.kind}: {', '.join(unused)}. Leave them out")
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """What makes the loss that is minimized another than the mean categorical cross-entropy.
+
+    The figures of validation are always of the plain cross-entropy.
+
+    Attributes:
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        l2: Times the sum of the squares of the head's kernels (biases are free) it is added to the loss.
+        class_weight: What an image counts by its class, of n_c of N images of C classes: "none" for 1,
+            "balanced" for N / (C n_c), "log" for max(1, ln(0.15 N / n_c)).
+    """
+
+    label_smoothing: float = 0.0
+    l2: float = 0.0
+    class_weight: str = "none"
+
+    def __post_init__(self) -> None:
+        check_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
+        if not 0 <= self.label_smoothing < 1:
+            raise OptionError(
+                f"The label smoothing must be 0 or more and below 1. Received: {self.label_smoothing}"
+            )
+        if not 0 <= self.l2 < math.inf:
+            raise OptionError(f"The factor of l2 must be 0 or more. Received: {self.l2}")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How the head is trained on categorical cross-entropy.
 
     Attributes:
-        solver: "adam", or "lbfgs": logistic regression with the regularization that the validation rows
-            choose, for a head of one softmax layer. Epochs, batch size, learning rate and patience are
-            Adam's and must keep their defaults with lbfgs.
+        optimizer: The optimizer, or its name. Epochs, batch size, learning rate and patience have no
+            effect on lbfgs and must keep their defaults with it.
         epochs: At most this many passes over the training rows.
         batch_size: Rows per step.
-        learning_rate: Adam's step size.
+        learning_rate: Step size of the optimizer.
+        schedule: How the learning rate changes, or the kind of change.
+        loss: What is added to the cross-entropy.
         patience: Stop after this many epochs without a better validation loss; 0 never stops early.
         seed: Decides initial weights, order of rows and dropout.
         val: Share of the training rows to validate on instead of the cache's own validation part; 0
@@ -182,10 +312,12 @@ class TrainConfig:
         allow_stale: Train although some image files have changed since their extraction.
     """
 
-    solver: str = "adam"
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     epochs: int = 50
     batch_size: int = 32
     learning_rate: float = 1e-3
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    loss: LossSpec = field(default_factory=LossSpec)
     patience: int = 10
     seed: int = 0
     val: float | None = None
@@ -193,28 +325,64 @@ class TrainConfig:
     allow_stale: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("solver", self.solver, SOLVERS)
+        if isinstance(self.optimizer, str):
+            object.__setattr__(self, "optimizer", OptimizerSpec(self.optimizer))
+        if isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", ScheduleSpec(self.schedule))
         _check_at_least("epochs", self.epochs, 1)
         _check_at_least("batch_size", self.batch_size, 1)
         _check_at_least("patience", self.patience, 0)
         _check_at_least("seed", self.seed, 0)
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise OptionError(f"The learning rate must be positive. Received: {self.learning_rate}")
         if self.val is not None and not 0 <= self.val < 1:
             raise OptionError(
                 f"val is a share of the training rows, 0 or more and below 1. Received: {self.val}"
             )
-        if self.solver == "lbfgs":
+        if self.optimizer.name == "lbfgs":
             self._check_lbfgs()
+        self._check_schedule()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """From what `dataclasses.asdict` made of one."""
+        known = dict(values)
+        if "solver" in known:  # as earlier runs call it
+            known["optimizer"] = {"name": known.pop("solver")}
+        known["optimizer"] = OptimizerSpec(**known["optimizer"])
+        known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
+        known["loss"] = LossSpec(**known.get("loss", {}))
+        return cls(**known)
+
+    def _check_schedule(self) -> None:
+        spec = self.schedule
+        if spec.warmup >= self.epochs:
+            raise OptionError(f"{spec.warmup} epochs of warm-up leave none of {self.epochs} to train")
+        if not 0 <= spec.minimum < self.learning_rate:
+            raise OptionError(
+                "The lowest learning rate must be 0 or more and below the first. "
+                f"Received: {spec.minimum} and {self.learning_rate}"
+            )
+        if spec.kind == "plateau" and self.val == 0:
+            raise OptionError(
+                "The schedule plateau watches validation rows. Received: val=0. Choose another --schedule"
+            )
+        if spec.kind == "plateau" and 0 < self.patience <= spec.patience:
+            raise OptionError(
+                f"The training ends after {self.patience} epochs without a better validation loss, before "
+                f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
+                "--patience"
+            )
 
     def _check_lbfgs(self) -> None:
-        given = [name for name in ADAM_ONLY if getattr(self, name) != getattr(type(self), name)]
+        plain = TrainConfig()
+        given = [name for name in GRADIENT_ONLY if getattr(self, name) != getattr(plain, name)]
         if given:
-            raise OptionError(f"No effect with the solver lbfgs: {', '.join(given)}. Leave them out")
+            raise OptionError(f"No effect with the optimizer lbfgs: {', '.join(given)}. Leave them out")
         if self.val == 0:
             raise OptionError(
-                "The solver lbfgs chooses its regularization on validation rows. Received: val=0. Give a "
-                "share of the rows, such as --val 0.2, or use --solver adam"
+                "The optimizer lbfgs chooses its regularization on validation rows. Received: val=0. Give a "
+                "share of the rows, such as --val 0.2, or use --optimizer adam"
             )
 
 

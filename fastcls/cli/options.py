@@ -10,22 +10,30 @@ import click
 from click.core import ParameterSource
 
 from fastcls.specs import (
-    ADAM_ONLY,
+    CLASS_WEIGHTS,
     DTYPES,
     ENGINES,
+    GRADIENT_ONLY,
     NORMALIZATIONS,
+    OPTIMIZERS,
     POOLS,
     PRECISIONS,
-    SOLVERS,
+    SCHEDULES,
     BaseSpec,
     CutSpec,
     ExtractConfig,
     HeadSpec,
+    LossSpec,
+    OptimizerSpec,
+    ScheduleSpec,
     SplitSpec,
     TrainConfig,
 )
 
 Command = Callable[..., Any]
+_OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
+_LOSS = ("label_smoothing", "l2", "class_weight")
+_RATE = ("factor", "interval", "patience", "minimum")
 
 
 class ImageSize(click.ParamType):
@@ -203,14 +211,7 @@ def train_options(command: Command) -> Command:
     """What head is trained, and how."""
     return _apply(
         command,
-        click.option(
-            "--solver",
-            type=click.Choice(SOLVERS),
-            default=TrainConfig.solver,
-            show_default=True,
-            help="lbfgs: logistic regression, its regularization chosen on the validation images. It takes "
-            "none of the options of Adam and of other heads.",
-        ),
+        optimizer_options,
         click.option(
             "--layers",
             type=HeadLayers(),
@@ -233,8 +234,10 @@ def train_options(command: Command) -> Command:
             type=float,
             default=TrainConfig.learning_rate,
             show_default=True,
-            help="Step size of Adam.",
+            help="Step size of the optimizer.",
         ),
+        schedule_options,
+        loss_options,
         click.option(
             "--patience",
             type=int,
@@ -248,6 +251,108 @@ def train_options(command: Command) -> Command:
             default=TrainConfig.seed,
             show_default=True,
             help="Decides all that is random.",
+        ),
+    )
+
+
+def optimizer_options(command: Command) -> Command:
+    """What minimizes the loss."""
+    return _apply(
+        command,
+        click.option(
+            "--optimizer",
+            type=click.Choice(tuple(OPTIMIZERS), case_sensitive=False),
+            metavar="|".join(OPTIMIZERS),
+            default=OptimizerSpec.name,
+            show_default=True,
+            help="lbfgs: logistic regression, its regularization chosen on the validation images. It takes "
+            "none of the options of the others and of other heads.",
+        ),
+        click.option(
+            "--momentum", type=float, help="Share of the last step in the next one; of SGD and RMSprop."
+        ),
+        click.option("--weight-decay", type=float, help="Decay of the weights; of AdamW. [default: 0.004]"),
+        click.option(
+            "--clip-norm",
+            type=float,
+            help="Scale gradients down to this norm over all weights. [default: never]",
+        ),
+    )
+
+
+def schedule_options(command: Command) -> Command:
+    """How the learning rate changes."""
+    return _apply(
+        command,
+        click.option(
+            "--schedule",
+            type=click.Choice(tuple(SCHEDULES)),
+            default=ScheduleSpec.kind,
+            show_default=True,
+            help="How the learning rate changes. plateau: when the validation loss does not fall.",
+        ),
+        click.option(
+            "--warmup",
+            type=int,
+            default=ScheduleSpec.warmup,
+            show_default=True,
+            help="Epochs in which the rate rises first.",
+        ),
+        click.option(
+            "--rate-factor",
+            type=float,
+            default=ScheduleSpec.factor,
+            show_default=True,
+            help="What step, exponential and plateau multiply the rate by.",
+        ),
+        click.option(
+            "--rate-interval",
+            type=int,
+            default=ScheduleSpec.interval,
+            show_default=True,
+            help="Epochs in which step (at once) and exponential (bit by bit) do so.",
+        ),
+        click.option(
+            "--rate-patience",
+            type=int,
+            default=ScheduleSpec.patience,
+            show_default=True,
+            help="Epochs without a lower validation loss after which plateau does so.",
+        ),
+        click.option(
+            "--rate-minimum",
+            type=float,
+            default=ScheduleSpec.minimum,
+            show_default=True,
+            help="Lowest rate of cosine and plateau.",
+        ),
+    )
+
+
+def loss_options(command: Command) -> Command:
+    """What is minimized."""
+    return _apply(
+        command,
+        click.option(
+            "--label-smoothing",
+            type=float,
+            default=LossSpec.label_smoothing,
+            show_default=True,
+            help="Share of each target that is spread over all classes.",
+        ),
+        click.option(
+            "--l2",
+            type=float,
+            default=LossSpec.l2,
+            show_default=True,
+            help="Factor of the sum of the squares of the head's kernels in the loss.",
+        ),
+        click.option(
+            "--class-weight",
+            type=click.Choice(CLASS_WEIGHTS),
+            default=LossSpec.class_weight,
+            show_default=True,
+            help="What an image counts by its class; balanced: each class the same; log: rare ones more.",
         ),
     )
 
@@ -289,24 +394,37 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
     """Take the training options out of a command's values."""
-    _refuse_without_effect(values["solver"])
-    names = ("solver", "epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
+    _refuse_without_effect(values["optimizer"])
+    optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
+    schedule = _read_schedule(values)
+    loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
+    names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
     given = {name: values.pop(name) for name in names if name in values}
-    return TrainConfig(batch_size=values.pop("train_batch_size"), **given)
+    given["batch_size"] = values.pop("train_batch_size")
+    return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
 
 
-def _refuse_without_effect(solver: str) -> None:
-    if solver != "lbfgs":
-        return
-    context = click.get_current_context()
-    adams = {"layers", "head", "start", "train_batch_size", *ADAM_ONLY} - {"batch_size"}
+def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
+    kind, warmup = values.pop("schedule"), values.pop("warmup")
+    _refuse_typed(f"--schedule {kind}", {f"rate_{name}" for name in _RATE if name not in SCHEDULES[kind]})
+    return ScheduleSpec(kind, warmup, **{name: values.pop(f"rate_{name}") for name in _RATE})
+
+
+def _refuse_without_effect(optimizer: str) -> None:
+    if optimizer == "lbfgs":
+        gradient = {"layers", "head", "start", "train_batch_size", "warmup", *_OPTIMIZER, *GRADIENT_ONLY}
+        gradient |= {f"rate_{name}" for name in _RATE} | {*_LOSS}
+        _refuse_typed("--optimizer lbfgs", gradient - {"batch_size"})
+
+
+def _refuse_typed(choice: str, names: set[str]) -> None:
     given = [
         parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name in adams and is_typed(parameter.name)
+        for parameter in click.get_current_context().command.params
+        if parameter.name in names and is_typed(parameter.name)
     ]
     if given:
-        raise click.UsageError(f"No effect with --solver lbfgs: {', '.join(given)}. Leave them out.")
+        raise click.UsageError(f"No effect with {choice}: {', '.join(given)}. Leave them out.")
 
 
 def is_typed(name: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from fastcls.errors import OptionError
@@ -14,6 +16,7 @@ from fastcls.specs import TrainConfig
 from fastcls.training.feeder import Feeder
 
 Row = dict[str, float]
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -36,17 +39,23 @@ def fit(
         progress: Show a bar on stderr.
 
     Returns:
-        A row per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds.
+        A row per epoch: epoch (from 1), loss (the one that is minimized), accuracy, val_loss (the plain
+        cross-entropy), val_accuracy, learning_rate (of its first step), seconds.
+
+    A loss that is not a number ends the training; a warning says where.
 
     Raises:
-        OptionError: The loss is not a number.
+        OptionError: The loss is not a number, and no epoch before was validated.
     """
     run_epoch = _epoch_runner(model, train, val)
     history: list[Row] = []
     best: Row = {"epoch": 0, "val_loss": math.inf}
     for epoch in tqdm(range(1, config.epochs + 1), unit="epoch", desc="train", disable=not progress):
-        row = {"epoch": epoch, **run_epoch()}
-        _require_finite(row)
+        row, steps = run_epoch()
+        row = {"epoch": epoch, **row}
+        if not _is_finite(row):
+            _give_up(row, steps, best)
+            break
         watch(row)
         history.append(row)
         if val and row["val_loss"] < best["val_loss"]:
@@ -58,20 +67,39 @@ def fit(
     return history
 
 
-def _epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> Callable[[], Row]:
+def _epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> Callable[[], tuple[Row, int]]:
+    """What runs an epoch: its row, and how many steps it took before the loss was not a number."""
     train_pass = _pass(model, model.train_step, train)
-    val_pass = _pass(model, model.test_step, val) if val else dict
+    examiner = _examiner(model)
+    val_pass = _pass(examiner, examiner.test_step, val) if val else lambda: ({}, 0)
 
-    def run_epoch() -> Row:
+    def run_epoch() -> tuple[Row, int]:
         started = time.monotonic()
-        metrics = train_pass() | {f"val_{name}": value for name, value in val_pass().items()}
-        return {**metrics, "seconds": round(time.monotonic() - started, 3)}
+        rate = _learning_rate(model)
+        metrics, steps = train_pass()
+        metrics |= {f"val_{name}": value for name, value in val_pass()[0].items()}
+        seconds = round(time.monotonic() - started, 3)
+        return {**metrics, "learning_rate": rate, "seconds": seconds}, steps
 
     return run_epoch
 
 
-def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> Callable[[], Row]:
-    """One pass over all rows, and its metrics as means over the rows.
+def _examiner(model: Any) -> Any:
+    """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
+    import keras
+
+    examiner = keras.Model(model.inputs[0], model.outputs[0])
+    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return examiner
+
+
+def _learning_rate(model: Any) -> float:
+    rate = np.float32(float(model.optimizer.learning_rate))
+    return float(str(rate))  # 0.001, where float32 to float64 gives 0.0010000000474974513
+
+
+def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> Callable[[], tuple[Row, int]]:
+    """One pass over all rows: its metrics as means over the rows, and how many steps had a finite loss.
 
     The loop over the batches of a block is compiled: to start a step of a small head from Python, as
     Keras's `fit` does, costs many times the step.
@@ -82,25 +110,35 @@ def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> Callable[[]
     places_spec = tf.TensorSpec((None,), tf.int64)
 
     @tf.function(input_signature=(rows_spec, places_spec, places_spec))
-    def run_steps(rows: Any, labels: Any, order: Any) -> None:
+    def run_steps(rows: Any, labels: Any, order: Any) -> Any:
+        finite = 0
         for start in tf.range(0, tf.size(order), feeder.batch_size):
             places = order[start : start + feeder.batch_size]
-            step((tf.cast(tf.gather(rows, places), tf.float32), tf.gather(labels, places)))
+            metrics = step((tf.cast(tf.gather(rows, places), tf.float32), tf.gather(labels, places)))
+            # A mean that is not a number stays so: the steps before are the finite ones.
+            finite += tf.cast(tf.math.is_finite(metrics["loss"]), tf.int32)
+        return finite
 
     # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
     traced = run_steps.get_concrete_function()
 
-    def run() -> Row:
+    def run() -> tuple[Row, int]:
         model.reset_metrics()
-        for rows, labels, order in feeder.blocks():
-            traced(rows, labels, tf.constant(order))
-        return {name: float(value) for name, value in model.get_metrics_result().items()}
+        finite = sum(int(traced(rows, labels, tf.constant(order))) for rows, labels, order in feeder.blocks())
+        return {name: float(value) for name, value in model.get_metrics_result().items()}, finite
 
     return run
 
 
-def _require_finite(row: Row) -> None:
-    if not math.isfinite(row["loss"]) or not math.isfinite(row.get("val_loss", 0.0)):
-        raise OptionError(
-            f"The loss is not a number any more in epoch {row['epoch']:.0f}. Lower the learning rate"
-        )
+def _is_finite(row: Row) -> bool:
+    return math.isfinite(row["loss"]) and math.isfinite(row.get("val_loss", 0.0))
+
+
+def _give_up(row: Row, steps: int, best: Row) -> None:
+    """Say at which step the loss was no number, or that only validation found out; keep the best."""
+    place = "validation" if math.isfinite(row["loss"]) else f"step {steps + 1}"
+    fact = f"The loss is not a number any more in epoch {row['epoch']:.0f}, at {place}"
+    remedy = "Lower the learning rate, or clip gradients with --clip-norm 1"
+    if not best["epoch"]:
+        raise OptionError(f"{fact}. {remedy}")
+    logger.warning("%s: the training ends, epoch %.0f is kept. %s", fact, best["epoch"], remedy)

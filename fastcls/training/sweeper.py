@@ -82,8 +82,8 @@ def _require_memory(count: int, train: LabeledRows) -> None:
     allowed = feeder.allowed_memory()
     if needed > allowed:
         raise OptionError(
-            f"The solver lbfgs needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, of which "
-            f"{allowed / 2**30:.1f} GiB are allowed. Use --solver adam, which streams them"
+            f"The optimizer lbfgs needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, of which "
+            f"{allowed / 2**30:.1f} GiB are allowed. Use --optimizer adam, which streams them"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from fastcls.training.feeder import Feeder
 from fastcls.training.fitter import Row, fit
 from fastcls.training.heads import build_head
 from fastcls.training.logs import TensorBoardLog
+from fastcls.training.losses import build_loss
+from fastcls.training.optimizers import build_optimizer
+from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
 from fastcls.training.sweeper import sweep
 
@@ -31,9 +35,9 @@ class TrainedHead:
         spec: What it is made of.
         config: How it was trained last.
         class_names: Its C classes.
-        history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, seconds; the
-            val ones are absent without validation. With lbfgs one dict per regularization, with c and
-            iterations in place of epoch.
+        history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
+            (of its first step), seconds; the val ones are absent without validation. With lbfgs one dict
+            per regularization, with c and iterations in place of epoch and learning_rate.
         best: The one of the head that was kept.
         train_count: Rows trained on.
         val_count: Rows validated on.
@@ -73,15 +77,15 @@ def train_head(
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
-        OptionError: The head does not fit, the loss is not a number, or the solver cannot do what is
-            asked for.
+        OptionError: The head does not fit, the loss is not a number before there is an epoch to keep, or
+            the optimizer cannot do what is asked for.
     """
     config = config or TrainConfig()
     keras = import_keras()
     chosen = select(cache, config)
     keras.utils.set_random_seed(config.seed)
     model = _start_model(cache, chosen, head, start)
-    if config.solver == "lbfgs":
+    if config.optimizer.name == "lbfgs":
         _require_linear(head, start)
         history, best = _sweep(model, chosen, progress)
     else:
@@ -120,27 +124,37 @@ def _fit(
 ) -> tuple[list[Row], Row]:
     import keras
 
-    model.compile(
-        keras.optimizers.Adam(config.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    if config.schedule.kind == "plateau" and chosen.val is None:
+        raise OptionError("The schedule plateau watches validation rows: there are none")
+    # Compiled apart: a head is kept and saved without its optimizer.
+    trainee = keras.Model(model.inputs[0], model.outputs[0])
+    rate = Rate(config, steps=math.ceil(len(chosen.train) / config.batch_size))
+    optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
+    loss = build_loss(config.loss, trainee, chosen.train.labels)
+    trainee.compile(optimizer, loss, metrics=["accuracy"])
     train = Feeder(chosen.train, config.batch_size, config.seed)
     val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
     with TensorBoardLog(log_folder) as log:
-        history = fit(model, train, val, config, watch=log.write, progress=progress)
+
+        def watch(row: Row) -> None:
+            log.write(row)
+            rate.watch(row)
+
+        history = fit(trainee, train, val, config, watch=watch, progress=progress)
     return history, min(history, key=lambda row: row["val_loss"]) if val else history[-1]
 
 
 def _require_linear(head: HeadSpec | None, start: TrainedHead | None) -> None:
     if start or (head or HeadSpec()) != HeadSpec():
         raise OptionError(
-            "The solver lbfgs fits one softmax layer from nothing: it takes no other layers or function, and "
-            "goes on from no other head. Use --solver adam for these"
+            "The optimizer lbfgs fits one softmax layer from nothing: it takes no other layers or function, "
+            "and goes on from no other head. Use --optimizer adam for these"
         )
 
 
 def _sweep(model: Any, chosen: Selection, progress: bool) -> tuple[list[Row], Row]:
     if chosen.val is None:
-        raise OptionError("The solver lbfgs chooses its regularization on validation rows: there are none")
+        raise OptionError("The optimizer lbfgs chooses its regularization on validation rows: there are none")
     found = sweep(chosen.train, chosen.val, progress=progress)
     model.set_weights([found.kernel, found.bias])
     return found.history, found.best

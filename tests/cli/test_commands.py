@@ -17,6 +17,7 @@ from fastcls.cache.store import Cache
 from fastcls.engines import tensorflow
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import load_head
+from fastcls.specs import LossSpec, OptimizerSpec, ScheduleSpec
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -123,16 +124,61 @@ def test_train_head__needs_no_images_and_goes_on_from_a_run(fastcls, photos, bas
 
 def test_train_head__by_lbfgs_makes_a_run_like_any_other(fastcls, photos, trained, tmp_path):
     run = tmp_path / "run"
-    result = fastcls("train-head", trained.cache.folder, "--out", run, "--solver", "lbfgs")
+    result = fastcls("train-head", trained.cache.folder, "--out", run, "--optimizer", "lbfgs")
     assert result.code == 0, result.err
     assert "values of C in" in result.out and "Kept C " in result.out
     assert {"c", "iterations", "val_loss"} <= set(_history(run)[0])
     assert (run / "curves.png").exists() and not (run / "tensorboard").exists()
-    assert load_head(run).config.solver == "lbfgs"
+    assert load_head(run).config.optimizer.name == "lbfgs"
     predicted = fastcls("predict", run, photos / "red" / "0.png")
     assert predicted.code == 0 and ": red " in predicted.out
     further = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "two", "--from", run)
     assert further.code == 0, further.err
+
+
+def test_train_head__by_another_optimizer_goes_on_from_its_run(fastcls, trained, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ("--optimizer", "sgd", "--momentum", 0.9, "--clip-norm", 1, "--learning-rate", 0.1)
+    result = fastcls("train-head", trained.cache.folder, "--out", one, *options)
+    assert result.code == 0, result.err
+    assert load_head(one).config.optimizer == OptimizerSpec("SGD", momentum=0.9, clip_norm=1.0)
+    further = fastcls("train-head", trained.cache.folder, "--out", two, "--from", one, *options)
+    assert further.code == 0, further.err
+    losses = [float(_history(run)[place]["val_loss"]) for run, place in ((one, 0), (two, 0))]
+    assert losses[1] < losses[0]
+
+
+def test_train_head__with_another_loss_goes_on_from_its_run(fastcls, trained, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ("--label-smoothing", 0.1, "--l2", 0.001, "--class-weight", "balanced", "--epochs", 3)
+    assert fastcls("train-head", trained.cache.folder, "--out", one, *options).code == 0
+    assert load_head(one).config.loss == LossSpec(0.1, 0.001, "balanced")
+    further = fastcls("train-head", trained.cache.folder, "--out", two, "--from", one, *options)
+    assert further.code == 0, further.err
+    assert float(_history(two)[0]["loss"]) < float(_history(one)[0]["loss"])
+
+
+def test_train_head__by_a_schedule_goes_on_from_its_run(fastcls, trained, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = (
+        "--schedule",
+        "step",
+        "--rate-interval",
+        2,
+        "--warmup",
+        1,
+        "--epochs",
+        5,
+        "--learning-rate",
+        0.1,
+    )
+    assert fastcls("train-head", trained.cache.folder, "--out", one, *options).code == 0
+    assert load_head(one).config.schedule == ScheduleSpec("step", warmup=1, interval=2)
+    further = fastcls("train-head", trained.cache.folder, "--out", two, "--from", one, *options)
+    assert further.code == 0, further.err
+    for run in (one, two):
+        rates = [float(row["learning_rate"]) for row in _history(run)]
+        assert rates[1:] == pytest.approx([0.1, 0.1, 0.01, 0.01]) and rates[0] < 0.1
 
 
 def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
@@ -165,6 +211,10 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("run {photos} --base {base} --out {out}/run --test 0", "Give --test more than 0"),
         ("run {photos} --base {base} --out {out}/run --epochs 0", "epochs must be 1 or more"),
         ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
+        ("train-head {cache} --out {out}/run --momentum 0.9", "optimizer Adam: momentum"),
+        ("train-head {cache} --out {out}/run --warmup 50", "leave none of 50"),
+        ("train-head {cache} --out {out}/run --label-smoothing 1", "below 1"),
+        ("run {photos} --base {base} --out {out}/run --val 0 --schedule plateau", "watches validation rows"),
     ],
 )
 def test_a_mistake__is_named_and_leaves_nothing(
@@ -200,15 +250,23 @@ def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
         ("extract {photos} --base {base} --engine torch", "'torch' is not one of"),
         ("extract {photos} --base {base} --precision half", "'half' is not one of"),
         ("train-head {photos} --out x --layers 8,a", "not a list of units"),
-        ("train-head {photos} --out x --solver lbfgs --epochs 50 --layers 8", "lbfgs: --layers, --epochs"),
+        ("train-head {photos} --out x --optimizer lbfgs --epochs 50 --layers 8", "lbfgs: --layers, --epochs"),
         (
-            "train-head {photos} --out x --solver lbfgs --from y --batch-size 32",
+            "train-head {photos} --out x --optimizer lbfgs --from y --batch-size 32",
             "lbfgs: --batch-size, --from",
         ),
         (
-            "run {photos} --base {base} --out x --solver lbfgs --train-batch-size 8",
+            "run {photos} --base {base} --out x --optimizer lbfgs --train-batch-size 8",
             "lbfgs: --train-batch-size",
         ),
+        ("train-head {photos} --out x --optimizer lbfgs --momentum 0.9", "lbfgs: --momentum"),
+        ("train-head {photos} --out x --optimizer lbfgs --warmup 0", "lbfgs: --warmup"),
+        (
+            "train-head {photos} --out x --optimizer lbfgs --l2 0 --class-weight log",
+            "lbfgs: --l2, --class-weight",
+        ),
+        ("train-head {photos} --out x --schedule cosine --rate-factor 0.1", "cosine: --rate-factor"),
+        ("train-head {photos} --out x --optimizer SDG", "'SDG' is not one of"),
         ("fly", "No such command 'fly'"),
     ],
 )

@@ -16,7 +16,7 @@ from fastcls.training.selector import select
 from fastcls.training.sweeper import C_GRID
 from fastcls.training.trainer import train_head
 
-LBFGS = TrainConfig(solver="lbfgs")
+LBFGS = TrainConfig("lbfgs")
 
 
 @pytest.mark.parametrize("shape", [(16,), (2, 3, 4)])
@@ -56,17 +56,17 @@ def test_sweep__keeps_the_lowest_validation_loss_in_one_layer(make_cache):
 
 def test_sweep__refuses_what_does_not_fit_into_memory(make_cache, monkeypatch):
     monkeypatch.setattr(feeder, "allowed_memory", lambda: 1000)
-    with pytest.raises(OptionError, match=r"all bottlenecks in memory.*--solver adam"):
+    with pytest.raises(OptionError, match=r"all bottlenecks in memory.*--optimizer adam"):
         train_head(make_cache()[0], None, LBFGS)
 
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"epochs": 5}, "No effect with the solver lbfgs: epochs"),
+        ({"epochs": 5}, "No effect with the optimizer lbfgs: epochs"),
         ({"learning_rate": 0.1, "patience": 0}, "learning_rate, patience"),
         ({"val": 0.0}, "--val 0.2"),
-        ({"solver": "sgd"}, "Choose one of: adam, lbfgs"),
+        ({"optimizer": "newton"}, "Choose one of: SGD, Adam, AdamW, .*, lbfgs"),
     ],
 )
 def test_train_config__refuses_what_lbfgs_cannot_use(given, complaint):
@@ -77,5 +77,5 @@ def test_train_config__refuses_what_lbfgs_cannot_use(given, complaint):
 def test_train_head__lbfgs_fits_a_new_linear_head_only(make_cache):
     cache, _, _ = make_cache()
     for head, start in ((HeadSpec((8,)), None), (None, train_head(cache, None, LBFGS))):
-        with pytest.raises(OptionError, match=r"one softmax layer from nothing.*--solver adam"):
+        with pytest.raises(OptionError, match=r"one softmax layer from nothing.*--optimizer adam"):
             train_head(cache, head, LBFGS, start=start)

@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
-from fastcls.training import trainer
+from fastcls.training import feeder, schedules, trainer
 from fastcls.training.selector import select
 from fastcls.training.trainer import train_head
 
@@ -47,6 +47,7 @@ def test_train_head__keeps_the_epoch_of_the_lowest_validation_loss(make_cache):
     assert trained.best["epoch"] == 1 + int(np.argmin(losses))
     assert len(losses) == trained.best["epoch"] + 5 < 60
     val = select(cache, TrainConfig()).val
+    trained.model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = trained.model.evaluate(val.rows.read(), val.labels, verbose=0)
     assert loss == pytest.approx(min(losses), rel=1e-5)
     assert accuracy == pytest.approx(trained.best["val_accuracy"])
@@ -62,7 +63,7 @@ def test_train_head__without_patience_never_stops_early(make_cache):
 def test_train_head__without_validation_keeps_the_last_epoch(make_cache):
     trained = train_head(make_cache()[0], None, replace(QUICK, val=0.0))
     assert trained.best["epoch"] == len(trained.history) == 4
-    assert set(trained.history[0]) == {"epoch", "loss", "accuracy", "seconds"}
+    assert set(trained.history[0]) == {"epoch", "loss", "accuracy", "learning_rate", "seconds"}
     assert trained.val_count == 0
 
 
@@ -86,8 +87,41 @@ def test_train_head__refuses_to_go_on_with_other_classes_or_bottlenecks(make_cac
 
 
 def test_train_head__stops_when_the_loss_is_not_a_number(make_cache):
-    with pytest.raises(OptionError, match=r"not a number any more in epoch \d+\. Lower the learning rate"):
-        train_head(make_cache()[0], HeadSpec((64, 64)), replace(QUICK, epochs=20, learning_rate=1e30))
+    config = replace(QUICK, epochs=20, learning_rate=1e30)
+    with pytest.raises(OptionError, match=r"in epoch 1, at step 2\. Lower the learning rate"):
+        train_head(make_cache()[0], HeadSpec((64, 64)), config)
+    with pytest.raises(OptionError, match=r"in epoch 1, at validation\. Lower the learning rate"):
+        train_head(make_cache()[0], HeadSpec((64, 64)), replace(config, batch_size=1000))
+
+
+@pytest.mark.parametrize("memory_bytes", [None, 0])
+def test_train_head__keeps_the_best_when_the_loss_is_not_a_number_later(
+    make_cache, monkeypatch, caplog, memory_bytes
+):
+    cache, _, _ = make_cache(300)
+    chosen = select(cache, QUICK)
+    monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 64)  # two batches of 16 floats
+    streaming = type("Streaming", (trainer.Feeder,), {})
+    monkeypatch.setattr(
+        trainer, "Feeder", lambda *arguments: streaming(*arguments, memory_bytes=memory_bytes)
+    )
+    # 210 rows are 7 steps: in the 5th of epoch 3 the rate is infinite, the 6th finds out.
+    monkeypatch.setattr(schedules.Rate, "at", _breaks_at_step(2 * 7 + 4))
+    trained = train_head(cache, None, replace(QUICK, epochs=6))
+    assert "in epoch 3, at step 6: the training ends, epoch 2 is kept" in caplog.text
+    assert len(trained.history) == 2 and trained.best["epoch"] == 2
+    trained.model.compile(loss="sparse_categorical_crossentropy")
+    loss = trained.model.evaluate(chosen.val.rows.read(), chosen.val.labels, verbose=0)
+    assert loss == pytest.approx(trained.best["val_loss"], rel=1e-5)
+
+
+def _breaks_at_step(place):
+    def at(rate, step):
+        from keras import ops
+
+        return ops.where(ops.cast(step, "int64") == place, float("inf"), 0.01)
+
+    return at
 
 
 def test_train_head__streaming_and_memory_train_the_same_task(make_cache, monkeypatch):
@@ -113,5 +147,7 @@ def test_train_head__writes_tensorboard_scalars(make_cache, tmp_path):
             for value in event_pb2.Event.FromString(record.numpy()).summary.value:
                 assert value.metadata.plugin_data.plugin_name == "scalars"
                 seen.setdefault((run, value.tag), []).append(float(tf.make_ndarray(value.tensor)))
-    assert set(seen) == {(r, f"epoch_{m}") for r in ("train", "validation") for m in ("loss", "accuracy")}
+    metrics = {(run, f"epoch_{name}") for run in ("train", "validation") for name in ("loss", "accuracy")}
+    assert set(seen) == metrics | {("train", "epoch_learning_rate")}
+    assert seen["train", "epoch_learning_rate"] == pytest.approx([0.01] * 4)
     assert seen["validation", "epoch_loss"] == pytest.approx([row["val_loss"] for row in trained.history])

@@ -1,0 +1,63 @@
+"""The learning rate of each step, as a tensor that the compiled steps compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastcls.specs import TrainConfig
+
+
+class Rate:
+    """Warm-up, then a schedule of Keras, or a constant that plateaus of the validation loss lower.
+
+    Args:
+        config: Learning rate, schedule and epochs.
+        steps: Steps per epoch.
+    """
+
+    def __init__(self, config: TrainConfig, steps: int) -> None:
+        import keras
+
+        self._spec = config.schedule
+        self._warmup = config.schedule.warmup * steps
+        self._level = keras.Variable(config.learning_rate, trainable=False)
+        self._decay = _decay(config, steps)
+        self._best, self._waited = math.inf, 0
+
+    def at(self, step: Any) -> Any:
+        """The rate of a step.
+
+        Args:
+            step: Counted from 0.
+        """
+        from keras import ops
+
+        step = ops.cast(step, "float32")
+        rate = self._decay(ops.maximum(step - self._warmup, 0.0)) if self._decay else self._level
+        return rate * ops.minimum((step + 1) / max(self._warmup, 1), 1.0)
+
+    def watch(self, row: Mapping[str, float]) -> None:
+        """Lower the rate after an epoch, if the schedule is "plateau" and the epoch ends one."""
+        if self._spec.kind != "plateau":
+            return
+        is_better = row["val_loss"] < self._best
+        self._best = min(self._best, row["val_loss"])
+        self._waited = 0 if is_better else self._waited + 1
+        if self._waited == self._spec.patience:
+            self._level.assign(max(float(self._level.numpy()) * self._spec.factor, self._spec.minimum))
+            self._waited = 0
+
+
+def _decay(config: TrainConfig, steps: int) -> Any:
+    from keras.optimizers import schedules
+
+    spec, rate = config.schedule, config.learning_rate
+    if spec.kind == "cosine":
+        return schedules.CosineDecay(rate, (config.epochs - spec.warmup) * steps, alpha=spec.minimum / rate)
+    if spec.kind in ("step", "exponential"):
+        return schedules.ExponentialDecay(
+            rate, spec.interval * steps, spec.factor, staircase=spec.kind == "step"
+        )
+    return None
