@@ -261,6 +261,8 @@ def optimizer_options(command: Command) -> Command:
         command,
         click.option(
             "--optimizer",
+            "--solver",
+            "optimizer",
             type=click.Choice(tuple(OPTIMIZERS), case_sensitive=False),
             metavar="|".join(OPTIMIZERS),
             default=OptimizerSpec.name,

@@ -124,7 +124,7 @@ def test_train_head__needs_no_images_and_goes_on_from_a_run(fastcls, photos, bas
 
 def test_train_head__by_lbfgs_makes_a_run_like_any_other(fastcls, photos, trained, tmp_path):
     run = tmp_path / "run"
-    result = fastcls("train-head", trained.cache.folder, "--out", run, "--optimizer", "lbfgs")
+    result = fastcls("train-head", trained.cache.folder, "--out", run, "--solver", "lbfgs")
     assert result.code == 0, result.err
     assert "values of C in" in result.out and "Kept C " in result.out
     assert {"c", "iterations", "val_loss"} <= set(_history(run)[0])
