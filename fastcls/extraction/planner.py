@@ -95,6 +95,7 @@ class Requested:
     def __init__(self, request: CutSpec | Cut, root: Path) -> None:
         self.precision = request.precision
         self._request, self._root = request, root
+        self._is_new = False  # the cache that was opened last
         self._token = _request_token(request) if isinstance(request, CutSpec) else None
 
     def known(self) -> Cache | None:
@@ -134,8 +135,6 @@ class Requested:
         """Remove a cache that `open` made just now and that nobody can fill."""
         if self._is_new and not cache.shards_folder.exists():
             shutil.rmtree(cache.folder)
-
-    _is_new = False
 
     @cached_property
     def _built(self) -> tuple[Cut, Any]:
