@@ -24,7 +24,7 @@ from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Rows
 from fastcls.specs import DTYPES, HeadSpec, TrainConfig
 from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import fit
+from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
 from fastcls.training.selector import LabeledRows
 
@@ -94,7 +94,9 @@ def _read_with_h5py(paths: tuple[Path, ...]) -> None:
 def _epoch(feeder: Feeder) -> Callable[[], object]:
     model = build_head(HeadSpec(), feeder.shape, CLASSES)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return lambda: fit(model, feeder, None, TrainConfig(epochs=1), watch=lambda row: None)
+    return lambda: fit(
+        model, epoch_runner(model, feeder, None), TrainConfig(epochs=1), watch=lambda row: None
+    )
 
 
 def _seconds(read: Callable[[], object], paths: tuple[Path, ...], *, drop: bool) -> float:

@@ -27,7 +27,7 @@ def allowed_memory() -> int:
 
 
 class Feeder:
-    """One pass over some rows per iteration, shuffled anew each time or in order.
+    """One pass over some rows per epoch, shuffled anew each time or in order.
 
     Rows that fit into `memory_bytes` are read once and kept. Otherwise an epoch is a random order of
     short runs of neighboring rows, shuffled again within blocks of `BLOCK_BYTES`: reading stays near
@@ -36,7 +36,7 @@ class Feeder:
     Args:
         data: The rows.
         batch_size: Rows per batch; only the last batch of a pass has fewer.
-        seed: Decides the orders; None keeps the rows in order.
+        seed: Decides, with the epoch, the order; None keeps the rows in order.
         memory_bytes: How much may be kept; None for a quarter of the memory that is available now.
 
     Attributes:
@@ -49,7 +49,7 @@ class Feeder:
         self, data: LabeledRows, batch_size: int, seed: int | None, memory_bytes: int | None = None
     ) -> None:
         self._data = data
-        self._random = None if seed is None else np.random.default_rng(seed)
+        self._seed = seed
         first = data.rows.take(np.arange(1)).read()
         self.shape, self.dtype, self.batch_size = first.shape[1:], first.dtype, batch_size
         # Whole batches, so that blocks leave no remainder inside a pass.
@@ -58,14 +58,15 @@ class Feeder:
         fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
 
-    def blocks(self) -> Iterator[tuple[Any, Any, np.ndarray]]:
-        """One pass in large pieces.
+    def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
+        """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.
 
         Yields:
             Tensors of rows (N, ...) in the stored type and of labels (N,) int64, and the order in which
             to take them: (N,) int64.
         """
-        order = self._order()
+        random = None if self._seed is None else np.random.default_rng((self._seed, epoch))
+        order = self._order(random)
         if self._kept is not None:
             yield *self._kept, order
             return
@@ -73,7 +74,7 @@ class Feeder:
         # One for all blocks, which one thread reads: TensorFlow copies the rows.
         into = np.empty((len(pieces[0]), *self.shape), self.dtype)
         for rows, labels in ahead(lambda places: self._read(places, into), pieces, threads=1, depth=2):
-            yield rows, labels, self._shuffled(len(labels))
+            yield rows, labels, _shuffled(len(labels), random)
 
     def _read(self, places: np.ndarray, into: np.ndarray | None = None) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -81,11 +82,12 @@ class Feeder:
         rows = self._data.rows.take(places).read(into)
         return tf.convert_to_tensor(rows), tf.convert_to_tensor(self._data.labels[places])
 
-    def _order(self) -> np.ndarray:
-        if self._random is None or self._kept is not None:
-            return self._shuffled(len(self._data))
+    def _order(self, random: np.random.Generator | None) -> np.ndarray:
+        if random is None or self._kept is not None:
+            return _shuffled(len(self._data), random)
         runs = group(self._data.rows.shard.astype(np.int64) * (1 << 32) + self._data.rows.row // self._run)
-        return np.concatenate([runs[run] for run in self._random.permutation(len(runs))])
+        return np.concatenate([runs[run] for run in random.permutation(len(runs))])
 
-    def _shuffled(self, count: int) -> np.ndarray:
-        return np.arange(count) if self._random is None else self._random.permutation(count)
+
+def _shuffled(count: int, random: np.random.Generator | None) -> np.ndarray:
+    return np.arange(count) if random is None else random.permutation(count)

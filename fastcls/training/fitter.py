@@ -16,13 +16,14 @@ from fastcls.specs import TrainConfig
 from fastcls.training.feeder import Feeder
 
 Row = dict[str, float]
+# Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
+EpochRunner = Callable[[int], tuple[Row, int]]
 logger = logging.getLogger(__name__)
 
 
 def fit(
     model: Any,
-    train: Feeder,
-    val: Feeder | None,
+    run_epoch: EpochRunner,
     config: TrainConfig,
     *,
     watch: Callable[[Row], None],
@@ -31,9 +32,9 @@ def fit(
     """Train, and leave the model with the weights of the epoch of the lowest validation loss.
 
     Args:
-        model: A compiled Keras model.
-        train: Rows to train on.
-        val: Rows to validate on; without them all epochs are run and the last weights stay.
+        model: A Keras model.
+        run_epoch: Trains it for an epoch. Without a val_loss in its rows all epochs are run and the last
+            weights stay.
         config: Epochs and patience.
         watch: Gets the row of each epoch.
         progress: Show a bar on stderr.
@@ -47,37 +48,42 @@ def fit(
     Raises:
         OptionError: The loss is not a number, and no epoch before was validated.
     """
-    run_epoch = _epoch_runner(model, train, val)
     history: list[Row] = []
     best: Row = {"epoch": 0, "val_loss": math.inf}
     for epoch in tqdm(range(1, config.epochs + 1), unit="epoch", desc="train", disable=not progress):
-        row, steps = run_epoch()
+        row, steps = run_epoch(epoch)
         row = {"epoch": epoch, **row}
         if not _is_finite(row):
             _give_up(row, steps, best)
             break
         watch(row)
         history.append(row)
-        if val and row["val_loss"] < best["val_loss"]:
+        if row.get("val_loss", math.inf) < best["val_loss"]:
             best, weights = row, model.get_weights()
-        elif val and config.patience and epoch - best["epoch"] >= config.patience:
+        elif best["epoch"] and config.patience and epoch - best["epoch"] >= config.patience:
             break
-    if val:
+    if best["epoch"]:
         model.set_weights(weights)
     return history
 
 
-def _epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> Callable[[], tuple[Row, int]]:
-    """What runs an epoch: its row, and how many steps it took before the loss was not a number."""
+def epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> EpochRunner:
+    """What trains a compiled model for an epoch on rows of a cache, in the order that is the epoch's own.
+
+    Args:
+        model: The model.
+        train: Rows to train on.
+        val: Rows to validate on, if any.
+    """
     train_pass = _pass(model, model.train_step, train)
     examiner = _examiner(model)
-    val_pass = _pass(examiner, examiner.test_step, val) if val else lambda: ({}, 0)
+    val_pass = _pass(examiner, examiner.test_step, val) if val else lambda epoch: ({}, 0)
 
-    def run_epoch() -> tuple[Row, int]:
+    def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()
         rate = _learning_rate(model)
-        metrics, steps = train_pass()
-        metrics |= {f"val_{name}": value for name, value in val_pass()[0].items()}
+        metrics, steps = train_pass(epoch)
+        metrics |= {f"val_{name}": value for name, value in val_pass(epoch)[0].items()}
         seconds = round(time.monotonic() - started, 3)
         return {**metrics, "learning_rate": rate, "seconds": seconds}, steps
 
@@ -98,7 +104,7 @@ def _learning_rate(model: Any) -> float:
     return float(str(rate))  # 0.001, where float32 to float64 gives 0.0010000000474974513
 
 
-def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> Callable[[], tuple[Row, int]]:
+def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> EpochRunner:
     """One pass over all rows: its metrics as means over the rows, and how many steps had a finite loss.
 
     The loop over the batches of a block is compiled: to start a step of a small head from Python, as
@@ -122,9 +128,10 @@ def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> Callable[[]
     # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
     traced = run_steps.get_concrete_function()
 
-    def run() -> tuple[Row, int]:
+    def run(epoch: int) -> tuple[Row, int]:
         model.reset_metrics()
-        finite = sum(int(traced(rows, labels, tf.constant(order))) for rows, labels, order in feeder.blocks())
+        blocks = feeder.blocks(epoch)
+        finite = sum(int(traced(rows, labels, tf.constant(order))) for rows, labels, order in blocks)
         return {name: float(value) for name, value in model.get_metrics_result().items()}, finite
 
     return run

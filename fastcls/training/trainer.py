@@ -12,7 +12,7 @@ from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import Row, fit
+from fastcls.training.fitter import Row, epoch_runner, fit
 from fastcls.training.heads import build_head
 from fastcls.training.logs import TensorBoardLog
 from fastcls.training.losses import build_loss
@@ -140,7 +140,7 @@ def _fit(
             log.write(row)
             rate.watch(row)
 
-        history = fit(trainee, train, val, config, watch=watch, progress=progress)
+        history = fit(trainee, epoch_runner(trainee, train, val), config, watch=watch, progress=progress)
     return history, min(history, key=lambda row: row["val_loss"]) if val else history[-1]
 
 

@@ -37,10 +37,10 @@ def test_blocks__hold_every_row_once_with_its_label(make_cache, options):
 def test_blocks__order_is_new_each_epoch_and_the_same_for_a_seed(make_cache, options):
     data = select(make_cache(300)[0], TrainConfig()).train
     one, other = Feeder(data, 32, seed=1, **options), Feeder(data, 32, seed=1, **options)
-    first, second = _epoch(one)[0], _epoch(one)[0]
+    first, second = _epoch(one, 1)[0], _epoch(one, 2)[0]
     assert not np.array_equal(first, second)
-    np.testing.assert_array_equal(first, _epoch(other)[0])
-    np.testing.assert_array_equal(second, _epoch(other)[0])
+    np.testing.assert_array_equal(second, _epoch(other, 2)[0])
+    np.testing.assert_array_equal(first, _epoch(other, 1)[0])
     assert not np.array_equal(first, _epoch(Feeder(data, 32, seed=2, **options))[0])
 
 
@@ -86,6 +86,7 @@ def test_blocks__a_damaged_shard_stops_the_reading(make_cache, options):
         _epoch(fed)
 
 
-def _epoch(fed: Feeder) -> tuple[np.ndarray, np.ndarray]:
-    blocks = [(np.asarray(rows)[order], np.asarray(labels)[order]) for rows, labels, order in fed.blocks()]
+def _epoch(fed: Feeder, epoch: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    passed = fed.blocks(epoch)
+    blocks = [(np.asarray(rows)[order], np.asarray(labels)[order]) for rows, labels, order in passed]
     return np.concatenate([rows for rows, _ in blocks]), np.concatenate([labels for _, labels in blocks])

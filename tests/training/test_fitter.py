@@ -9,7 +9,7 @@ from fastcls.backend import import_keras
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training import feeder
 from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import fit
+from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
 from fastcls.training.selector import select
 
@@ -26,9 +26,8 @@ def test_fit__equals_a_plain_loop(make_cache, monkeypatch, memory_bytes):
         return Feeder(part, BATCH, seed, memory_bytes)
 
     ours, plain = _model(), _model()
-    (row,) = fit(
-        ours, feed(chosen.train, 3), feed(chosen.val, None), TrainConfig(epochs=1), watch=lambda row: None
-    )
+    run_epoch = epoch_runner(ours, feed(chosen.train, 3), feed(chosen.val, None))
+    (row,) = fit(ours, run_epoch, TrainConfig(epochs=1), watch=lambda row: None)
     expected = _plain_epoch(plain, feed(chosen.train, 3).blocks())
     for one, other in zip(ours.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)

@@ -142,8 +142,8 @@ def _descent(cache, config):
     feeder = Feeder(train, config.batch_size, config.seed)
     step, rates = 0, []
     steps = -(-len(train) // config.batch_size)
-    for _ in range(config.epochs):
-        ((_, _, order),) = feeder.blocks()
+    for epoch in range(1, config.epochs + 1):
+        ((_, _, order),) = feeder.blocks(epoch)
         rates.append(_by_hand(config.schedule, step, steps, config.epochs))
         for start in range(0, len(order), config.batch_size):
             places = order[start : start + config.batch_size]

@@ -1,0 +1,31 @@
+"""Option groups that several commands share, and how their values are read."""
+
+from fastcls.cli.options.common import is_typed, show_progress
+from fastcls.cli.options.extraction import (
+    base_details,
+    base_options,
+    cut_options,
+    extract_options,
+    read_base,
+    read_cut,
+    read_extract,
+    split_options,
+)
+from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
+
+__all__ = [
+    "base_details",
+    "base_options",
+    "cut_options",
+    "extract_options",
+    "is_typed",
+    "read_base",
+    "read_cut",
+    "read_extract",
+    "read_head",
+    "read_training",
+    "show_progress",
+    "split_options",
+    "train_batch_size",
+    "train_options",
+]

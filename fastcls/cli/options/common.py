@@ -1,0 +1,40 @@
+"""What all option groups need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+Command = Callable[..., Any]
+
+
+def refuse_typed(choice: str, names: set[str]) -> None:
+    """Refuse options that the user gave although a choice leaves them without effect."""
+    given = [
+        parameter.opts[0]
+        for parameter in click.get_current_context().command.params
+        if parameter.name in names and is_typed(parameter.name)
+    ]
+    if given:
+        raise click.UsageError(f"No effect with {choice}: {', '.join(given)}. Leave them out.")
+
+
+def is_typed(name: str) -> bool:
+    """Whether a parameter of the running command was given by the user, be it at its default."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def show_progress() -> bool:
+    """Whether someone is watching stderr."""
+    return sys.stderr.isatty()
+
+
+def apply(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Add options to a command, in the order in which `--help` shows them."""
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,138 @@
+"""What minimizes which loss, at which learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fastcls.errors import OptionError
+from fastcls.specs.checks import check_at_least, check_choice
+
+# Those of keras.optimizers, and scikit-learn's lbfgs; what each takes besides a learning rate.
+OPTIMIZERS = {
+    "SGD": ("momentum", "clip_norm"),
+    "Adam": ("clip_norm",),
+    "AdamW": ("weight_decay", "clip_norm"),
+    "RMSprop": ("momentum", "clip_norm"),
+    "Adagrad": ("clip_norm",),
+    "Adadelta": ("clip_norm",),
+    "Adamax": ("clip_norm",),
+    "Nadam": ("clip_norm",),
+    "lbfgs": (),
+}
+# What each schedule takes besides warm-up epochs.
+SCHEDULES = {
+    "constant": (),
+    "step": ("factor", "interval"),
+    "exponential": ("factor", "interval"),
+    "cosine": ("minimum",),
+    "plateau": ("factor", "patience", "minimum"),
+}
+CLASS_WEIGHTS = ("none", "balanced", "log")
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """What minimizes the loss.
+
+    Attributes:
+        name: One of `keras.optimizers` by its name there ("AdamW"), in letters of any case, or "lbfgs":
+            logistic regression with the regularization that the validation rows choose, for a head of
+            one softmax layer.
+        momentum: Share of the last step in the next one; None for Keras's default. Of SGD and RMSprop.
+        weight_decay: Share of each weight, times the learning rate, that a step takes away; None for
+            Keras's default. Of AdamW.
+        clip_norm: Gradients whose norm over all weights is larger are scaled down to it; None for never.
+    """
+
+    name: str = "Adam"
+    momentum: float | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        named = {name.lower(): name for name in OPTIMIZERS}.get(self.name.lower(), self.name)
+        object.__setattr__(self, "name", named)
+        check_choice("optimizer", self.name, tuple(OPTIMIZERS))
+        self._refuse_without_effect()
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise OptionError(f"The momentum must be 0 or more and below 1. Received: {self.momentum}")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+            raise OptionError(f"The weight decay must be 0 or more. Received: {self.weight_decay}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise OptionError(f"The norm to clip gradients to must be positive. Received: {self.clip_norm}")
+
+    def _refuse_without_effect(self) -> None:
+        for option in ("momentum", "weight_decay", "clip_norm"):
+            if getattr(self, option) is not None and option not in OPTIMIZERS[self.name]:
+                takers = ", ".join(name for name, options in OPTIMIZERS.items() if option in options)
+                raise OptionError(
+                    f"No effect with the optimizer {self.name}: {option}. Leave it out, or choose one of: "
+                    f"{takers}"
+                )
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """How the learning rate changes while a head is trained.
+
+    Attributes:
+        kind: "constant"; "step" or "exponential", times `factor` per `interval`, at its end or bit by
+            bit; "cosine", half a wave down to `minimum` at the end of the last epoch; "plateau", times
+            `factor` after `patience` epochs without a better validation loss.
+        warmup: Epochs in which the rate first rises, by the same amount with each step.
+        factor: Above 0 and below 1.
+        interval: Epochs.
+        patience: Epochs.
+        minimum: No rate is lower, but for those of the warm-up.
+    """
+
+    kind: str = "constant"
+    warmup: int = 0
+    factor: float = 0.1
+    interval: int = 10
+    patience: int = 5
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("schedule", self.kind, tuple(SCHEDULES))
+        self._refuse_without_effect()
+        check_at_least("warmup", self.warmup, 0)
+        check_at_least("interval", self.interval, 1)
+        check_at_least("the patience of a schedule", self.patience, 1)
+        if not 0 < self.factor < 1:
+            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.factor}")
+
+    def _refuse_without_effect(self) -> None:
+        options = ("factor", "interval", "patience", "minimum")
+        given = [name for name in options if getattr(self, name) != getattr(type(self), name)]
+        unused = [name for name in given if name not in SCHEDULES[self.kind]]
+        if unused:
+            raise OptionError(f"No effect with the schedule {self.kind}: {', '.join(unused)}. Leave them out")
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """What makes the loss that is minimized another than the mean categorical cross-entropy.
+
+    The figures of validation are always of the plain cross-entropy.
+
+    Attributes:
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        l2: Times the sum of the squares of the head's kernels (biases are free) it is added to the loss.
+        class_weight: What an image counts by its class, of n_c of N images of C classes: "none" for 1,
+            "balanced" for N / (C n_c), "log" for max(1, ln(0.15 N / n_c)).
+    """
+
+    label_smoothing: float = 0.0
+    l2: float = 0.0
+    class_weight: str = "none"
+
+    def __post_init__(self) -> None:
+        check_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
+        if not 0 <= self.label_smoothing < 1:
+            raise OptionError(
+                f"The label smoothing must be 0 or more and below 1. Received: {self.label_smoothing}"
+            )
+        if not 0 <= self.l2 < math.inf:
+            raise OptionError(f"The factor of l2 must be 0 or more. Received: {self.l2}")
