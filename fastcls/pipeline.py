@@ -21,7 +21,7 @@ from fastcls.evaluation.pictures import draw_history
 from fastcls.extraction.extractor import Extraction, extract
 from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
+from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig, ViewSpec
 from fastcls.training.trainer import TrainedHead, train_head
 
 
@@ -34,6 +34,7 @@ def run(
     *,
     cache_root: Path,
     splits: SplitSpec | None = None,
+    views: ViewSpec | None = None,
     extraction: ExtractConfig | None = None,
     progress: bool = False,
 ) -> RunResult:
@@ -47,6 +48,7 @@ def run(
         out: The run folder; it must not exist.
         cache_root: Folder of bottleneck caches.
         splits: How to divide the images of each class; only for a data set that is not split.
+        views: Augmented views to make of each image to train on; all are trained on.
         extraction: How the extraction runs.
         progress: Show bars on stderr.
 
@@ -61,7 +63,7 @@ def run(
             f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
             "images that are not split"
         )
-    cache, extracted = extract(dataset, cut, cache_root, extraction, progress=progress)
+    cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
     classifier, trained = train_run(cache, head, config, out, progress=progress)
     tested = run_test(classifier, dataset, out / "test", progress=progress)
     return RunResult(cache, extracted, classifier, trained, tested)

@@ -26,6 +26,12 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
     help="Share of the training images to validate on; 0 trains without validation. "
     "[default: the validation part of the data]",
 )
+@click.option(
+    "--views",
+    type=int,
+    help="Views of each image to train on, of which an epoch takes one; 1: the plain images. "
+    "[default: all of the last extraction]",
+)
 @click.option("--allow-partial", is_flag=True, help="Train although images have no bottleneck yet.")
 @click.option("--allow-stale", is_flag=True, help="Train although image files changed after extraction.")
 def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
@@ -53,9 +59,11 @@ def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
 def print_training(trained: Any, out: str) -> None:
     """Print the figures of a training."""
     step, steps = ("C", "values of C") if "c" in trained.best else ("epoch", "epochs")
+    count = trained.config.views or 1
+    views = f" of {count} views each" if count > 1 else ""
     seconds = sum(row["seconds"] for row in trained.history)
     click.echo(
-        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images, "
+        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images{views}, "
         f"validated on {trained.val_count}; {len(trained.history)} {steps} in {seconds:.1f} s"
     )
     shown = [f"{name} {value:.4f}" for name, value in trained.best.items() if name in METRICS]

@@ -23,17 +23,21 @@ from fastcls.specs.optimization import (
     ScheduleSpec,
 )
 from fastcls.specs.training import GRADIENT_ONLY, HeadSpec, TrainConfig
+from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
     "CLASS_WEIGHTS",
+    "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
     "GRADIENT_ONLY",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
+    "OPERATIONS",
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "RECIPES",
     "SCHEDULES",
     "BaseSpec",
     "CutSpec",
@@ -41,9 +45,11 @@ __all__ = [
     "HeadSpec",
     "LossSpec",
     "OptimizerSpec",
+    "Recipe",
     "ScheduleSpec",
     "SplitSpec",
     "TrainConfig",
+    "ViewSpec",
     "check_at_least",
     "check_choice",
     "check_normalize",

@@ -27,7 +27,10 @@ def allowed_memory() -> int:
 
 
 class Feeder:
-    """One pass over some rows per epoch, shuffled anew each time or in order.
+    """One pass over some images per epoch, shuffled anew each time or in order.
+
+    Of an image with several views, an epoch takes one: any with the same chance, or the first when the
+    order is kept.
 
     Rows that fit into `memory_bytes` are read once and kept. Otherwise an epoch is a random order of
     short runs of neighboring rows, shuffled again within blocks of `BLOCK_BYTES`: reading stays near
@@ -36,7 +39,7 @@ class Feeder:
     Args:
         data: The rows.
         batch_size: Rows per batch; only the last batch of a pass has fewer.
-        seed: Decides, with the epoch, the order; None keeps the rows in order.
+        seed: Decides, with the epoch, the order and the views; None keeps the rows in order.
         memory_bytes: How much may be kept; None for a quarter of the memory that is available now.
 
     Attributes:
@@ -54,7 +57,7 @@ class Feeder:
         self.shape, self.dtype, self.batch_size = first.shape[1:], first.dtype, batch_size
         # Whole batches, so that blocks leave no remainder inside a pass.
         self._block = batch_size * max(1, BLOCK_BYTES // (batch_size * first.nbytes))
-        self._run = max(1, _RUN_BYTES // first.nbytes)
+        self._run = max(1, _RUN_BYTES // first.nbytes) * data.views
         fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
 
@@ -66,10 +69,11 @@ class Feeder:
             to take them: (N,) int64.
         """
         random = None if self._seed is None else np.random.default_rng((self._seed, epoch))
-        order = self._order(random)
+        chosen = self._choose_views(random)
         if self._kept is not None:
-            yield *self._kept, order
+            yield *self._kept, chosen[_shuffled(len(chosen), random)]
             return
+        order = self._order(chosen, random)
         pieces = [order[start : start + self._block] for start in range(0, len(order), self._block)]
         # One for all blocks, which one thread reads: TensorFlow copies the rows.
         into = np.empty((len(pieces[0]), *self.shape), self.dtype)
@@ -82,11 +86,20 @@ class Feeder:
         rows = self._data.rows.take(places).read(into)
         return tf.convert_to_tensor(rows), tf.convert_to_tensor(self._data.labels[places])
 
-    def _order(self, random: np.random.Generator | None) -> np.ndarray:
-        if random is None or self._kept is not None:
-            return _shuffled(len(self._data), random)
-        runs = group(self._data.rows.shard.astype(np.int64) * (1 << 32) + self._data.rows.row // self._run)
-        return np.concatenate([runs[run] for run in random.permutation(len(runs))])
+    def _choose_views(self, random: np.random.Generator | None) -> np.ndarray:
+        """The row of one view of each image, (N,) int64."""
+        first = np.arange(0, len(self._data), self._data.views)
+        if random is None or self._data.views == 1:
+            return first
+        return first + random.integers(self._data.views, size=len(first))
+
+    def _order(self, chosen: np.ndarray, random: np.random.Generator | None) -> np.ndarray:
+        """The chosen rows, in runs of neighbors that are shuffled."""
+        if random is None:
+            return chosen
+        rows = self._data.rows.take(chosen)
+        runs = group(rows.shard.astype(np.int64) * (1 << 32) + rows.row // self._run)
+        return chosen[np.concatenate([runs[run] for run in random.permutation(len(runs))])]
 
 
 def _shuffled(count: int, random: np.random.Generator | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,14 @@ class TrainedHead:
         model: Keras model, bottleneck (B, ...) float32 -> probabilities (B, C), with the weights of the
             best epoch.
         spec: What it is made of.
-        config: How it was trained last.
+        config: How it was trained last, with the number of views.
         class_names: Its C classes.
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
             (of its first step), seconds; the val ones are absent without validation. With lbfgs one dict
             per regularization, with c and iterations in place of epoch and learning_rate.
         best: The one of the head that was kept.
-        train_count: Rows trained on.
-        val_count: Rows validated on.
+        train_count: Images trained on.
+        val_count: Images validated on.
     """
 
     model: Any
@@ -83,6 +83,7 @@ def train_head(
     config = config or TrainConfig()
     keras = import_keras()
     chosen = select(cache, config)
+    config = replace(config, views=chosen.train.views)
     keras.utils.set_random_seed(config.seed)
     model = _start_model(cache, chosen, head, start)
     if config.optimizer.name == "lbfgs":
@@ -97,7 +98,7 @@ def train_head(
         chosen.class_names,
         tuple(history),
         best,
-        len(chosen.train),
+        chosen.train.images,
         len(chosen.val) if chosen.val else 0,
     )
 
@@ -128,7 +129,7 @@ def _fit(
         raise OptionError("The schedule plateau watches validation rows: there are none")
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
-    rate = Rate(config, steps=math.ceil(len(chosen.train) / config.batch_size))
+    rate = Rate(config, steps=math.ceil(chosen.train.images / config.batch_size))
     optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
     loss = build_loss(config.loss, trainee, chosen.train.labels)
     trainee.compile(optimizer, loss, metrics=["accuracy"])

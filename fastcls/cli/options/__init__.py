@@ -1,6 +1,6 @@
 """Option groups that several commands share, and how their values are read."""
 
-from fastcls.cli.options.common import is_typed, show_progress
+from fastcls.cli.options.common import is_typed, refuse_typed, show_progress
 from fastcls.cli.options.extraction import (
     base_details,
     base_options,
@@ -9,7 +9,9 @@ from fastcls.cli.options.extraction import (
     read_base,
     read_cut,
     read_extract,
+    read_views,
     split_options,
+    view_options,
 )
 from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
 
@@ -24,8 +26,11 @@ __all__ = [
     "read_extract",
     "read_head",
     "read_training",
+    "read_views",
+    "refuse_typed",
     "show_progress",
     "split_options",
     "train_batch_size",
     "train_options",
+    "view_options",
 ]

@@ -215,7 +215,7 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
-    names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
+    names = ("epochs", "learning_rate", "patience", "seed", "val", "views", "allow_partial", "allow_stale")
     given = {name: values.pop(name) for name in names if name in values}
     given["batch_size"] = values.pop("train_batch_size")
     return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
