@@ -9,6 +9,7 @@ from fastcls.specs.bases import (
     BaseSpec,
     CutSpec,
     check_normalize,
+    default_pool,
     parse_mean_std,
 )
 from fastcls.specs.checks import check_at_least, check_choice
@@ -47,5 +48,6 @@ __all__ = [
     "check_at_least",
     "check_choice",
     "check_normalize",
+    "default_pool",
     "parse_mean_std",
 ]
