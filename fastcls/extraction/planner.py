@@ -141,7 +141,7 @@ class Requested:
     def _built(self) -> tuple[Cut, Any, Any]:
         made = self._request
         if isinstance(made, CutSpec):
-            kept = {"pool": made.pool, "dtype": made.dtype, "precision": made.precision}
+            kept: dict[str, Any] = {"pool": made.pool, "dtype": made.dtype, "precision": made.precision}
             made = cut(load_base(made.base), made.layer, **kept)
         return made, bottleneck_model(made), tail_model(made)
 
