@@ -15,6 +15,7 @@ from fastcls.specs.bases import (
 from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
+from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     OPTIMIZERS,
@@ -30,6 +31,7 @@ __all__ = [
     "DTYPES",
     "ENGINES",
     "GRADIENT_ONLY",
+    "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
     "OPTIMIZERS",
@@ -39,6 +41,7 @@ __all__ = [
     "BaseSpec",
     "CutSpec",
     "ExtractConfig",
+    "FinetuneSpec",
     "HeadSpec",
     "LossSpec",
     "OptimizerSpec",

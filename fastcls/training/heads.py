@@ -13,6 +13,9 @@ from fastcls import graph
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec
 
+# Of the names of its layers, which share a graph with those of the trunk later.
+HEAD_PREFIX = "head_"
+
 
 def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int) -> Any:
     """Build a head.
@@ -105,4 +108,4 @@ def _require_probabilities(name: str, head: Any) -> None:
 def _prefix_names(head: Any) -> None:
     """Keep the head's names apart from the trunk's, with which they share one graph later."""
     for operation in {id(node.operation): node.operation for node in graph.nodes(head)}.values():
-        operation.name = f"head_{operation.name}"
+        operation.name = f"{HEAD_PREFIX}{operation.name}"
