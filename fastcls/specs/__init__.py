@@ -22,15 +22,29 @@ from fastcls.specs.optimization import (
     OptimizerSpec,
     ScheduleSpec,
 )
-from fastcls.specs.training import GRADIENT_ONLY, HeadSpec, TrainConfig
+from fastcls.specs.training import (
+    FITTED_HEADS,
+    GRADIENT_ONLY,
+    HEADS,
+    LBFGS,
+    NORMS,
+    HeadSpec,
+    TrainConfig,
+    check_effect,
+    specs_of_run,
+)
 
 __all__ = [
     "CLASS_WEIGHTS",
     "DTYPES",
     "ENGINES",
+    "FITTED_HEADS",
     "GRADIENT_ONLY",
+    "HEADS",
+    "LBFGS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
+    "NORMS",
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
@@ -46,6 +60,8 @@ __all__ = [
     "TrainConfig",
     "check_at_least",
     "check_choice",
+    "check_effect",
     "check_normalize",
     "parse_mean_std",
+    "specs_of_run",
 ]
