@@ -9,6 +9,7 @@ from fastcls.specs.bases import (
     BaseSpec,
     CutSpec,
     check_normalize,
+    default_pool,
     parse_mean_std,
 )
 from fastcls.specs.checks import check_at_least, check_choice
@@ -62,6 +63,7 @@ __all__ = [
     "check_choice",
     "check_effect",
     "check_normalize",
+    "default_pool",
     "parse_mean_std",
     "specs_of_run",
 ]
