@@ -21,7 +21,15 @@ from fastcls.evaluation.pictures import draw_history
 from fastcls.extraction.extractor import Extraction, extract
 from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
+from fastcls.specs import (
+    CutSpec,
+    ExtractConfig,
+    HeadSpec,
+    SplitSpec,
+    TrainConfig,
+    check_effect,
+    specs_of_run,
+)
 from fastcls.training.trainer import TrainedHead, train_head
 
 
@@ -51,7 +59,8 @@ def run(
         progress: Show bars on stderr.
 
     Raises:
-        OptionError: `out` exists, there is to be no test part, or `splits` is given for split data.
+        OptionError: `out` exists, there is to be no test part, `splits` is given for split data, or an
+            option has no effect on the head.
     """
     require_new(out)
     if not dataset.splits:
@@ -61,6 +70,7 @@ def run(
             f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
             "images that are not split"
         )
+    check_effect(head, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, progress=progress)
     classifier, trained = train_run(cache, head, config, out, progress=progress)
     tested = run_test(classifier, dataset, out / "test", progress=progress)
@@ -140,9 +150,8 @@ def load_head(run: Path) -> TrainedHead:
         raise OptionError(f"{run} is not a run folder made by `fastcls train-head`")
     known = files.read_json(run / "run.json")
     model = import_keras().saving.load_model(run / "head.keras", compile=False)
-    spec = HeadSpec(tuple(known["head"]["layers"]), known["head"]["function"])
+    spec, config = specs_of_run(known)
     figures = (known["figures"], known["train_count"], known["val_count"])
-    config = TrainConfig.from_dict(known["training"])
     return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures)
 
 
@@ -227,7 +236,8 @@ def _write_history(trained: TrainedHead, folder: Path) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(trained.history)
-    draw_history(trained.history, folder / "curves.png", trained.best)
+    if {"loss", "val_loss"} & set(columns):  # neighbors without validation have no figures
+        draw_history(trained.history, folder / "curves.png", trained.best)
 
 
 def _require_known_classes(dataset: Dataset, classifier: Classifier) -> None:

@@ -24,16 +24,30 @@ from fastcls.specs.optimization import (
     OptimizerSpec,
     ScheduleSpec,
 )
-from fastcls.specs.training import GRADIENT_ONLY, HeadSpec, TrainConfig
+from fastcls.specs.training import (
+    FITTED_HEADS,
+    GRADIENT_ONLY,
+    HEADS,
+    LBFGS,
+    NORMS,
+    HeadSpec,
+    TrainConfig,
+    check_effect,
+    specs_of_run,
+)
 
 __all__ = [
     "CLASS_WEIGHTS",
     "DTYPES",
     "ENGINES",
+    "FITTED_HEADS",
     "GRADIENT_ONLY",
+    "HEADS",
+    "LBFGS",
     "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
+    "NORMS",
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
@@ -50,7 +64,9 @@ __all__ = [
     "TrainConfig",
     "check_at_least",
     "check_choice",
+    "check_effect",
     "check_normalize",
     "default_pool",
     "parse_mean_std",
+    "specs_of_run",
 ]
