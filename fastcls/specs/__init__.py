@@ -22,6 +22,7 @@ from fastcls.specs.optimization import (
     OptimizerSpec,
     ScheduleSpec,
 )
+from fastcls.specs.records import CheckpointSpec, LogSpec
 from fastcls.specs.training import GRADIENT_ONLY, HeadSpec, TrainConfig
 
 __all__ = [
@@ -36,9 +37,11 @@ __all__ = [
     "PRECISIONS",
     "SCHEDULES",
     "BaseSpec",
+    "CheckpointSpec",
     "CutSpec",
     "ExtractConfig",
     "HeadSpec",
+    "LogSpec",
     "LossSpec",
     "OptimizerSpec",
     "ScheduleSpec",

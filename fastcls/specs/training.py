@@ -10,8 +10,12 @@ from typing import Any
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_at_least
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
+from fastcls.specs.records import CheckpointSpec, LogSpec
 
-GRADIENT_ONLY = ("epochs", "batch_size", "learning_rate", "patience", "schedule", "loss")
+GRADIENT_ONLY = (
+    *("epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
+    *("checkpoints", "logs"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class TrainConfig:
             trains without validation and keeps the last epoch.
         allow_partial: Train although some images have no bottleneck yet.
         allow_stale: Train although some image files have changed since their extraction.
+        checkpoints: Which epochs are kept.
+        logs: What is written down of it.
     """
 
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -72,6 +78,8 @@ class TrainConfig:
     val: float | None = None
     allow_partial: bool = False
     allow_stale: bool = False
+    checkpoints: CheckpointSpec = field(default_factory=CheckpointSpec)
+    logs: LogSpec = field(default_factory=LogSpec)
 
     def __post_init__(self) -> None:
         if isinstance(self.optimizer, str):
@@ -91,6 +99,7 @@ class TrainConfig:
         if self.optimizer.name == "lbfgs":
             self._check_lbfgs()
         self._check_schedule()
+        self._check_records()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -101,6 +110,8 @@ class TrainConfig:
         known["optimizer"] = OptimizerSpec(**known["optimizer"])
         known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
         known["loss"] = LossSpec(**known.get("loss", {}))
+        known["checkpoints"] = CheckpointSpec(**known.get("checkpoints", {}))
+        known["logs"] = LogSpec(**known.get("logs", {}))
         return cls(**known)
 
     def _check_schedule(self) -> None:
@@ -122,6 +133,12 @@ class TrainConfig:
                 f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
                 "--patience"
             )
+
+    def _check_records(self) -> None:
+        asked = [self.checkpoints.needs_validation, "confusion" if self.logs.confusion else ""]
+        given = ", ".join(filter(None, asked))
+        if given and self.val == 0:
+            raise OptionError(f"No effect without validation rows: {given}. Leave them out. Received: val=0")
 
     def _check_lbfgs(self) -> None:
         plain = TrainConfig()
