@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +32,8 @@ from fastcls.specs import (
     check_effect,
     specs_of_run,
 )
+from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
+from fastcls.training.snapshots import Snapshot
 from fastcls.training.trainer import TrainedHead, train_head
 
 
@@ -43,6 +47,8 @@ def run(
     cache_root: Path,
     splits: SplitSpec | None = None,
     extraction: ExtractConfig | None = None,
+    request: Mapping[str, Any] | None = None,
+    restart: bool = False,
     progress: bool = False,
 ) -> RunResult:
     """Data set in, tested classifier out.
@@ -56,6 +62,8 @@ def run(
         cache_root: Folder of bottleneck caches.
         splits: How to divide the images of each class; only for a data set that is not split.
         extraction: How the extraction runs.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
         progress: Show bars on stderr.
 
     Raises:
@@ -72,7 +80,9 @@ def run(
         )
     check_effect(head, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, progress=progress)
-    classifier, trained = train_run(cache, head, config, out, progress=progress)
+    classifier, trained = train_run(
+        cache, head, config, out, request=request, restart=restart, progress=progress
+    )
     tested = run_test(classifier, dataset, out / "test", progress=progress)
     return RunResult(cache, extracted, classifier, trained, tested)
 
@@ -90,32 +100,39 @@ def train_run(
     out: Path,
     *,
     start: Path | None = None,
+    request: Mapping[str, Any] | None = None,
+    restart: bool = False,
     progress: bool = False,
 ) -> tuple[Classifier, TrainedHead]:
     """Train a head and write a run folder: classifier, head, history, curves, logs, configuration.
+
+    Until it is complete it is made in `OUT.unfinished`, with checkpoints: if the training is interrupted,
+    the same call goes on from there.
 
     Args:
         cache: The bottlenecks.
         head: What to train; None for a softmax layer, or the head of `start`.
         config: How to train it.
         out: The run folder; it appears whole, and must not exist.
-        start: Run folder whose head is trained further.
+        start: Run folder, or kept checkpoint of one, whose head is trained further.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
         progress: Show a bar on stderr.
 
     Raises:
-        OptionError: `out` exists.
+        OptionError: `out` exists, or another request was interrupted there.
     """
     require_new(out)
-    with files.atomic_folder(out) as folder:
+    with files.resumable_folder(out, has_checkpoint, restart=restart) as folder:
         earlier = load_head(start) if start else None
-        trained = train_head(
-            cache, head, config, start=earlier, log_folder=folder / "tensorboard", progress=progress
-        )
+        trained = train_head(cache, head, config, start=earlier, folder=folder, progress=progress)
         classifier = stitch_classifier(cache, trained)
         classifier.save(folder / FILE_NAME)
         trained.model.save(folder / "head.keras")
         _write_history(trained, folder)
-        files.write_json(folder / "run.json", {"class_names": trained.class_names, **classifier.provenance})
+        known = {"class_names": trained.class_names, **classifier.provenance}
+        files.write_json(folder / "run.json", {**known, "request": request} if request else known)
+    forget_checkpoints(out)
     return classifier, trained
 
 
@@ -139,20 +156,29 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
 
 
 def load_head(run: Path) -> TrainedHead:
-    """The trained head of a run folder.
+    """The trained head of a run folder, or of a checkpoint that was kept in one.
 
     Raises:
-        OptionError: The folder is not a run.
+        OptionError: It is neither.
     """
     from fastcls.backend import import_keras
 
-    if not (run / "run.json").is_file() or not (run / "head.keras").is_file():
-        raise OptionError(f"{run} is not a run folder made by `fastcls train-head`")
-    known = files.read_json(run / "run.json")
-    model = import_keras().saving.load_model(run / "head.keras", compile=False)
+    file, known = (run, _read_checkpoint(run)) if run.is_file() else (run / "head.keras", _read_run(run))
+    model = import_keras().saving.load_model(file, compile=False)
     spec, config = specs_of_run(known)
     figures = (known["figures"], known["train_count"], known["val_count"])
     return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures)
+
+
+def _read_run(run: Path) -> dict[str, Any]:
+    if not (run / "run.json").is_file() or not (run / "head.keras").is_file():
+        raise OptionError(f"{run} is not a run folder made by `fastcls train-head`")
+    return dict(files.read_json(run / "run.json"))
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    state = Snapshot.read(path).state
+    return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
 
 
 @dataclass(frozen=True)

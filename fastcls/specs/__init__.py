@@ -24,6 +24,7 @@ from fastcls.specs.optimization import (
     OptimizerSpec,
     ScheduleSpec,
 )
+from fastcls.specs.records import CheckpointSpec, LogSpec
 from fastcls.specs.training import (
     FITTED_HEADS,
     GRADIENT_ONLY,
@@ -53,10 +54,12 @@ __all__ = [
     "PRECISIONS",
     "SCHEDULES",
     "BaseSpec",
+    "CheckpointSpec",
     "CutSpec",
     "ExtractConfig",
     "FinetuneSpec",
     "HeadSpec",
+    "LogSpec",
     "LossSpec",
     "OptimizerSpec",
     "ScheduleSpec",

@@ -10,6 +10,7 @@ from typing import Any
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
+from fastcls.specs.records import CheckpointSpec, LogSpec
 
 # What earlier runs call the optimizer of a head that is fitted by logistic regression.
 LBFGS = "lbfgs"
@@ -19,7 +20,10 @@ HEADS = ("linear", "logreg", "prototype", "knn")
 FITTED_HEADS = ("logreg", "prototype", "knn")
 NORMS = ("none", "batch", "l2")
 # What has no effect on a fitted head.
-GRADIENT_ONLY = ("optimizer", "epochs", "batch_size", "learning_rate", "patience", "schedule", "loss")
+GRADIENT_ONLY = (
+    *("optimizer", "epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
+    *("checkpoints", "logs"),
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class TrainConfig:
             trains without validation and keeps the last epoch.
         allow_partial: Train although some images have no bottleneck yet.
         allow_stale: Train although some image files have changed since their extraction.
+        checkpoints: Which epochs are kept.
+        logs: What is written down of it.
     """
 
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -118,6 +124,8 @@ class TrainConfig:
     val: float | None = None
     allow_partial: bool = False
     allow_stale: bool = False
+    checkpoints: CheckpointSpec = field(default_factory=CheckpointSpec)
+    logs: LogSpec = field(default_factory=LogSpec)
 
     def __post_init__(self) -> None:
         if isinstance(self.optimizer, str):
@@ -135,6 +143,7 @@ class TrainConfig:
                 f"val is a share of the training rows, 0 or more and below 1. Received: {self.val}"
             )
         self._check_schedule()
+        self._check_records()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -147,6 +156,8 @@ class TrainConfig:
         known["optimizer"] = OptimizerSpec(**known["optimizer"])
         known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
         known["loss"] = LossSpec(**known.get("loss", {}))
+        known["checkpoints"] = CheckpointSpec(**known.get("checkpoints", {}))
+        known["logs"] = LogSpec(**known.get("logs", {}))
         return cls(**known)
 
     def _check_schedule(self) -> None:
@@ -168,6 +179,12 @@ class TrainConfig:
                 f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
                 "--patience"
             )
+
+    def _check_records(self) -> None:
+        asked = [self.checkpoints.needs_validation, "confusion" if self.logs.confusion else ""]
+        given = ", ".join(filter(None, asked))
+        if given and self.val == 0:
+            raise OptionError(f"No effect without validation rows: {given}. Leave them out. Received: val=0")
 
 
 def check_effect(head: HeadSpec, config: TrainConfig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,20 @@ from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect
+from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
 from fastcls.training.fitted import Fitted
-from fastcls.training.fitter import Row, epoch_runner, fit
+from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
-from fastcls.training.logs import TensorBoardLog
+from fastcls.training.logs import TrainingLog
 from fastcls.training.losses import build_loss
 from fastcls.training.neighbors import fit_neighbors
 from fastcls.training.optimizers import build_optimizer
 from fastcls.training.prototypes import fit_prototypes
+from fastcls.training.requests import describe_request
 from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
+from fastcls.training.snapshots import Row, Trainee
 from fastcls.training.sweeper import sweep
 
 # Figures of the validation rows do not depend on how many are taken at once.
@@ -62,7 +66,7 @@ def train_head(
     config: TrainConfig | None = None,
     *,
     start: TrainedHead | None = None,
-    log_folder: Path | None = None,
+    folder: Path | None = None,
     progress: bool = False,
 ) -> TrainedHead:
     """Train a head and keep the epoch of the lowest validation loss, or fit one.
@@ -75,13 +79,13 @@ def train_head(
         head: What to train; a softmax layer by default.
         config: How to train it.
         start: A trained head to go on from, with a fresh optimizer; `head` must be None then.
-        log_folder: Where TensorBoard logs of the epochs go.
+        folder: Where logs and checkpoints go while it runs; a training that was interrupted there goes on.
         progress: Show a bar on stderr.
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
-        OptionError: The head does not fit, an option has no effect on it, or the loss is not a number
-            before there is an epoch to keep.
+        OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
+            there is an epoch to keep, or another training was interrupted in `folder`.
     """
     config = config or TrainConfig()
     spec = _start_spec(head, start)
@@ -89,22 +93,17 @@ def train_head(
     keras = import_keras()
     chosen = select(cache, config)
     keras.utils.set_random_seed(config.seed)
+    counts = {"train_count": len(chosen.train), "val_count": len(chosen.val) if chosen.val else 0}
     if spec.is_fitted:
         fitted = _fit_at_once(spec, chosen, progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
         model = _start_model(cache, chosen, spec, start)
-        history, best = _train(model, chosen, config, log_folder, progress)
-    return TrainedHead(
-        model,
-        spec,
-        config,
-        chosen.class_names,
-        tuple(history),
-        best,
-        len(chosen.train),
-        len(chosen.val) if chosen.val else 0,
-    )
+        request = describe_request(cache, chosen, model, spec, config)
+        about = {"head": asdict(spec), "class_names": chosen.class_names, **counts}
+        checkpoints = Checkpoints(folder, config.checkpoints, request, about)
+        history, best = _train(model, chosen, config, checkpoints, progress)
+    return TrainedHead(model, spec, config, chosen.class_names, tuple(history), best, **counts)
 
 
 def _start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
@@ -147,7 +146,7 @@ def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: Trained
 
 
 def _train(
-    model: Any, chosen: Selection, config: TrainConfig, log_folder: Path | None, progress: bool
+    model: Any, chosen: Selection, config: TrainConfig, checkpoints: Checkpoints, progress: bool
 ) -> tuple[list[Row], Row]:
     import keras
 
@@ -155,17 +154,34 @@ def _train(
         raise OptionError("The schedule plateau watches validation rows: there are none")
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
-    rate = Rate(config, steps=math.ceil(len(chosen.train) / config.batch_size))
+    steps = math.ceil(len(chosen.train) / config.batch_size)
+    rate = Rate(config, steps)
     optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
     loss = build_loss(config.loss, trainee, chosen.train.labels)
     trainee.compile(optimizer, loss, metrics=["accuracy"])
-    train = Feeder(chosen.train, config.batch_size, config.seed)
+    train = Feeder(chosen.train, config.batch_size, config.seed, *_memory(checkpoints))
+    checkpoints.about["in_memory"] = train.in_memory
     val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
-    with TensorBoardLog(log_folder) as log:
+    with TrainingLog(checkpoints.folder, config.logs, steps, chosen.class_names) as log:
 
         def watch(row: Row) -> None:
             log.write(row)
             rate.watch(row)
 
-        history = fit(trainee, epoch_runner(trainee, train, val), config, watch=watch, progress=progress)
-    return history, min(history, key=lambda row: row["val_loss"]) if val else history[-1]
+        standing = fit(
+            Trainee(trainee, rate),
+            epoch_runner(trainee, train, val, listen=log.listen, judges=log.judges),
+            config,
+            checkpoints=checkpoints,
+            begin=lambda history: log.begin(trainee, history),
+            watch=watch,
+            progress=progress,
+        )
+    return standing.history, standing.best or standing.history[-1]
+
+
+def _memory(checkpoints: Checkpoints) -> tuple[int, ...]:
+    """What makes a training that goes on keep its rows where they were: their order depends on that."""
+    if not checkpoints.found:
+        return ()
+    return (sys.maxsize if checkpoints.found.state["in_memory"] else 0,)

@@ -174,10 +174,10 @@ def test_train_head__writes_tensorboard_scalars(make_cache, tmp_path):
     import tensorflow as tf
     from tensorflow.core.util import event_pb2
 
-    trained = train_head(make_cache()[0], None, QUICK, log_folder=tmp_path / "logs")
+    trained = train_head(make_cache()[0], None, QUICK, folder=tmp_path)
     seen = {}
     for run in ("train", "validation"):
-        (file,) = (tmp_path / "logs" / run).iterdir()
+        (file,) = (tmp_path / "tensorboard" / run).iterdir()
         for record in tf.data.TFRecordDataset(str(file)):
             for value in event_pb2.Event.FromString(record.numpy()).summary.value:
                 assert value.metadata.plugin_data.plugin_name == "scalars"
