@@ -50,6 +50,7 @@ class WorkerSpec:
         threads: Threads for decoding, and for the engine.
         engine: "module:class" with the signature of `TensorFlowEngine`.
         gpus: How many GPUs the workers share; 0 for CPUs.
+        compress: Deflate the rows of a shard.
     """
 
     cache: Path
@@ -57,6 +58,7 @@ class WorkerSpec:
     threads: int
     engine: str = REFERENCE
     gpus: int = 0
+    compress: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class Worker:
         readings: list[Reading] = []
         forwarded: set[str] = set()
         spoilt: dict[str, str] = {}
-        with ShardWriter(self._cache.shards_folder, manifest.shape, manifest.dtype, described) as writer:
+        place = self._cache.shards_folder
+        compress = self._spec.compress
+        with ShardWriter(place, manifest.shape, manifest.dtype, described, compress=compress) as writer:
             for batch in _batches(self._read(task), self._spec.batch_size):
                 views = [view for view in batch if view.pixels is not None]
                 spoilt |= self._forward(views, writer)

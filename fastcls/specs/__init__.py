@@ -9,11 +9,13 @@ from fastcls.specs.bases import (
     BaseSpec,
     CutSpec,
     check_normalize,
+    default_pool,
     parse_mean_std,
 )
 from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
+from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     OPTIMIZERS,
@@ -22,7 +24,18 @@ from fastcls.specs.optimization import (
     OptimizerSpec,
     ScheduleSpec,
 )
-from fastcls.specs.training import GRADIENT_ONLY, HeadSpec, TrainConfig
+from fastcls.specs.records import CheckpointSpec, LogSpec
+from fastcls.specs.training import (
+    FITTED_HEADS,
+    GRADIENT_ONLY,
+    HEADS,
+    LBFGS,
+    NORMS,
+    HeadSpec,
+    TrainConfig,
+    check_effect,
+    specs_of_run,
+)
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
@@ -30,9 +43,14 @@ __all__ = [
     "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
+    "FITTED_HEADS",
     "GRADIENT_ONLY",
+    "HEADS",
+    "LBFGS",
+    "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
+    "NORMS",
     "OPERATIONS",
     "OPTIMIZERS",
     "POOLS",
@@ -40,9 +58,12 @@ __all__ = [
     "RECIPES",
     "SCHEDULES",
     "BaseSpec",
+    "CheckpointSpec",
     "CutSpec",
     "ExtractConfig",
+    "FinetuneSpec",
     "HeadSpec",
+    "LogSpec",
     "LossSpec",
     "OptimizerSpec",
     "Recipe",
@@ -52,6 +73,9 @@ __all__ = [
     "ViewSpec",
     "check_at_least",
     "check_choice",
+    "check_effect",
     "check_normalize",
+    "default_pool",
     "parse_mean_std",
+    "specs_of_run",
 ]

@@ -46,6 +46,7 @@ class Feeder:
         shape: Shape of one row.
         dtype: In which rows are stored and fed.
         batch_size: As given.
+        in_memory: Whether the rows are kept; the order of a pass depends on it.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Feeder:
         self._run = max(1, _RUN_BYTES // first.nbytes) * data.views
         fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
+        self.in_memory = fits
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
         """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from fastcls.cache.store import Failure
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError, OptionError
-from fastcls.specs import LossSpec, TrainConfig, ViewSpec
+from fastcls.specs import HeadSpec, LossSpec, TrainConfig, ViewSpec
 from fastcls.training import feeder
 from fastcls.training.feeder import Feeder
 from fastcls.training.losses import class_weights
@@ -113,17 +113,26 @@ def test_train_head__counts_images_once(make_cache):
         np.testing.assert_array_equal(*(class_weights(kind, each) for each in labels))
 
 
-def test_train_head__lbfgs_fits_all_views_and_validates_plain_ones(make_cache):
+def test_train_head__heads_fitted_in_one_go_take_all_views(make_cache):
     cache, _, _ = make_cache(views=2, spread=0.2)
-    trained = train_head(cache, None, TrainConfig("lbfgs"))
     chosen = select(cache, TrainConfig())
-    rows, val = chosen.train.rows.read(), chosen.val
-    row = trained.best
-    probe = LogisticRegression(C=row["c"], tol=1e-9, max_iter=20000).fit(rows, chosen.train.labels)
-    assert row["loss"] == pytest.approx(log_loss(chosen.train.labels, probe.predict_proba(rows)), abs=5e-3)
-    assert row["val_loss"] == pytest.approx(
-        log_loss(val.labels, probe.predict_proba(val.rows.read())), abs=2e-2
+    rows, labels, val = chosen.train.rows.read(), chosen.train.labels, chosen.val
+    fitted = {kind: train_head(cache, HeadSpec(kind)) for kind in ("logreg", "prototype", "knn")}
+    assert {(head.train_count, head.val_count) for head in fitted.values()} == {(84, 24)}
+    best = fitted["logreg"].best
+    probe = LogisticRegression(C=best["c"], tol=1e-9, max_iter=20000).fit(rows, labels)
+    assert best["loss"] == pytest.approx(log_loss(labels, probe.predict_proba(rows)), abs=5e-3)
+    expected = log_loss(val.labels, probe.predict_proba(val.rows.read()))
+    assert best["val_loss"] == pytest.approx(expected, abs=2e-2)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    (kernel,) = [weights for weights in fitted["knn"].model.get_weights() if len(weights) == 16]
+    np.testing.assert_allclose(kernel, (rows / lengths).T, atol=1e-6)
+    means = np.stack([(rows / lengths)[labels == label].mean(axis=0) for label in range(3)])
+    kernel = fitted["prototype"].model.get_weights()[0]
+    cosines = (
+        (kernel.T * means).sum(axis=1) / np.linalg.norm(kernel.T, axis=1) / np.linalg.norm(means, axis=1)
     )
+    np.testing.assert_allclose(cosines, 1, atol=1e-6)
 
 
 def _epoch(fed, epoch=1):
