@@ -13,20 +13,21 @@ from fastcls.cli import options
 
 @click.command()
 @click.argument("data", type=click.Path())
+@options.data_options
 @options.base_options
 @options.cut_options
 @options.extract_options
 def extract(data: str, cache_root: str, **values: Any) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
-    DATA is a folder made by split-data, a folder per class, or a CSV (path,label[,group][,split]). Images
-    that were forwarded before, under whatever name, label or split, are not forwarded again.
+    DATA is a folder made by split-data, a folder per class, or a CSV (path,label[,group][,split]); with a
+    --label-separator, or a column of 0 and 1 per class, images have any number of labels. Images that
+    were forwarded before, under whatever name, label or split, are not forwarded again.
     """
-    from fastcls.data.dataset import Dataset
     from fastcls.extraction.extractor import extract
 
     cut, config = options.read_cut(values), options.read_extract(values)
-    dataset = Dataset.open(Path(data))
+    dataset = options.open_data(data, values)
     cache, done = extract(dataset, cut, Path(cache_root), config, progress=options.show_progress())
     print_extraction(cache, done)
     click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))} --out runs/NAME")

@@ -11,7 +11,7 @@ import click
 from fastcls.cli import options
 from fastcls.specs import HeadSpec
 
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 
 
 @click.command("train-head")
@@ -60,3 +60,6 @@ def print_training(trained: Any, out: str) -> None:
     )
     shown = [f"{name} {value:.4f}" for name, value in trained.best.items() if name in METRICS]
     click.echo(f"Kept {step} {trained.best[step.lower()]:g}: {', '.join(shown)}")
+    if trained.multi_label:
+        pairs = zip(trained.class_names, trained.thresholds, strict=True)
+        click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

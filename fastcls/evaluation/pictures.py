@@ -50,21 +50,49 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     _save(figure, path)
 
 
+def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Draw how many images with and without each class were predicted to have it, a row per class.
+
+    Args:
+        confusion: (C, 4) int: true positives, false negatives, false positives, true negatives.
+        class_names: The C classes, in label order.
+        path: The PNG file to write.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, min(3 + 0.35 * len(class_names), 13.0)), layout="constrained")
+    axes = figure.add_subplot()
+    pairs = confusion.reshape(-1, 2, 2)
+    shares = (pairs / np.maximum(pairs.sum(axis=2, keepdims=True), 1)).reshape(-1, 4)
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest", aspect="auto")
+    figure.colorbar(image, ax=axes, label="share of the images that have it, or have it not")
+    axes.axvline(1.5, color="white", linewidth=3)
+    _name_classes(axes, class_names)
+    axes.set_xticks(range(4), ["has it:\nfound", "missed", "has it not:\nfound", "left out"], rotation=0)
+    axes.set(ylabel="class", title=f"{confusion[0].sum()} images")
+    if len(class_names) <= _COUNTED_CLASSES:
+        _write_counts(axes, confusion, shares)
+    _save(figure, path)
+
+
 def draw_history(
     history: Sequence[Mapping[str, float]], path: Path, best: Mapping[str, float] | None = None
 ) -> None:
-    """Draw the loss and the accuracy of each epoch, or of each regularization C.
+    """Draw the loss and the accuracy (or the AUROC) of each epoch, or of each regularization C.
 
     Args:
         history: A row per epoch or C: epoch or c, loss, accuracy and, with validation, val_loss,
-            val_accuracy.
+            val_accuracy or val_auroc.
         path: The PNG file to write.
         best: The row to mark.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    metrics = ("loss", "auroc" if "val_auroc" in history[0] else "accuracy")
+    for axes, metric in zip(figure.subplots(1, 2), metrics, strict=True):
         step = "c" if "c" in history[0] else "epoch"
         _draw_curves(axes, history, metric, step)
         if best is not None:

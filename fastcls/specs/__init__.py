@@ -16,25 +16,29 @@ from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
+    LOSSES,
     OPTIMIZERS,
     SCHEDULES,
     LossSpec,
     OptimizerSpec,
     ScheduleSpec,
 )
-from fastcls.specs.training import GRADIENT_ONLY, HeadSpec, TrainConfig
+from fastcls.specs.training import GRADIENT_ONLY, SAMPLINGS, THRESHOLDS, HeadSpec, TrainConfig
 
 __all__ = [
     "CLASS_WEIGHTS",
     "DTYPES",
     "ENGINES",
     "GRADIENT_ONLY",
+    "LOSSES",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "SAMPLINGS",
     "SCHEDULES",
+    "THRESHOLDS",
     "BaseSpec",
     "CutSpec",
     "ExtractConfig",

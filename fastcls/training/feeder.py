@@ -10,6 +10,7 @@ import numpy as np
 from fastcls.cache.shard import group
 from fastcls.machine import available_memory
 from fastcls.parallel import ahead
+from fastcls.training.sampler import balanced_places
 from fastcls.training.selector import LabeledRows
 
 # A training keeps two sets of rows, and each is in memory twice while it becomes a tensor.
@@ -38,18 +39,29 @@ class Feeder:
         batch_size: Rows per batch; only the last batch of a pass has fewer.
         seed: Decides, with the epoch, the order; None keeps the rows in order.
         memory_bytes: How much may be kept; None for a quarter of the memory that is available now.
+        balanced: Draw as many rows with replacement instead, each class equally often; needs a seed.
 
     Attributes:
         shape: Shape of one row.
         dtype: In which rows are stored and fed.
+        label_shape: Shape of one label.
+        label_dtype: Of the labels.
         batch_size: As given.
     """
 
     def __init__(
-        self, data: LabeledRows, batch_size: int, seed: int | None, memory_bytes: int | None = None
+        self,
+        data: LabeledRows,
+        batch_size: int,
+        seed: int | None,
+        memory_bytes: int | None = None,
+        *,
+        balanced: bool = False,
     ) -> None:
         self._data = data
         self._seed = seed
+        self._balanced = balanced
+        self.label_shape, self.label_dtype = data.labels.shape[1:], data.labels.dtype
         first = data.rows.take(np.arange(1)).read()
         self.shape, self.dtype, self.batch_size = first.shape[1:], first.dtype, batch_size
         # Whole batches, so that blocks leave no remainder inside a pass.
@@ -62,8 +74,8 @@ class Feeder:
         """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.
 
         Yields:
-            Tensors of rows (N, ...) in the stored type and of labels (N,) int64, and the order in which
-            to take them: (N,) int64.
+            Tensors of rows (N, ...) in the stored type and of labels (N, ...), and the order in which to
+            take them: (N,) int64.
         """
         random = None if self._seed is None else np.random.default_rng((self._seed, epoch))
         order = self._order(random)
@@ -83,10 +95,15 @@ class Feeder:
         return tf.convert_to_tensor(rows), tf.convert_to_tensor(self._data.labels[places])
 
     def _order(self, random: np.random.Generator | None) -> np.ndarray:
-        if random is None or self._kept is not None:
+        if random is None or (self._kept is not None and not self._balanced):
             return _shuffled(len(self._data), random)
-        runs = group(self._data.rows.shard.astype(np.int64) * (1 << 32) + self._data.rows.row // self._run)
-        return np.concatenate([runs[run] for run in random.permutation(len(runs))])
+        places = balanced_places(self._data.labels, random) if self._balanced else np.arange(len(self._data))
+        return places if self._kept is not None else self._in_runs(places, random)
+
+    def _in_runs(self, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        rows = self._data.rows
+        runs = group(rows.shard[places].astype(np.int64) * (1 << 32) + rows.row[places] // self._run)
+        return np.concatenate([places[runs[run]] for run in random.permutation(len(runs))])
 
 
 def _shuffled(count: int, random: np.random.Generator | None) -> np.ndarray:

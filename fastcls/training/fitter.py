@@ -14,6 +14,8 @@ from tqdm import tqdm
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
 from fastcls.training.feeder import Feeder
+from fastcls.training.monitor import LOSS, Monitor
+from fastcls.training.validator import multi_label_validator
 
 Row = dict[str, float]
 # Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
@@ -27,21 +29,24 @@ def fit(
     config: TrainConfig,
     *,
     watch: Callable[[Row], None],
+    monitor: Monitor = LOSS,
     progress: bool = False,
 ) -> list[Row]:
-    """Train, and leave the model with the weights of the epoch of the lowest validation loss.
+    """Train, and leave the model with the weights of the best epoch.
 
     Args:
         model: A Keras model.
-        run_epoch: Trains it for an epoch. Without a val_loss in its rows all epochs are run and the last
-            weights stay.
+        run_epoch: Trains it for an epoch. Without the figure of the monitor in its rows all epochs are run
+            and the last weights stay.
         config: Epochs and patience.
         watch: Gets the row of each epoch.
+        monitor: The figure that says which epoch is best.
         progress: Show a bar on stderr.
 
     Returns:
-        A row per epoch: epoch (from 1), loss (the one that is minimized), accuracy, val_loss (the plain
-        cross-entropy), val_accuracy, learning_rate (of its first step), seconds.
+        A row per epoch: epoch (from 1), loss (the one that is minimized), val_loss (the plain cross-entropy),
+        accuracy and val_accuracy or, with several labels per image, val_auroc, learning_rate (of its first
+        step), seconds.
 
     A loss that is not a number ends the training; a warning says where.
 
@@ -49,7 +54,7 @@ def fit(
         OptionError: The loss is not a number, and no epoch before was validated.
     """
     history: list[Row] = []
-    best: Row = {"epoch": 0, "val_loss": math.inf}
+    best: Row = {"epoch": 0}
     for epoch in tqdm(range(1, config.epochs + 1), unit="epoch", desc="train", disable=not progress):
         row, steps = run_epoch(epoch)
         row = {"epoch": epoch, **row}
@@ -58,7 +63,7 @@ def fit(
             break
         watch(row)
         history.append(row)
-        if row.get("val_loss", math.inf) < best["val_loss"]:
+        if monitor.cost(row) < monitor.cost(best):
             best, weights = row, model.get_weights()
         elif best["epoch"] and config.patience and epoch - best["epoch"] >= config.patience:
             break
@@ -76,27 +81,29 @@ def epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> EpochRunner:
         val: Rows to validate on, if any.
     """
     train_pass = _pass(model, model.train_step, train)
-    examiner = _examiner(model)
-    val_pass = _pass(examiner, examiner.test_step, val) if val else lambda epoch: ({}, 0)
+    validate = _validator(model, val) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()
         rate = _learning_rate(model)
         metrics, steps = train_pass(epoch)
-        metrics |= {f"val_{name}": value for name, value in val_pass(epoch)[0].items()}
+        metrics |= validate()
         seconds = round(time.monotonic() - started, 3)
         return {**metrics, "learning_rate": rate, "seconds": seconds}, steps
 
     return run_epoch
 
 
-def _examiner(model: Any) -> Any:
+def _validator(model: Any, val: Feeder) -> Callable[[], Row]:
     """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
     import keras
 
+    if val.label_shape:
+        return multi_label_validator(model, val)
     examiner = keras.Model(model.inputs[0], model.outputs[0])
     examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return examiner
+    run = _pass(examiner, examiner.test_step, val)
+    return lambda: {f"val_{name}": value for name, value in run(1)[0].items()}
 
 
 def _learning_rate(model: Any) -> float:
@@ -113,9 +120,10 @@ def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> EpochRunner
     import tensorflow as tf
 
     rows_spec = tf.TensorSpec((None, *feeder.shape), feeder.dtype)
+    labels_spec = tf.TensorSpec((None, *feeder.label_shape), feeder.label_dtype)
     places_spec = tf.TensorSpec((None,), tf.int64)
 
-    @tf.function(input_signature=(rows_spec, places_spec, places_spec))
+    @tf.function(input_signature=(rows_spec, labels_spec, places_spec))
     def run_steps(rows: Any, labels: Any, order: Any) -> Any:
         finite = 0
         for start in tf.range(0, tf.size(order), feeder.batch_size):

@@ -14,13 +14,15 @@ from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec
 
 
-def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int) -> Any:
+def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int, *, multi_label: bool = False) -> Any:
     """Build a head.
 
     Args:
         spec: Layers or function.
         shape: Shape of one bottleneck.
         classes: Number of classes.
+        multi_label: Give each class a probability of its own (sigmoid), not all together a sum of 1
+            (softmax).
 
     Returns:
         Keras model, (B, *shape) float32 -> (B, classes) float32 probabilities.
@@ -31,15 +33,16 @@ def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int) -> Any:
     import keras
 
     bottleneck = keras.Input(shape, name="bottleneck")
+    activation = "sigmoid" if multi_label else "softmax"
     if spec.function:
-        head = _head_of_function(spec.function, bottleneck, classes)
+        head = _head_of_function(spec.function, bottleneck, classes, activation)
     else:
-        head = keras.Model(bottleneck, _stack(bottleneck, spec, classes))
+        head = keras.Model(bottleneck, _stack(bottleneck, spec, classes, activation))
     _prefix_names(head)
     return head
 
 
-def _stack(bottleneck: Any, spec: HeadSpec, classes: int) -> Any:
+def _stack(bottleneck: Any, spec: HeadSpec, classes: int, activation: str) -> Any:
     from keras import layers
 
     x = layers.Flatten(name="flatten")(bottleneck) if len(bottleneck.shape) > 2 else bottleneck
@@ -48,7 +51,7 @@ def _stack(bottleneck: Any, spec: HeadSpec, classes: int) -> Any:
             x = layers.Dropout(value, name=f"dropout_{place}")(x)
         else:
             x = layers.Dense(value, activation="relu", name=f"dense_{place}")(x)
-    return layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    return layers.Dense(classes, activation=activation, name="probabilities")(x)
 
 
 def _load_function(name: str) -> Callable[[Any, int], Any]:
@@ -66,16 +69,16 @@ def _load_function(name: str) -> Callable[[Any, int], Any]:
     return found
 
 
-def _head_of_function(name: str, bottleneck: Any, classes: int) -> Any:
+def _head_of_function(name: str, bottleneck: Any, classes: int, activation: str) -> Any:
     function = _load_function(name)
     try:
         output = function(bottleneck, classes)
     except Exception as error:  # whatever the user's function raises
         raise OptionError(f"The head {name!r} raises {type(error).__name__}: {error}") from error
-    return _checked_head(name, bottleneck, output, classes)
+    return _checked_head(name, bottleneck, output, classes, activation)
 
 
-def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:
+def _checked_head(name: str, bottleneck: Any, output: Any, classes: int, activation: str) -> Any:
     import keras
 
     if not isinstance(output, keras.KerasTensor) or tuple(output.shape) != (None, classes):
@@ -91,15 +94,20 @@ def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:
             f"The head {name!r} uses {', '.join(foreign)}: only Keras's own layers, without Lambda, make a "
             "classifier that loads everywhere"
         )
-    _require_probabilities(name, head)
+    _require_probabilities(name, head, activation)
     return head
 
 
-def _require_probabilities(name: str, head: Any) -> None:
+def _require_probabilities(name: str, head: Any, activation: str) -> None:
     shape = (4, *head.inputs[0].shape[1:])
     tried = head.predict_on_batch(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    if tried.min() < 0 or abs(tried.sum(axis=1) - 1).max() > 1e-3:
-        raise OptionError(f"The head {name!r} must return probabilities: end it with a softmax")
+    # Those of a sigmoid sum to 1 by chance at most.
+    is_softmax = abs(tried.sum(axis=1) - 1).max() < 1e-3
+    if tried.min() < 0 or tried.max() > 1 or is_softmax != (activation == "softmax"):
+        labels = "one label" if activation == "softmax" else "several labels"
+        raise OptionError(
+            f"The head {name!r} must return probabilities for {labels} per image: end it with a {activation}"
+        )
 
 
 def _prefix_names(head: Any) -> None:

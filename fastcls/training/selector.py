@@ -22,7 +22,8 @@ class LabeledRows:
 
     Attributes:
         rows: Where the bottlenecks are.
-        labels: (N,) int64, indices into the class names.
+        labels: (N,) int64, indices into the class names; with several labels per image (N, C) uint8 of 0
+            and 1.
     """
 
     rows: Rows
@@ -40,11 +41,13 @@ class Selection:
         class_names: Sorted; labels are indices into them.
         train: Rows to train on.
         val: Rows to validate on; None to train without validation.
+        multi_label: Whether an image may have any number of classes.
     """
 
     class_names: tuple[str, ...]
     train: LabeledRows
     val: LabeledRows | None
+    multi_label: bool = False
 
 
 def select(cache: Cache, config: TrainConfig) -> Selection:
@@ -60,12 +63,16 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
         raise CacheError(f"Cache {cache.folder} holds no samples. Run `fastcls extract` first")
     if not config.allow_stale:
         _require_unchanged(cache, samples)
-    class_names = tuple(sorted({row.label for row in samples}))
+    class_names = tuple(sorted({name for row in samples for name in row.labels}))
     samples, rows = _present(cache, samples, config)
     own, val = _divide(cache, samples, config)
-    train = _labeled(samples, rows, class_names, own)
-    _require_every_class(train, class_names)
-    return Selection(class_names, train, _labeled(samples, rows, class_names, val) if val else None)
+    labels = _label_array(samples, class_names, multi_label=cache.multi_label)
+
+    def take(places: list[int]) -> LabeledRows:
+        return LabeledRows(rows.take(np.array(places, np.int64)), labels[places])
+
+    _require_every_class(labels[own], class_names)
+    return Selection(class_names, take(own), take(val) if val else None, cache.multi_label)
 
 
 def _present(cache: Cache, samples: list[SampleRow], config: TrainConfig) -> tuple[list[SampleRow], Rows]:
@@ -124,7 +131,7 @@ def _divide(cache: Cache, samples: Sequence[SampleRow], config: TrainConfig) -> 
         return own, val
     chosen = assign_splits(
         [samples[place].digest for place in own],
-        [samples[place].label for place in own],
+        [samples[place].labels for place in own],
         SplitSpec(val=config.val, test=0.0, seed=config.seed),
         groups=[samples[place].group for place in own],
     )
@@ -132,17 +139,22 @@ def _divide(cache: Cache, samples: Sequence[SampleRow], config: TrainConfig) -> 
     return [place for place, side in sides if side == "train"], [p for p, side in sides if side == "val"]
 
 
-def _labeled(
-    samples: Sequence[SampleRow], rows: Rows, class_names: tuple[str, ...], places: Sequence[int]
-) -> LabeledRows:
-    label_of = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([label_of[samples[place].label] for place in places], np.int64)
-    return LabeledRows(rows.take(np.array(places, np.int64)), labels)
+def _label_array(
+    samples: Sequence[SampleRow], class_names: tuple[str, ...], *, multi_label: bool
+) -> np.ndarray:
+    index = {name: label for label, name in enumerate(class_names)}
+    if not multi_label:
+        return np.array([index[row.label] for row in samples], np.int64)
+    targets = np.zeros((len(samples), len(class_names)), np.uint8)
+    for place, row in enumerate(samples):
+        targets[place, [index[name] for name in row.labels]] = 1
+    return targets
 
 
-def _require_every_class(train: LabeledRows, class_names: tuple[str, ...]) -> None:
+def _require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
     if len(class_names) < 2:
         raise DataError(f"A classifier needs two classes or more. Received: {', '.join(class_names)}")
-    absent = [name for label, name in enumerate(class_names) if not (train.labels == label).any()]
+    counts = labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels, minlength=len(class_names))
+    absent = [class_names[label] for label in np.flatnonzero(counts == 0)]
     if absent:
         raise DataError(f"No image to train on for: {', '.join(absent)}. Split the data again")
