@@ -47,7 +47,8 @@ def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
     )
     print_training(trained, out)
     run = shlex.quote(out)
-    click.echo(f"Next: fastcls test {run} DATA/test, or fastcls predict {run} IMAGE...")
+    tested = "DATA" if trained.multi_label else "DATA/test"
+    click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")
 
 
 def print_training(trained: Any, out: str) -> None:

@@ -190,7 +190,7 @@ def _class_table(evaluation: MultiLabelEvaluation) -> str:
 
 
 def _confusion_table(evaluation: MultiLabelEvaluation) -> str:
-    rows = [["", "has it: found", "missed", "has it not: found", "left out"]]
+    rows = [["", "has it: found", "missed", "has it not: found", "not found"]]
     for name, counts in zip(evaluation.class_names, evaluation.confusion.tolist(), strict=True):
         rows.append([shorten(name, _NAME_COLUMNS), *map(str, counts)])
     return format_table(rows)

@@ -69,8 +69,8 @@ def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) ->
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest", aspect="auto")
     figure.colorbar(image, ax=axes, label="share of the images that have it, or have it not")
     axes.axvline(1.5, color="white", linewidth=3)
-    _name_classes(axes, class_names)
-    axes.set_xticks(range(4), ["has it:\nfound", "missed", "has it not:\nfound", "left out"], rotation=0)
+    axes.set_yticks(*_class_ticks(class_names), parse_math=False, fontsize=8)
+    axes.set_xticks(range(4), ["has it:\nfound", "missed", "has it not:\nfound", "not found"])
     axes.set(ylabel="class", title=f"{confusion[0].sum()} images")
     if len(class_names) <= _COUNTED_CLASSES:
         _write_counts(axes, confusion, shares)
@@ -102,12 +102,16 @@ def draw_history(
 
 
 def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
-    step = -(-len(class_names) // _NAMED_CLASSES)
-    labels = range(0, len(class_names), step)
-    names = [shorten(class_names[label], _NAME_COLUMNS) for label in labels]
+    ticks = _class_ticks(class_names)
     # parse_math=False: a "$" in a class name is a dollar sign.
-    axes.set_xticks(labels, names, rotation=90, parse_math=False, fontsize=8)
-    axes.set_yticks(labels, names, parse_math=False, fontsize=8)
+    axes.set_xticks(*ticks, rotation=90, parse_math=False, fontsize=8)
+    axes.set_yticks(*ticks, parse_math=False, fontsize=8)
+
+
+def _class_ticks(class_names: Sequence[str]) -> tuple[list[int], list[str]]:
+    step = -(-len(class_names) // _NAMED_CLASSES)
+    labels = list(range(0, len(class_names), step))
+    return labels, [shorten(class_names[label], _NAME_COLUMNS) for label in labels]
 
 
 def _write_counts(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None:
@@ -121,12 +125,12 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str
     from matplotlib.ticker import MaxNLocator
 
     marker = "o" if len(history) <= _MARKED_EPOCHS else ""
-    for key, name in ((metric, "train"), (f"val_{metric}", "val")):
+    for key, name, color in ((metric, "train", "C0"), (f"val_{metric}", "val", "C1")):
         rows = [row for row in history if key in row]
         if rows:
             steps, values = [row[step] for row in rows], [row[key] for row in rows]
-            axes.plot(steps, values, marker=marker, markersize=4, label=name)
-    axes.set(xlabel=step, ylabel=metric)
+            axes.plot(steps, values, marker=marker, markersize=4, label=name, color=color)
+    axes.set(xlabel=step, ylabel="mean AUROC" if metric == "auroc" else metric)
     if step == "c":
         axes.set_xscale("log")
     else:
