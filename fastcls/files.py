@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from fastcls.errors import OptionError
 
 DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
@@ -74,6 +77,59 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+@contextlib.contextmanager
+def resumable_folder(
+    path: Path, is_worth: Callable[[Path], bool], *, restart: bool = False
+) -> Iterator[Path]:
+    """Like `atomic_folder`, but what a process has done that was killed is there for the next one.
+
+    Args:
+        path: The folder to make; until it appears, all is in `working_folder(path)`.
+        is_worth: Whether what is in that folder is worth going on from; it is removed otherwise.
+        restart: Remove what is there.
+
+    Raises:
+        OptionError: Another process is making this folder.
+    """
+    working = working_folder(path)
+    working.mkdir(parents=True, exist_ok=True)
+    with _locked(working):
+        if restart or not is_worth(working):
+            for entry in sorted(working.iterdir()):
+                _remove(entry)
+        try:
+            yield working
+            working.rename(path)
+            sync(path.parent)
+        finally:
+            if working.exists() and not is_worth(working):
+                shutil.rmtree(working)
+
+
+def working_folder(path: Path) -> Path:
+    """Where a folder is made that may take several attempts."""
+    return path.with_name(f"{path.name}.unfinished")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # The lock ends with the process, however that ends.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OptionError(
+            f"Another process is at work in {folder}. Wait until it has ended, or choose another --out"
+        ) from None
+    except OSError:
+        pass  # not every network file system has locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,18 @@ from fastcls.evaluation.pictures import draw_history
 from fastcls.extraction.extractor import Extraction, extract
 from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
+from fastcls.specs import (
+    CutSpec,
+    ExtractConfig,
+    HeadSpec,
+    SplitSpec,
+    TrainConfig,
+    check_effect,
+    specs_of_run,
+)
+from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
+from fastcls.training.snapshots import Snapshot
+from fastcls.training.thresholds import DEFAULT
 from fastcls.training.trainer import TrainedHead, train_head
 
 
@@ -42,6 +54,8 @@ def run(
     cache_root: Path,
     splits: SplitSpec | None = None,
     extraction: ExtractConfig | None = None,
+    request: Mapping[str, Any] | None = None,
+    restart: bool = False,
     progress: bool = False,
 ) -> RunResult:
     """Data set in, tested classifier out.
@@ -55,10 +69,13 @@ def run(
         cache_root: Folder of bottleneck caches.
         splits: How to divide the images of each class; only for a data set that is not split.
         extraction: How the extraction runs.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
         progress: Show bars on stderr.
 
     Raises:
-        OptionError: `out` exists, there is to be no test part, or `splits` is given for split data.
+        OptionError: `out` exists, there is to be no test part, `splits` is given for split data, or an
+            option has no effect on the head.
     """
     require_new(out)
     if not dataset.splits:
@@ -68,8 +85,11 @@ def run(
             f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
             "images that are not split"
         )
+    check_effect(head, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, progress=progress)
-    classifier, trained = train_run(cache, head, config, out, progress=progress)
+    classifier, trained = train_run(
+        cache, head, config, out, request=request, restart=restart, progress=progress
+    )
     tested = run_test(classifier, dataset, out / "test", progress=progress)
     return RunResult(cache, extracted, classifier, trained, tested)
 
@@ -87,38 +107,44 @@ def train_run(
     out: Path,
     *,
     start: Path | None = None,
+    request: Mapping[str, Any] | None = None,
+    restart: bool = False,
     progress: bool = False,
 ) -> tuple[Classifier, TrainedHead]:
     """Train a head and write a run folder: classifier, head, history, curves, logs, configuration.
+
+    Until it is complete it is made in `OUT.unfinished`, with checkpoints: if the training is interrupted,
+    the same call goes on from there.
 
     Args:
         cache: The bottlenecks.
         head: What to train; None for a softmax layer, or the head of `start`.
         config: How to train it.
         out: The run folder; it appears whole, and must not exist.
-        start: Run folder whose head is trained further.
+        start: Run folder, or kept checkpoint of one, whose head is trained further.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
         progress: Show a bar on stderr.
 
     Raises:
-        OptionError: `out` exists.
+        OptionError: `out` exists, or another request was interrupted there.
     """
     require_new(out)
-    with files.atomic_folder(out) as folder:
+    with files.resumable_folder(out, has_checkpoint, restart=restart) as folder:
         earlier = load_head(start) if start else None
-        trained = train_head(
-            cache, head, config, start=earlier, log_folder=folder / "tensorboard", progress=progress
-        )
+        trained = train_head(cache, head, config, start=earlier, folder=folder, progress=progress)
         classifier = stitch_classifier(cache, trained)
         classifier.save(folder / FILE_NAME)
         trained.model.save(folder / "head.keras")
         _write_history(trained, folder)
-        files.write_json(folder / "run.json", _described(classifier))
+        known = {
+            "class_names": trained.class_names,
+            "thresholds": trained.thresholds,
+            **classifier.provenance,
+        }
+        files.write_json(folder / "run.json", {**known, "request": request} if request else known)
+    forget_checkpoints(out)
     return classifier, trained
-
-
-def _described(classifier: Classifier) -> dict[str, Any]:
-    kept = {"class_names": classifier.class_names, "thresholds": classifier.thresholds}
-    return {**kept, **classifier.provenance}
 
 
 def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
@@ -142,23 +168,32 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
 
 
 def load_head(run: Path) -> TrainedHead:
-    """The trained head of a run folder.
+    """The trained head of a run folder, or of a checkpoint that was kept in one.
 
     Raises:
-        OptionError: The folder is not a run.
+        OptionError: It is neither.
     """
     from fastcls.backend import import_keras
 
+    file, known = (run, _read_checkpoint(run)) if run.is_file() else (run / "head.keras", _read_run(run))
+    model = import_keras().saving.load_model(file, compile=False)
+    spec, config = specs_of_run(known)
+    figures = (known["figures"], known["train_count"], known["val_count"])
+    thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
+    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds)
+
+
+def _read_run(run: Path) -> dict[str, Any]:
     if not (run / "run.json").is_file() or not (run / "head.keras").is_file():
         raise OptionError(f"{run} is not a run folder made by `fastcls train-head`")
-    known = files.read_json(run / "run.json")
-    model = import_keras().saving.load_model(run / "head.keras", compile=False)
-    spec = HeadSpec(tuple(known["head"]["layers"]), known["head"]["function"])
-    figures = (known["figures"], known["train_count"], known["val_count"])
-    config = TrainConfig.from_dict(known["training"])
-    thresholds = known.get("thresholds")
-    thresholds = tuple(thresholds) if thresholds else None
-    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds)
+    return dict(files.read_json(run / "run.json"))
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    state = Snapshot.read(path).state
+    thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
+    state["thresholds"] = thresholds  # they are chosen for the finished head alone
+    return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
 
 
 @dataclass(frozen=True)
@@ -271,7 +306,8 @@ def _write_history(trained: TrainedHead, folder: Path) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(trained.history)
-    draw_history(trained.history, folder / "curves.png", trained.best)
+    if {"loss", "val_loss"} & set(columns):  # neighbors without validation have no figures
+        draw_history(trained.history, folder / "curves.png", trained.best)
 
 
 def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:

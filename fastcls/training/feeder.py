@@ -47,6 +47,7 @@ class Feeder:
         label_shape: Shape of one label.
         label_dtype: Of the labels.
         batch_size: As given.
+        in_memory: Whether the rows are kept; the order of a pass depends on it.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Feeder:
         self._run = max(1, _RUN_BYTES // first.nbytes)
         fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
+        self.in_memory = fits
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
         """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.

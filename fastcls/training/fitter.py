@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,75 +14,127 @@ from tqdm import tqdm
 
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
+from fastcls.training.checkpoints import Checkpoints, passes
 from fastcls.training.feeder import Feeder
 from fastcls.training.monitor import LOSS, Monitor
+from fastcls.training.snapshots import Row, Standing, Trainee
 from fastcls.training.validator import multi_label_validator
 
-Row = dict[str, float]
 # Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
 EpochRunner = Callable[[int], tuple[Row, int]]
+# Gets an epoch and, of some of its steps in order, loss and learning rate: (S, 2) float32.
+StepListener = Callable[[int, np.ndarray], None]
 logger = logging.getLogger(__name__)
 
 
 def fit(
-    model: Any,
+    trainee: Trainee,
     run_epoch: EpochRunner,
     config: TrainConfig,
     *,
-    watch: Callable[[Row], None],
     monitor: Monitor = LOSS,
+    checkpoints: Checkpoints | None = None,
+    begin: Callable[[list[Row]], None] = lambda history: None,
+    watch: Callable[[Row], None] = lambda row: None,
     progress: bool = False,
-) -> list[Row]:
+) -> Standing:
     """Train, and leave the model with the weights of the best epoch.
 
     Args:
-        model: A Keras model.
+        trainee: What is trained.
         run_epoch: Trains it for an epoch. Without the figure of the monitor in its rows all epochs are run
             and the last weights stay.
-        config: Epochs and patience.
-        watch: Gets the row of each epoch.
+        config: Epochs, patience, and how accurate an epoch must be to be kept.
         monitor: The figure that says which epoch is best.
+        checkpoints: Where an interrupted training goes on from, and leaves its checkpoints.
+        begin: Gets the rows of the epochs that were run before an interruption.
+        watch: Gets the row of each epoch.
         progress: Show a bar on stderr.
 
     Returns:
-        A row per epoch: epoch (from 1), loss (the one that is minimized), val_loss (the plain cross-entropy),
-        accuracy and val_accuracy or, with several labels per image, val_auroc, learning_rate (of its first
-        step), seconds.
+        A row per epoch: epoch (from 1), loss (the one that is minimized), accuracy, val_loss (the plain
+        cross-entropy), val_accuracy, learning_rate (of its first step), seconds; and the one that is kept.
+        With several labels per image, val_auroc replaces the accuracies.
 
     A loss that is not a number ends the training; a warning says where.
 
     Raises:
         OptionError: The loss is not a number, and no epoch before was validated.
     """
-    history: list[Row] = []
-    best: Row = {"epoch": 0}
-    for epoch in tqdm(range(1, config.epochs + 1), unit="epoch", desc="train", disable=not progress):
-        row, steps = run_epoch(epoch)
-        row = {"epoch": epoch, **row}
-        if not _is_finite(row):
-            _give_up(row, steps, best)
-            break
-        watch(row)
-        history.append(row)
-        if monitor.cost(row) < monitor.cost(best):
-            best, weights = row, model.get_weights()
-        elif best["epoch"] and config.patience and epoch - best["epoch"] >= config.patience:
-            break
-    if best["epoch"]:
-        model.set_weights(weights)
-    return history
+    checkpoints = checkpoints or Checkpoints(None, config.checkpoints, {}, {})
+    standing = checkpoints.resume(trainee)
+    if standing.best and standing.weights is None:
+        standing.weights = trainee.model.get_weights()
+    begin(standing.history)
+    done = len(standing.history)
+    with tqdm(total=config.epochs, initial=done, unit="epoch", desc="train", disable=not progress) as bar:
+        while not _is_over(standing.history, config, monitor):
+            row, steps = run_epoch(len(standing.history) + 1)
+            row = {"epoch": len(standing.history) + 1, **row}
+            if not _is_finite(row):
+                if standing.best is None:
+                    checkpoints.forget()
+                _give_up(row, steps, standing.best)
+                break
+            _add(standing, row, trainee.model, config, monitor)
+            watch(row)
+            checkpoints.save(standing, trainee)
+            bar.update()
+    if standing.weights:
+        trainee.model.set_weights(standing.weights)
+    _warn_of_low_accuracy(standing, config)
+    return standing
 
 
-def epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> EpochRunner:
+def _is_over(history: Sequence[Row], config: TrainConfig, monitor: Monitor) -> bool:
+    if len(history) >= config.epochs:
+        return True
+    if not history or monitor.name not in history[-1] or not config.patience:
+        return False
+    return len(history) - min(history, key=monitor.cost)["epoch"] >= config.patience
+
+
+def _add(standing: Standing, row: Row, model: Any, config: TrainConfig, monitor: Monitor) -> None:
+    standing.history.append(row)
+
+    def rank(row: Row) -> tuple[bool, float]:
+        return passes(row, config.checkpoints), -monitor.cost(row)
+
+    if monitor.name in row and (standing.best is None or rank(row) > rank(standing.best)):
+        standing.best, standing.weights = row, model.get_weights()
+
+
+def _warn_of_low_accuracy(standing: Standing, config: TrainConfig) -> None:
+    if standing.best and not passes(standing.best, config.checkpoints):
+        highest = max(row["val_accuracy"] for row in standing.history)
+        logger.warning(
+            "No epoch has reached the accuracy %g: the highest on the validation rows was %.4f. Epoch %d, of "
+            "the lowest validation loss, is kept nevertheless",
+            config.checkpoints.min_accuracy,
+            highest,
+            standing.best["epoch"],
+        )
+
+
+def epoch_runner(
+    model: Any,
+    train: Feeder,
+    val: Feeder | None,
+    *,
+    listen: StepListener | None = None,
+    judges: Sequence[Any] = (),
+) -> EpochRunner:
     """What trains a compiled model for an epoch on rows of a cache, in the order that is the epoch's own.
 
     Args:
         model: The model.
         train: Rows to train on.
         val: Rows to validate on, if any.
+        listen: Gets loss and learning rate of each step, a block of steps at a time.
+        judges: Keras metrics that see the validation rows; they hold what they saw until the next epoch.
     """
-    train_pass = _pass(model, model.train_step, train)
-    validate = _validator(model, val) if val else dict
+    train_pass = _pass(model, model.train_step, train, listen)
+    validate = _validator(model, val, judges) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()
@@ -94,14 +147,14 @@ def epoch_runner(model: Any, train: Feeder, val: Feeder | None) -> EpochRunner:
     return run_epoch
 
 
-def _validator(model: Any, val: Feeder) -> Callable[[], Row]:
+def _validator(model: Any, val: Feeder, judges: Sequence[Any]) -> Callable[[], Row]:
     """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
     import keras
 
     if val.label_shape:
         return multi_label_validator(model, val)
     examiner = keras.Model(model.inputs[0], model.outputs[0])
-    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *judges])
     run = _pass(examiner, examiner.test_step, val)
     return lambda: {f"val_{name}": value for name, value in run(1)[0].items()}
 
@@ -111,7 +164,9 @@ def _learning_rate(model: Any) -> float:
     return float(str(rate))  # 0.001, where float32 to float64 gives 0.0010000000474974513
 
 
-def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> EpochRunner:
+def _pass(
+    model: Any, step: Callable[[Any], Any], feeder: Feeder, listen: StepListener | None = None
+) -> EpochRunner:
     """One pass over all rows: its metrics as means over the rows, and how many steps had a finite loss.
 
     The loop over the batches of a block is compiled: to start a step of a small head from Python, as
@@ -126,34 +181,61 @@ def _pass(model: Any, step: Callable[[Any], Any], feeder: Feeder) -> EpochRunner
     @tf.function(input_signature=(rows_spec, labels_spec, places_spec))
     def run_steps(rows: Any, labels: Any, order: Any) -> Any:
         finite = 0
+        seen = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=(2,))
         for start in tf.range(0, tf.size(order), feeder.batch_size):
             places = order[start : start + feeder.batch_size]
+            rate = model.optimizer.learning_rate if listen else None  # of this step: it changes in it
             metrics = step((tf.cast(tf.gather(rows, places), tf.float32), tf.gather(labels, places)))
             # A mean that is not a number stays so: the steps before are the finite ones.
             finite += tf.cast(tf.math.is_finite(metrics["loss"]), tf.int32)
-        return finite
+            if listen:
+                seen = seen.write(start // feeder.batch_size, tf.stack([losses.pop(), rate]))
+        return finite, seen.stack()
 
     # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
-    traced = run_steps.get_concrete_function()
+    with _overheard(model) as losses:
+        traced = run_steps.get_concrete_function()
 
     def run(epoch: int) -> tuple[Row, int]:
         model.reset_metrics()
-        blocks = feeder.blocks(epoch)
-        finite = sum(int(traced(rows, labels, tf.constant(order))) for rows, labels, order in blocks)
-        return {name: float(value) for name, value in model.get_metrics_result().items()}, finite
+        finite = 0
+        for rows, labels, order in feeder.blocks(epoch):
+            steps, seen = traced(rows, labels, tf.constant(order))
+            finite += int(steps)
+            if listen:
+                listen(epoch, seen.numpy())
+        figures = model.get_metrics_result().items()
+        return {name: float(value) for name, value in figures if not len(value.shape)}, finite
 
     return run
+
+
+@contextlib.contextmanager
+def _overheard(model: Any) -> Iterator[list[Any]]:
+    """The loss of each step that is traced inside: Keras's own steps return means over the epoch."""
+    losses = []
+    plain = model.compute_loss
+
+    def compute_loss(*values: Any, **options: Any) -> Any:
+        losses.append(plain(*values, **options))
+        return losses[-1]
+
+    model.compute_loss = compute_loss
+    try:
+        yield losses
+    finally:
+        del model.compute_loss  # that of its class again
 
 
 def _is_finite(row: Row) -> bool:
     return math.isfinite(row["loss"]) and math.isfinite(row.get("val_loss", 0.0))
 
 
-def _give_up(row: Row, steps: int, best: Row) -> None:
+def _give_up(row: Row, steps: int, best: Row | None) -> None:
     """Say at which step the loss was no number, or that only validation found out; keep the best."""
     place = "validation" if math.isfinite(row["loss"]) else f"step {steps + 1}"
     fact = f"The loss is not a number any more in epoch {row['epoch']:.0f}, at {place}"
     remedy = "Lower the learning rate, or clip gradients with --clip-norm 1"
-    if not best["epoch"]:
+    if best is None:
         raise OptionError(f"{fact}. {remedy}")
     logger.warning("%s: the training ends, epoch %.0f is kept. %s", fact, best["epoch"], remedy)

@@ -52,6 +52,15 @@ class Rate:
             self._level.assign(max(float(self._level.numpy()) * self._spec.factor, self._spec.minimum))
             self._waited = 0
 
+    def get_state(self) -> dict[str, float]:
+        """What plateaus have changed so far, for `set_state`."""
+        return {"level": float(self._level.numpy()), "best": self._best, "waited": self._waited}
+
+    def set_state(self, state: Mapping[str, float]) -> None:
+        """Go on from a state."""
+        self._level.assign(state["level"])
+        self._best, self._waited = state["best"], int(state["waited"])
+
 
 def _decay(config: TrainConfig, steps: int) -> Any:
     from keras.optimizers import schedules

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
 from fastcls.errors import DataError, OptionError
-from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs import HeadSpec, TrainConfig, check_effect
+from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import Row, epoch_runner, fit
+from fastcls.training.fitted import Fitted
+from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
-from fastcls.training.logs import TensorBoardLog
+from fastcls.training.logs import TrainingLog
 from fastcls.training.losses import build_loss
-from fastcls.training.monitor import AUROC, LOSS
+from fastcls.training.monitor import AUROC, LOSS, Monitor
+from fastcls.training.neighbors import fit_neighbors
 from fastcls.training.optimizers import build_optimizer
+from fastcls.training.prototypes import fit_prototypes
+from fastcls.training.requests import describe_request
 from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
+from fastcls.training.snapshots import Row, Trainee
 from fastcls.training.sweeper import sweep
 from fastcls.training.thresholds import DEFAULT, choose_thresholds
 from fastcls.training.validator import predictor
@@ -40,8 +47,8 @@ class TrainedHead:
         class_names: Its C classes.
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
             (of its first step), seconds; the val ones are absent without validation. With several labels
-            per image, val_auroc replaces the accuracies. With lbfgs one dict per regularization, with c and
-            iterations in place of epoch and learning_rate.
+            per image, val_auroc replaces the accuracies. Of a fitted head one dict per candidate, as
+            `Fitted` has them.
         best: The one of the head that was kept.
         train_count: Rows trained on.
         val_count: Rows validated on.
@@ -71,10 +78,10 @@ def train_head(
     config: TrainConfig | None = None,
     *,
     start: TrainedHead | None = None,
-    log_folder: Path | None = None,
+    folder: Path | None = None,
     progress: bool = False,
 ) -> TrainedHead:
-    """Train a head, and keep the epoch or the regularization of the best validation.
+    """Train a head and keep the epoch of the best validation, or fit one.
 
     On a CPU the same seed gives the same head. Sets the global random seeds of Python, NumPy and
     TensorFlow.
@@ -84,53 +91,61 @@ def train_head(
         head: What to train; a softmax layer by default.
         config: How to train it.
         start: A trained head to go on from, with a fresh optimizer; `head` must be None then.
-        log_folder: Where TensorBoard logs of the epochs go.
+        folder: Where logs and checkpoints go while it runs; a training that was interrupted there goes on.
         progress: Show a bar on stderr.
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
-        OptionError: The head does not fit, the loss is not a number before there is an epoch to keep, or
-            the optimizer cannot do what is asked for.
+        OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
+            there is an epoch to keep, or another training was interrupted in `folder`.
     """
     config = config or TrainConfig()
+    spec = _start_spec(head, start)
+    check_effect(spec, config)
     keras = import_keras()
     chosen = select(cache, config)
-    _require_fitting(config, chosen)
+    _require_fitting(spec, config, chosen)
     keras.utils.set_random_seed(config.seed)
-    model = _start_model(cache, chosen, head, start)
-    if config.optimizer.name == "lbfgs":
-        _require_linear(head, start)
-        history, best = _sweep(model, chosen, progress)
+    counts = {"train_count": len(chosen.train), "val_count": len(chosen.val) if chosen.val else 0}
+    if spec.is_fitted:
+        fitted = _fit_at_once(spec, chosen, progress)
+        model, history, best = fitted.model, fitted.history, fitted.best
     else:
-        history, best = _fit(model, chosen, config, log_folder, progress)
+        model = _start_model(cache, chosen, spec, start)
+        request = describe_request(cache, chosen, model, spec, config)
+        about = {"head": asdict(spec), "class_names": chosen.class_names, **counts}
+        about["multi_label"] = chosen.multi_label
+        checkpoints = Checkpoints(folder, config.checkpoints, request, about, _monitor(chosen))
+        history, best = _train(model, chosen, config, checkpoints, progress)
+    thresholds = _thresholds(model, chosen, config)
     return TrainedHead(
-        model,
-        start.spec if start else head or HeadSpec(),
-        config,
-        chosen.class_names,
-        tuple(history),
-        best,
-        len(chosen.train),
-        len(chosen.val) if chosen.val else 0,
-        _thresholds(model, chosen, config),
+        model, spec, config, chosen.class_names, tuple(history), best, **counts, thresholds=thresholds
     )
 
 
-def _require_fitting(config: TrainConfig, chosen: Selection) -> None:
+def _require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
     """Refuse what has no effect on the labels, or no meaning."""
     if not chosen.multi_label:
         if config.threshold is not None:
             raise OptionError("No effect with one label per image: threshold. Leave it out")
         return
-    if config.optimizer.name == "lbfgs":
+    if spec.is_fitted:
         raise OptionError(
-            "The optimizer lbfgs takes one label per image, the cache has several. Use --optimizer adam"
+            f"The head {spec.kind} takes one label per image, the cache has several. Use --head linear"
         )
+    asked = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
+    given = ", ".join(name for name, value in asked.items() if value)
+    if given:
+        raise OptionError(f"No meaning with several labels per image: {given}. Leave them out")
     if chosen.val and not (chosen.val.labels.any(axis=0) & ~chosen.val.labels.all(axis=0)).any():
         raise DataError(
             "No class has validation images with and without it: there is nothing to choose an epoch by. "
             "Split the data again, or train without validation with --val 0"
         )
+
+
+def _monitor(chosen: Selection) -> Monitor:
+    return AUROC if chosen.multi_label else LOSS
 
 
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:
@@ -143,12 +158,34 @@ def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[flo
     return choose_thresholds(config.threshold or "single", targets, probabilities, chosen.class_names)
 
 
-def _start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: TrainedHead | None) -> Any:
+def _start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
+    """What is trained: a head of its own, or what becomes of the one to go on from."""
+    if start is None:
+        return head or HeadSpec()
+    if head is not None:
+        raise OptionError("A head that is trained further stays what it is: give no other head or layers")
+    if start.spec.kind == "logreg":  # a softmax layer, which gradients may move
+        return HeadSpec(norm=start.spec.norm)
+    if start.spec.is_fitted:
+        raise OptionError(f"A head {start.spec.kind} has nothing to train further. Train one without --from")
+    return start.spec
+
+
+def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
+    classes = len(chosen.class_names)
+    if spec.kind == "prototype":
+        return fit_prototypes(chosen.train, chosen.val, classes)
+    if spec.kind == "knn":
+        return fit_neighbors(chosen.train, chosen.val, classes)
+    if chosen.val is None:
+        raise OptionError("The head logreg chooses its regularization on validation rows: there are none")
+    return sweep(chosen.train, chosen.val, classes, norm=spec.norm, progress=progress)
+
+
+def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
     shape = tuple(cache.manifest.shape)
     if start is None:
-        return build_head(head or HeadSpec(), shape, len(chosen.class_names), multi_label=chosen.multi_label)
-    if head is not None:
-        raise OptionError("A head that is trained further keeps its layers: give no other layers or function")
+        return build_head(spec, shape, len(chosen.class_names), multi_label=chosen.multi_label)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
         raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
@@ -166,8 +203,8 @@ def _start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: 
     return start.model
 
 
-def _fit(
-    model: Any, chosen: Selection, config: TrainConfig, log_folder: Path | None, progress: bool
+def _train(
+    model: Any, chosen: Selection, config: TrainConfig, checkpoints: Checkpoints, progress: bool
 ) -> tuple[list[Row], Row]:
     import keras
 
@@ -175,35 +212,37 @@ def _fit(
         raise OptionError("The schedule plateau watches validation rows: there are none")
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
-    monitor = AUROC if chosen.multi_label else LOSS
-    rate = Rate(config, math.ceil(len(chosen.train) / config.batch_size), monitor)
+    monitor = _monitor(chosen)
+    steps = math.ceil(len(chosen.train) / config.batch_size)
+    rate = Rate(config, steps, monitor)
     optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
     loss = build_loss(config.loss, trainee, chosen.train.labels)
     trainee.compile(optimizer, loss, metrics=[] if chosen.multi_label else ["accuracy"])
-    train = Feeder(chosen.train, config.batch_size, config.seed, balanced=config.sampling == "balanced")
+    balanced = config.sampling == "balanced"
+    train = Feeder(chosen.train, config.batch_size, config.seed, *_memory(checkpoints), balanced=balanced)
+    checkpoints.about["in_memory"] = train.in_memory
     val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
-    with TensorBoardLog(log_folder) as log:
+    with TrainingLog(checkpoints.folder, config.logs, steps, chosen.class_names) as log:
 
         def watch(row: Row) -> None:
             log.write(row)
             rate.watch(row)
 
-        run_epoch = epoch_runner(trainee, train, val)
-        history = fit(trainee, run_epoch, config, watch=watch, monitor=monitor, progress=progress)
-    return history, min(history, key=monitor.cost) if val else history[-1]
-
-
-def _require_linear(head: HeadSpec | None, start: TrainedHead | None) -> None:
-    if start or (head or HeadSpec()) != HeadSpec():
-        raise OptionError(
-            "The optimizer lbfgs fits one softmax layer from nothing: it takes no other layers or function, "
-            "and goes on from no other head. Use --optimizer adam for these"
+        standing = fit(
+            Trainee(trainee, rate),
+            epoch_runner(trainee, train, val, listen=log.listen, judges=log.judges),
+            config,
+            monitor=monitor,
+            checkpoints=checkpoints,
+            begin=lambda history: log.begin(trainee, history),
+            watch=watch,
+            progress=progress,
         )
+    return standing.history, standing.best or standing.history[-1]
 
 
-def _sweep(model: Any, chosen: Selection, progress: bool) -> tuple[list[Row], Row]:
-    if chosen.val is None:
-        raise OptionError("The optimizer lbfgs chooses its regularization on validation rows: there are none")
-    found = sweep(chosen.train, chosen.val, progress=progress)
-    model.set_weights([found.kernel, found.bias])
-    return found.history, found.best
+def _memory(checkpoints: Checkpoints) -> tuple[int, ...]:
+    """What makes a training that goes on keep its rows where they were: their order depends on that."""
+    if not checkpoints.found:
+        return ()
+    return (sys.maxsize if checkpoints.found.state["in_memory"] else 0,)

@@ -11,7 +11,9 @@ from fastcls.training import feeder
 from fastcls.training.feeder import Feeder
 from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
+from fastcls.training.schedules import Rate
 from fastcls.training.selector import select
+from fastcls.training.snapshots import Trainee
 
 # 210 rows to train on and 60 to validate on: the last batch is smaller in both.
 BATCH = 32
@@ -26,8 +28,9 @@ def test_fit__equals_a_plain_loop(make_cache, monkeypatch, memory_bytes):
         return Feeder(part, BATCH, seed, memory_bytes)
 
     ours, plain = _model(), _model()
+    rate = Rate(TrainConfig(), steps=7)
     run_epoch = epoch_runner(ours, feed(chosen.train, 3), feed(chosen.val, None))
-    (row,) = fit(ours, run_epoch, TrainConfig(epochs=1), watch=lambda row: None)
+    (row,) = fit(Trainee(ours, rate), run_epoch, TrainConfig(epochs=1)).history
     expected = _plain_epoch(plain, feed(chosen.train, 3).blocks())
     for one, other in zip(ours.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -50,6 +53,6 @@ def _plain_epoch(model, blocks):
 def _model():
     keras = import_keras()
     keras.utils.set_random_seed(0)
-    model = build_head(HeadSpec((8,)), (16,), 3)
+    model = build_head(HeadSpec(layers=(8,)), (16,), 3)
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model

@@ -1,0 +1,186 @@
+"""Which snapshots of a training are written, kept and gone on from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import files
+from fastcls.errors import OptionError
+from fastcls.specs import CheckpointSpec
+from fastcls.training.monitor import LOSS, Monitor
+from fastcls.training.snapshots import Row, Snapshot, Standing, Trainee, write_snapshot
+
+# Unless the user says how often: what a training that is killed may lose.
+_LOSE_AT_MOST_S = 30.0
+# Of a training that is not finished: if the last one is damaged, the one before is there.
+_GO_ON_FROM = 2
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    While it runs, the last ones to go on from are in `FOLDER/resume`; those that the user asked for
+    are in `FOLDER/checkpoints`.
+
+    Args:
+        folder: Where; None for nowhere.
+        spec: Which.
+        request: What decides the result, JSON-able: a checkpoint of another request is refused.
+        about: What else is to be written into each, JSON-able.
+        monitor: The figure that says which epoch is better.
+
+    Attributes:
+        folder: As given.
+        about: As given; what is added before the first epoch is written too.
+        found: The last checkpoint of this training, if it was interrupted.
+
+    Raises:
+        OptionError: A training of another request was interrupted here.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        spec: CheckpointSpec,
+        request: dict[str, Any],
+        about: dict[str, Any],
+        monitor: Monitor = LOSS,
+    ) -> None:
+        self.folder, self._spec, self._monitor = folder, spec, monitor
+        self._request = json.loads(json.dumps(request))
+        self.about = dict(about)
+        self._saved = time.monotonic()
+        self.found = self._find(folder) if folder else None
+
+    def resume(self, trainee: Trainee) -> Standing:
+        """Go back to the last checkpoint, or stay at the beginning if there is none."""
+        if not self.found or not self.folder:
+            return Standing()
+        standing = self.found.restore(trainee)
+        logger.warning("Going on after epoch %d of the training in %s", len(standing.history), self.folder)
+        for path in _numbered(self.folder / "checkpoints"):
+            if _epoch_of(path) > len(standing.history):
+                path.unlink()
+        return standing
+
+    def save(self, standing: Standing, trainee: Trainee) -> None:
+        """Write a checkpoint, if it is time for one."""
+        row = standing.history[-1]
+        if self.folder is None or not self._is_due(row):
+            return
+        if not all(np.isfinite(weight).all() for weight in trainee.model.get_weights()):
+            return  # without validation, only the next epoch shows that the last step was one too far
+        path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
+        write_snapshot(path, standing, trainee, {"request": self._request, **self.about})
+        _prune(path.parent, _GO_ON_FROM)
+        if self._spec.every and _is_kept(standing.history, self._spec, self._monitor):
+            kept = self.folder / "checkpoints" / path.name
+            _link(path, kept)
+            _prune(kept.parent, self._spec.keep)
+        self._saved = time.monotonic()
+
+    def forget(self) -> None:
+        """Remove what the training goes on from: it has come to an end that would only be reached again."""
+        if self.folder:
+            forget_checkpoints(self.folder)
+
+    def _find(self, folder: Path) -> Snapshot | None:
+        for path in reversed(_numbered(_resume_folder(folder))):
+            try:
+                found = Snapshot.read(path)
+            except OptionError as error:
+                logger.warning("%s. It is left out", error)
+                continue
+            _require_same(found.state["request"], self._request, folder)
+            return found
+        return None
+
+    def _is_due(self, row: Row) -> bool:
+        if self._spec.every is not None:
+            return self._spec.every > 0 and row["epoch"] % self._spec.every == 0
+        return time.monotonic() - self._saved + row["seconds"] > _LOSE_AT_MOST_S
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a training that was interrupted can go on in this folder."""
+    return bool(_numbered(_resume_folder(folder)))
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Remove what a training goes on from; the checkpoints that the user asked for stay."""
+    shutil.rmtree(_resume_folder(folder), ignore_errors=True)
+
+
+def _resume_folder(folder: Path) -> Path:
+    return folder / "resume"
+
+
+def passes(row: Mapping[str, float], spec: CheckpointSpec) -> bool:
+    """Whether an epoch is accurate enough to be kept."""
+    return spec.min_accuracy is None or row["val_accuracy"] >= spec.min_accuracy
+
+
+def _is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor) -> bool:
+    """Whether the last epoch, which is due, is to be kept."""
+    last = history[-1]
+    if not passes(last, spec):
+        return False
+    kept = [row for row in history[:-1] if not row["epoch"] % (spec.every or 1) and passes(row, spec)]
+    return not spec.best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    earlier, asked = _flat(before), _flat(now)
+    names = sorted(name for name in earlier.keys() | asked.keys() if earlier.get(name) != asked.get(name))
+    if names:
+        changes = "; ".join(f"{name} was {earlier.get(name)}, is {asked.get(name)}" for name in names)
+        raise OptionError(
+            f"{folder} holds an interrupted training of another request ({changes}). Give the same options "
+            "to finish it, another --out to leave it there, or --restart to give it up"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names.
+
+    >>> _flat({"training": {"epochs": 3}, "rows": "ab"})
+    {'training.epochs': 3, 'rows': 'ab'}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= inner
+    return flat
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, from the first epoch to the last."""
+    return sorted(folder.glob("epoch-*.keras"), key=_epoch_of)
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.stem.removeprefix("epoch-"))
+
+
+def _prune(folder: Path, keep: int) -> None:
+    for path in _numbered(folder)[:-keep]:
+        path.unlink()
+
+
+def _link(source: Path, path: Path) -> None:
+    """Give a file a second name; copy it where the file system has no hard links."""
+    with files.atomic_path(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)

@@ -1,0 +1,57 @@
+"""What decides the result of a training, as values to compare."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import files, graph
+from fastcls.cache.store import Cache
+from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.training.selector import LabeledRows, Selection
+
+
+def describe_request(
+    cache: Cache, chosen: Selection, model: Any, head: HeadSpec, config: TrainConfig
+) -> dict[str, Any]:
+    """Describe a training of a head: two of equal description end with the same head.
+
+    Args:
+        cache: The bottlenecks.
+        chosen: Rows and labels.
+        model: The head before the first step.
+        head: What it was made of.
+        config: How it is trained.
+    """
+    code = head.kind.rpartition(":")[0]
+    return {
+        "training": asdict(config),
+        "head": {
+            **asdict(head),
+            "architecture": graph.architecture_digest(model),
+            "weights": graph.weights_digest(model),
+            "code": files.file_digest(Path(code)) if Path(code).is_file() else "",
+        },
+        "cache": cache.manifest.fingerprint,
+        "classes": files.json_digest(chosen.class_names),
+        "train_rows": _rows_digest(chosen.train),
+        "val_rows": _rows_digest(chosen.val) if chosen.val else "",
+    }
+
+
+def _rows_digest(data: LabeledRows) -> str:
+    """Hash of some rows in their order, with their labels.
+
+    Shards never change: the names of files, and places in them, tell bottlenecks apart. Shards that were
+    added since have no part in it.
+    """
+    used, shard = np.unique(data.rows.shard, return_inverse=True)
+    state = hashlib.blake2b(digest_size=files.DIGEST_BYTES)
+    state.update(files.json_digest([data.rows.shards[place].name for place in used]).encode())
+    for values in (shard, data.rows.row, data.labels):
+        state.update(np.ascontiguousarray(values, np.int64).tobytes())
+    return state.hexdigest()

@@ -1,0 +1,178 @@
+"""Where a training stands at the end of an epoch, as a file: to use it, and to go on exactly.
+
+A snapshot is a `.keras` file, which plain Keras loads, with more members in the same zip archive:
+
+    fastcls/state.json    the rows of the epochs so far, and what the training says of itself
+    fastcls/KIND/N.npy    what else decides the next epoch: the states of random layers ("random"), the
+                          optimizer's variables, and the weights of the best epoch if it is another ("best")
+
+It knows Keras models and optimizers, not heads.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastcls import files
+from fastcls.errors import OptionError
+
+Row = dict[str, float]
+VERSION = 1
+_STATE = "fastcls/state.json"
+_DAMAGES = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError)
+
+
+@dataclass
+class Standing:
+    """Where a training stands at the end of an epoch.
+
+    Attributes:
+        history: A row per epoch so far.
+        best: The one whose weights are to be the result; None without validation.
+        weights: Its weights; None if they are those that the model has.
+    """
+
+    history: list[Row] = field(default_factory=list)
+    best: Row | None = None
+    weights: list[np.ndarray] | None = None
+
+
+class Resumable(Protocol):
+    """What has a state of its own from epoch to epoch, such as a schedule."""
+
+    def get_state(self) -> dict[str, Any]:
+        """The state as JSON-able values."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What changes while it is trained.
+
+    Attributes:
+        model: Compiled functional Keras model with one input and one output.
+        schedule: Lowers the learning rate.
+    """
+
+    model: Any
+    schedule: Resumable
+
+    @cached_property
+    def plain(self) -> Any:
+        """The same layers as a model that is not compiled: what is saved, and loads everywhere."""
+        import keras
+
+        return keras.Model(self.model.inputs[0], self.model.outputs[0])
+
+    @property
+    def random_states(self) -> list[Any]:
+        """The variables that are no weights: how far the random numbers of each dropout have come."""
+        weights = {id(variable) for variable in self.model.weights}
+        return [variable for variable in self.model.variables if id(variable) not in weights]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A file that was read and found whole.
+
+    Attributes:
+        path: The file.
+        state: Its state.json.
+    """
+
+    path: Path
+    state: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Snapshot:
+        """Check a file and read its state.
+
+        Raises:
+            OptionError: It is damaged, or no snapshot.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} is not what was written")
+                state = json.loads(archive.read(_STATE))
+            if state["version"] != VERSION:
+                raise ValueError(f"it has version {state['version']}, this fastcls reads {VERSION}")
+        except _DAMAGES as error:
+            raise OptionError(f"{path} is no checkpoint of fastcls, or damaged: {error}") from error
+        return cls(path, state)
+
+    def restore(self, trainee: Trainee) -> Standing:
+        """Put model, optimizer and schedule where they were."""
+        model, optimizer = trainee.model, trainee.model.optimizer
+        trainee.plain.load_weights(self.path)
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        _assign(trainee.random_states, self._arrays("random"))
+        _assign(optimizer.variables, self._arrays("optimizer"))
+        trainee.schedule.set_state(self.state["schedule"])
+        history, best = self.state["history"], self.state["best_epoch"]
+        return Standing(history, history[best - 1] if best else None, self._arrays("best") or None)
+
+    def _arrays(self, kind: str) -> list[np.ndarray]:
+        with zipfile.ZipFile(self.path) as archive:
+            names = [name for name in archive.namelist() if name.startswith(f"fastcls/{kind}/")]
+            return [_read_array(archive, name) for name in names]
+
+
+def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapping[str, Any]) -> None:
+    """Write where a training stands.
+
+    Args:
+        path: A `.keras` file, which appears whole.
+        standing: The epochs so far.
+        trainee: What was trained.
+        about: More for state.json.
+    """
+    optimizer = trainee.model.optimizer.variables
+    kinds = {"random": _values(trainee.random_states), "optimizer": _values(optimizer)}
+    if standing.best is not standing.history[-1]:
+        kinds["best"] = standing.weights or []
+    state = {
+        **about,
+        "version": VERSION,
+        "history": standing.history,
+        "best_epoch": standing.best["epoch"] if standing.best else 0,
+        "schedule": trainee.schedule.get_state(),
+    }
+    with files.atomic_path(path) as temporary:
+        trainee.plain.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(_STATE, json.dumps(state))
+            for kind, values in kinds.items():
+                for number, value in enumerate(values):
+                    _write_array(archive, f"fastcls/{kind}/{number}.npy", value)
+
+
+def _values(variables: Sequence[Any]) -> list[np.ndarray]:
+    return [np.asarray(variable.numpy()) for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, value: np.ndarray) -> None:
+    with archive.open(name, "w", force_zip64=True) as member:  # its size is not known beforehand
+        np.lib.format.write_array(member, value, allow_pickle=False)
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
