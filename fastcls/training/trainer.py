@@ -185,7 +185,8 @@ def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
 def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
     shape = tuple(cache.manifest.shape)
     if start is None:
-        return build_head(spec, shape, len(chosen.class_names), multi_label=chosen.multi_label)
+        tail = _load_tail(cache) if spec.kind == "tail" else None
+        return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
         raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
@@ -201,6 +202,18 @@ def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: Trained
             f"{', '.join(chosen.class_names)}"
         )
     return start.model
+
+
+def _load_tail(cache: Cache) -> Any:
+    import keras
+
+    if not cache.tail_path.exists():
+        raise OptionError(
+            f"Cache {cache.folder} has no tail to train: it was cut at {cache.manifest.layer}, and nothing "
+            f"follows there, or its maps were pooled ({cache.manifest.pool}). Extract with --cut and an "
+            f"earlier layer: `fastcls layers {cache.manifest.base}` lists them"
+        )
+    return keras.saving.load_model(cache.tail_path, compile=False)
 
 
 def _train(
