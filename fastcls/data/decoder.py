@@ -47,11 +47,19 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
     Raises:
         UnreadableImage: The file cannot be read or decoded.
     """
+    return decode(read_file(path), size)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UnreadableImage: The file cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
-    return decode(data, size)
 
 
 def decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
