@@ -76,7 +76,7 @@ class Checkpoints:
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
         write_snapshot(path, standing, trainee, {"request": self._request, **self.about})
         _prune(path.parent, _GO_ON_FROM)
-        if self._spec.every and _is_kept(standing.history, self._spec):
+        if self._spec.every and is_kept(standing.history, self._spec):
             kept = self.folder / "checkpoints" / path.name
             _link(path, kept)
             _prune(kept.parent, self._spec.keep)
@@ -123,7 +123,7 @@ def passes(row: Mapping[str, float], spec: CheckpointSpec) -> bool:
     return spec.min_accuracy is None or row["val_accuracy"] >= spec.min_accuracy
 
 
-def _is_kept(history: Sequence[Row], spec: CheckpointSpec) -> bool:
+def is_kept(history: Sequence[Row], spec: CheckpointSpec) -> bool:
     """Whether the last epoch, which is due, is to be kept."""
     last = history[-1]
     if not passes(last, spec):

@@ -88,7 +88,7 @@ def train_head(
     keras = import_keras()
     chosen = select(cache, config)
     keras.utils.set_random_seed(config.seed)
-    model = _start_model(cache, chosen, head, start)
+    model = start_model(cache, chosen, head, start)
     spec = start.spec if start else head or HeadSpec()
     counts = {"train_count": len(chosen.train), "val_count": len(chosen.val) if chosen.val else 0}
     if config.optimizer.name == "lbfgs":
@@ -102,7 +102,12 @@ def train_head(
     return TrainedHead(model, spec, config, chosen.class_names, tuple(history), best, **counts)
 
 
-def _start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: TrainedHead | None) -> Any:
+def start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: TrainedHead | None) -> Any:
+    """The head before the first step: a new one, or the one to go on from.
+
+    Raises:
+        OptionError: It does not fit the cache.
+    """
     shape = tuple(cache.manifest.shape)
     if start is None:
         return build_head(head or HeadSpec(), shape, len(chosen.class_names))

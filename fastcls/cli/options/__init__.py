@@ -11,6 +11,7 @@ from fastcls.cli.options.extraction import (
     read_extract,
     split_options,
 )
+from fastcls.cli.options.records import read_request, request_options
 from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "read_cut",
     "read_extract",
     "read_head",
+    "read_request",
     "read_training",
+    "request_options",
     "show_progress",
     "split_options",
     "train_batch_size",

@@ -28,6 +28,27 @@ def is_typed(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
+def drop_loaded(values: dict[str, Any], choice: str, names: set[str]) -> None:
+    """Set loaded options to their defaults if a choice was typed that leaves them without effect.
+
+    They belong to the loaded choice: nobody could type `--optimizer adam` over the momentum of another.
+
+    Args:
+        values: The values of the running command, which are changed.
+        choice: What may have been typed.
+        names: What it leaves without effect.
+    """
+    context = click.get_current_context()
+    if not is_typed(choice):
+        return
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name in names and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+            del (context.default_map or {})[name]
+            default, _ = parameter.consume_value(context, {})
+            values[name] = parameter.process_value(context, default)
+
+
 def show_progress() -> bool:
     """Whether someone is watching stderr."""
     return sys.stderr.isatty()

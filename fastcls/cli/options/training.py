@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from fastcls.cli.options.common import Command, apply, refuse_typed
+from fastcls.cli.options.common import Command, apply, drop_loaded, refuse_typed
+from fastcls.cli.options.records import RECORDS, read_records, record_options
 from fastcls.specs import (
     CLASS_WEIGHTS,
     GRADIENT_ONLY,
@@ -35,6 +36,8 @@ class HeadLayers(click.ParamType):
         if isinstance(value, tuple):
             return value
         try:
+            if isinstance(value, list):  # of a saved request
+                value = ",".join(map(str, value))
             return tuple(float(part) if "." in part else int(part) for part in str(value).split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is not a list of units and dropout rates such as 256,0.4", param, ctx)
@@ -85,6 +88,7 @@ def train_options(command: Command) -> Command:
             show_default=True,
             help="Decides all that is random.",
         ),
+        record_options,
     )
 
 
@@ -206,29 +210,40 @@ def train_batch_size(name: str) -> Callable[[Command], Command]:
 
 def read_head(values: dict[str, Any]) -> HeadSpec:
     """Take the head options out of a command's values."""
+    drop_loaded(values, "layers", {"head"})
+    drop_loaded(values, "head", {"layers"})
+    drop_loaded(values, "start", {"layers", "head"})
     return HeadSpec(values.pop("layers"), values.pop("head"))
 
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
     """Take the training options out of a command's values."""
-    _refuse_without_effect(values["optimizer"])
+    _refuse_without_effect(values)
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
+    if values.get("val") == 0:
+        drop_loaded(values, "val", {"min_accuracy", "checkpoint_best_only", "confusion_every"})
+    checkpoints, logs = read_records(values)
     names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
     given = {name: values.pop(name) for name in names if name in values}
     given["batch_size"] = values.pop("train_batch_size")
-    return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
+    return TrainConfig(optimizer, schedule=schedule, loss=loss, checkpoints=checkpoints, logs=logs, **given)
 
 
 def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
+    unused = {f"rate_{name}" for name in _RATE if name not in SCHEDULES[values["schedule"]]}
+    refuse_typed(f"--schedule {values['schedule']}", unused)
+    drop_loaded(values, "schedule", unused)
     kind, warmup = values.pop("schedule"), values.pop("warmup")
-    refuse_typed(f"--schedule {kind}", {f"rate_{name}" for name in _RATE if name not in SCHEDULES[kind]})
     return ScheduleSpec(kind, warmup, **{name: values.pop(f"rate_{name}") for name in _RATE})
 
 
-def _refuse_without_effect(optimizer: str) -> None:
+def _refuse_without_effect(values: dict[str, Any]) -> None:
+    optimizer = values["optimizer"]
+    drop_loaded(values, "optimizer", {name for name in _OPTIMIZER if name not in OPTIMIZERS[optimizer]})
     if optimizer == "lbfgs":
         gradient = {"layers", "head", "start", "train_batch_size", "warmup", *_OPTIMIZER, *GRADIENT_ONLY}
-        gradient |= {f"rate_{name}" for name in _RATE} | {*_LOSS}
+        gradient |= {f"rate_{name}" for name in _RATE} | {*_LOSS, *RECORDS}
         refuse_typed("--optimizer lbfgs", gradient - {"batch_size"})
+        drop_loaded(values, "optimizer", gradient)

@@ -1,0 +1,136 @@
+"""What a command would do, as text: nothing is trained, forwarded or written."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastcls.backend import import_keras
+from fastcls.bases.loader import load_base
+from fastcls.bases.registry import find_architecture
+from fastcls.cache.store import Cache
+from fastcls.cutter import bottleneck_model, cut
+from fastcls.data.dataset import Dataset
+from fastcls.errors import DataError
+from fastcls.extraction.planner import Requested, make_plan
+from fastcls.pipeline import divide, load_head, require_new
+from fastcls.specs import SCHEDULES, CutSpec, HeadSpec, LossSpec, SplitSpec, TrainConfig
+from fastcls.training.heads import build_head
+from fastcls.training.selector import select
+from fastcls.training.trainer import start_model
+
+_SUMMARY_COLUMNS = 100
+
+
+def preview_training(
+    cache: Cache, head: HeadSpec | None, config: TrainConfig, out: Path, *, start: Path | None = None
+) -> str:
+    """What `train_run` would do with the same arguments; it raises what that would raise before it begins."""
+    require_new(out)
+    import_keras().utils.set_random_seed(config.seed)
+    chosen = select(cache, config)
+    model = start_model(cache, chosen, head, load_head(start) if start else None)
+    counts = len(chosen.train), len(chosen.val) if chosen.val else 0
+    return "\n".join([*_describe_training(model, config, counts), _describe_files(config, out)])
+
+
+def preview_run(
+    dataset: Dataset,
+    spec: CutSpec,
+    head: HeadSpec,
+    config: TrainConfig,
+    out: Path,
+    *,
+    cache_root: Path,
+    splits: SplitSpec | None = None,
+) -> str:
+    """What `run` would do with the same arguments; it raises what that would raise before it begins."""
+    require_new(out)
+    dataset, config = divide(dataset, splits, config)
+    parts = Counter(sample.split for sample in dataset.samples)
+    if not parts["val"] and config.val is None:
+        raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
+    shape, extraction = _preview_extraction(dataset, spec, cache_root)
+    import_keras().utils.set_random_seed(config.seed)
+    model = build_head(head, shape, len(dataset.class_names))
+    lines = [
+        f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "
+        f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
+        extraction,
+        *_describe_training(model, config, (parts["train"], parts["val"])),
+        _describe_files(config, out, "test/"),
+    ]
+    return "\n".join(lines)
+
+
+def _preview_extraction(dataset: Dataset, spec: CutSpec, root: Path) -> tuple[tuple[int, ...], str]:
+    """Shape of a bottleneck, and which images would be forwarded."""
+    known = Requested(spec, root).known()
+    if known:
+        missing = len(make_plan(dataset, known).missing)
+        return tuple(known.manifest.shape), f"Cache {known.folder}: {missing} images to forward"
+    made = cut(_load_for_its_shape(spec), spec.layer, pool=spec.pool, dtype=spec.dtype)
+    shape = tuple(bottleneck_model(made).outputs[0].shape[1:])
+    return shape, (
+        f"{made.base.name} cut at {made.layer}: bottlenecks of {'x'.join(map(str, shape))} {spec.dtype}; no "
+        f"cache of it in {root} yet, {len(dataset.samples)} images to forward"
+    )
+
+
+def _load_for_its_shape(spec: CutSpec) -> Any:
+    """The base, without a download of weights."""
+    is_download = find_architecture(spec.base.name) and spec.base.weights in (None, "imagenet")
+    return load_base(replace(spec.base, weights="random") if is_download else spec.base)
+
+
+def _describe_training(model: Any, config: TrainConfig, counts: tuple[int, int]) -> list[str]:
+    lines: list[str] = []
+    model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
+    train, val = counts
+    if config.optimizer.name == "lbfgs":
+        return [
+            *lines,
+            "Logistic regression by lbfgs, regularized as the validation rows choose; rows: "
+            f"{train} to train on, {val} to validate on",
+        ]
+    steps = math.ceil(train / config.batch_size)
+    return [
+        *lines,
+        f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
+        f"Learning rate: {config.learning_rate:g}, "
+        f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
+        f"Loss: categorical cross-entropy{_spell_loss(config.loss)}",
+        f"Rows: {train} to train on, {val} to validate on; {steps} steps of {config.batch_size} per epoch, "
+        f"at most {config.epochs} epochs",
+    ]
+
+
+def _spell(spec: Any, kind: str, options: tuple[str, ...]) -> str:
+    given = [f"{name} {getattr(spec, name):g}" for name in options if getattr(spec, name) not in (None, 0)]
+    return ", ".join([getattr(spec, kind), *given])
+
+
+def _spell_loss(spec: LossSpec) -> str:
+    plain = LossSpec()
+    names = ("label_smoothing", "l2", "class_weight")
+    return "".join(
+        f", {name.replace('_', ' ')} {getattr(spec, name)}"
+        for name in names
+        if getattr(spec, name) != getattr(plain, name)
+    )
+
+
+def _describe_files(config: TrainConfig, out: Path, *more: str) -> str:
+    is_descent = config.optimizer.name != "lbfgs"
+    optional = {
+        "tensorboard/": is_descent,
+        "steps.csv": config.logs.steps,
+        "confusion/": config.logs.confusion,
+        "checkpoints/": config.checkpoints.every,
+    }
+    names = ["classifier.keras", "head.keras", "run.json", "history.csv", "curves.png"]
+    written = ", ".join([*names, *(name for name, is_written in optional.items() if is_written), *more])
+    return f"Would write to {out}: {written}. Nothing was written"
