@@ -46,7 +46,8 @@ def drop_loaded(values: dict[str, Any], choice: str, names: set[str]) -> None:
         if name in names and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
             del (context.default_map or {})[name]
             default, _ = parameter.consume_value(context, {})
-            values[name] = parameter.process_value(context, default)
+            # In the context too, from where the request is saved.
+            values[name] = context.params[name] = parameter.process_value(context, default)
 
 
 def show_progress() -> bool:

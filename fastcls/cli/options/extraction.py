@@ -29,8 +29,6 @@ class ImageSize(click.ParamType):
         """Parse the text."""
         if isinstance(value, tuple):
             return value
-        if isinstance(value, list):  # of a saved request
-            value = "x".join(map(str, value))
         sides = str(value).lower().split("x")
         if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
             self.fail(f"{value!r} is not a size: expected pixels such as 224, or HEIGHTxWIDTH", param, ctx)

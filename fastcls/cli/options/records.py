@@ -129,7 +129,10 @@ def _load_config(context: click.Context, _: click.Parameter, value: str | None) 
             f"{path} has options that `fastcls {command}` does not know: {', '.join(unknown)}. The closest "
             f"to {unknown[0]} are {closest(unknown[0], known)}"
         )
-    context.default_map = {name: _as_typed(value) for name, value in options.items() if value is not None}
+    parameters = {str(parameter.name): parameter for parameter in context.command.params}
+    context.default_map = {
+        name: _as_typed(value, parameters[name]) for name, value in options.items() if value is not None
+    }
 
 
 def _read_request(path: Path) -> tuple[str, dict[str, Any]]:
@@ -144,6 +147,9 @@ def _read_request(path: Path) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
-def _as_typed(value: Any) -> Any:
-    """A value of a JSON file as click would get it from the command line, so that it checks it as well."""
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+def _as_typed(value: Any, parameter: click.Parameter) -> Any:
+    """A value of a JSON file as the command line would give it, so that it is checked as strictly."""
+    if isinstance(value, bool) and getattr(parameter, "is_flag", False):
+        return value
+    is_list = isinstance(value, list) and getattr(parameter.type, "takes_lists", False)
+    return tuple(value) if is_list else str(value)

@@ -36,8 +36,6 @@ class HeadLayers(click.ParamType):
         if isinstance(value, tuple):
             return value
         try:
-            if isinstance(value, list):  # of a saved request
-                value = ",".join(map(str, value))
             return tuple(float(part) if "." in part else int(part) for part in str(value).split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is not a list of units and dropout rates such as 256,0.4", param, ctx)
