@@ -9,7 +9,7 @@ from fastcls import graph
 from fastcls.bases.loader import Base
 from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
-from fastcls.specs import DTYPES, POOLS, PRECISIONS, check_choice
+from fastcls.specs import DTYPES, POOLS, PRECISIONS, check_choice, default_pool
 
 # What may come after the classifying layer.
 _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
@@ -63,7 +63,7 @@ def cut(
     base: Base,
     layer: str | None = None,
     *,
-    pool: str = "avg",
+    pool: str | None = None,
     dtype: str = "float32",
     precision: str = "auto",
 ) -> Cut:
@@ -72,7 +72,8 @@ def cut(
     Args:
         base: What to cut.
         layer: Name of a cut point; None for the pooled output before the classifier.
-        pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
+        pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk; None as in
+            `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
 
@@ -81,6 +82,7 @@ def cut(
     """
     import keras
 
+    pool = pool or default_pool(layer)
     check_choice("pool", pool, POOLS)
     check_choice("dtype", dtype, DTYPES)
     check_choice("precision", precision, PRECISIONS)
@@ -140,6 +142,24 @@ def bottleneck_model(cut: Cut) -> Any:
     kept = cut.trunk.operations
     graph.rename_apart((o for o in added if o not in kept), taken=(o.name for o in kept))
     return keras.Model(image, bottleneck, name="trunk")
+
+
+def tail_model(cut: Cut) -> Any:
+    """What lies between the bottleneck and the classifier, to be trained further.
+
+    Returns:
+        Keras model, bottleneck (B, ...) float32 -> features (B, D) float32, a spatial map pooled by its
+        average; None when nothing lies there, or when pooling has made another thing of the bottleneck.
+    """
+    import keras
+
+    points = cut_points(cut.base.model)
+    end = default_cut_point(cut.base.model, points)
+    start = next(point for point in points if point.layer == cut.layer)
+    if points.index(end) <= points.index(start) or (len(start.shape) == 3 and cut.pool != "none"):
+        return None
+    features = end.tensor if len(end.shape) == 1 else _pool(end.tensor, "avg")
+    return keras.Model(start.tensor, features, name="tail")
 
 
 def _last_uses(order: list[Any], output: Any) -> dict[int, int]:

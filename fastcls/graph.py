@@ -47,7 +47,7 @@ def operation_of(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
-def replay(model: Any, tensor: Any) -> Any:
+def replay(model: Any, tensor: Any, leave_out: Iterable[Any] = ()) -> Any:
     """Call the operations of a functional model one by one on a tensor, nested models opened.
 
     On a symbolic tensor this adds the model's own layers, with their weights, to the graph of that
@@ -56,11 +56,12 @@ def replay(model: Any, tensor: Any) -> Any:
     Args:
         model: Functional or Sequential Keras model with one input.
         tensor: What takes the place of the model's input.
+        leave_out: Operations whose input takes the place of their output.
 
     Returns:
         The model's (first) output for `tensor`.
     """
-    return _replay(model, [tensor])[0]
+    return _replay(model, [tensor], {id(operation) for operation in leave_out})[0]
 
 
 def rename_apart(operations: Iterable[Any], taken: Iterable[str]) -> None:
@@ -133,14 +134,17 @@ def _opened(model: Any) -> Iterator[Any]:
             yield node.operation
 
 
-def _replay(model: Any, tensors: list[Any]) -> list[Any]:
+def _replay(model: Any, tensors: list[Any], left_out: set[int]) -> list[Any]:
     import keras
 
     model = _functional(model)
     computed = {id(old): new for old, new in zip(model.inputs, tensors, strict=True)}
     for node in nodes(model):
-        if is_functional(node.operation):
-            outputs = _replay(node.operation, [computed[id(tensor)] for tensor in node.input_tensors])
+        inputs = [computed[id(tensor)] for tensor in node.input_tensors]
+        if id(node.operation) in left_out:
+            outputs = inputs
+        elif is_functional(node.operation):
+            outputs = _replay(node.operation, inputs, left_out)
         else:
             arguments, options = node.arguments.fill_in(computed)
             outputs = keras.tree.flatten(node.operation(*arguments, **options))

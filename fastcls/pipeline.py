@@ -23,7 +23,15 @@ from fastcls.evaluation.pictures import draw_history
 from fastcls.extraction.extractor import Extraction, extract
 from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig
+from fastcls.specs import (
+    CutSpec,
+    ExtractConfig,
+    HeadSpec,
+    SplitSpec,
+    TrainConfig,
+    check_effect,
+    specs_of_run,
+)
 from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
 from fastcls.training.snapshots import Snapshot
 from fastcls.training.trainer import TrainedHead, train_head
@@ -59,9 +67,11 @@ def run(
         progress: Show bars on stderr.
 
     Raises:
-        OptionError: `out` exists, there is to be no test part, or `splits` is given for split data.
+        OptionError: `out` exists, there is to be no test part, `splits` is given for split data, or an
+            option has no effect on the head.
     """
     require_new(out)
+    check_effect(head, config)
     dataset, config = divide(dataset, splits, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, progress=progress)
     classifier, trained = train_run(
@@ -162,9 +172,8 @@ def load_head(run: Path) -> TrainedHead:
 
     file, known = (run, _read_checkpoint(run)) if run.is_file() else (run / "head.keras", _read_run(run))
     model = import_keras().saving.load_model(file, compile=False)
-    spec = HeadSpec(tuple(known["head"]["layers"]), known["head"]["function"])
+    spec, config = specs_of_run(known)
     figures = (known["figures"], known["train_count"], known["val_count"])
-    config = TrainConfig.from_dict(known["training"])
     return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures)
 
 
@@ -260,7 +269,8 @@ def _write_history(trained: TrainedHead, folder: Path) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(trained.history)
-    draw_history(trained.history, folder / "curves.png", trained.best)
+    if {"loss", "val_loss"} & set(columns):  # neighbors without validation have no figures
+        draw_history(trained.history, folder / "curves.png", trained.best)
 
 
 def _require_known_classes(dataset: Dataset, classifier: Classifier) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache.store import Cache
@@ -17,10 +16,10 @@ from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError
 from fastcls.extraction.planner import Requested, make_plan
 from fastcls.pipeline import divide, load_head, require_new
-from fastcls.specs import SCHEDULES, CutSpec, HeadSpec, LossSpec, SplitSpec, TrainConfig
+from fastcls.specs import SCHEDULES, CutSpec, HeadSpec, LossSpec, SplitSpec, TrainConfig, check_effect
 from fastcls.training.heads import build_head
 from fastcls.training.selector import select
-from fastcls.training.trainer import start_model
+from fastcls.training.trainer import start_model, start_spec
 
 _SUMMARY_COLUMNS = 100
 
@@ -30,11 +29,14 @@ def preview_training(
 ) -> str:
     """What `train_run` would do with the same arguments; it raises what that would raise before it begins."""
     require_new(out)
-    import_keras().utils.set_random_seed(config.seed)
+    earlier = load_head(start) if start else None
+    spec = start_spec(head, earlier)
+    check_effect(spec, config)
     chosen = select(cache, config)
-    model = start_model(cache, chosen, head, load_head(start) if start else None)
     counts = len(chosen.train), len(chosen.val) if chosen.val else 0
-    return "\n".join([*_describe_training(model, config, counts), _describe_files(config, out)])
+    model = None if spec.is_fitted else start_model(cache, chosen, spec, earlier)
+    lines = [*_describe_training(spec, model, config, counts), _describe_files(spec, config, out)]
+    return "\n".join(lines)
 
 
 def preview_run(
@@ -49,19 +51,19 @@ def preview_run(
 ) -> str:
     """What `run` would do with the same arguments; it raises what that would raise before it begins."""
     require_new(out)
+    check_effect(head, config)
     dataset, config = divide(dataset, splits, config)
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
     shape, extraction = _preview_extraction(dataset, spec, cache_root)
-    import_keras().utils.set_random_seed(config.seed)
-    model = build_head(head, shape, len(dataset.class_names))
+    model = None if head.is_fitted else build_head(head, shape, len(dataset.class_names))
     lines = [
         f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "
         f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
         extraction,
-        *_describe_training(model, config, (parts["train"], parts["val"])),
-        _describe_files(config, out, "test/"),
+        *_describe_training(head, model, config, (parts["train"], parts["val"])),
+        _describe_files(head, config, out, "test/"),
     ]
     return "\n".join(lines)
 
@@ -86,16 +88,13 @@ def _load_for_its_shape(spec: CutSpec) -> Any:
     return load_base(replace(spec.base, weights="random") if is_download else spec.base)
 
 
-def _describe_training(model: Any, config: TrainConfig, counts: tuple[int, int]) -> list[str]:
+def _describe_training(head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int]) -> list[str]:
+    train, val = counts
+    rows = f"Rows: {train} to train on, {val} to validate on"
+    if head.is_fitted:
+        return [f"Head: {head.kind}, fitted at once", rows]
     lines: list[str] = []
     model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
-    train, val = counts
-    if config.optimizer.name == "lbfgs":
-        return [
-            *lines,
-            "Logistic regression by lbfgs, regularized as the validation rows choose; rows: "
-            f"{train} to train on, {val} to validate on",
-        ]
     steps = math.ceil(train / config.batch_size)
     return [
         *lines,
@@ -103,8 +102,7 @@ def _describe_training(model: Any, config: TrainConfig, counts: tuple[int, int])
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
         f"Loss: categorical cross-entropy{_spell_loss(config.loss)}",
-        f"Rows: {train} to train on, {val} to validate on; {steps} steps of {config.batch_size} per epoch, "
-        f"at most {config.epochs} epochs",
+        f"{rows}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
     ]
 
 
@@ -123,10 +121,9 @@ def _spell_loss(spec: LossSpec) -> str:
     )
 
 
-def _describe_files(config: TrainConfig, out: Path, *more: str) -> str:
-    is_descent = config.optimizer.name != "lbfgs"
+def _describe_files(head: HeadSpec, config: TrainConfig, out: Path, *more: str) -> str:
     optional = {
-        "tensorboard/": is_descent,
+        "tensorboard/": not head.is_fitted,
         "steps.csv": config.logs.steps,
         "confusion/": config.logs.confusion,
         "checkpoints/": config.checkpoints.every,

@@ -5,7 +5,7 @@ from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.bases.loader import Base, load_base
 from fastcls.bases.registry import ARCHITECTURES, build
-from fastcls.cutter import bottleneck_model, cut, cut_points, default_cut_point
+from fastcls.cutter import bottleneck_model, cut, cut_points, default_cut_point, tail_model
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
 
@@ -35,7 +35,7 @@ def squeezenet_end(x):
 
 
 def dense_end(x):
-    x = layers.GlobalAveragePooling2D(name="pooled")(layers.Conv2D(8, 3)(x))
+    x = layers.GlobalAveragePooling2D(name="pooled")(layers.Conv2D(8, 3, name="conv")(x))
     return layers.Activation("softmax")(layers.Dense(5)(layers.Dropout(0.5)(x)))
 
 
@@ -121,6 +121,16 @@ def test_cut__trunk_then_tail_is_the_base():
     assert cut(base).tail is None
 
 
+@pytest.mark.parametrize(("end", "layer"), [(dense_end, "conv"), (residual, "join")])
+def test_tail_model__goes_on_to_the_features_before_the_classifier(end, layer):
+    base = base_of(end)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    whole, halves = cut(base), cut(base, layer)
+    features = tail_model(halves)(bottleneck_model(halves)(pixels))
+    np.testing.assert_array_equal(features, bottleneck_model(whole)(pixels))
+    assert tail_model(whole) is None and tail_model(cut(base, layer, pool="max")) is None
+
+
 @pytest.mark.parametrize("pool", ["avg", "max", "flatten", "none"])
 def test_bottleneck_model__pools(pool):
     base = base_of(residual)
@@ -146,7 +156,7 @@ def test_bottleneck_model__keeps_names_apart_and_the_base_as_it_was():
 
     base = base_of(make)
     for _ in range(2):
-        model = bottleneck_model(cut(base, "pool"))
+        model = bottleneck_model(cut(base, "pool", pool="avg"))
         assert [o.name for o in model.operations] == [
             *("image_1", "normalize_scale_1", "normalize_scale", "image", "pool", "pool_1")
         ]

@@ -2,6 +2,7 @@
 
 CACHE/manifest.json    what the bottlenecks are: everything that decides their value
 CACHE/trunk.keras      the Keras model that made them, RGB uint8 image -> bottleneck
+CACHE/tail.keras       what follows in the base, bottleneck -> features; not where nothing follows
 CACHE/shards/*.h5      the bottlenecks, found by image digest
 CACHE/samples.csv      path, class, split and digest of each image
 CACHE/failures.csv     images that gave no bottleneck, and why; without this file they are tried again
@@ -51,6 +52,7 @@ class Manifest:
         shape: Shape of one bottleneck.
         architecture: Digest of the trunk's graph.
         weights_digest: Digest of the trunk's weights.
+        tail_digest: Digest of the tail beside the trunk; "" without one.
         requests: Digests of the requests that led here, so that they are recognized without the base.
         fidelity: By engine: how near its bottlenecks of some images come to those of Keras in float32.
         versions: Packages that made the cache.
@@ -70,6 +72,7 @@ class Manifest:
     shape: tuple[int, ...]
     architecture: str
     weights_digest: str
+    tail_digest: str = ""
     requests: tuple[str, ...] = ()
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -184,6 +187,11 @@ class Cache:
     def trunk_path(self) -> Path:
         """The Keras model RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...)."""
         return self.folder / "trunk.keras"
+
+    @property
+    def tail_path(self) -> Path:
+        """The Keras model bottleneck (B, ...) -> features (B, D), where the base goes on behind the cut."""
+        return self.folder / "tail.keras"
 
     @property
     def shards_folder(self) -> Path:

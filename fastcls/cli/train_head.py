@@ -11,6 +11,13 @@ import click
 from fastcls.cli import options
 from fastcls.specs import HeadSpec
 
+# What the rows of a history differ in, and how it is called.
+STEPS = {
+    "epoch": ("epoch", "epochs"),
+    "c": ("C", "values of C"),
+    "temperature": ("temperature", "temperatures"),
+    "k": ("k", "values of k"),
+}
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -64,11 +71,12 @@ def train_head(cache: str, out: str, restart: bool, dry_run: bool, **values: Any
 
 def print_training(trained: Any, out: str) -> None:
     """Print the figures of a training."""
-    step, steps = ("C", "values of C") if "c" in trained.best else ("epoch", "epochs")
-    seconds = sum(row["seconds"] for row in trained.history)
+    name = next(name for name in STEPS if name in trained.best)
+    step, steps = STEPS[name]
+    count, seconds = len(trained.history), sum(row["seconds"] for row in trained.history)
     click.echo(
         f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images, "
-        f"validated on {trained.val_count}; {len(trained.history)} {steps} in {seconds:.1f} s"
+        f"validated on {trained.val_count}; {count} {steps if count > 1 else step} in {seconds:.1f} s"
     )
-    shown = [f"{name} {value:.4f}" for name, value in trained.best.items() if name in METRICS]
-    click.echo(f"Kept {step} {trained.best[step.lower()]:g}: {', '.join(shown)}")
+    shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in METRICS]
+    click.echo(f"Kept {step} {trained.best[name]:g}" + (f": {', '.join(shown)}" if shown else ""))

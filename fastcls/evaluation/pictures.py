@@ -20,6 +20,8 @@ _DPI = 150
 _NAME_COLUMNS = 24
 _NAMED_CLASSES = 50  # with more, only every n-th class is named
 _COUNTED_CLASSES = 25  # with more, the cells are too small for a number
+# What the rows of a history differ in; all but epochs are spread evenly by their logarithm.
+_STEPS = ("epoch", "c", "temperature", "k")
 _MARKED_EPOCHS = 40  # with more, the curves have no markers
 
 
@@ -53,11 +55,11 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
 def draw_history(
     history: Sequence[Mapping[str, float]], path: Path, best: Mapping[str, float] | None = None
 ) -> None:
-    """Draw the loss and the accuracy of each epoch, or of each regularization C.
+    """Draw the loss and the accuracy of each epoch, or of each candidate of a head that is fitted.
 
     Args:
-        history: A row per epoch or C: epoch or c, loss, accuracy and, with validation, val_loss,
-            val_accuracy.
+        history: A row per epoch or candidate: epoch, c, temperature or k; then loss and accuracy,
+            val_loss and val_accuracy, or all of them.
         path: The PNG file to write.
         best: The row to mark.
     """
@@ -65,7 +67,7 @@ def draw_history(
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        step = "c" if "c" in history[0] else "epoch"
+        step = next(name for name in _STEPS if name in history[0])
         _draw_curves(axes, history, metric, step)
         if best is not None:
             axes.axvline(best[step], color="gray", linestyle="--", label=f"best {step}: {best[step]:g}")
@@ -99,7 +101,7 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str
             steps, values = [row[step] for row in rows], [row[key] for row in rows]
             axes.plot(steps, values, marker=marker, markersize=4, label=name)
     axes.set(xlabel=step, ylabel=metric)
-    if step == "c":
+    if step != "epoch":
         axes.set_xscale("log")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -121,7 +121,14 @@ def _run(ledger: _Ledger, choice: Choice, config: ExtractConfig, progress: bool)
     ledger.crew = str(crew)
     logger.info("%s: %s; %s", choice, crew, choice.fidelity or "the reference itself")
     tasks = choice.plan.tasks(config.shard_size, crew.batch_size, crew.workers)
-    spec = WorkerSpec(choice.cache.folder.absolute(), crew.batch_size, crew.threads, choice.path, crew.gpus)
+    spec = WorkerSpec(
+        choice.cache.folder.absolute(),
+        crew.batch_size,
+        crew.threads,
+        choice.path,
+        crew.gpus,
+        config.compress,
+    )
     with tqdm(total=len(choice.plan.missing), unit="image", desc="extract", disable=not progress) as bar:
 
         def advance(images: int) -> None:

@@ -23,7 +23,7 @@ from fastcls.bases.registry import find_architecture
 from fastcls.cache import store
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache, Failure, Manifest
-from fastcls.cutter import Cut, bottleneck_model, cut
+from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
 from fastcls.engines.tensorflow import Trunk
@@ -111,14 +111,15 @@ class Requested:
         known = self.known()
         if known and known.manifest.precision == precision:
             return known, Trunk(known.trunk_path)
-        made, model = self._built
-        manifest = replace(_describe(made, model, self._weights), precision=precision)
+        made, model, tail = self._built
+        manifest = replace(_describe(made, model, tail, self._weights), precision=precision)
         manifest = replace(manifest, fingerprint=_fingerprint(manifest))
         folder = self._root / store.folder_name(manifest)
         self._is_new = not folder.exists()
-        if not (folder / "trunk.keras").exists():
-            with files.atomic_path(folder / "trunk.keras") as temporary:
-                model.save(temporary)
+        for saved, name in ((tail, "tail.keras"), (model, "trunk.keras")):
+            if saved and not (folder / name).exists():
+                with files.atomic_path(folder / name) as temporary:
+                    saved.save(temporary)
         is_known = (folder / "manifest.json").exists()
         cache = Cache(folder) if is_known else Cache.create(self._root, manifest)
         return cache, Trunk(cache.trunk_path, model)
@@ -137,12 +138,12 @@ class Requested:
             shutil.rmtree(cache.folder)
 
     @cached_property
-    def _built(self) -> tuple[Cut, Any]:
+    def _built(self) -> tuple[Cut, Any, Any]:
         made = self._request
         if isinstance(made, CutSpec):
-            kept = {"pool": made.pool, "dtype": made.dtype, "precision": made.precision}
+            kept: dict[str, Any] = {"pool": made.pool, "dtype": made.dtype, "precision": made.precision}
             made = cut(load_base(made.base), made.layer, **kept)
-        return made, bottleneck_model(made)
+        return made, bottleneck_model(made), tail_model(made)
 
     @property
     def _weights(self) -> str:
@@ -186,7 +187,7 @@ def _path_digest(path: Path) -> str:
     return files.json_digest([[str(entry.relative_to(path)), files.file_digest(entry)] for entry in inside])
 
 
-def _describe(made: Cut, model: Any, weights: str) -> Manifest:
+def _describe(made: Cut, model: Any, tail: Any, weights: str) -> Manifest:
     """Describe a cache, all but its precision and the fingerprint that depends on it."""
     from fastcls import graph
 
@@ -204,6 +205,8 @@ def _describe(made: Cut, model: Any, weights: str) -> Manifest:
         shape=tuple(model.outputs[0].shape[1:]),
         architecture=graph.architecture_digest(model),
         weights_digest=graph.weights_digest(model),
+        # Two bases may share a trunk and go on in two ways.
+        tail_digest=graph.weights_digest(tail) if tail else "",
         versions={"fastcls": fastcls.__version__}
         | {name: importlib.metadata.version(name) for name in ("keras", "tensorflow")},
     )
@@ -211,7 +214,9 @@ def _describe(made: Cut, model: Any, weights: str) -> Manifest:
 
 def _fingerprint(manifest: Manifest) -> str:
     """Hash of all that decides a bottleneck's value."""
-    return files.json_digest({name: getattr(manifest, name) for name in _DECIDING})
+    deciding = {name: getattr(manifest, name) for name in _DECIDING}
+    tail = {"tail": manifest.tail_digest} if manifest.tail_digest else {}
+    return files.json_digest(deciding | tail)
 
 
 def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:

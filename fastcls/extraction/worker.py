@@ -49,6 +49,7 @@ class WorkerSpec:
         threads: Threads for decoding, and for the engine.
         engine: "module:class" with the signature of `TensorFlowEngine`.
         gpus: How many GPUs the workers share; 0 for CPUs.
+        compress: Deflate the rows of a shard.
     """
 
     cache: Path
@@ -56,6 +57,7 @@ class WorkerSpec:
     threads: int
     engine: str = REFERENCE
     gpus: int = 0
+    compress: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ class Worker:
         described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
         readings: list[Reading] = []
         spoilt: dict[str, str] = {}
-        with ShardWriter(self._cache.shards_folder, manifest.shape, manifest.dtype, described) as writer:
+        place = self._cache.shards_folder
+        compress = self._spec.compress
+        with ShardWriter(place, manifest.shape, manifest.dtype, described, compress=compress) as writer:
             for batch in _batches(self._read(task), self._spec.batch_size):
                 images = {reading.digest: image for reading, image in batch if image is not None}
                 spoilt |= self._forward(images, writer)

@@ -9,11 +9,13 @@ from fastcls.specs.bases import (
     BaseSpec,
     CutSpec,
     check_normalize,
+    default_pool,
     parse_mean_std,
 )
 from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
+from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     OPTIMIZERS,
@@ -23,15 +25,30 @@ from fastcls.specs.optimization import (
     ScheduleSpec,
 )
 from fastcls.specs.records import CheckpointSpec, LogSpec
-from fastcls.specs.training import GRADIENT_ONLY, HeadSpec, TrainConfig
+from fastcls.specs.training import (
+    FITTED_HEADS,
+    GRADIENT_ONLY,
+    HEADS,
+    LBFGS,
+    NORMS,
+    HeadSpec,
+    TrainConfig,
+    check_effect,
+    specs_of_run,
+)
 
 __all__ = [
     "CLASS_WEIGHTS",
     "DTYPES",
     "ENGINES",
+    "FITTED_HEADS",
     "GRADIENT_ONLY",
+    "HEADS",
+    "LBFGS",
+    "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
+    "NORMS",
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
@@ -40,6 +57,7 @@ __all__ = [
     "CheckpointSpec",
     "CutSpec",
     "ExtractConfig",
+    "FinetuneSpec",
     "HeadSpec",
     "LogSpec",
     "LossSpec",
@@ -49,6 +67,9 @@ __all__ = [
     "TrainConfig",
     "check_at_least",
     "check_choice",
+    "check_effect",
     "check_normalize",
+    "default_pool",
     "parse_mean_std",
+    "specs_of_run",
 ]

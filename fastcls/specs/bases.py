@@ -54,7 +54,8 @@ class CutSpec:
     Attributes:
         base: The base, or its name.
         layer: Name of the cut layer; None for the pooled output before the classifier.
-        pool: What becomes of a spatial cut: "avg" or "max" over the map, "flatten", or "none".
+        pool: What becomes of a spatial cut: "avg" or "max" over the map, "flatten", or "none"; None for
+            "avg" at the default layer and "none" at a named one, whose tail can then be trained.
         dtype: Storage type of a bottleneck.
         precision: Type in which the trunk computes; "auto" for the fastest that this machine computes
             natively and that comes near enough to float32, never "int8".
@@ -62,16 +63,23 @@ class CutSpec:
 
     base: BaseSpec
     layer: str | None = None
-    pool: str = "avg"
+    pool: str | None = None
     dtype: str = "float32"
     precision: str = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.base, str):
             object.__setattr__(self, "base", BaseSpec(self.base))
+        if self.pool is None:
+            object.__setattr__(self, "pool", default_pool(self.layer))
         check_choice("pool", self.pool, POOLS)
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("precision", self.precision, PRECISIONS)
+
+
+def default_pool(layer: str | None) -> str:
+    """What becomes of a spatial cut unless it is said: see `CutSpec.pool`."""
+    return "none" if layer else "avg"
 
 
 def check_normalize(kind: str | None) -> None:

@@ -20,6 +20,8 @@ class ExtractConfig:
             allows; 0 runs in this process, without protection against crashes.
         batch_size: Images per forward pass; None for 8 on CPUs and 64 on GPUs.
         shard_size: Images per shard task: what a crash or a kill can cost at most.
+        compress: Deflate the bottlenecks in their shards: a spatial map behind a ReLU shrinks by half, and
+            is slower to read.
         max_failures: Stop when more images than this cannot be read; None for no limit.
     """
 
@@ -27,6 +29,7 @@ class ExtractConfig:
     workers: int | None = None
     batch_size: int | None = None
     shard_size: int = 512
+    compress: bool = False
     max_failures: int | None = None
 
     def __post_init__(self) -> None:

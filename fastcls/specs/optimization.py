@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_at_least, check_choice
 
-# Those of keras.optimizers, and scikit-learn's lbfgs; what each takes besides a learning rate.
+# Those of keras.optimizers; what each takes besides a learning rate.
 OPTIMIZERS = {
     "SGD": ("momentum", "clip_norm"),
     "Adam": ("clip_norm",),
@@ -18,7 +18,6 @@ OPTIMIZERS = {
     "Adadelta": ("clip_norm",),
     "Adamax": ("clip_norm",),
     "Nadam": ("clip_norm",),
-    "lbfgs": (),
 }
 # What each schedule takes besides warm-up epochs.
 SCHEDULES = {
@@ -36,9 +35,7 @@ class OptimizerSpec:
     """What minimizes the loss.
 
     Attributes:
-        name: One of `keras.optimizers` by its name there ("AdamW"), in letters of any case, or "lbfgs":
-            logistic regression with the regularization that the validation rows choose, for a head of
-            one softmax layer.
+        name: One of `keras.optimizers` by its name there ("AdamW"), in letters of any case.
         momentum: Share of the last step in the next one; None for Keras's default. Of SGD and RMSprop.
         weight_decay: Share of each weight, times the learning rate, that a step takes away; None for
             Keras's default. Of AdamW.

@@ -8,12 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastcls.errors import OptionError
-from fastcls.specs.checks import check_at_least
+from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.records import CheckpointSpec, LogSpec
 
+# What earlier runs call the optimizer of a head that is fitted by logistic regression.
+LBFGS = "lbfgs"
+# Those that fastcls makes; anything else is a user's function.
+HEADS = ("linear", "logreg", "prototype", "knn")
+# Fitted at once, without a gradient.
+FITTED_HEADS = ("logreg", "prototype", "knn")
+NORMS = ("none", "batch", "l2")
+# What has no effect on a fitted head.
 GRADIENT_ONLY = (
-    *("epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
+    *("optimizer", "epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
     *("checkpoints", "logs"),
 )
 
@@ -23,16 +31,27 @@ class HeadSpec:
     """The trainable part on top of the bottleneck.
 
     Attributes:
-        layers: Hidden layers before the softmax: an int is a ReLU dense layer of that many units, a
-            float below 1 a dropout of that rate.
-        function: "file.py:function", which takes the bottleneck tensor and the number of classes and
-            returns the tensor of class probabilities; it replaces `layers`.
+        kind: "linear", a softmax layer with `layers` before it; "logreg", a softmax layer fitted by logistic
+            regression; "prototype", the nearest class mean; "knn", the nearest training rows; or
+            "file.py:function", which takes the bottleneck tensor and the number of classes and returns
+            the tensor of class probabilities.
+        layers: Hidden layers of a linear head: an int is a ReLU dense layer of that many units, a float
+            below 1 a dropout of that rate.
+        norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck first:
+            "batch" for batch normalization, "l2" for length 1.
     """
 
+    kind: str = "linear"
     layers: tuple[int | float, ...] = ()
-    function: str | None = None
+    norm: str = "none"
 
     def __post_init__(self) -> None:
+        if self.kind not in HEADS and ":" not in self.kind:
+            raise OptionError(
+                f"Unknown head: {self.kind!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
+                "file.py:function"
+            )
+        check_choice("bottleneck-norm", self.norm, NORMS)
         for value in self.layers:
             dropout = isinstance(value, float) and 0 < value < 1
             dense = isinstance(value, int) and value >= 1
@@ -41,8 +60,36 @@ class HeadSpec:
                     "A head layer is a number of units (1 or more) or a dropout rate between 0 and 1. "
                     f"Received: {value}. Example: 256,0.4"
                 )
-        if self.layers and self.function:
-            raise OptionError("Give the head either as layers or as a function, not both.")
+        self._refuse_without_effect()
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it is fitted at once, not trained by gradients."""
+        return self.kind in FITTED_HEADS
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a user's function."""
+        return self.kind not in HEADS
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HeadSpec:
+        """From what `dataclasses.asdict` made of one, be it of an earlier version."""
+        known = dict(values)
+        if "kind" not in known:
+            known["kind"] = known.pop("function") or "linear"
+        return cls(**{**known, "layers": tuple(known["layers"])})
+
+    def _refuse_without_effect(self) -> None:
+        if self.layers and self.kind != "linear":
+            raise OptionError(f"The head {self.kind} takes no layers. Leave them out, or use --head linear")
+        norms = {"linear": NORMS, "logreg": ("none", "l2")}.get(self.kind, ("none",))
+        if self.norm not in norms:
+            why = ": it always brings it to length 1" if self.kind in ("prototype", "knn") else ""
+            raise OptionError(
+                f"The head {self.kind} takes no bottleneck-norm {self.norm}{why}. Leave it out, or use "
+                "--head linear"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,8 +97,7 @@ class TrainConfig:
     """How the head is trained on categorical cross-entropy.
 
     Attributes:
-        optimizer: The optimizer, or its name. Epochs, batch size, learning rate and patience have no
-            effect on lbfgs and must keep their defaults with it.
+        optimizer: The optimizer, or its name.
         epochs: At most this many passes over the training rows.
         batch_size: Rows per step.
         learning_rate: Step size of the optimizer.
@@ -96,8 +142,6 @@ class TrainConfig:
             raise OptionError(
                 f"val is a share of the training rows, 0 or more and below 1. Received: {self.val}"
             )
-        if self.optimizer.name == "lbfgs":
-            self._check_lbfgs()
         self._check_schedule()
         self._check_records()
 
@@ -107,6 +151,8 @@ class TrainConfig:
         known = dict(values)
         if "solver" in known:  # as earlier runs call it
             known["optimizer"] = {"name": known.pop("solver")}
+        if known["optimizer"]["name"] == LBFGS:
+            known["optimizer"] = {}
         known["optimizer"] = OptimizerSpec(**known["optimizer"])
         known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
         known["loss"] = LossSpec(**known.get("loss", {}))
@@ -140,13 +186,26 @@ class TrainConfig:
         if given and self.val == 0:
             raise OptionError(f"No effect without validation rows: {given}. Leave them out. Received: val=0")
 
-    def _check_lbfgs(self) -> None:
-        plain = TrainConfig()
-        given = [name for name in GRADIENT_ONLY if getattr(self, name) != getattr(plain, name)]
-        if given:
-            raise OptionError(f"No effect with the optimizer lbfgs: {', '.join(given)}. Leave them out")
-        if self.val == 0:
-            raise OptionError(
-                "The optimizer lbfgs chooses its regularization on validation rows. Received: val=0. Give a "
-                "share of the rows, such as --val 0.2, or use --optimizer adam"
-            )
+
+def check_effect(head: HeadSpec, config: TrainConfig) -> None:
+    """Raise OptionError where a training asks for what its head has no use for, or lacks what it needs."""
+    if not head.is_fitted:
+        return
+    plain = TrainConfig()
+    given = [name for name in GRADIENT_ONLY if getattr(config, name) != getattr(plain, name)]
+    if given:
+        raise OptionError(f"No effect with the head {head.kind}: {', '.join(given)}. Leave them out")
+    if head.kind == "logreg" and config.val == 0:
+        raise OptionError(
+            "The head logreg chooses its regularization on validation rows. Received: val=0. Give a share "
+            "of the rows, such as --val 0.2, or use --head linear"
+        )
+
+
+def specs_of_run(known: Mapping[str, Any]) -> tuple[HeadSpec, TrainConfig]:
+    """What was trained and how, by a `run.json` of this version or an earlier one."""
+    head, training = HeadSpec.from_dict(known["head"]), known["training"]
+    asked = training["optimizer"]["name"] if "optimizer" in training else training["solver"]
+    if asked == LBFGS:
+        head = HeadSpec("logreg")
+    return head, TrainConfig.from_dict(training)

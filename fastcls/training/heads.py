@@ -13,12 +13,15 @@ from fastcls import graph
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec
 
+# Of the names of its layers, which share a graph with those of the trunk later.
+HEAD_PREFIX = "head_"
+
 
 def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int) -> Any:
-    """Build a head.
+    """Build a head that is trained by gradients.
 
     Args:
-        spec: Layers or function.
+        spec: A linear head, or a user's function.
         shape: Shape of one bottleneck.
         classes: Number of classes.
 
@@ -31,18 +34,44 @@ def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int) -> Any:
     import keras
 
     bottleneck = keras.Input(shape, name="bottleneck")
-    if spec.function:
-        head = _head_of_function(spec.function, bottleneck, classes)
-    else:
-        head = keras.Model(bottleneck, _stack(bottleneck, spec, classes))
-    _prefix_names(head)
+    if spec.is_function:
+        return named_head(bottleneck, _output_of_function(spec.kind, bottleneck, classes))
+    return named_head(bottleneck, _stack(bottleneck, spec, classes))
+
+
+def named_head(bottleneck: Any, output: Any) -> Any:
+    """Make the model of a head, whose names are kept apart from the trunk's: they share one graph later."""
+    import keras
+
+    head = keras.Model(bottleneck, output)
+    for operation in {id(node.operation): node.operation for node in graph.nodes(head)}.values():
+        operation.name = f"{HEAD_PREFIX}{operation.name}"
     return head
+
+
+def pooled(bottleneck: Any) -> Any:
+    """A vector (B, C): a spatial bottleneck (B, ..., C) is averaged over positions, as linear probes do."""
+    from keras import layers
+
+    if len(bottleneck.shape) == 2:
+        return bottleneck
+    dimensions = len(bottleneck.shape) - 2
+    if dimensions > 3:
+        raise OptionError(
+            f"The head averages maps of up to 3 dimensions. Received: bottlenecks of {bottleneck.shape[1:]}. "
+            "Extract with --pool avg, max or flatten"
+        )
+    return getattr(layers, f"GlobalAveragePooling{dimensions}D")(name="average")(bottleneck)
 
 
 def _stack(bottleneck: Any, spec: HeadSpec, classes: int) -> Any:
     from keras import layers
 
-    x = layers.Flatten(name="flatten")(bottleneck) if len(bottleneck.shape) > 2 else bottleneck
+    x = pooled(bottleneck)
+    if spec.norm == "batch":
+        x = layers.BatchNormalization(name="normalized")(x)
+    elif spec.norm == "l2":
+        x = layers.UnitNormalization(name="normalized")(x)
     for place, value in enumerate(spec.layers, start=1):
         if isinstance(value, float):
             x = layers.Dropout(value, name=f"dropout_{place}")(x)
@@ -66,16 +95,17 @@ def _load_function(name: str) -> Callable[[Any, int], Any]:
     return found
 
 
-def _head_of_function(name: str, bottleneck: Any, classes: int) -> Any:
+def _output_of_function(name: str, bottleneck: Any, classes: int) -> Any:
     function = _load_function(name)
     try:
         output = function(bottleneck, classes)
     except Exception as error:  # whatever the user's function raises
         raise OptionError(f"The head {name!r} raises {type(error).__name__}: {error}") from error
-    return _checked_head(name, bottleneck, output, classes)
+    _check_head(name, bottleneck, output, classes)
+    return output
 
 
-def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:
+def _check_head(name: str, bottleneck: Any, output: Any, classes: int) -> None:
     import keras
 
     if not isinstance(output, keras.KerasTensor) or tuple(output.shape) != (None, classes):
@@ -92,7 +122,6 @@ def _checked_head(name: str, bottleneck: Any, output: Any, classes: int) -> Any:
             "classifier that loads everywhere"
         )
     _require_probabilities(name, head)
-    return head
 
 
 def _require_probabilities(name: str, head: Any) -> None:
@@ -100,9 +129,3 @@ def _require_probabilities(name: str, head: Any) -> None:
     tried = head.predict_on_batch(np.random.default_rng(0).normal(size=shape).astype(np.float32))
     if tried.min() < 0 or abs(tried.sum(axis=1) - 1).max() > 1e-3:
         raise OptionError(f"The head {name!r} must return probabilities: end it with a softmax")
-
-
-def _prefix_names(head: Any) -> None:
-    """Keep the head's names apart from the trunk's, with which they share one graph later."""
-    for operation in {id(node.operation): node.operation for node in graph.nodes(head)}.values():
-        operation.name = f"head_{operation.name}"

@@ -11,7 +11,7 @@ def build_optimizer(spec: OptimizerSpec, learning_rate: Any) -> Any:
     """Build a Keras optimizer.
 
     Args:
-        spec: Any but lbfgs.
+        spec: The optimizer.
         learning_rate: What Keras takes as one.
     """
     import keras

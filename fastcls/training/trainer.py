@@ -11,14 +11,17 @@ from typing import Any
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs import HeadSpec, TrainConfig, check_effect
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
+from fastcls.training.fitted import Fitted
 from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
 from fastcls.training.logs import TrainingLog
 from fastcls.training.losses import build_loss
+from fastcls.training.neighbors import fit_neighbors
 from fastcls.training.optimizers import build_optimizer
+from fastcls.training.prototypes import fit_prototypes
 from fastcls.training.requests import describe_request
 from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
@@ -40,8 +43,8 @@ class TrainedHead:
         config: How it was trained last.
         class_names: Its C classes.
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
-            (of its first step), seconds; the val ones are absent without validation. With lbfgs one dict
-            per regularization, with c and iterations in place of epoch and learning_rate.
+            (of its first step), seconds; the val ones are absent without validation. Of a fitted head
+            one dict per candidate, as `Fitted` has them.
         best: The one of the head that was kept.
         train_count: Rows trained on.
         val_count: Rows validated on.
@@ -66,7 +69,7 @@ def train_head(
     folder: Path | None = None,
     progress: bool = False,
 ) -> TrainedHead:
-    """Train a head, and keep the epoch or the regularization of the lowest validation loss.
+    """Train a head and keep the epoch of the lowest validation loss, or fit one.
 
     On a CPU the same seed gives the same head. Sets the global random seeds of Python, NumPy and
     TensorFlow.
@@ -81,28 +84,57 @@ def train_head(
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
-        OptionError: The head does not fit, the loss is not a number before there is an epoch to keep, the
-            optimizer cannot do what is asked for, or another training was interrupted in `folder`.
+        OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
+            there is an epoch to keep, or another training was interrupted in `folder`.
     """
     config = config or TrainConfig()
+    spec = start_spec(head, start)
+    check_effect(spec, config)
     keras = import_keras()
     chosen = select(cache, config)
     keras.utils.set_random_seed(config.seed)
-    model = start_model(cache, chosen, head, start)
-    spec = start.spec if start else head or HeadSpec()
     counts = {"train_count": len(chosen.train), "val_count": len(chosen.val) if chosen.val else 0}
-    if config.optimizer.name == "lbfgs":
-        _require_linear(head, start)
-        history, best = _sweep(model, chosen, progress)
+    if spec.is_fitted:
+        fitted = _fit_at_once(spec, chosen, progress)
+        model, history, best = fitted.model, fitted.history, fitted.best
     else:
+        model = start_model(cache, chosen, spec, start)
         request = describe_request(cache, chosen, model, spec, config)
         about = {"head": asdict(spec), "class_names": chosen.class_names, **counts}
         checkpoints = Checkpoints(folder, config.checkpoints, request, about)
-        history, best = _fit(model, chosen, config, checkpoints, progress)
+        history, best = _train(model, chosen, config, checkpoints, progress)
     return TrainedHead(model, spec, config, chosen.class_names, tuple(history), best, **counts)
 
 
-def start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: TrainedHead | None) -> Any:
+def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
+    """What is trained: a head of its own, or what becomes of the one to go on from.
+
+    Raises:
+        OptionError: Both are given, or the one to go on from has nothing to train.
+    """
+    if start is None:
+        return head or HeadSpec()
+    if head is not None:
+        raise OptionError("A head that is trained further stays what it is: give no other head or layers")
+    if start.spec.kind == "logreg":  # a softmax layer, which gradients may move
+        return HeadSpec(norm=start.spec.norm)
+    if start.spec.is_fitted:
+        raise OptionError(f"A head {start.spec.kind} has nothing to train further. Train one without --from")
+    return start.spec
+
+
+def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
+    classes = len(chosen.class_names)
+    if spec.kind == "prototype":
+        return fit_prototypes(chosen.train, chosen.val, classes)
+    if spec.kind == "knn":
+        return fit_neighbors(chosen.train, chosen.val, classes)
+    if chosen.val is None:
+        raise OptionError("The head logreg chooses its regularization on validation rows: there are none")
+    return sweep(chosen.train, chosen.val, classes, norm=spec.norm, progress=progress)
+
+
+def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
     """The head before the first step: a new one, or the one to go on from.
 
     Raises:
@@ -110,9 +142,7 @@ def start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: T
     """
     shape = tuple(cache.manifest.shape)
     if start is None:
-        return build_head(head or HeadSpec(), shape, len(chosen.class_names))
-    if head is not None:
-        raise OptionError("A head that is trained further keeps its layers: give no other layers or function")
+        return build_head(spec, shape, len(chosen.class_names))
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
         raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
@@ -124,7 +154,7 @@ def start_model(cache: Cache, chosen: Selection, head: HeadSpec | None, start: T
     return start.model
 
 
-def _fit(
+def _train(
     model: Any, chosen: Selection, config: TrainConfig, checkpoints: Checkpoints, progress: bool
 ) -> tuple[list[Row], Row]:
     import keras
@@ -164,19 +194,3 @@ def _memory(checkpoints: Checkpoints) -> tuple[int, ...]:
     if not checkpoints.found:
         return ()
     return (sys.maxsize if checkpoints.found.state["in_memory"] else 0,)
-
-
-def _require_linear(head: HeadSpec | None, start: TrainedHead | None) -> None:
-    if start or (head or HeadSpec()) != HeadSpec():
-        raise OptionError(
-            "The optimizer lbfgs fits one softmax layer from nothing: it takes no other layers or function, "
-            "and goes on from no other head. Use --optimizer adam for these"
-        )
-
-
-def _sweep(model: Any, chosen: Selection, progress: bool) -> tuple[list[Row], Row]:
-    if chosen.val is None:
-        raise OptionError("The optimizer lbfgs chooses its regularization on validation rows: there are none")
-    found = sweep(chosen.train, chosen.val, progress=progress)
-    model.set_weights([found.kernel, found.bias])
-    return found.history, found.best

@@ -17,8 +17,9 @@ ROWS = np.random.default_rng(0).normal(size=(COUNT, 2, 3)).astype(np.float32)
 DIGESTS = [files.digest(bytes([number])) for number in range(COUNT)]
 
 
-def write(folder, rows=ROWS, digests=DIGESTS, fingerprint="print", dtype="float32", parts=3):
-    with ShardWriter(folder, rows.shape[1:], dtype, {"fingerprint": fingerprint}) as writer:
+def write(folder, rows=ROWS, digests=DIGESTS, fingerprint="print", dtype="float32", parts=3, **options):
+    described = {"fingerprint": fingerprint}
+    with ShardWriter(folder, rows.shape[1:], dtype, described, **options) as writer:
         for chosen in np.array_split(np.arange(len(rows)), parts):
             writer.append([digests[place] for place in chosen], rows[chosen])
         return writer.finish()
@@ -36,11 +37,13 @@ def test_shard__gives_back_what_was_put_in(tmp_path, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shape", [(5,), (700,), (3, 4, 30)], ids=str)
-def test_read_rows__are_those_of_the_array(tmp_path, shape, dtype):
+@pytest.mark.parametrize("compress", [False, True])
+def test_read_rows__are_those_of_the_array(tmp_path, shape, dtype, compress):
     random = np.random.default_rng(5)
     rows = random.normal(size=(200, *shape)).astype(dtype)
+    rows[:100] = rows[:100].clip(0)  # as after a ReLU; the others cannot be compressed
     digests = [files.digest(bytes([number])) for number in range(200)]
-    path = write(tmp_path, rows, digests, dtype=dtype, parts=7)
+    path = write(tmp_path, rows, digests, dtype=dtype, parts=7, compress=compress)
     chosen = [random.integers(0, 200, size) for size in (1, 2, 20, 300)]
     chosen += [
         np.arange(200),
@@ -52,6 +55,19 @@ def test_read_rows__are_those_of_the_array(tmp_path, shape, dtype):
         np.testing.assert_array_equal(read_rows(path, indices), rows[indices])
     with pytest.raises(CacheError, match="damaged"):
         read_rows(path, np.array([200]))
+
+
+def test_compressed_shard__is_smaller_and_read_by_hdf5_alike(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(COUNT, 600)).clip(0).astype(np.float16)
+    plain = write(tmp_path / "plain", rows, dtype="float16")
+    packed = write(tmp_path / "packed", rows, dtype="float16", compress=True)
+    assert packed.stat().st_size < 0.8 * plain.stat().st_size
+    with h5py.File(packed) as file:
+        np.testing.assert_array_equal(file["bottlenecks"][:], rows)
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:3000] + bytes(3000) + whole[6000:])
+    with pytest.raises(CacheError, match="damaged"):
+        read_rows(packed, np.arange(COUNT))
 
 
 def test_read_rows__bear_a_damaged_row_between_them(tmp_path):

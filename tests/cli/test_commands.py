@@ -17,7 +17,7 @@ from fastcls.cache.store import Cache
 from fastcls.engines import tensorflow
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import load_head
-from fastcls.specs import LossSpec, OptimizerSpec, ScheduleSpec
+from fastcls.specs import HeadSpec, LossSpec, OptimizerSpec, ScheduleSpec
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -129,11 +129,35 @@ def test_train_head__by_lbfgs_makes_a_run_like_any_other(fastcls, photos, traine
     assert "values of C in" in result.out and "Kept C " in result.out
     assert {"c", "iterations", "val_loss"} <= set(_history(run)[0])
     assert (run / "curves.png").exists() and not (run / "tensorboard").exists()
-    assert load_head(run).config.optimizer.name == "lbfgs"
+    assert load_head(run).spec == HeadSpec("logreg")
     predicted = fastcls("predict", run, photos / "red" / "0.png")
     assert predicted.code == 0 and ": red " in predicted.out
     further = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "two", "--from", run)
     assert further.code == 0, further.err
+
+
+@pytest.mark.parametrize(("kind", "step"), [("prototype", "temperature"), ("knn", "k")])
+def test_train_head__without_training_makes_a_run_like_any_other(
+    fastcls, photos, trained, tmp_path, kind, step
+):
+    run = tmp_path / "run"
+    result = fastcls("train-head", trained.cache.folder, "--out", run, "--head", kind)
+    assert result.code == 0, result.err
+    assert f"\nKept {step} " in result.out and "val_accuracy 1.0000" in result.out
+    assert {step, "val_loss", "seconds"} <= set(_history(run)[0])
+    assert (run / "curves.png").exists() and not (run / "tensorboard").exists()
+    assert load_head(run).spec == HeadSpec(kind)
+    predicted = fastcls("predict", run, photos / "red" / "0.png")
+    assert predicted.code == 0 and ": red " in predicted.out
+    alone = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "two", "--head", kind, "--val", 0)
+    assert alone.code == 0 and "validated on 0; 1 " in alone.out, alone.err
+
+
+def test_train_head__normalizes_the_bottleneck(fastcls, trained, tmp_path):
+    options = ("--bottleneck-norm", "batch", "--layers", "8", "--epochs", 3)
+    result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", *options)
+    assert result.code == 0, result.err
+    assert load_head(tmp_path / "run").spec == HeadSpec(layers=(8,), norm="batch")
 
 
 def test_train_head__by_another_optimizer_goes_on_from_its_run(fastcls, trained, tmp_path):
@@ -211,6 +235,10 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("run {photos} --base {base} --out {out}/run --test 0", "Give --test more than 0"),
         ("run {photos} --base {base} --out {out}/run --epochs 0", "epochs must be 1 or more"),
         ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
+        ("train-head {cache} --out {out}/run --head nearest", "Unknown head: 'nearest'"),
+        ("train-head {cache} --out {out}/run --head knn --bottleneck-norm l2", "brings it to length 1"),
+        ("train-head {cache} --out {out}/run --head logreg --val 0", "--val 0.2"),
+        ("run {photos} --base {base} --out {out}/run --head logreg --val 0", "--val 0.2"),
         ("train-head {cache} --out {out}/run --momentum 0.9", "optimizer Adam: momentum"),
         ("train-head {cache} --out {out}/run --warmup 50", "leave none of 50"),
         ("train-head {cache} --out {out}/run --label-smoothing 1", "below 1"),
@@ -259,6 +287,11 @@ def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
             "run {photos} --base {base} --out x --optimizer lbfgs --train-batch-size 8",
             "lbfgs: --train-batch-size",
         ),
+        ("train-head {photos} --out x --head knn --optimizer adam --epochs 9", "knn: --optimizer"),
+        ("train-head {photos} --out x --head prototype --epochs 9 --l2 0", "prototype: --epochs, --l2"),
+        ("train-head {photos} --out x --head knn --from y", "knn: --from"),
+        ("train-head {photos} --out x --head x.py:f --layers 8", "x.py:f: --layers"),
+        ("train-head {photos} --out x --head knn --optimizer lbfgs", "another name of --head logreg"),
         ("train-head {photos} --out x --optimizer lbfgs --momentum 0.9", "lbfgs: --momentum"),
         ("train-head {photos} --out x --optimizer lbfgs --warmup 0", "lbfgs: --warmup"),
         (

@@ -34,12 +34,13 @@ REQUESTS = {
         "--rate-minimum 1e-6 --from other",
         "cache --out run --head head.py:head --val 0 --checkpoint-every 0",
         "cache --out run --optimizer lbfgs",
+        "cache --out run --head logreg --bottleneck-norm l2",
     ],
     "run": [
         "photos --out run --base resnet18",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
-        "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --val 0.3 --test 0.1 "
+        "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5",
     ],
 }
@@ -78,9 +79,11 @@ def test_config__the_cases_use_every_option(name):
             {"momentum": None, "clip_norm": 1},
         ),
         ("--schedule step --rate-interval 3", "--schedule cosine", {"rate_interval": 10}),
-        ("--layers 8,0.25", "--head h.py:h", {"layers": [], "head": "h.py:h"}),
+        ("--layers 8,0.25", "--head h.py:h", {"layers": [], "kind": "h.py:h"}),
         ("--layers 8,0.25 --min-accuracy 0.5", "--from other --val 0", {"layers": [], "min_accuracy": None}),
         ("--checkpoint-every 2 --checkpoint-keep 3", "--checkpoint-every 0", {"checkpoint_keep": 1}),
+        ("--optimizer lbfgs", "--head knn", {"optimizer": "Adam"}),
+        ("--bottleneck-norm batch --epochs 3", "--head prototype", {"bottleneck_norm": "none", "epochs": 50}),
         ("--epochs 7 --l2 0.1 --log-steps 2", "--optimizer lbfgs", {"epochs": 50, "l2": 0.0, "log_steps": 0}),
     ],
 )
@@ -175,9 +178,7 @@ def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tm
     assert not list(tmp_path.iterdir()) and _state(trained.cache.folder) == before
 
 
-def test_train_head__interrupted_goes_on_by_the_same_command(
-    fastcls, trained, tmp_path, monkeypatch, caplog
-):
+def test_train_head__interrupted_goes_on_by_the_same_command(fastcls, trained, tmp_path, monkeypatch, caplog):
     asked = ("train-head", trained.cache.folder, "--layers", "8,0.25", "--epochs", 4, "--checkpoint-every", 2)
     assert fastcls(*asked, "--out", tmp_path / "whole").code == 0
     run, unfinished = tmp_path / "job" / "product", tmp_path / "job" / "product.unfinished"

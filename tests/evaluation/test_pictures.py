@@ -78,8 +78,9 @@ def test_draw_history__without_validation(tmp_path):
     check_picture(tmp_path / "history.png")
 
 
-def test_draw_history__of_a_sweep(tmp_path):
-    rows = [{**row, "c": 10.0 ** row["epoch"]} for row in HISTORY]
+@pytest.mark.parametrize("step", ["c", "temperature", "k"])
+def test_draw_history__of_candidates(tmp_path, step):
+    rows = [{**row, step: 10.0 ** row.pop("epoch")} for row in map(dict, HISTORY)]
     draw_history(rows, tmp_path / "history.png", best=rows[1])
     check_picture(tmp_path / "history.png")
 

@@ -6,6 +6,7 @@ import sys
 import time
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 from extraction_support import (
@@ -88,6 +89,14 @@ def test_extract__same_shards_by_this_process_and_by_another(data, tmp_path):
         index = only_cache(root).index()
         shards.append([[path.name for path in index.shards], index.digests.tolist(), index.row.tolist()])
     assert shards[0] == shards[1]
+
+
+def test_extract__deflated_rows_are_the_same(data, root):
+    write_images(data, 20)
+    fill(data, root, ExtractConfig(workers=1, batch_size=4, shard_size=6, compress=True))
+    check_complete(root, 20)
+    with h5py.File(only_cache(root).index().shards[0]) as file:
+        assert file["bottlenecks"].compression == "gzip"
 
 
 def test_extract__again_forwards_nothing(data, root):

@@ -20,6 +20,8 @@ from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import NORMALIZATIONS, POOLS, HeadSpec
 from fastcls.training.heads import build_head
+from fastcls.training.neighbors import neighbor_head
+from fastcls.training.prototypes import prototype_head
 
 keras = import_keras()
 layers = keras.layers
@@ -72,6 +74,22 @@ def make_parts(normalize, pool):
     return trunk, build_head(HeadSpec(layers=(8, 0.5)), trunk.output_shape[1:], len(CLASS_NAMES))
 
 
+def make_heads(classes):
+    """Heads for the trunk of ("torch", "none") that are not layers of a linear head alone."""
+    random = np.random.default_rng(3)
+    shape = make_parts("torch", "none")[0].output_shape[1:]
+    rows = random.normal(size=(shape[-1], 30)).astype(np.float32)
+    norm = build_head(HeadSpec(norm="batch"), shape, classes)
+    norm.set_weights([abs(random.normal(size=weight.shape)) + 0.1 for weight in norm.get_weights()])
+    return {
+        "batch": norm,
+        "l2": build_head(HeadSpec(layers=(8,), norm="l2"), shape, classes),
+        "prototype": prototype_head(shape, rows[:, :classes], 0.07),
+        "knn": neighbor_head(shape, rows, np.arange(30) % classes, classes, 7),
+    }
+
+
+HEADS = ("batch", "l2", "prototype", "knn")
 CASES = [(normalize, pool) for normalize in NORMALIZATIONS for pool in POOLS]
 
 
@@ -87,6 +105,10 @@ def made(tmp_path_factory):
         swapped[normalize, pool] = head.predict_on_batch(trunk.predict_on_batch(pixels[..., ::-1]))
         classifier = Classifier(stitch(trunk, head), CLASS_NAMES, {"base": "mine"})
         classifier.save(folder / f"{normalize}-{pool}.keras")
+    for kind, head in make_heads(len(CLASS_NAMES)).items():
+        trunk, _ = make_parts("torch", "none")
+        expected[kind] = head.predict_on_batch(trunk.predict_on_batch(pixels))
+        Classifier(stitch(trunk, head), CLASS_NAMES, {}).save(folder / f"{kind}.keras")
     return folder, expected, swapped
 
 
@@ -96,7 +118,8 @@ def plain(made):
     folder, _, _ = made
     command = [sys.executable, "-I", "-S", "-c", PLAIN_KERAS, sysconfig.get_paths()["purelib"]]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return {case: np.load(folder / f"{case[0]}-{case[1]}.keras.npy") for case in CASES}
+    named = {case: f"{case[0]}-{case[1]}" for case in CASES} | {kind: kind for kind in HEADS}
+    return {case: np.load(folder / f"{name}.keras.npy") for case, name in named.items()}
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
@@ -104,6 +127,15 @@ def test_stitched__classifies_as_trunk_and_head_do(case, made, plain):
     _, expected, swapped = made
     np.testing.assert_allclose(plain[case], expected[case], atol=1e-5)
     assert abs(plain[case] - swapped[case]).max() > 1e-3  # the colors matter, and are in their order
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_stitched__heads_of_each_kind_load_with_plain_keras(kind, made, plain):
+    folder, expected, _ = made
+    np.testing.assert_allclose(plain[kind], expected[kind], atol=1e-5)
+    assert np.ptp(plain[kind], axis=0).max() > 1e-4  # images differ
+    model = keras.saving.load_model(folder / f"{kind}.keras")
+    assert all(graph.is_built_in(operation) for operation in model.operations)
 
 
 def test_classifier__predicts_as_plain_keras_does(made, plain):

@@ -19,13 +19,14 @@ from fastcls.specs import (
     OptimizerSpec,
     ScheduleSpec,
     TrainConfig,
+    check_effect,
 )
 from fastcls.training import checkpoints, feeder, schedules
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.logs import TrainingLog
 from fastcls.training.trainer import train_head
 
-DROPOUT = HeadSpec((16, 0.5))
+DROPOUT = HeadSpec(layers=(16, 0.5))
 EACH = CheckpointSpec(every=1)
 ADAM = TrainConfig(
     epochs=6,
@@ -107,7 +108,7 @@ def test_train_head__goes_on_before_a_damaged_checkpoint(make_cache, monkeypatch
     [
         (DROPOUT, {"learning_rate": 0.01}, r"training\.learning_rate was 0\.02, is 0\.01"),
         (DROPOUT, {"val": 0.2}, r"train_rows was \w+, is \w+"),
-        (HeadSpec((16, 0.4)), {}, r"head\.architecture was"),
+        (HeadSpec(layers=(16, 0.4)), {}, r"head\.architecture was"),
     ],
 )
 def test_train_head__another_request_is_refused(make_cache, monkeypatch, tmp_path, head, changes, named):
@@ -188,16 +189,16 @@ def test_checkpoints__a_kept_one_is_the_head_after_its_epoch(make_cache, tmp_pat
 def test_train_head__of_enough_accuracy_is_kept_though_its_loss_is_higher(make_cache, caplog):
     cache, _, _ = make_cache(60, spread=0.2)
     config = TrainConfig(epochs=30, learning_rate=0.02, patience=0)
-    free = train_head(cache, HeadSpec((64,)), config)
+    free = train_head(cache, HeadSpec(layers=(64,)), config)
     highest = max(row["val_accuracy"] for row in free.history)
     assert free.best["val_accuracy"] < highest  # or the gate would change nothing
     gate = CheckpointSpec(min_accuracy=highest)
-    gated = train_head(cache, HeadSpec((64,)), replace(config, checkpoints=gate))
+    gated = train_head(cache, HeadSpec(layers=(64,)), replace(config, checkpoints=gate))
     passing = [row for row in free.history if row["val_accuracy"] >= highest]
     assert gated.best["epoch"] == min(passing, key=lambda row: row["val_loss"])["epoch"]
     assert not caplog.text
     gate = CheckpointSpec(min_accuracy=1.0)
-    kept = train_head(cache, HeadSpec((64,)), replace(config, checkpoints=gate))
+    kept = train_head(cache, HeadSpec(layers=(64,)), replace(config, checkpoints=gate))
     assert kept.best["epoch"] == free.best["epoch"]
     assert f"reached the accuracy 1: the highest on the validation rows was {highest:.4f}" in caplog.text
 
@@ -253,8 +254,8 @@ def test_train_config__refuses_what_needs_validation():
     gate = CheckpointSpec(every=1, best_only=True, min_accuracy=0.5)
     with pytest.raises(OptionError, match="validation rows: best_only, min_accuracy, confusion"):
         TrainConfig(val=0.0, checkpoints=gate, logs=LogSpec(confusion=1))
-    with pytest.raises(OptionError, match="lbfgs: checkpoints, logs"):
-        TrainConfig("lbfgs", checkpoints=gate, logs=LogSpec(steps=1))
+    with pytest.raises(OptionError, match="head knn: checkpoints, logs"):
+        check_effect(HeadSpec("knn"), TrainConfig(checkpoints=gate, logs=LogSpec(steps=1)))
 
 
 def _kill(patch, epoch: int, place: str) -> None:

@@ -53,6 +53,6 @@ def _plain_epoch(model, blocks):
 def _model():
     keras = import_keras()
     keras.utils.set_random_seed(0)
-    model = build_head(HeadSpec((8,)), (16,), 3)
+    model = build_head(HeadSpec(layers=(8,)), (16,), 3)
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model

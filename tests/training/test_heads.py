@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec
+from fastcls.specs import HeadSpec, TrainConfig, specs_of_run
 from fastcls.training.heads import build_head
 
 
@@ -24,7 +26,7 @@ def test_build_head__is_one_softmax_layer_by_default():
 
 def test_build_head__layers_are_dense_and_dropout():
     import_keras()
-    head = build_head(HeadSpec((64, 0.4, 32)), (7,), 3)
+    head = build_head(HeadSpec(layers=(64, 0.4, 32)), (7,), 3)
     kinds = [(type(layer).__name__, layer.name) for layer in head.layers[1:]]
     assert [kind for kind, _ in kinds] == ["Dense", "Dropout", "Dense", "Dense"]
     assert all(name.startswith("head_") for _, name in kinds)
@@ -32,15 +34,74 @@ def test_build_head__layers_are_dense_and_dropout():
     assert [layer.units for layer in head.layers if hasattr(layer, "units")] == [64, 32, 3]
 
 
-def test_build_head__flattens_a_spatial_bottleneck():
+@pytest.mark.parametrize("shape", [(4, 6), (4, 5, 6), (2, 4, 5, 6)])
+def test_build_head__averages_a_spatial_bottleneck(shape):
     import_keras()
-    assert build_head(HeadSpec(), (4, 5, 6), 3).layers[-1].kernel.shape == (120, 3)
+    head = build_head(HeadSpec(), shape, 3)
+    kernel, bias = head.get_weights()
+    rows = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
+    logits = np.exp(rows.mean(axis=tuple(range(1, rows.ndim - 1))) @ kernel + bias)
+    np.testing.assert_allclose(head(rows), logits / logits.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_build_head__normalizes_what_it_takes():
+    import_keras()
+    rows = np.random.default_rng(0).normal(2, 3, size=(50, 7)).astype(np.float32)
+    centered = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + 1e-3)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for norm, expected, training in (("batch", centered, True), ("l2", unit, False)):
+        head = build_head(HeadSpec(layers=(0.4,), norm=norm), (7,), 3)
+        assert [type(layer).__name__ for layer in head.layers][2:] == ["Dropout", "Dense"]
+        np.testing.assert_allclose(head.layers[1](rows, training=training), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm", "complaint"),
+    [
+        ("logreg", "batch", "logreg takes no bottleneck-norm batch"),
+        ("prototype", "l2", "always brings it to length 1"),
+        ("knn", "batch", "--head linear"),
+        ("x.py:head", "l2", "takes no bottleneck-norm"),
+        ("linear", "length", "Choose one of: none, batch, l2"),
+        ("nearest", "none", r"Unknown head: 'nearest'.*logreg.*file\.py:function"),
+    ],
+)
+def test_head_spec__refuses_what_a_kind_does_not_do(kind, norm, complaint):
+    with pytest.raises(OptionError, match=complaint):
+        HeadSpec(kind, norm=norm)
+
+
+@pytest.mark.parametrize("kind", ["logreg", "prototype", "knn", "x.py:head"])
+def test_head_spec__only_a_linear_head_has_layers(kind):
+    with pytest.raises(OptionError, match=f"The head {kind} takes no layers"):
+        HeadSpec(kind, (8,))
+
+
+@pytest.mark.parametrize(
+    "spec", [HeadSpec(layers=(8, 0.5), norm="l2"), HeadSpec("knn"), HeadSpec("x.py:head")], ids=str
+)
+def test_head_spec__comes_back_from_json(spec):
+    assert HeadSpec.from_dict(json.loads(json.dumps(asdict(spec)))) == spec
+
+
+def test_specs_of_run__reads_earlier_versions():
+    training = {**asdict(TrainConfig(epochs=3)), "seed": 4}
+    old = {"head": {"layers": [8, 0.5], "function": None}, "training": training}
+    assert specs_of_run(old) == (HeadSpec(layers=(8, 0.5)), TrainConfig(epochs=3, seed=4))
+    function = {"head": {"layers": [], "function": "x.py:head"}, "training": training}
+    assert specs_of_run(function)[0] == HeadSpec("x.py:head")
+    plain = {"layers": [], "function": None}
+    optimizer = {"name": "lbfgs", "momentum": None, "weight_decay": None, "clip_norm": None}
+    del training["optimizer"]
+    for name, value in (("optimizer", optimizer), ("solver", "lbfgs")):
+        run = {"head": plain, "training": {**training, "epochs": 50, name: value}}
+        assert specs_of_run(run) == (HeadSpec("logreg"), TrainConfig(seed=4))
 
 
 @pytest.mark.parametrize("layers", [(0,), (-3,), (1.5,), (0.0,), (256, 1.0)])
 def test_head_spec__refuses_what_is_neither_units_nor_rate(layers):
     with pytest.raises(OptionError, match=r"units.*dropout rate"):
-        HeadSpec(layers)
+        HeadSpec(layers=layers)
 
 
 def test_build_head__takes_a_function(tmp_path: Path):
@@ -75,7 +136,8 @@ def test_build_head__refuses_a_function_with_a_wrong_output(tmp_path: Path, body
     ("name", "complaint"),
     [
         ("nowhere.py:head", "existing file"),
-        ("head", "file.py:function"),
+        ("head", "Unknown head.*file.py:function"),
+        ("nowhere.txt:", "file.py:function"),
         ("{file}:other", "AttributeError"),
     ],
 )
@@ -83,7 +145,7 @@ def test_build_head__refuses_a_function_that_is_not_there(tmp_path: Path, name: 
     import_keras()
     _function(tmp_path, GOOD)
     with pytest.raises(OptionError, match=complaint):
-        build_head(HeadSpec(function=name.format(file=tmp_path / "heads.py")), (7,), 3)
+        build_head(HeadSpec(name.format(file=tmp_path / "heads.py")), (7,), 3)
 
 
 def test_build_head__a_function_that_raises_is_the_users_mistake(tmp_path: Path):
@@ -106,4 +168,4 @@ def head(bottleneck, classes):
 def _function(folder: Path, code: str) -> HeadSpec:
     file = folder / "heads.py"
     file.write_text(code)
-    return HeadSpec(function=f"{file}:head")
+    return HeadSpec(f"{file}:head")

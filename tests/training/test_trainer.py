@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs import FITTED_HEADS, HeadSpec, LossSpec, TrainConfig
 from fastcls.training import feeder, schedules, trainer
 from fastcls.training.selector import select
 from fastcls.training.trainer import train_head
@@ -32,7 +32,7 @@ def test_train_head__reaches_logistic_regression(make_cache):
 
 def test_train_head__same_seed_same_head(make_cache):
     cache, _, _ = make_cache()
-    spec = HeadSpec((8, 0.5))
+    spec = HeadSpec(layers=(8, 0.5))
     one, other, third = (
         train_head(cache, spec, replace(QUICK, seed=seed)).model.get_weights() for seed in (5, 5, 6)
     )
@@ -42,7 +42,9 @@ def test_train_head__same_seed_same_head(make_cache):
 
 def test_train_head__keeps_the_epoch_of_the_lowest_validation_loss(make_cache):
     cache, _, _ = make_cache(60, spread=0.2)
-    trained = train_head(cache, HeadSpec((64,)), TrainConfig(epochs=60, learning_rate=0.02, patience=5))
+    trained = train_head(
+        cache, HeadSpec(layers=(64,)), TrainConfig(epochs=60, learning_rate=0.02, patience=5)
+    )
     losses = [row["val_loss"] for row in trained.history]
     assert trained.best["epoch"] == 1 + int(np.argmin(losses))
     assert len(losses) == trained.best["epoch"] + 5 < 60
@@ -69,7 +71,7 @@ def test_train_head__without_validation_keeps_the_last_epoch(make_cache):
 
 def test_train_head__goes_on_from_a_trained_head(make_cache):
     cache, _, _ = make_cache()
-    first = train_head(cache, HeadSpec((8,)), replace(QUICK, epochs=30))
+    first = train_head(cache, HeadSpec(layers=(8,)), replace(QUICK, epochs=30))
     before = first.best["val_loss"]
     further = train_head(cache, None, replace(QUICK, epochs=2, learning_rate=1e-4), start=first)
     assert further.history[0]["val_loss"] == pytest.approx(before, rel=0.05)
@@ -82,16 +84,49 @@ def test_train_head__refuses_to_go_on_with_other_classes_or_bottlenecks(make_cac
         train_head(make_cache(shape=(4,))[0], None, QUICK, start=start)
     with pytest.raises(OptionError, match="knows the classes class 0, class 1, class 2;"):
         train_head(make_cache(classes=4, seed=1)[0], None, QUICK, start=start)
-    with pytest.raises(OptionError, match="keeps its layers"):
-        train_head(cache, HeadSpec((8,)), QUICK, start=start)
+    with pytest.raises(OptionError, match="give no other head or layers"):
+        train_head(cache, HeadSpec(layers=(8,)), QUICK, start=start)
+
+
+@pytest.mark.parametrize("kind", FITTED_HEADS)
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"epochs": 5}, "epochs"),
+        ({"optimizer": "SGD", "batch_size": 8}, "optimizer, batch_size"),
+        ({"learning_rate": 0.1, "patience": 0}, "learning_rate, patience"),
+        ({"schedule": "cosine", "loss": LossSpec(l2=0.1)}, "schedule, loss"),
+    ],
+)
+def test_train_head__a_fitted_head_takes_nothing_of_gradients(make_cache, kind, given, named):
+    with pytest.raises(OptionError, match=f"No effect with the head {kind}: {named}. Leave"):
+        train_head(make_cache()[0], HeadSpec(kind), TrainConfig(**given))
+
+
+@pytest.mark.parametrize("kind", ["prototype", "knn"])
+def test_train_head__does_not_go_on_from_what_has_no_gradient(make_cache, kind):
+    cache, _, _ = make_cache()
+    with pytest.raises(OptionError, match=f"A head {kind} has nothing to train further"):
+        train_head(cache, None, QUICK, start=train_head(cache, HeadSpec(kind)))
+
+
+def test_train_head__batch_normalization_learns_the_rows_it_saw(make_cache):
+    cache, _, _ = make_cache(600)
+    rows = select(cache, QUICK).train.rows.read()
+    trained = train_head(cache, HeadSpec(norm="batch"), replace(QUICK, epochs=40, patience=0, val=0.0))
+    norm = next(layer for layer in trained.model.layers if "normalized" in layer.name)
+    gamma, beta, mean, variance = norm.get_weights()
+    np.testing.assert_allclose(mean, rows.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(variance, rows.var(axis=0), rtol=0.2)
+    assert abs(gamma - 1).max() > 0.01 and abs(beta).max() > 0.01
 
 
 def test_train_head__stops_when_the_loss_is_not_a_number(make_cache):
     config = replace(QUICK, epochs=20, learning_rate=1e30)
     with pytest.raises(OptionError, match=r"in epoch 1, at step 2\. Lower the learning rate"):
-        train_head(make_cache()[0], HeadSpec((64, 64)), config)
+        train_head(make_cache()[0], HeadSpec(layers=(64, 64)), config)
     with pytest.raises(OptionError, match=r"in epoch 1, at validation\. Lower the learning rate"):
-        train_head(make_cache()[0], HeadSpec((64, 64)), replace(config, batch_size=1000))
+        train_head(make_cache()[0], HeadSpec(layers=(64, 64)), replace(config, batch_size=1000))
 
 
 @pytest.mark.parametrize("memory_bytes", [None, 0])

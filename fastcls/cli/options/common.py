@@ -41,13 +41,12 @@ def drop_loaded(values: dict[str, Any], choice: str, names: set[str]) -> None:
     context = click.get_current_context()
     if not is_typed(choice):
         return
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        if name in names and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
-            del (context.default_map or {})[name]
-            default, _ = parameter.consume_value(context, {})
+    loaded = {name for name in names if context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP}
+    if loaded:
+        untouched = context.command.make_context(context.info_name, [], resilient_parsing=True).params
+        for name in loaded:
             # In the context too, from where the request is saved.
-            values[name] = context.params[name] = parameter.process_value(context, default)
+            values[name] = context.params[name] = untouched[name]
 
 
 def show_progress() -> bool:

@@ -24,6 +24,7 @@ class ImageSize(click.ParamType):
     """`224` or `240x320` (height x width) -> (height, width)."""
 
     name = "size"
+    takes_lists = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the text."""
@@ -88,9 +89,8 @@ def cut_options(command: Command) -> Command:
         click.option(
             "--pool",
             type=click.Choice(POOLS),
-            default=CutSpec.pool,
-            show_default=True,
-            help="What becomes of a spatial bottleneck.",
+            help="What becomes of a spatial bottleneck. [default: avg; none for a named layer, so that the "
+            "rest of the base can be trained on it]",
         ),
         click.option(
             "--dtype",
@@ -169,6 +169,11 @@ def extract_options(command: Command) -> Command:
             help="Images per shard: what a crash can cost at most.",
         ),
         click.option(
+            "--compress",
+            is_flag=True,
+            help="Deflate the bottlenecks: spatial maps take less room, and longer to read.",
+        ),
+        click.option(
             "--max-failures",
             type=click.IntRange(0),
             help="Stop when more images than this cannot be read. [default: no limit]",
@@ -190,5 +195,5 @@ def read_cut(values: dict[str, Any]) -> CutSpec:
 
 def read_extract(values: dict[str, Any]) -> ExtractConfig:
     """Take the extraction options (but the cache folder) out of a command's values."""
-    names = ("engine", "workers", "batch_size", "shard_size", "max_failures")
+    names = ("engine", "workers", "batch_size", "shard_size", "compress", "max_failures")
     return ExtractConfig(**{name: values.pop(name) for name in names})

@@ -7,11 +7,15 @@ from typing import Any
 
 import click
 
-from fastcls.cli.options.common import Command, apply, drop_loaded, refuse_typed
+from fastcls.cli.options.common import Command, apply, drop_loaded, is_typed, refuse_typed
 from fastcls.cli.options.records import RECORDS, read_records, record_options
 from fastcls.specs import (
     CLASS_WEIGHTS,
+    FITTED_HEADS,
     GRADIENT_ONLY,
+    HEADS,
+    LBFGS,
+    NORMS,
     OPTIMIZERS,
     SCHEDULES,
     HeadSpec,
@@ -24,12 +28,18 @@ from fastcls.specs import (
 _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
 _LOSS = ("label_smoothing", "l2", "class_weight")
 _RATE = ("factor", "interval", "patience", "minimum")
+# What has no effect on a head that is fitted at once; `optimizer` may name one.
+_GRADIENT_OPTIONS = (
+    {"layers", "start", "train_batch_size", "warmup", *_OPTIMIZER, *_LOSS, *GRADIENT_ONLY, *RECORDS}
+    | {f"rate_{name}" for name in _RATE}
+) - {"batch_size", "optimizer"}
 
 
 class HeadLayers(click.ParamType):
     """`256,0.4` -> (256, 0.4): dense units are whole numbers, dropout rates have a point."""
 
     name = "layers"
+    takes_lists = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the text."""
@@ -45,17 +55,8 @@ def train_options(command: Command) -> Command:
     """What head is trained, and how."""
     return apply(
         command,
+        head_options,
         optimizer_options,
-        click.option(
-            "--layers",
-            type=HeadLayers(),
-            default=(),
-            metavar="UNITS,RATE,...",
-            help="Hidden layers of the head: dense units and dropout rates, such as 256,0.4. [default: none]",
-        ),
-        click.option(
-            "--head", metavar="FILE.py:FUNCTION", help="A function (bottleneck, classes) -> probabilities."
-        ),
         click.option(
             "--epochs",
             type=int,
@@ -90,6 +91,38 @@ def train_options(command: Command) -> Command:
     )
 
 
+def head_options(command: Command) -> Command:
+    """What is trained."""
+    return apply(
+        command,
+        click.option(
+            "--head",
+            "kind",
+            metavar="|".join((*HEADS, "FILE.py:FUNCTION")),
+            default=HeadSpec.kind,
+            show_default=True,
+            help="linear: a softmax layer. Without options of a training: logreg, the same by logistic "
+            "regression; prototype, the nearest class mean; knn, the nearest images. Or a function "
+            "(bottleneck, classes) -> probabilities.",
+        ),
+        click.option(
+            "--layers",
+            type=HeadLayers(),
+            default=(),
+            metavar="UNITS,RATE,...",
+            help="Hidden layers of a linear head: dense units and dropout rates, such as 256,0.4. "
+            "[default: none]",
+        ),
+        click.option(
+            "--bottleneck-norm",
+            type=click.Choice(NORMS),
+            default=HeadSpec.norm,
+            show_default=True,
+            help="What a linear head does first: batch normalization, or length 1 (l2; also with logreg).",
+        ),
+    )
+
+
 def optimizer_options(command: Command) -> Command:
     """What minimizes the loss."""
     return apply(
@@ -98,12 +131,11 @@ def optimizer_options(command: Command) -> Command:
             "--optimizer",
             "--solver",
             "optimizer",
-            type=click.Choice(tuple(OPTIMIZERS), case_sensitive=False),
+            type=click.Choice((*OPTIMIZERS, LBFGS), case_sensitive=False),
             metavar="|".join(OPTIMIZERS),
             default=OptimizerSpec.name,
             show_default=True,
-            help="lbfgs: logistic regression, its regularization chosen on the validation images. It takes "
-            "none of the options of the others and of other heads.",
+            help="What minimizes the loss. lbfgs is another name of --head logreg.",
         ),
         click.option(
             "--momentum", type=float, help="Share of the last step in the next one; of SGD and RMSprop."
@@ -207,16 +239,33 @@ def train_batch_size(name: str) -> Callable[[Command], Command]:
 
 
 def read_head(values: dict[str, Any]) -> HeadSpec:
-    """Take the head options out of a command's values."""
-    drop_loaded(values, "layers", {"head"})
-    drop_loaded(values, "head", {"layers"})
-    drop_loaded(values, "start", {"layers", "head"})
-    return HeadSpec(values.pop("layers"), values.pop("head"))
+    """Take the head options out of a command's values, and refuse what has no effect on that head."""
+    drop_loaded(values, "start", {"kind", "layers", "bottleneck_norm"})
+    if values["optimizer"] == LBFGS:
+        drop_loaded(values, "kind", {"optimizer"})
+    kind = values.pop("kind")
+    asked, without_effect = f"--head {kind}", {"optimizer"}
+    if values["optimizer"] == LBFGS:
+        if is_typed("kind") and kind != "logreg":
+            raise click.UsageError(f"--optimizer {LBFGS} is another name of --head logreg. Received: {asked}")
+        kind, asked, without_effect = "logreg", f"--optimizer {LBFGS}", set()
+        drop_loaded(values, "optimizer", _GRADIENT_OPTIONS)
+        values["optimizer"] = OptimizerSpec.name
+    if kind in FITTED_HEADS:
+        refuse_typed(asked, without_effect | _GRADIENT_OPTIONS)
+        drop_loaded(values, "kind", without_effect | _GRADIENT_OPTIONS)
+    elif kind != "linear":
+        refuse_typed(asked, {"layers"})
+        drop_loaded(values, "kind", {"layers"})
+    if kind not in ("linear", "logreg"):
+        drop_loaded(values, "kind", {"bottleneck_norm"})
+    return HeadSpec(kind, values.pop("layers"), values.pop("bottleneck_norm"))
 
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
     """Take the training options out of a command's values."""
-    _refuse_without_effect(values)
+    unused = {name for name in _OPTIMIZER if name not in OPTIMIZERS[values["optimizer"]]}
+    drop_loaded(values, "optimizer", unused)
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
@@ -235,13 +284,3 @@ def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
     drop_loaded(values, "schedule", unused)
     kind, warmup = values.pop("schedule"), values.pop("warmup")
     return ScheduleSpec(kind, warmup, **{name: values.pop(f"rate_{name}") for name in _RATE})
-
-
-def _refuse_without_effect(values: dict[str, Any]) -> None:
-    optimizer = values["optimizer"]
-    drop_loaded(values, "optimizer", {name for name in _OPTIMIZER if name not in OPTIMIZERS[optimizer]})
-    if optimizer == "lbfgs":
-        gradient = {"layers", "head", "start", "train_batch_size", "warmup", *_OPTIMIZER, *GRADIENT_ONLY}
-        gradient |= {f"rate_{name}" for name in _RATE} | {*_LOSS, *RECORDS}
-        refuse_typed("--optimizer lbfgs", gradient - {"batch_size"})
-        drop_loaded(values, "optimizer", gradient)

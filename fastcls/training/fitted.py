@@ -1,0 +1,89 @@
+"""What heads that are fitted at once have in common: features in memory, figures, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcls.errors import OptionError
+from fastcls.training import feeder
+from fastcls.training.selector import LabeledRows
+
+# Of a similarity, in the softmax over them; DINO's for k nearest neighbors (`eval_knn.py`).
+TEMPERATURE = 0.07
+# As Keras keeps probabilities from 0 in its cross-entropy, so that figures are those of `evaluate`.
+_LEAST_PROBABILITY = 1e-7
+# As Keras's UnitNormalization keeps lengths from 0.
+_LEAST_LENGTH = 1e-12
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The head that was chosen, and what it was chosen from.
+
+    Attributes:
+        model: Keras model, bottleneck (B, ...) -> probabilities (B, C).
+        history: A row per candidate: what makes it differ (c, temperature or k), then loss, accuracy,
+            val_loss and val_accuracy as far as they are known, and seconds.
+        best: The row of the head.
+    """
+
+    model: Any
+    history: list[dict[str, float]]
+    best: dict[str, float]
+
+
+def feature_blocks(data: LabeledRows) -> Iterator[tuple[slice, np.ndarray]]:
+    """The rows in order, a bounded number at a time, spatial ones averaged over their positions.
+
+    Yields:
+        Where the rows are among all, and their features (n, D) float32.
+    """
+    step = max(1, feeder.BLOCK_BYTES // data.rows.take(np.arange(1)).read().nbytes)
+    for start in range(0, len(data), step):
+        place = slice(start, min(start + step, len(data)))
+        rows = data.rows.take(np.arange(place.start, place.stop)).read()
+        # float32 halves the time of float64.
+        rows = rows.astype(np.float32, copy=False)
+        yield place, rows.reshape(len(rows), -1, rows.shape[-1]).mean(axis=1) if rows.ndim > 2 else rows
+
+
+def features(data: LabeledRows) -> np.ndarray:
+    """All features of some rows: (N, D) float32."""
+    width = data.rows.take(np.arange(1)).read().shape[-1]
+    output = np.empty((len(data), width), np.float32)
+    for place, block in feature_blocks(data):
+        output[place] = block
+    return output
+
+
+def normalize(rows: np.ndarray) -> np.ndarray:
+    """Rows (N, D) at length 1, as Keras's UnitNormalization makes them; rows of zeros stay."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(lengths, _LEAST_LENGTH)
+
+
+def score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sums over rows of the cross-entropy and of right answers, by probabilities (N, C) and labels (N,)."""
+    true = probabilities[np.arange(len(labels)), labels]
+    losses = -np.log(np.clip(true, _LEAST_PROBABILITY, 1.0))
+    return np.array([losses.sum(dtype=np.float64), np.sum(probabilities.argmax(axis=1) == labels)])
+
+
+def require_memory(kind: str, count: int, data: LabeledRows) -> None:
+    """Refuse to hold the features of `count` rows like some when they do not fit.
+
+    Raises:
+        OptionError: They need more memory than is allowed.
+    """
+    needed = 4 * count * data.rows.take(np.arange(1)).read().shape[-1]
+    allowed = feeder.allowed_memory()
+    if needed > allowed:
+        raise OptionError(
+            f"The head {kind} needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, of which "
+            f"{allowed / 2**30:.1f} GiB are allowed. Use --head linear, which streams them, or prototype, "
+            "which keeps their means"
+        )
