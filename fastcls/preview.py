@@ -11,15 +11,24 @@ from typing import Any
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache.store import Cache
-from fastcls.cutter import bottleneck_model, cut
+from fastcls.cutter import bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError
 from fastcls.extraction.planner import Requested, make_plan
 from fastcls.pipeline import divide, load_head, require_new
-from fastcls.specs import SCHEDULES, CutSpec, HeadSpec, LossSpec, SplitSpec, TrainConfig, check_effect
+from fastcls.specs import (
+    SCHEDULES,
+    CutSpec,
+    HeadSpec,
+    LossSpec,
+    SplitSpec,
+    TrainConfig,
+    ViewSpec,
+    check_effect,
+)
 from fastcls.training.heads import build_head
 from fastcls.training.selector import select
-from fastcls.training.trainer import start_model, start_spec
+from fastcls.training.trainer import load_tail, require_fitting, start_model, start_spec
 
 _SUMMARY_COLUMNS = 100
 
@@ -27,15 +36,17 @@ _SUMMARY_COLUMNS = 100
 def preview_training(
     cache: Cache, head: HeadSpec | None, config: TrainConfig, out: Path, *, start: Path | None = None
 ) -> str:
-    """What `train_run` would do with the same arguments; it raises what that would raise before it begins."""
+    """What `train_run` would do with the same arguments; raises what that would before it begins."""
     require_new(out)
     earlier = load_head(start) if start else None
     spec = start_spec(head, earlier)
     check_effect(spec, config)
     chosen = select(cache, config)
-    counts = len(chosen.train), len(chosen.val) if chosen.val else 0
+    require_fitting(spec, config, chosen)
+    counts = chosen.train.images, len(chosen.val) if chosen.val else 0
     model = None if spec.is_fitted else start_model(cache, chosen, spec, earlier)
-    lines = [*_describe_training(spec, model, config, counts), _describe_files(spec, config, out)]
+    described = _describe_training(spec, model, config, counts, multi_label=chosen.multi_label)
+    lines = [*described, _describe_files(spec, config, out)]
     return "\n".join(lines)
 
 
@@ -48,38 +59,44 @@ def preview_run(
     *,
     cache_root: Path,
     splits: SplitSpec | None = None,
+    views: ViewSpec | None = None,
 ) -> str:
-    """What `run` would do with the same arguments; it raises what that would raise before it begins."""
+    """What `run` would do with the same arguments, as far as that is known without a forward pass."""
     require_new(out)
     check_effect(head, config)
     dataset, config = divide(dataset, splits, config)
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
-    shape, extraction = _preview_extraction(dataset, spec, cache_root)
-    model = None if head.is_fitted else build_head(head, shape, len(dataset.class_names))
+    shape, tail, extraction = _preview_extraction(dataset, spec, cache_root, views or ViewSpec())
+    classes, multi_label = len(dataset.class_names), dataset.multi_label
+    model = None if head.is_fitted else build_head(head, shape, classes, tail, multi_label=multi_label)
     lines = [
         f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "
         f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
         extraction,
-        *_describe_training(head, model, config, (parts["train"], parts["val"])),
+        *_describe_training(head, model, config, (parts["train"], parts["val"]), multi_label=multi_label),
         _describe_files(head, config, out, "test/"),
     ]
     return "\n".join(lines)
 
 
-def _preview_extraction(dataset: Dataset, spec: CutSpec, root: Path) -> tuple[tuple[int, ...], str]:
-    """Shape of a bottleneck, and which images would be forwarded."""
+def _preview_extraction(
+    dataset: Dataset, spec: CutSpec, root: Path, views: ViewSpec
+) -> tuple[tuple[int, ...], Any, str]:
+    """Shape of a bottleneck, what follows it in the base, and how many images would be forwarded."""
     known = Requested(spec, root).known()
     if known:
-        missing = len(make_plan(dataset, known).missing)
-        return tuple(known.manifest.shape), f"Cache {known.folder}: {missing} images to forward"
+        missing = len(make_plan(dataset, known, views).missing)
+        tail = load_tail(known) if known.tail_path.exists() else None
+        return tuple(known.manifest.shape), tail, f"Cache {known.folder}: {missing} images to forward"
     made = cut(_load_for_its_shape(spec), spec.layer, pool=spec.pool, dtype=spec.dtype)
     shape = tuple(bottleneck_model(made).outputs[0].shape[1:])
-    return shape, (
+    told = (
         f"{made.base.name} cut at {made.layer}: bottlenecks of {'x'.join(map(str, shape))} {spec.dtype}; no "
         f"cache of it in {root} yet, {len(dataset.samples)} images to forward"
     )
+    return shape, tail_model(made), told
 
 
 def _load_for_its_shape(spec: CutSpec) -> Any:
@@ -88,7 +105,9 @@ def _load_for_its_shape(spec: CutSpec) -> Any:
     return load_base(replace(spec.base, weights="random") if is_download else spec.base)
 
 
-def _describe_training(head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int]) -> list[str]:
+def _describe_training(
+    head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int], *, multi_label: bool
+) -> list[str]:
     train, val = counts
     rows = f"Rows: {train} to train on, {val} to validate on"
     if head.is_fitted:
@@ -101,7 +120,7 @@ def _describe_training(head: HeadSpec, model: Any, config: TrainConfig, counts: 
         f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
-        f"Loss: categorical cross-entropy{_spell_loss(config.loss)}",
+        f"Loss: {config.loss.named(multi_label=multi_label)}{_spell_loss(config.loss)}",
         f"{rows}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
     ]
 
@@ -113,7 +132,7 @@ def _spell(spec: Any, kind: str, options: tuple[str, ...]) -> str:
 
 def _spell_loss(spec: LossSpec) -> str:
     plain = LossSpec()
-    names = ("label_smoothing", "l2", "class_weight")
+    names = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier")
     return "".join(
         f", {name.replace('_', ' ')} {getattr(spec, name)}"
         for name in names

@@ -14,9 +14,11 @@ from fastcls.specs import SplitSpec
 @click.command()
 @click.argument("photos", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
+@options.data_options
 @options.split_options
 @options.base_options
 @options.cut_options
+@options.view_options
 @options.extract_options
 @options.train_options
 @options.train_batch_size("--train-batch-size")
@@ -41,22 +43,23 @@ def run(
     from fastcls.cli.extract import print_extraction
     from fastcls.cli.test import print_test
     from fastcls.cli.train_head import print_training
-    from fastcls.data.dataset import Dataset
     from fastcls.preview import preview_run
 
-    cut, extraction = options.read_cut(values), options.read_extract(values)
+    cut, views = options.read_cut(values), options.read_views(values)
+    extraction = options.read_extract(values)
     head, config = options.read_head(values), options.read_training(values)
-    dataset = Dataset.open(Path(photos))
+    dataset = options.open_data(photos, values)
     is_asked = options.is_typed("val") or options.is_typed("test")
     splits = SplitSpec(val=val, test=test, seed=config.seed) if is_asked or not dataset.splits else None
     asked = (dataset, cut, head, config, Path(out))
     if dry_run:
-        click.echo(preview_run(*asked, cache_root=Path(cache_root), splits=splits))
+        click.echo(preview_run(*asked, cache_root=Path(cache_root), splits=splits, views=views))
         return
     result = pipeline.run(
         *asked,
         cache_root=Path(cache_root),
         splits=splits,
+        views=views,
         extraction=extraction,
         request=options.read_request(),
         restart=restart,

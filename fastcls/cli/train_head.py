@@ -18,7 +18,7 @@ STEPS = {
     "temperature": ("temperature", "temperatures"),
     "k": ("k", "values of k"),
 }
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 
 
 @click.command("train-head")
@@ -37,6 +37,12 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
     type=float,
     help="Share of the training images to validate on; 0 trains without validation. "
     "[default: the validation part of the data]",
+)
+@click.option(
+    "--views",
+    type=int,
+    help="Views of each image to train on, of which an epoch takes one; 1: the plain images. "
+    "[default: all of the last extraction]",
 )
 @click.option("--allow-partial", is_flag=True, help="Train although images have no bottleneck yet.")
 @click.option("--allow-stale", is_flag=True, help="Train although image files changed after extraction.")
@@ -66,7 +72,8 @@ def train_head(cache: str, out: str, restart: bool, dry_run: bool, **values: Any
     )
     print_training(trained, out)
     run = shlex.quote(out)
-    click.echo(f"Next: fastcls test {run} DATA/test, or fastcls predict {run} IMAGE...")
+    tested = "DATA" if trained.multi_label else "DATA/test"
+    click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")
 
 
 def print_training(trained: Any, out: str) -> None:
@@ -74,9 +81,13 @@ def print_training(trained: Any, out: str) -> None:
     name = next(name for name in STEPS if name in trained.best)
     step, steps = STEPS[name]
     count, seconds = len(trained.history), sum(row["seconds"] for row in trained.history)
+    views = f" of {trained.config.views} views each" if (trained.config.views or 1) > 1 else ""
     click.echo(
-        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images, "
+        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images{views}, "
         f"validated on {trained.val_count}; {count} {steps if count > 1 else step} in {seconds:.1f} s"
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in METRICS]
     click.echo(f"Kept {step} {trained.best[name]:g}" + (f": {', '.join(shown)}" if shown else ""))
+    if trained.multi_label:
+        pairs = zip(trained.class_names, trained.thresholds, strict=True)
+        click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

@@ -15,14 +15,16 @@ from fastcls.specs.records import CheckpointSpec, LogSpec
 # What earlier runs call the optimizer of a head that is fitted by logistic regression.
 LBFGS = "lbfgs"
 # Those that fastcls makes; anything else is a user's function.
-HEADS = ("linear", "logreg", "prototype", "knn")
+HEADS = ("linear", "tail", "logreg", "prototype", "knn")
 # Fitted at once, without a gradient.
 FITTED_HEADS = ("logreg", "prototype", "knn")
 NORMS = ("none", "batch", "l2")
+SAMPLINGS = ("uniform", "balanced")
+THRESHOLDS = ("single", "per-class")
 # What has no effect on a fitted head.
 GRADIENT_ONLY = (
     *("optimizer", "epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
-    *("checkpoints", "logs"),
+    *("sampling", "checkpoints", "logs"),
 )
 
 
@@ -31,19 +33,23 @@ class HeadSpec:
     """The trainable part on top of the bottleneck.
 
     Attributes:
-        kind: "linear", a softmax layer with `layers` before it; "logreg", a softmax layer fitted by logistic
+        kind: "linear", a softmax layer with `layers` before it; "tail", what follows in the base, with its
+            weights, before that; "logreg", a softmax layer fitted by logistic
             regression; "prototype", the nearest class mean; "knn", the nearest training rows; or
             "file.py:function", which takes the bottleneck tensor and the number of classes and returns
             the tensor of class probabilities.
-        layers: Hidden layers of a linear head: an int is a ReLU dense layer of that many units, a float
-            below 1 a dropout of that rate.
+        layers: Hidden layers before the softmax layer of a linear head or a tail: an int is a ReLU dense
+            layer of that many units, a float below 1 a dropout of that rate.
         norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck first:
-            "batch" for batch normalization, "l2" for length 1.
+            "batch" for batch normalization, "l2" for length 1; a tail does it with its features.
+        train_batch_norm: Train the batch normalization of a tail, with the statistics of each batch. Else it
+            stays as it is in inference.
     """
 
     kind: str = "linear"
     layers: tuple[int | float, ...] = ()
     norm: str = "none"
+    train_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in HEADS and ":" not in self.kind:
@@ -81,9 +87,11 @@ class HeadSpec:
         return cls(**{**known, "layers": tuple(known["layers"])})
 
     def _refuse_without_effect(self) -> None:
-        if self.layers and self.kind != "linear":
+        if self.layers and self.kind not in ("linear", "tail"):
             raise OptionError(f"The head {self.kind} takes no layers. Leave them out, or use --head linear")
-        norms = {"linear": NORMS, "logreg": ("none", "l2")}.get(self.kind, ("none",))
+        if self.train_batch_norm and self.kind != "tail":
+            raise OptionError(f"No effect on the head {self.kind}: train_batch_norm. Use it with --head tail")
+        norms = {"linear": NORMS, "tail": NORMS, "logreg": ("none", "l2")}.get(self.kind, ("none",))
         if self.norm not in norms:
             why = ": it always brings it to length 1" if self.kind in ("prototype", "knn") else ""
             raise OptionError(
@@ -94,7 +102,11 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the head is trained on categorical cross-entropy.
+    """How the head is trained.
+
+    With one label per image, the validation loss is what chooses the epoch; with several, the mean over the
+    classes of the area under the ROC curve. Below, a better validation is one with a lower loss or a higher
+    area.
 
     Attributes:
         optimizer: The optimizer, or its name.
@@ -102,11 +114,18 @@ class TrainConfig:
         batch_size: Rows per step.
         learning_rate: Step size of the optimizer.
         schedule: How the learning rate changes, or the kind of change.
-        loss: What is added to the cross-entropy.
-        patience: Stop after this many epochs without a better validation loss; 0 never stops early.
+        loss: What is minimized.
+        sampling: Which rows make an epoch: "uniform" for each one once, "balanced" for as many, drawn with
+            replacement so that each class comes equally often.
+        threshold: From which probability on a class is predicted, of several labels per image: "single"
+            for the one with the most exact matches in validation, "per-class" for those of the highest F1,
+            or a number; None for "single", or for 0.5 without validation.
+        patience: Stop after this many epochs without a better validation; 0 never stops early.
         seed: Decides initial weights, order of rows and dropout.
         val: Share of the training rows to validate on instead of the cache's own validation part; 0
             trains without validation and keeps the last epoch.
+        views: Views of each image to train on, of which an epoch takes one; None for all that the last
+            extraction made, 1 for the plain ones.
         allow_partial: Train although some images have no bottleneck yet.
         allow_stale: Train although some image files have changed since their extraction.
         checkpoints: Which epochs are kept.
@@ -119,9 +138,12 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     loss: LossSpec = field(default_factory=LossSpec)
+    sampling: str = "uniform"
+    threshold: str | float | None = None
     patience: int = 10
     seed: int = 0
     val: float | None = None
+    views: int | None = None
     allow_partial: bool = False
     allow_stale: bool = False
     checkpoints: CheckpointSpec = field(default_factory=CheckpointSpec)
@@ -136,6 +158,9 @@ class TrainConfig:
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("patience", self.patience, 0)
         check_at_least("seed", self.seed, 0)
+        check_at_least("views", self.views, 1)
+        check_choice("sampling", self.sampling, SAMPLINGS)
+        self._check_threshold()
         if not 0 < self.learning_rate < math.inf:
             raise OptionError(f"The learning rate must be positive. Received: {self.learning_rate}")
         if self.val is not None and not 0 <= self.val < 1:
@@ -160,6 +185,18 @@ class TrainConfig:
         known["logs"] = LogSpec(**known.get("logs", {}))
         return cls(**known)
 
+    def _check_threshold(self) -> None:
+        if isinstance(self.threshold, float):
+            if not 0 < self.threshold <= 1:
+                raise OptionError(f"A threshold must be above 0 and at most 1. Received: {self.threshold}")
+        elif self.threshold is not None:
+            check_choice("threshold", self.threshold, THRESHOLDS)
+            if self.val == 0:
+                raise OptionError(
+                    f"The threshold {self.threshold} is chosen on validation rows. Received: val=0. Give the "
+                    "threshold as a number"
+                )
+
     def _check_schedule(self) -> None:
         spec = self.schedule
         if spec.warmup >= self.epochs:
@@ -175,7 +212,7 @@ class TrainConfig:
             )
         if spec.kind == "plateau" and 0 < self.patience <= spec.patience:
             raise OptionError(
-                f"The training ends after {self.patience} epochs without a better validation loss, before "
+                f"The training ends after {self.patience} epochs without a better validation, before "
                 f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
                 "--patience"
             )

@@ -34,13 +34,16 @@ REQUESTS = {
         "--rate-minimum 1e-6 --from other",
         "cache --out run --head head.py:head --val 0 --checkpoint-every 0",
         "cache --out run --optimizer lbfgs",
+        "cache --out run --head tail --train-batch-norm --views 2 --loss binary_crossentropy --threshold 0.4 "
+        "--sampling balanced --class-weight log --class-weight-multiplier 2",
         "cache --out run --head logreg --bottleneck-norm l2",
     ],
     "run": [
         "photos --out run --base resnet18",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
-        "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress --val 0.3 --test 0.1 "
+        "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
+        "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5",
     ],
 }
@@ -261,6 +264,7 @@ def _parse(name: str, arguments) -> tuple[dict, dict]:
         values, made = dict(context.params), {}
         if name == "run":
             made = {"cut": options.read_cut(values), "extract": options.read_extract(values)}
+            made |= {"views": options.read_views(values), "image_root": values["image_root"]}
             made |= {"splits": (values.pop("val"), values.pop("test")), "cache": values["cache_root"]}
         made |= {"head": options.read_head(values), "config": options.read_training(values)}
         return made, json.loads(json.dumps(options.read_request()))

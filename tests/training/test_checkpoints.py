@@ -133,7 +133,7 @@ def test_train_head__other_labels_or_another_start_are_refused(make_cache, monke
         train_head(cache, DROPOUT, ADAM, folder=tmp_path)
     rows = cache.samples()
     places = [place for place, row in enumerate(rows) if row.split == "train"][:2]
-    rows[places[0]] = replace(rows[places[0]], label=rows[places[1]].label)
+    rows[places[0]] = replace(rows[places[0]], labels=rows[places[1]].labels)
     cache.write_samples(rows)
     with pytest.raises(OptionError, match="train_rows was"):
         train_head(cache, None, ADAM, start=start, folder=tmp_path)

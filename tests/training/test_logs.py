@@ -44,7 +44,7 @@ def test_steps__their_mean_is_the_row_of_the_epoch(make_cache, monkeypatch, tmp_
         weights = [32] * 6 + [210 - 6 * 32]
         loss = np.average([float(row["loss"]) for row in steps], weights=weights)
         assert loss == pytest.approx(expected["loss"], rel=1e-6)
-        assert float(steps[0]["learning_rate"]) == expected["learning_rate"]
+        assert float(steps[0]["learning_rate"]) == pytest.approx(expected["learning_rate"], rel=1e-6)
     # The warm-up rises by the same amount with each step.
     rates = [float(row["learning_rate"]) for row in rows[:7]]
     assert rates == pytest.approx([0.2 * step / 7 for step in range(1, 8)], rel=1e-6)

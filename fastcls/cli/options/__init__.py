@@ -1,6 +1,7 @@
 """Option groups that several commands share, and how their values are read."""
 
-from fastcls.cli.options.common import is_typed, show_progress
+from fastcls.cli.options.common import is_typed, refuse_typed, show_progress
+from fastcls.cli.options.data import data_options, open_data
 from fastcls.cli.options.extraction import (
     base_details,
     base_options,
@@ -9,7 +10,9 @@ from fastcls.cli.options.extraction import (
     read_base,
     read_cut,
     read_extract,
+    read_views,
     split_options,
+    view_options,
 )
 from fastcls.cli.options.records import read_request, request_options
 from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
@@ -18,17 +21,22 @@ __all__ = [
     "base_details",
     "base_options",
     "cut_options",
+    "data_options",
     "extract_options",
     "is_typed",
+    "open_data",
     "read_base",
     "read_cut",
     "read_extract",
     "read_head",
     "read_request",
     "read_training",
+    "read_views",
+    "refuse_typed",
     "request_options",
     "show_progress",
     "split_options",
     "train_batch_size",
     "train_options",
+    "view_options",
 ]

@@ -103,7 +103,8 @@ def read_records(values: dict[str, Any]) -> tuple[CheckpointSpec, LogSpec]:
 def read_request() -> dict[str, Any]:
     """The running command and its options, typed or not, as `--config` takes them from run.json."""
     context = click.get_current_context()
-    options = {name: context.params[name] for name in _saved(context.command)}
+    values = {name: context.params[name] for name in _saved(context.command)}
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     return {"command": context.command.name, "options": options}
 
 

@@ -15,9 +15,12 @@ from fastcls.specs import (
     GRADIENT_ONLY,
     HEADS,
     LBFGS,
+    LOSSES,
     NORMS,
     OPTIMIZERS,
+    SAMPLINGS,
     SCHEDULES,
+    THRESHOLDS,
     HeadSpec,
     LossSpec,
     OptimizerSpec,
@@ -26,7 +29,7 @@ from fastcls.specs import (
 )
 
 _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
-_LOSS = ("label_smoothing", "l2", "class_weight")
+_LOSS = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier", "name")
 _RATE = ("factor", "interval", "patience", "minimum")
 # What has no effect on a head that is fitted at once; `optimizer` may name one.
 _GRADIENT_OPTIONS = (
@@ -49,6 +52,21 @@ class HeadLayers(click.ParamType):
             return tuple(float(part) if "." in part else int(part) for part in str(value).split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is not a list of units and dropout rates such as 256,0.4", param, ctx)
+
+
+class Threshold(click.ParamType):
+    """`0.4` -> 0.4; "single" and "per-class" stay as they are."""
+
+    name = "threshold"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text."""
+        if value in THRESHOLDS:
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor one of {', '.join(THRESHOLDS)}", param, ctx)
 
 
 def train_options(command: Command) -> Command:
@@ -78,7 +96,15 @@ def train_options(command: Command) -> Command:
             type=int,
             default=TrainConfig.patience,
             show_default=True,
-            help="Stop after so many epochs without a lower validation loss; 0 never.",
+            help="Stop after so many epochs without a better validation; 0 never.",
+        ),
+        click.option(
+            "--threshold",
+            type=Threshold(),
+            metavar="single|per-class|NUMBER",
+            help="From which probability on a class is predicted, of several labels per image: the one with "
+            "the most exact matches in validation, those of the highest F1 of each class, or a number. "
+            "[default: single; 0.5 without validation]",
         ),
         click.option(
             "--seed",
@@ -101,8 +127,9 @@ def head_options(command: Command) -> Command:
             metavar="|".join((*HEADS, "FILE.py:FUNCTION")),
             default=HeadSpec.kind,
             show_default=True,
-            help="linear: a softmax layer. Without options of a training: logreg, the same by logistic "
-            "regression; prototype, the nearest class mean; knn, the nearest images. Or a function "
+            help="linear: a softmax layer; tail: what follows in the base, trained too, and a softmax layer. "
+            "Without options of a training: logreg, a softmax layer by logistic regression; prototype, the "
+            "nearest class mean; knn, the nearest images. Or a function "
             "(bottleneck, classes) -> probabilities.",
         ),
         click.option(
@@ -110,7 +137,7 @@ def head_options(command: Command) -> Command:
             type=HeadLayers(),
             default=(),
             metavar="UNITS,RATE,...",
-            help="Hidden layers of a linear head: dense units and dropout rates, such as 256,0.4. "
+            help="Hidden layers of a linear head or a tail: dense units and dropout rates, such as 256,0.4. "
             "[default: none]",
         ),
         click.option(
@@ -119,6 +146,11 @@ def head_options(command: Command) -> Command:
             default=HeadSpec.norm,
             show_default=True,
             help="What a linear head does first: batch normalization, or length 1 (l2; also with logreg).",
+        ),
+        click.option(
+            "--train-batch-norm",
+            is_flag=True,
+            help="Train the batch normalization of a tail, with the statistics of each batch.",
         ),
     )
 
@@ -158,7 +190,7 @@ def schedule_options(command: Command) -> Command:
             type=click.Choice(tuple(SCHEDULES)),
             default=ScheduleSpec.kind,
             show_default=True,
-            help="How the learning rate changes. plateau: when the validation loss does not fall.",
+            help="How the learning rate changes. plateau: when validation gets no better.",
         ),
         click.option(
             "--warmup",
@@ -186,7 +218,7 @@ def schedule_options(command: Command) -> Command:
             type=int,
             default=ScheduleSpec.patience,
             show_default=True,
-            help="Epochs without a lower validation loss after which plateau does so.",
+            help="Epochs without a better validation after which plateau does so.",
         ),
         click.option(
             "--rate-minimum",
@@ -203,11 +235,19 @@ def loss_options(command: Command) -> Command:
     return apply(
         command,
         click.option(
+            "--loss",
+            "name",
+            type=click.Choice(("auto", *LOSSES)),
+            default=LossSpec.name,
+            show_default=True,
+            help="auto: categorical cross-entropy for one label per image, binary for several.",
+        ),
+        click.option(
             "--label-smoothing",
             type=float,
             default=LossSpec.label_smoothing,
             show_default=True,
-            help="Share of each target that is spread over all classes.",
+            help="Share of each target that is spread over all classes, or over yes and no of each.",
         ),
         click.option(
             "--l2",
@@ -221,7 +261,20 @@ def loss_options(command: Command) -> Command:
             type=click.Choice(CLASS_WEIGHTS),
             default=LossSpec.class_weight,
             show_default=True,
-            help="What an image counts by its class; balanced: each class the same; log: rare ones more.",
+            help="What an image counts by its class, or each of several; balanced: each class the same; log: "
+            "rare ones more.",
+        ),
+        click.option(
+            "--class-weight-multiplier",
+            type=float,
+            help="Larger counts rare classes more. [default: 0.15 for log, 1 for balanced]",
+        ),
+        click.option(
+            "--sampling",
+            type=click.Choice(SAMPLINGS),
+            default=TrainConfig.sampling,
+            show_default=True,
+            help="balanced: an epoch draws as many images with replacement, each class equally often.",
         ),
     )
 
@@ -240,7 +293,7 @@ def train_batch_size(name: str) -> Callable[[Command], Command]:
 
 def read_head(values: dict[str, Any]) -> HeadSpec:
     """Take the head options out of a command's values, and refuse what has no effect on that head."""
-    drop_loaded(values, "start", {"kind", "layers", "bottleneck_norm"})
+    drop_loaded(values, "start", {"kind", "layers", "bottleneck_norm", "train_batch_norm"})
     if values["optimizer"] == LBFGS:
         drop_loaded(values, "kind", {"optimizer"})
     kind = values.pop("kind")
@@ -254,12 +307,15 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
     if kind in FITTED_HEADS:
         refuse_typed(asked, without_effect | _GRADIENT_OPTIONS)
         drop_loaded(values, "kind", without_effect | _GRADIENT_OPTIONS)
-    elif kind != "linear":
+    elif kind not in ("linear", "tail"):
         refuse_typed(asked, {"layers"})
         drop_loaded(values, "kind", {"layers"})
-    if kind not in ("linear", "logreg"):
+    if kind not in ("linear", "tail", "logreg"):
         drop_loaded(values, "kind", {"bottleneck_norm"})
-    return HeadSpec(kind, values.pop("layers"), values.pop("bottleneck_norm"))
+    if kind != "tail":
+        drop_loaded(values, "kind", {"train_batch_norm"})
+    names = ("layers", "bottleneck_norm", "train_batch_norm")
+    return HeadSpec(kind, *(values.pop(name) for name in names))
 
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
@@ -268,12 +324,14 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     drop_loaded(values, "optimizer", unused)
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
+    if values["class_weight"] == "none":
+        drop_loaded(values, "class_weight", {"class_weight_multiplier"})
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
     if values.get("val") == 0:
         drop_loaded(values, "val", {"min_accuracy", "checkpoint_best_only", "confusion_every"})
     checkpoints, logs = read_records(values)
-    names = ("epochs", "learning_rate", "patience", "seed", "val", "allow_partial", "allow_stale")
-    given = {name: values.pop(name) for name in names if name in values}
+    names = ("epochs", "learning_rate", "sampling", "threshold", "patience", "seed", "val", "views")
+    given = {name: values.pop(name) for name in (*names, "allow_partial", "allow_stale") if name in values}
     given["batch_size"] = values.pop("train_batch_size")
     return TrainConfig(optimizer, schedule=schedule, loss=loss, checkpoints=checkpoints, logs=logs, **given)
 
