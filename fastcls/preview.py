@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fastcls import files
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
-from fastcls.cache.store import Cache
+from fastcls.cache.store import Cache, count_lacking
 from fastcls.cutter import bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError
@@ -87,7 +88,7 @@ def _preview_extraction(
     """Shape of a bottleneck, what follows it in the base, and how many images would be forwarded."""
     known = Requested(spec, root).known()
     if known:
-        missing = len(make_plan(dataset, known, views).missing)
+        missing = _count_missing(dataset, known, views)
         tail = load_tail(known) if known.tail_path.exists() else None
         return tuple(known.manifest.shape), tail, f"Cache {known.folder}: {missing} images to forward"
     made = cut(_load_for_its_shape(spec), spec.layer, pool=spec.pool, dtype=spec.dtype)
@@ -97,6 +98,17 @@ def _preview_extraction(
         f"cache of it in {root} yet, {len(dataset.samples)} images to forward"
     )
     return shape, tail_model(made), told
+
+
+def _count_missing(dataset: Dataset, cache: Cache, views: ViewSpec) -> int:
+    """How many images lack a view; files whose times tell nothing of their bytes are read."""
+    rows = [
+        row if row.digest else replace(row, digest=files.file_digest(dataset.root / row.path))
+        for row in make_plan(dataset, cache, views).rows
+    ]
+    failed = {failure.digest for failure in cache.failures()}
+    lacking = count_lacking(cache.index(), rows, views)
+    return sum(bool(count) and row.digest not in failed for row, count in zip(rows, lacking, strict=True))
 
 
 def _load_for_its_shape(spec: CutSpec) -> Any:

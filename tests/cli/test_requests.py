@@ -175,6 +175,7 @@ def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tm
     assert fresh.code == 0, fresh.err
     assert "60 images of 3 classes; train 36, val 12, test 12" in fresh.out
     assert "bottlenecks of 8 float32; no cache of it in bottlenecks yet, 60 images to forward" in fresh.out
+    os.utime(photos / "red" / "0.png")  # touched, but with the bytes that were forwarded
     known = fastcls(*asked, "--cache", trained.cache.folder.parent)
     assert f"Cache {trained.cache.folder}: 0 images to forward" in known.out
     assert "Trainable params: 27" in fresh.out and "Trainable params: 27" in known.out
