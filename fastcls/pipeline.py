@@ -81,14 +81,8 @@ def run(
             option has no effect on the head.
     """
     require_new(out)
-    if not dataset.splits:
-        dataset, config = _divide(dataset, splits or SplitSpec(), config)
-    elif splits:
-        raise OptionError(
-            f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
-            "images that are not split"
-        )
     check_effect(head, config)
+    dataset, config = divide(dataset, splits, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
     classifier, trained = train_run(
         cache, head, config, out, request=request, restart=restart, progress=progress
@@ -97,7 +91,20 @@ def run(
     return RunResult(cache, extracted, classifier, trained, tested)
 
 
-def _divide(dataset: Dataset, spec: SplitSpec, config: TrainConfig) -> tuple[Dataset, TrainConfig]:
+def divide(dataset: Dataset, splits: SplitSpec | None, config: TrainConfig) -> tuple[Dataset, TrainConfig]:
+    """The data set with its parts, and the configuration that fits them.
+
+    Raises:
+        OptionError: There is to be no test part, or `splits` is given for split data.
+    """
+    if dataset.splits and splits:
+        raise OptionError(
+            f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
+            "images that are not split"
+        )
+    if dataset.splits:
+        return dataset, config
+    spec = splits or SplitSpec()
     if not spec.test:
         raise OptionError("`run` tests the classifier: it needs a test part. Give --test more than 0")
     return split(dataset, spec), config if spec.val else replace(config, val=0.0)

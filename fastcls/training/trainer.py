@@ -91,19 +91,19 @@ def train_head(
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
     config = config or TrainConfig()
-    spec = _start_spec(head, start)
+    spec = start_spec(head, start)
     check_effect(spec, config)
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
-    _require_fitting(spec, config, chosen)
+    require_fitting(spec, config, chosen)
     keras.utils.set_random_seed(config.seed)
     counts = {"train_count": chosen.train.images, "val_count": len(chosen.val) if chosen.val else 0}
     if spec.is_fitted:
         fitted = _fit_at_once(spec, chosen, progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
-        model = _start_model(cache, chosen, spec, start)
+        model = start_model(cache, chosen, spec, start)
         request = describe_request(cache, chosen, model, spec, config)
         about = {"head": asdict(spec), "class_names": chosen.class_names, **counts}
         about["multi_label"] = chosen.multi_label
@@ -117,8 +117,8 @@ def train_head(
     )
 
 
-def _require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
-    """Refuse what has no effect on the labels, or no meaning."""
+def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
+    """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
     if not chosen.multi_label:
         if config.threshold is not None:
             raise OptionError("No effect with one label per image: threshold. Leave it out")
@@ -145,8 +145,12 @@ def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[flo
     return find_thresholds(model, val, config.threshold, chosen.class_names)
 
 
-def _start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
-    """What is trained: a head of its own, or what becomes of the one to go on from."""
+def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
+    """What is trained: a head of its own, or what becomes of the one to go on from.
+
+    Raises:
+        OptionError: Both are given, or the one to go on from has nothing to train.
+    """
     if start is None:
         return head or HeadSpec()
     if head is not None:
@@ -169,10 +173,15 @@ def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
     return sweep(chosen.train, chosen.val, classes, norm=spec.norm, progress=progress)
 
 
-def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
+def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
+    """The head before the first step: a new one, or the one to go on from.
+
+    Raises:
+        OptionError: It does not fit the cache.
+    """
     shape = tuple(cache.manifest.shape)
     if start is None:
-        tail = _load_tail(cache) if spec.kind == "tail" else None
+        tail = load_tail(cache) if spec.kind == "tail" else None
         return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
@@ -191,7 +200,12 @@ def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: Trained
     return start.model
 
 
-def _load_tail(cache: Cache) -> Any:
+def load_tail(cache: Cache) -> Any:
+    """What follows the bottlenecks of a cache in their base, as a Keras model.
+
+    Raises:
+        OptionError: There is nothing.
+    """
     import keras
 
     if not cache.tail_path.exists():

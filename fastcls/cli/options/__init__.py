@@ -14,6 +14,7 @@ from fastcls.cli.options.extraction import (
     split_options,
     view_options,
 )
+from fastcls.cli.options.records import read_request, request_options
 from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "read_cut",
     "read_extract",
     "read_head",
+    "read_request",
     "read_training",
     "read_views",
     "refuse_typed",
+    "request_options",
     "show_progress",
     "split_options",
     "train_batch_size",
