@@ -15,7 +15,7 @@ from fastcls.specs.records import CheckpointSpec, LogSpec
 # What earlier runs call the optimizer of a head that is fitted by logistic regression.
 LBFGS = "lbfgs"
 # Those that fastcls makes; anything else is a user's function.
-HEADS = ("linear", "logreg", "prototype", "knn")
+HEADS = ("linear", "tail", "logreg", "prototype", "knn")
 # Fitted at once, without a gradient.
 FITTED_HEADS = ("logreg", "prototype", "knn")
 NORMS = ("none", "batch", "l2")
@@ -33,19 +33,23 @@ class HeadSpec:
     """The trainable part on top of the bottleneck.
 
     Attributes:
-        kind: "linear", a softmax layer with `layers` before it; "logreg", a softmax layer fitted by logistic
+        kind: "linear", a softmax layer with `layers` before it; "tail", what follows in the base, with its
+            weights, before that; "logreg", a softmax layer fitted by logistic
             regression; "prototype", the nearest class mean; "knn", the nearest training rows; or
             "file.py:function", which takes the bottleneck tensor and the number of classes and returns
             the tensor of class probabilities.
-        layers: Hidden layers of a linear head: an int is a ReLU dense layer of that many units, a float
-            below 1 a dropout of that rate.
+        layers: Hidden layers before the softmax layer of a linear head or a tail: an int is a ReLU dense
+            layer of that many units, a float below 1 a dropout of that rate.
         norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck first:
-            "batch" for batch normalization, "l2" for length 1.
+            "batch" for batch normalization, "l2" for length 1; a tail does it with its features.
+        train_batch_norm: Train the batch normalization of a tail, with the statistics of each batch. Else it
+            stays as it is in inference.
     """
 
     kind: str = "linear"
     layers: tuple[int | float, ...] = ()
     norm: str = "none"
+    train_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in HEADS and ":" not in self.kind:
@@ -83,9 +87,11 @@ class HeadSpec:
         return cls(**{**known, "layers": tuple(known["layers"])})
 
     def _refuse_without_effect(self) -> None:
-        if self.layers and self.kind != "linear":
+        if self.layers and self.kind not in ("linear", "tail"):
             raise OptionError(f"The head {self.kind} takes no layers. Leave them out, or use --head linear")
-        norms = {"linear": NORMS, "logreg": ("none", "l2")}.get(self.kind, ("none",))
+        if self.train_batch_norm and self.kind != "tail":
+            raise OptionError(f"No effect on the head {self.kind}: train_batch_norm. Use it with --head tail")
+        norms = {"linear": NORMS, "tail": NORMS, "logreg": ("none", "l2")}.get(self.kind, ("none",))
         if self.norm not in norms:
             why = ": it always brings it to length 1" if self.kind in ("prototype", "knn") else ""
             raise OptionError(
@@ -118,6 +124,8 @@ class TrainConfig:
         seed: Decides initial weights, order of rows and dropout.
         val: Share of the training rows to validate on instead of the cache's own validation part; 0
             trains without validation and keeps the last epoch.
+        views: Views of each image to train on, of which an epoch takes one; None for all that the last
+            extraction made, 1 for the plain ones.
         allow_partial: Train although some images have no bottleneck yet.
         allow_stale: Train although some image files have changed since their extraction.
         checkpoints: Which epochs are kept.
@@ -135,6 +143,7 @@ class TrainConfig:
     patience: int = 10
     seed: int = 0
     val: float | None = None
+    views: int | None = None
     allow_partial: bool = False
     allow_stale: bool = False
     checkpoints: CheckpointSpec = field(default_factory=CheckpointSpec)
@@ -149,6 +158,7 @@ class TrainConfig:
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("patience", self.patience, 0)
         check_at_least("seed", self.seed, 0)
+        check_at_least("views", self.views, 1)
         check_choice("sampling", self.sampling, SAMPLINGS)
         self._check_threshold()
         if not 0 < self.learning_rate < math.inf:

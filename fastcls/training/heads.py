@@ -17,13 +17,17 @@ from fastcls.specs import HeadSpec
 HEAD_PREFIX = "head_"
 
 
-def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int, *, multi_label: bool = False) -> Any:
+def build_head(
+    spec: HeadSpec, shape: tuple[int, ...], classes: int, tail: Any = None, *, multi_label: bool = False
+) -> Any:
     """Build a head that is trained by gradients.
 
     Args:
-        spec: A linear head, or a user's function.
+        spec: A linear head, a tail, or a user's function.
         shape: Shape of one bottleneck.
         classes: Number of classes.
+        tail: Keras model of what follows in the base, bottleneck (B, *shape) -> features (B, D); its layers
+            become part of the head.
         multi_label: Give each class a probability of its own (sigmoid), not all together a sum of 1
             (softmax).
 
@@ -39,16 +43,33 @@ def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int, *, multi_la
     activation = "sigmoid" if multi_label else "softmax"
     if spec.is_function:
         return named_head(bottleneck, _output_of_function(spec.kind, bottleneck, classes, activation))
-    return named_head(bottleneck, _stack(bottleneck, spec, classes, activation))
+    features = bottleneck if tail is None else graph.replay(tail, bottleneck)
+    head = named_head(bottleneck, _stack(features, spec, classes, activation), known=tail)
+    if tail is not None and not spec.train_batch_norm:
+        for layer in filter(is_batch_norm, graph.operations(tail)):
+            layer.trainable = False  # Keras then runs it as in inference
+    return head
 
 
-def named_head(bottleneck: Any, output: Any) -> Any:
-    """Make the model of a head, whose names are kept apart from the trunk's: they share one graph later."""
+def is_batch_norm(operation: Any) -> bool:
+    """Whether an operation of a graph is batch normalization."""
+    import keras
+
+    return isinstance(operation, keras.layers.BatchNormalization)
+
+
+def named_head(bottleneck: Any, output: Any, known: Any = None) -> Any:
+    """Make the model of a head, whose names are kept apart from the trunk's: they share one graph later.
+
+    Layers of the model `known` keep their names.
+    """
     import keras
 
     head = keras.Model(bottleneck, output)
-    for operation in {id(node.operation): node.operation for node in graph.nodes(head)}.values():
-        operation.name = f"{HEAD_PREFIX}{operation.name}"
+    kept = {id(operation) for operation in graph.operations(known)} if known else set()
+    for operation in graph.operations(head):
+        if id(operation) not in kept:
+            operation.name = f"{HEAD_PREFIX}{operation.name}"
     return head
 
 

@@ -14,7 +14,7 @@ from fastcls.cutter import bottleneck_model, cut
 from fastcls.errors import OptionError, closest
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import FinetuneSpec, HeadSpec
-from fastcls.training.heads import HEAD_PREFIX, build_head
+from fastcls.training.heads import HEAD_PREFIX, build_head, is_batch_norm
 
 _FRONT = "downscale"
 _NOISE = (
@@ -60,7 +60,7 @@ def trainee_of(model: Any, spec: FinetuneSpec, *, batch_norm: bool) -> Any:
     trained |= {id(operation) for operation in operations if operation.name == _FRONT}
     for operation in operations:
         if isinstance(operation, keras.layers.Layer):
-            kept = _is_batch_norm(operation) and not batch_norm
+            kept = is_batch_norm(operation) and not batch_norm
             operation.trainable = id(operation) in trained and not kept
     # Of no effect in inference. Keras runs it in training wherever it lies, but for batch normalization
     # that is not trained.
@@ -90,7 +90,7 @@ def _first(base: Sequence[Any], train: str) -> int:
         weighted = [
             place
             for place, operation in enumerate(base)
-            if getattr(operation, "weights", ()) and not _is_batch_norm(operation)
+            if getattr(operation, "weights", ()) and not is_batch_norm(operation)
         ]
         if int(train) > len(weighted):
             raise OptionError(f"The base has {len(weighted)} layers with weights. Received: --train {train}")
@@ -106,9 +106,3 @@ def _first(base: Sequence[Any], train: str) -> int:
 
 def _is_outside(operation: Any) -> bool:
     return operation.name.startswith((HEAD_PREFIX, "normalize_")) or operation.name == _FRONT
-
-
-def _is_batch_norm(operation: Any) -> bool:
-    import keras
-
-    return isinstance(operation, keras.layers.BatchNormalization)

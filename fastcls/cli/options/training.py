@@ -124,8 +124,9 @@ def head_options(command: Command) -> Command:
             metavar="|".join((*HEADS, "FILE.py:FUNCTION")),
             default=HeadSpec.kind,
             show_default=True,
-            help="linear: a softmax layer. Without options of a training: logreg, the same by logistic "
-            "regression; prototype, the nearest class mean; knn, the nearest images. Or a function "
+            help="linear: a softmax layer; tail: what follows in the base, trained too, and a softmax layer. "
+            "Without options of a training: logreg, a softmax layer by logistic regression; prototype, the "
+            "nearest class mean; knn, the nearest images. Or a function "
             "(bottleneck, classes) -> probabilities.",
         ),
         click.option(
@@ -133,7 +134,7 @@ def head_options(command: Command) -> Command:
             type=HeadLayers(),
             default=(),
             metavar="UNITS,RATE,...",
-            help="Hidden layers of a linear head: dense units and dropout rates, such as 256,0.4. "
+            help="Hidden layers of a linear head or a tail: dense units and dropout rates, such as 256,0.4. "
             "[default: none]",
         ),
         click.option(
@@ -142,6 +143,11 @@ def head_options(command: Command) -> Command:
             default=HeadSpec.norm,
             show_default=True,
             help="What a linear head does first: batch normalization, or length 1 (l2; also with logreg).",
+        ),
+        click.option(
+            "--train-batch-norm",
+            is_flag=True,
+            help="Train the batch normalization of a tail, with the statistics of each batch.",
         ),
     )
 
@@ -293,9 +299,10 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
         values["optimizer"] = OptimizerSpec.name
     if kind in FITTED_HEADS:
         refuse_typed(asked, without_effect | _GRADIENT_OPTIONS)
-    elif kind != "linear":
+    elif kind not in ("linear", "tail"):
         refuse_typed(asked, {"layers"})
-    return HeadSpec(kind, values.pop("layers"), values.pop("bottleneck_norm"))
+    names = ("layers", "bottleneck_norm", "train_batch_norm")
+    return HeadSpec(kind, *(values.pop(name) for name in names))
 
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
@@ -303,7 +310,7 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
-    names = ("epochs", "learning_rate", "sampling", "threshold", "patience", "seed", "val")
+    names = ("epochs", "learning_rate", "sampling", "threshold", "patience", "seed", "val", "views")
     given = {name: values.pop(name) for name in (*names, "allow_partial", "allow_stale") if name in values}
     given["batch_size"] = values.pop("train_batch_size")
     return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
