@@ -25,8 +25,9 @@ from fastcls.specs import SplitSpec
 def run(photos: str, out: str, val: float, test: float, cache_root: str, **values: Any) -> None:
     """Split, extract, train and test in one command.
 
-    PHOTOS is a folder per class, a CSV, or a folder that is split already. The images stay where they
-    are; the split is kept in the cache. A second run with the same base and cut forwards nothing again.
+    PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is split already. The images stay
+    where they are; the split is kept in the cache. A second run with the same base and cut forwards nothing
+    again.
     """
     from fastcls import pipeline
     from fastcls.cli.extract import print_extraction

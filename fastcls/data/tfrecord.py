@@ -4,7 +4,8 @@ A record is its length (uint64), the masked CRC-32C of these 8 bytes, the data, 
 data (tensorflow/core/lib/io/record_writer.h), all little-endian. TensorFlow has no public way to read a
 record by its place, and importing it takes longer than digesting thousands of images.
 
-The address of a record is `FILE#PLACE`, in bytes from the file's begin.
+The address of a record is `FILE#PLACE`, in bytes from the file's begin, with zeros in front: sorted addresses
+are in the order of the file.
 """
 
 from __future__ import annotations
@@ -39,11 +40,22 @@ def is_tfrecord(name: str) -> bool:
     return bool(_NAME.search(name))
 
 
+def join_address(file: str | Path, place: int) -> str:
+    """The address of a record.
+
+    >>> join_address("data/train-00000-of-00002.tfrecord", 1024)
+    'data/train-00000-of-00002.tfrecord#000000001024'
+    """
+    return f"{file}#{place:012d}"
+
+
 def split_address(path: str) -> tuple[str, int | None]:
     """File and place of a record; any other path comes back without a place.
 
-    >>> split_address("data/train-00000-of-00002.tfrecord#1024"), split_address("a#1/b.jpg")
-    (('data/train-00000-of-00002.tfrecord', 1024), ('a#1/b.jpg', None))
+    >>> split_address("data/train-00000-of-00002.tfrecord#000000001024")
+    ('data/train-00000-of-00002.tfrecord', 1024)
+    >>> split_address("a#1/b.jpg")
+    ('a#1/b.jpg', None)
     """
     match = _ADDRESS.fullmatch(path) if "#" in path else None
     return (match[1], int(match[2])) if match and is_tfrecord(match[1]) else (path, None)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fastcls.data.csv_reader import SPLIT_NAMES, Entry, Table, some
 from fastcls.data.example import Example, parse_example
-from fastcls.data.tfrecord import DamagedRecordError, is_tfrecord, scan
+from fastcls.data.tfrecord import DamagedRecordError, is_tfrecord, join_address, scan
 from fastcls.errors import DataError
 
 TEXT, LABEL, GROUP = "image/class/text", "image/class/label", "image/group"
@@ -85,7 +85,7 @@ def read_tfrecords(files: Sequence[Path]) -> Table:
     for file, split in zip(files, splits, strict=True):
         names = _Names(file.parent / LABELS_FILE)
         for place, features in _examples(file):
-            address = f"{file.relative_to(root).as_posix()}#{place}"
+            address = join_address(file.relative_to(root).as_posix(), place)
             classes = names.of(features, f"record at {place} of {file}")
             listed.append(Entry(address, tuple(sorted(set(classes))), split, _group(features)))
             for name, number in zip(classes, features.int64_lists.get(LABEL, []), strict=False):
@@ -108,7 +108,7 @@ def record_addresses(file: Path) -> Iterator[Path]:
     """
     with _explained(file):
         for place, _ in scan(file):
-            yield Path(f"{file}#{place}")
+            yield Path(join_address(file, place))
 
 
 def _examples(file: Path) -> Iterator[tuple[int, Example]]:
