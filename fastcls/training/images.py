@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from fastcls import files
-from fastcls.data.decoder import UnreadableImage, decode, read_file, read_image
+from fastcls.data.decoder import UnreadableImage, decode, read_bytes, read_image
 from fastcls.data.views import augment
 from fastcls.machine import available_memory, cores
 from fastcls.parallel import ahead
@@ -56,7 +56,7 @@ class Images:
 
     def _try(self, place: int) -> None:
         try:
-            data = read_file(self.paths[place])
+            data = read_bytes(self.paths[place])
             pixels = decode(data, self.size)
         except UnreadableImage as error:
             self.unreadable[place] = str(error)

@@ -11,6 +11,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache, Index, Rows, count_lacking
+from fastcls.data import sources
 from fastcls.data.splitter import assign_splits
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError, DataError
@@ -141,7 +142,12 @@ def _has_changed(path: Path, row: SampleRow) -> bool:
         state = FileState.of(path)
     except OSError:
         return False
-    return state != row.state and files.file_digest(path) != row.digest
+    if state == row.state:
+        return False
+    try:
+        return sources.digest(path) != row.digest
+    except OSError:  # A TFRecord file that was written anew has other records there.
+        return True
 
 
 def divide(samples: Sequence[SampleRow], config: TrainConfig, source: str) -> tuple[list[int], list[int]]:
