@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ _PATH_COLUMNS = ("path", "filename", "filenames", "file", "image")
 _BITS = {"0": False, "0.0": False, "1": True, "1.0": True}
 _SHOWN = 5
 _Row = dict[str, str]
+logger = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -70,8 +72,11 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
                 f"Received: {entry[1:]}, before: {entries[entry.path][1:]}. Remove one of the rows."
             )
     _require_files(path, image_root or path.parent, entries)
-    names = {*layout.class_columns, *(name for entry in entries.values() for name in entry.class_names)}
-    return Table(tuple(entries.values()), tuple(sorted(names)), layout.multi_label)
+    found = {name for entry in entries.values() for name in entry.class_names}
+    unused = sorted(set(layout.class_columns) - found)
+    if unused:
+        logger.warning("%s has no image of the class %s", path, some(unused))
+    return Table(tuple(entries.values()), tuple(sorted(found | set(unused))), layout.multi_label)
 
 
 def has_class_columns(path: Path) -> bool:
