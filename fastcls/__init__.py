@@ -14,6 +14,7 @@ _HOMES = {
     "ExtractConfig": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
     "TrainConfig": "fastcls.specs",
+    "ViewSpec": "fastcls.specs",
     "FastclsError": "fastcls.errors",
     "Dataset": "fastcls.data.dataset",
     "Sample": "fastcls.data.dataset",

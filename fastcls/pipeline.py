@@ -35,6 +35,7 @@ from fastcls.specs import (
     HeadSpec,
     SplitSpec,
     TrainConfig,
+    ViewSpec,
     check_effect,
     specs_of_run,
 )
@@ -53,6 +54,7 @@ def run(
     *,
     cache_root: Path,
     splits: SplitSpec | None = None,
+    views: ViewSpec | None = None,
     extraction: ExtractConfig | None = None,
     request: Mapping[str, Any] | None = None,
     restart: bool = False,
@@ -68,6 +70,7 @@ def run(
         out: The run folder; it must not exist.
         cache_root: Folder of bottleneck caches.
         splits: How to divide the images of each class; only for a data set that is not split.
+        views: Augmented views to make of each image to train on; all are trained on.
         extraction: How the extraction runs.
         request: What else run.json is to hold of the request.
         restart: Begin again where a training was interrupted.
@@ -86,7 +89,7 @@ def run(
             "images that are not split"
         )
     check_effect(head, config)
-    cache, extracted = extract(dataset, cut, cache_root, extraction, progress=progress)
+    cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
     classifier, trained = train_run(
         cache, head, config, out, request=request, restart=restart, progress=progress
     )

@@ -3,7 +3,7 @@
 CACHE/manifest.json    what the bottlenecks are: everything that decides their value
 CACHE/trunk.keras      the Keras model that made them, RGB uint8 image -> bottleneck
 CACHE/tail.keras       what follows in the base, bottleneck -> features; not where nothing follows
-CACHE/shards/*.h5      the bottlenecks, found by image digest
+CACHE/shards/*.h5      the bottlenecks, found by image digest, or by the digest of an augmented view
 CACHE/samples.csv      path, class, split and digest of each image
 CACHE/failures.csv     images that gave no bottleneck, and why; without this file they are tried again
 CACHE/extraction.json  root of the images, and figures of the last extraction
@@ -23,8 +23,10 @@ from fastcls import files
 from fastcls.cache import shard
 from fastcls.cache.samples import SampleRow, is_multi_label, read_samples, write_samples
 from fastcls.cache.tables import read_table, write_table
+from fastcls.data.views import row_key
 from fastcls.errors import CacheError
 from fastcls.parallel import ahead
+from fastcls.specs import ViewSpec
 
 VERSION = 1
 _ABSENT = -1
@@ -55,6 +57,7 @@ class Manifest:
         tail_digest: Digest of the tail beside the trunk; "" without one.
         requests: Digests of the requests that led here, so that they are recognized without the base.
         fidelity: By engine: how near its bottlenecks of some images come to those of Keras in float32.
+        views: Those of the last extraction; the shards may hold others besides.
         versions: Packages that made the cache.
         version: Version of the cache's layout.
     """
@@ -75,6 +78,7 @@ class Manifest:
     tail_digest: str = ""
     requests: tuple[str, ...] = ()
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
+    views: ViewSpec = field(default_factory=ViewSpec)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
@@ -211,6 +215,11 @@ class Cache:
         """Note how near an engine comes to the reference."""
         self._note(fidelity={**self.manifest.fidelity, engine: figures})
 
+    def note_views(self, views: ViewSpec) -> None:
+        """Note which views the table of samples is to have."""
+        if views != self.manifest.views:
+            self._note(views=views)
+
     def _note(self, **changes: Any) -> None:
         self.manifest = replace(self.manifest, **changes)
         files.write_json(self.folder / "manifest.json", asdict(self.manifest))
@@ -298,6 +307,17 @@ class Index:
         return Rows(self.shards, np.where(found, numbers, _ABSENT), np.where(found, rows, _ABSENT))
 
 
+def count_lacking(index: Index, samples: Sequence[SampleRow], views: ViewSpec) -> np.ndarray:
+    """How many of its views each sample lacks: (N,) int64."""
+    wanted = np.array([views.of_split(sample.split) for sample in samples], np.int64)
+    lacking = np.zeros(len(samples), np.int64)
+    for number in range(wanted.max(initial=0)):
+        places = np.flatnonzero(wanted > number).tolist()
+        keys = [row_key(samples[place].digest, views, number) for place in places]
+        lacking[places] += ~index.locate(keys).present
+    return lacking
+
+
 def cache_folders(root: Path) -> list[Path]:
     """The caches directly under a root, sorted."""
     return sorted(path.parent for path in root.glob("*/manifest.json"))
@@ -335,7 +355,8 @@ def _read_manifest(folder: Path) -> Manifest:
                 "Choose another --cache, or use the fastcls that made it"
             )
         lists = {name: tuple(values[name]) for name in ("size", "shape", "requests")}
-        return Manifest(**{**values, **lists})
+        views = ViewSpec(**values.get("views", {}))
+        return Manifest(**{**values, **lists, "views": views})
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Delete this one file and run the same `fastcls extract` again: "

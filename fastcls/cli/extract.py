@@ -16,8 +16,16 @@ from fastcls.cli import options
 @options.data_options
 @options.base_options
 @options.cut_options
+@options.view_options
 @options.extract_options
-def extract(data: str, cache_root: str, **values: Any) -> None:
+@click.option(
+    "--preview",
+    type=click.Path(dir_okay=False),
+    metavar="FILE.png",
+    help="Draw some images, a row each, with their views, as the trunk would see them, and stop: nothing is "
+    "extracted.",
+)
+def extract(data: str, cache_root: str, preview: str | None, **values: Any) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
     DATA is a folder made by split-data, a folder per class, or a CSV (path,label[,group][,split]); with a
@@ -26,11 +34,23 @@ def extract(data: str, cache_root: str, **values: Any) -> None:
     """
     from fastcls.extraction.extractor import extract
 
-    cut, config = options.read_cut(values), options.read_extract(values)
-    dataset = options.open_data(data, values)
-    cache, done = extract(dataset, cut, Path(cache_root), config, progress=options.show_progress())
+    cut, views, config = options.read_cut(values), options.read_views(values), options.read_extract(values)
+    dataset, root = options.open_data(data, values), Path(cache_root)
+    if preview:
+        _draw(preview, dataset, cut, root, views)
+        return
+    cache, done = extract(dataset, cut, root, config, views=views, progress=options.show_progress())
     print_extraction(cache, done)
     click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))} --out runs/NAME")
+
+
+def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any) -> None:
+    from fastcls.extraction import previewer
+
+    unused = {"engine", "workers", "batch_size", "shard_size", "max_failures", "precision", "dtype", "pool"}
+    options.refuse_typed("--preview", unused)
+    count = previewer.preview(dataset, cut, root, views, Path(preview))
+    click.echo(f"{count} images, each with {views.count} views: {preview}. Nothing was extracted")
 
 
 def print_extraction(cache: Any, done: Any) -> None:
@@ -47,10 +67,13 @@ def print_extraction(cache: Any, done: Any) -> None:
         click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
     if done.fidelity:
         click.echo(f"Against Keras in float32: {Fidelity(**done.fidelity)}")
+    views = f" ({done.rows} views)" if done.views > 1 else ""
     click.echo(
-        f"{done.images} images: {done.forwarded} forwarded, {done.reused} reused, "
+        f"{done.images} images: {done.forwarded} forwarded{views}, {done.reused} reused, "
         f"{done.failures} unreadable; {done.seconds:.1f} s"
     )
+    if done.views > 1:
+        click.echo(f"{done.views} views of each image to train on: {manifest.views}")
     if done.failures:
         click.echo(f"The unreadable images are listed in {cache.folder / 'failures.csv'}:", err=True)
         for failure in cache.failures()[:5]:

@@ -18,6 +18,7 @@ from fastcls.specs import SplitSpec
 @options.split_options
 @options.base_options
 @options.cut_options
+@options.view_options
 @options.extract_options
 @options.train_options
 @options.train_batch_size("--train-batch-size")
@@ -32,7 +33,8 @@ def run(photos: str, out: str, val: float, test: float, cache_root: str, **value
     from fastcls.cli.test import print_test
     from fastcls.cli.train_head import print_training
 
-    cut, extraction = options.read_cut(values), options.read_extract(values)
+    cut, views = options.read_cut(values), options.read_views(values)
+    extraction = options.read_extract(values)
     head, config = options.read_head(values), options.read_training(values)
     dataset = options.open_data(photos, values)
     is_asked = options.is_typed("val") or options.is_typed("test")
@@ -45,6 +47,7 @@ def run(photos: str, out: str, val: float, test: float, cache_root: str, **value
         Path(out),
         cache_root=Path(cache_root),
         splits=splits,
+        views=views,
         extraction=extraction,
         progress=options.show_progress(),
     )

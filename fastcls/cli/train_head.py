@@ -33,6 +33,12 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
     help="Share of the training images to validate on; 0 trains without validation. "
     "[default: the validation part of the data]",
 )
+@click.option(
+    "--views",
+    type=int,
+    help="Views of each image to train on, of which an epoch takes one; 1: the plain images. "
+    "[default: all of the last extraction]",
+)
 @click.option("--allow-partial", is_flag=True, help="Train although images have no bottleneck yet.")
 @click.option("--allow-stale", is_flag=True, help="Train although image files changed after extraction.")
 def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
@@ -63,8 +69,9 @@ def print_training(trained: Any, out: str) -> None:
     name = next(name for name in STEPS if name in trained.best)
     step, steps = STEPS[name]
     count, seconds = len(trained.history), sum(row["seconds"] for row in trained.history)
+    views = f" of {trained.config.views} views each" if (trained.config.views or 1) > 1 else ""
     click.echo(
-        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images, "
+        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images{views}, "
         f"validated on {trained.val_count}; {count} {steps if count > 1 else step} in {seconds:.1f} s"
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in METRICS]

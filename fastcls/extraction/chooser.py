@@ -19,7 +19,7 @@ from fastcls.errors import CacheError, ConversionError, MissingExtraError, Optio
 from fastcls.extraction.fidelity import Fidelity, InfidelityError, measure, some_images, spread
 from fastcls.extraction.planner import Plan, Requested, make_plan
 from fastcls.machine import available_memory, cores
-from fastcls.specs import ExtractConfig
+from fastcls.specs import ExtractConfig, ViewSpec
 
 # int8 is never chosen unasked. Mixed precision on GPUs is float16.
 _AUTO_PRECISIONS = ("bfloat16", "float16", "float32")
@@ -79,7 +79,7 @@ class Crew:
         return f"{processes} x {threads}{devices}, batches of {self.batch_size}"
 
 
-def choose(requested: Requested, dataset: Dataset, engine: str) -> Choice:
+def choose(requested: Requested, dataset: Dataset, views: ViewSpec, engine: str) -> Choice:
     """Find the cache of a request, and who can fill it.
 
     A request that was served before keeps its cache and precision, as long as this machine can compute
@@ -88,6 +88,7 @@ def choose(requested: Requested, dataset: Dataset, engine: str) -> Choice:
     Args:
         requested: What to cut and where to keep it.
         dataset: The images.
+        views: What each image to train on is to have.
         engine: An engine's name, or "auto".
 
     Raises:
@@ -95,7 +96,7 @@ def choose(requested: Requested, dataset: Dataset, engine: str) -> Choice:
     """
     known = requested.known()
     if known:
-        plan = make_plan(dataset, known)
+        plan = make_plan(dataset, known, views)
         if not plan.missing:
             return Choice(known, plan)
     obstacles: list[OptionError | MissingExtraError] = []
@@ -104,7 +105,7 @@ def choose(requested: Requested, dataset: Dataset, engine: str) -> Choice:
         if not able and requested.precision == "auto":
             continue
         cache, trunk = requested.open(precision)
-        plan = make_plan(dataset, cache)
+        plan = make_plan(dataset, cache, views)
         trial = _Trial(cache, trunk, dataset)
         found = trial.first(able, obstacles) if plan.missing else ("", REFERENCE, None)
         if found:
@@ -127,7 +128,7 @@ def divide(config: ExtractConfig, choice: Choice) -> Crew:
         own, copies = _WORKER_MEMORY.get(choice.engine, _WORKER_MEMORY["openvino"])
         worker_bytes = own + copies * choice.cache.trunk_path.stat().st_size
         fitting = min(cores(), available_memory() // worker_bytes)
-        useful = math.ceil(len(choice.plan.missing) / max(_IMAGES_PER_WORKER, batch_size))
+        useful = math.ceil(choice.plan.missing_rows / max(_IMAGES_PER_WORKER, batch_size))
         workers = devices or max(1, min(fitting, useful))
     return Crew(workers, max(1, cores() // max(1, workers)), batch_size, min(devices, max(1, workers)))
 

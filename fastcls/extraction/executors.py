@@ -121,7 +121,7 @@ class _Crew:
         if task not in self._suspect:
             self._suspect.add(task)
             self._waiting.append(task)
-        elif len(task.paths) > 1:
+        elif len(task.images) > 1:
             halves = _halve(task)
             self._suspect.update(halves)
             self._waiting.extend(halves)
@@ -193,12 +193,12 @@ def _cause(code: int, chatter: bytes) -> str:
 
 
 def _halve(task: ShardTask) -> list[ShardTask]:
-    middle = len(task.paths) // 2
-    return [replace(task, paths=paths) for paths in (task.paths[:middle], task.paths[middle:])]
+    middle = len(task.images) // 2
+    return [replace(task, images=images) for images in (task.images[:middle], task.images[middle:])]
 
 
 def _set_aside(task: ShardTask, code: int, cause: str) -> ShardInfo:
-    reading, _ = identify(task.root, task.paths[0])
+    reading, _ = identify(task.root, task.images[0].path)
     if -code in _ENDED_FROM_OUTSIDE:
         reading = replace(reading, digest="")  # perhaps not the image's fault: the next run tries it again
-    return ShardInfo(None, 0, (replace(reading, reason=f"crashes the worker: {cause}"),))
+    return ShardInfo(None, 0, 0, (replace(reading, reason=f"crashes the worker: {cause}"),))

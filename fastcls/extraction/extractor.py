@@ -20,7 +20,7 @@ from fastcls.extraction.chooser import Choice, choose, divide
 from fastcls.extraction.executors import run_inline, run_processes
 from fastcls.extraction.planner import Plan, Requested, make_plan
 from fastcls.extraction.worker import ShardInfo, WorkerSpec
-from fastcls.specs import CutSpec, ExtractConfig
+from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
 _SAVE_EVERY_S = 60
 logger = logging.getLogger(__name__)
@@ -33,8 +33,10 @@ class Extraction:
     Attributes:
         data: Root of the data set, absolute.
         images: Samples of the data set.
-        forwarded: Images that got their bottleneck in this run.
-        reused: Samples whose bottleneck was there already.
+        views: Views of each image to train on, with the plain one; the others have that alone.
+        forwarded: Images that got a bottleneck in this run.
+        rows: Bottlenecks that they got: one per view that was not there.
+        reused: Samples whose bottlenecks were there already.
         failures: Samples that give no bottleneck.
         missing: Samples that an interrupted run has left to do.
         shards: Shards written in this run.
@@ -46,7 +48,9 @@ class Extraction:
 
     data: str
     images: int
+    views: int
     forwarded: int
+    rows: int
     reused: int
     failures: int
     missing: int
@@ -63,6 +67,7 @@ def extract(
     root: Path,
     config: ExtractConfig | None = None,
     *,
+    views: ViewSpec | None = None,
     engine: str | None = None,
     progress: bool = False,
 ) -> tuple[Cache, Extraction]:
@@ -73,6 +78,7 @@ def extract(
         cut: What to forward them through.
         root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
         config: Workers, batch and shard size, bound on failures.
+        views: Augmented views to have besides the plain one of each image of the split "train" or "".
         engine: Runs the trunk in place of `config.engine`: "module:class" with the signature of
             `TensorFlowEngine`.
         progress: Show a bar on stderr.
@@ -89,8 +95,9 @@ def extract(
     config = config or ExtractConfig()
     started = time.monotonic()
     with _named(Path(root)):
-        choice = _choose(dataset, Requested(cut, Path(root)), config, engine)
+        choice = _choose(dataset, Requested(cut, Path(root)), views or ViewSpec(), config, engine)
         cache = choice.cache
+        cache.note_views(choice.plan.views)
         _remove_leftovers(cache)
         ledger = _Ledger(dataset, choice, config.max_failures, started)
         try:
@@ -105,12 +112,14 @@ def extract(
     return cache, done
 
 
-def _choose(dataset: Dataset, requested: Requested, config: ExtractConfig, engine: str | None) -> Choice:
+def _choose(
+    dataset: Dataset, requested: Requested, views: ViewSpec, config: ExtractConfig, engine: str | None
+) -> Choice:
     if not engine:
-        return choose(requested, dataset, config.engine)
+        return choose(requested, dataset, views, config.engine)
     cache = requested.known() or requested.open("float32")[0]
     requested.settle(cache)
-    return Choice(cache, make_plan(dataset, cache), engine, engine)
+    return Choice(cache, make_plan(dataset, cache, views), engine, engine)
 
 
 def _run(ledger: _Ledger, choice: Choice, config: ExtractConfig, progress: bool) -> None:
@@ -161,12 +170,13 @@ class _Ledger:
         self._rows = plan.rows
         self._is_changed = plan.is_new
         self._missing = len(plan.missing)
-        self._forwarded = self._shards = 0
+        self._forwarded = self._new_rows = self._shards = 0
         self._started = self._saved = started
 
     def add(self, info: ShardInfo) -> None:
         """Take in the result of a shard task."""
         self._forwarded += info.forwarded
+        self._new_rows += info.rows
         self._shards += info.path is not None
         self._missing -= len(info.readings)
         self._is_changed = True
@@ -203,7 +213,9 @@ class _Ledger:
         return Extraction(
             data=self._root,
             images=count,
+            views=self._choice.plan.views.count,
             forwarded=self._forwarded,
+            rows=self._new_rows,
             reused=count - self._forwarded - failed - self._missing,
             failures=failed,
             missing=self._missing,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,17 +22,31 @@ from fastcls.bases.loader import is_function, load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import store
 from fastcls.cache.samples import FileState, SampleRow
-from fastcls.cache.store import Cache, Failure, Manifest
+from fastcls.cache.store import Cache, Failure, Manifest, count_lacking
 from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import CacheError
-from fastcls.specs import NAMED_WEIGHTS, CutSpec
+from fastcls.specs import NAMED_WEIGHTS, CutSpec, ViewSpec
 
 _DECIDING = ("size", "recipe", "dtype", "precision", "architecture", "weights_digest", "version")
 _Row = TypeVar("_Row")
 logger = logging.getLogger(__name__)
+
+
+class Wanted(NamedTuple):
+    """An image that lacks a row.
+
+    Attributes:
+        path: POSIX path.
+        views: How many views it is to have.
+        rows: How many of them are not there, as far as is known before the file is read.
+    """
+
+    path: str
+    views: int = 1
+    rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,11 +55,13 @@ class ShardTask:
 
     Attributes:
         root: Folder that the paths are relative to, absolute.
-        paths: POSIX paths.
+        images: What to read.
+        views: What their views are.
     """
 
     root: Path
-    paths: tuple[str, ...]
+    images: tuple[Wanted, ...]
+    views: ViewSpec
 
 
 @dataclass(frozen=True)
@@ -55,30 +71,46 @@ class Plan:
     Attributes:
         root: Folder that the paths are relative to, absolute.
         rows: One per sample, in the data set's order; digest and state where they are known.
-        missing: Paths of the images without a bottleneck.
+        missing: Images without a bottleneck of each of their views.
         failures: Images that are known to be unreadable.
         is_new: Whether `rows` differs from the table beside the shards.
+        views: What each image to train on is to have.
     """
 
     root: Path
     rows: list[SampleRow]
-    missing: list[str]
+    missing: list[Wanted]
     failures: list[Failure]
     is_new: bool
+    views: ViewSpec
+
+    @property
+    def missing_rows(self) -> int:
+        """How many bottlenecks are missing."""
+        return sum(image.rows for image in self.missing)
 
     def tasks(self, size: int, batch_size: int, workers: int) -> list[ShardTask]:
-        """Divide what is missing into shard tasks: as many for each worker, in whole batches.
+        """Divide what is missing into shard tasks: as many rows for each worker, in whole batches.
+
+        The views of one image stay together.
 
         Args:
-            size: Images per task at most.
-            batch_size: Images per forward pass.
+            size: Rows per task at most, unless one image has more.
+            batch_size: Rows per forward pass.
             workers: How many share the work.
         """
-        rounds = math.ceil(len(self.missing) / (size * max(1, workers)))
-        fair = math.ceil(len(self.missing) / max(1, rounds * max(1, workers)))
+        rounds = math.ceil(self.missing_rows / (size * max(1, workers)))
+        fair = math.ceil(self.missing_rows / max(1, rounds * max(1, workers)))
         size = min(size, math.ceil(fair / batch_size) * batch_size)
-        starts = range(0, len(self.missing), max(1, size))
-        return [ShardTask(self.root, tuple(self.missing[start : start + size])) for start in starts]
+        groups: list[list[Wanted]] = []
+        rows = size  # of the last group
+        for image in self.missing:
+            if rows + image.rows > size:
+                groups.append([])
+                rows = 0
+            groups[-1].append(image)
+            rows += image.rows
+        return [ShardTask(self.root, tuple(group), self.views) for group in groups]
 
 
 class Requested:
@@ -97,6 +129,18 @@ class Requested:
         self._request, self._root = request, root
         self._is_new = False  # the cache that was opened last
         self._token = _request_token(request) if isinstance(request, CutSpec) else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images in pixels; the base is built only where nothing else tells.
+
+        Raises:
+            OptionError: The base cannot be used.
+        """
+        known, base = self.known(), self._request.base
+        named = find_architecture(base.name)
+        size = known.manifest.size if known else base.size
+        return size or ((named.side, named.side) if named else self._built[0].base.size)
 
     def known(self) -> Cache | None:
         """The cache that served this request before, recognized without TensorFlow."""
@@ -152,18 +196,22 @@ class Requested:
         return Path(given).name if given else own  # the digest tells files of one name apart
 
 
-def make_plan(dataset: Dataset, cache: Cache) -> Plan:
-    """Find the images of a data set that have no bottleneck yet.
+def make_plan(dataset: Dataset, cache: Cache, views: ViewSpec) -> Plan:
+    """Find the images of a data set that lack a bottleneck of one of their views.
 
     An image whose file has not changed since its digest was taken is not read.
     """
     rows, is_new = _known_rows(dataset, cache)
     known = {failure.digest: failure for failure in _or_empty(cache.failures) if failure.digest}
-    present = cache.index().locate([row.digest for row in rows]).present
-    absent = [rows[place] for place in np.flatnonzero(~present)]
-    failures = [replace(known[row.digest], path=row.path) for row in absent if row.digest in known]
-    missing = [row.path for row in absent if row.digest not in known]
-    return Plan(dataset.root.absolute(), rows, missing, failures, is_new)
+    lacking = count_lacking(cache.index(), rows, views)
+    failures, missing = [], []
+    for place in np.flatnonzero(lacking):
+        row = rows[place]
+        if row.digest in known:
+            failures.append(replace(known[row.digest], path=row.path))
+        else:
+            missing.append(Wanted(row.path, views.of_split(row.split), int(lacking[place])))
+    return Plan(dataset.root.absolute(), rows, missing, failures, is_new, views)
 
 
 def _request_token(spec: CutSpec) -> str | None:

@@ -1,4 +1,4 @@
-"""Runs shard tasks: read bytes -> digest -> decode -> trunk -> rows of one HDF5 shard.
+"""Runs shard tasks: read bytes -> digest -> decode -> views -> trunk -> rows of one HDF5 shard.
 
 As a process of its own it is served over a connection that it inherits. It shares nothing with other
 workers: no image and no row crosses a process boundary.
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,9 +28,10 @@ from fastcls.cache.samples import FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Failure, Index
 from fastcls.data.decoder import UnreadableImage, decode
+from fastcls.data.views import make_view, row_key
 from fastcls.engines import REFERENCE, Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
-from fastcls.extraction.planner import ShardTask
+from fastcls.extraction.planner import ShardTask, Wanted
 from fastcls.parallel import ahead
 
 # A file younger than this when it is read could change again without a new time of modification.
@@ -86,14 +87,33 @@ class ShardInfo:
     """Result of a shard task.
 
     Attributes:
-        path: The shard; None when the task held no new image.
-        forwarded: How many images got their bottleneck.
+        path: The shard; None when the task held no new view.
+        forwarded: How many images got a bottleneck.
+        rows: How many bottlenecks they got.
         readings: One per image of the task.
     """
 
     path: Path | None
     forwarded: int
+    rows: int
     readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class _View:
+    """One view of an image, or an image without any to forward.
+
+    Attributes:
+        reading: What was learnt by reading the image.
+        key: What its row is found by; "" without pixels.
+        pixels: (H, W, 3) uint8.
+        is_last: Whether this is the image's last view in the task.
+    """
+
+    reading: Reading
+    key: str = ""
+    pixels: np.ndarray | None = None
+    is_last: bool = True
 
 
 class Worker:
@@ -127,43 +147,50 @@ class Worker:
         manifest = self._cache.manifest
         described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
         readings: list[Reading] = []
+        forwarded: set[str] = set()
         spoilt: dict[str, str] = {}
         place = self._cache.shards_folder
         compress = self._spec.compress
         with ShardWriter(place, manifest.shape, manifest.dtype, described, compress=compress) as writer:
             for batch in _batches(self._read(task), self._spec.batch_size):
-                images = {reading.digest: image for reading, image in batch if image is not None}
-                spoilt |= self._forward(images, writer)
-                readings += [reading for reading, _ in batch]
-                self._on_progress(len(batch))
+                views = [view for view in batch if view.pixels is not None]
+                spoilt |= self._forward(views, writer)
+                forwarded |= {view.reading.digest for view in views}
+                done = [view.reading for view in batch if view.is_last]
+                readings += done
+                self._on_progress(len(done))
             path = writer.finish()
-            forwarded = len(writer)
+            rows = len(writer)
         readings = [replace(r, reason=spoilt[r.digest]) if r.digest in spoilt else r for r in readings]
-        return ShardInfo(path, forwarded, tuple(readings))
+        return ShardInfo(path, len(forwarded - set(spoilt)), rows, tuple(readings))
 
-    def _read(self, task: ShardTask) -> Iterator[tuple[Reading, np.ndarray | None]]:
-        """Read, digest and decode ahead of the engine, in the task's order; known images without pixels."""
+    def _read(self, task: ShardTask) -> Iterator[_View]:
+        """Read, digest, decode and augment ahead of the engine, in the task's order."""
         seen: set[str] = set()
-        read = _Reader(task.root, self._cache.manifest.size, self._index)
-        depth = 2 * self._spec.batch_size
-        for reading, image in ahead(read, task.paths, threads=self._spec.threads, depth=depth):
-            is_repeated = reading.digest in seen
-            seen.add(reading.digest)
-            yield reading, None if is_repeated else image
+        read = _Reader(task, self._cache.manifest.size, self._index)
+        most = max((image.views for image in task.images), default=1)
+        depth = self._spec.threads + 2 * self._spec.batch_size // most
+        for reading, views in ahead(read, task.images, threads=self._spec.threads, depth=depth):
+            new = [(key, pixels) for key, pixels in views.items() if key not in seen]
+            seen.update(views)
+            for number, (key, pixels) in enumerate(new, start=1):
+                yield _View(reading, key, pixels, is_last=number == len(new))
+            if not new:
+                yield _View(reading)
 
-    def _forward(self, images: dict[str, np.ndarray], writer: ShardWriter) -> dict[str, str]:
-        """Forward images by digest and store their rows; returns why some gave none, by digest."""
-        if not images:
+    def _forward(self, views: Sequence[_View], writer: ShardWriter) -> dict[str, str]:
+        """Forward views and store their rows; returns why some gave none, by digest of the image."""
+        if not views:
             return {}
-        for place, image in enumerate(images.values()):
-            self._images[place] = image
-        rows = self._run_engine()[: len(images)]
+        for place, view in enumerate(views):
+            self._images[place] = view.pixels  # type: ignore[assignment]
+        rows = self._run_engine()[: len(views)]
         with np.errstate(over="ignore"):
             rows = rows.astype(self._cache.manifest.dtype, copy=False)
         finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        writer.append([digest for digest, fits in zip(images, finite, strict=True) if fits], rows[finite])
+        writer.append([view.key for view, fits in zip(views, finite, strict=True) if fits], rows[finite])
         reason = f"its bottleneck does not fit {rows.dtype} (overflow or not a number)"
-        return {digest: reason for digest, fits in zip(images, finite, strict=True) if not fits}
+        return {view.reading.digest: reason for view, fits in zip(views, finite, strict=True) if not fits}
 
     def _run_engine(self) -> np.ndarray:
         # The engine is loaded late: digesting images that turn out to be known needs none.
@@ -182,19 +209,26 @@ class Worker:
 
 
 class _Reader:
-    """Reads and decodes one image file."""
+    """Reads and decodes one image file, and makes those of its views that are not there."""
 
-    def __init__(self, root: Path, size: tuple[int, int], known: Index) -> None:
-        self._root, self._size, self._known = root, size, known
+    def __init__(self, task: ShardTask, size: tuple[int, int], known: Index) -> None:
+        self._root, self._views, self._size, self._known = task.root, task.views, size, known
 
-    def __call__(self, path: str) -> tuple[Reading, np.ndarray | None]:
-        reading, data = identify(self._root, path)
-        if reading.reason or self._known.locate([reading.digest]).present[0]:
-            return reading, None
+    def __call__(self, wanted: Wanted) -> tuple[Reading, dict[str, np.ndarray]]:
+        reading, data = identify(self._root, wanted.path)
+        if reading.reason:
+            return reading, {}
+        keys = [row_key(reading.digest, self._views, number) for number in range(wanted.views)]
+        absent = np.flatnonzero(~self._known.locate(keys).present)
+        if not len(absent):
+            return reading, {}
         try:
-            return reading, decode(data, self._size)
+            image = decode(data, self._size)
         except UnreadableImage as error:
-            return replace(reading, reason=str(error)), None
+            return replace(reading, reason=str(error)), {}
+        return reading, {
+            keys[number]: make_view(image, reading.digest, self._views, number) for number in absent.tolist()
+        }
 
 
 def identify(root: Path, path: str) -> tuple[Reading, bytes]:
@@ -259,17 +293,15 @@ def _engine_trouble(fact: str, advice: str) -> Iterator[None]:
         raise WorkerError(f"{fact}: {type(error).__name__}: {first}. {advice}") from error
 
 
-def _batches(
-    readings: Iterable[tuple[Reading, np.ndarray | None]], size: int
-) -> Iterator[list[tuple[Reading, np.ndarray | None]]]:
-    """Groups that hold `size` images to forward each, with the readings between them."""
-    batch: list[tuple[Reading, np.ndarray | None]] = []
-    images = 0
-    for reading in readings:
-        batch.append(reading)
-        images += reading[1] is not None
-        if images == size or len(batch) == 16 * size:
+def _batches(views: Iterable[_View], size: int) -> Iterator[list[_View]]:
+    """Groups that hold `size` views to forward each, with those without pixels between them."""
+    batch: list[_View] = []
+    count = 0
+    for view in views:
+        batch.append(view)
+        count += view.pixels is not None
+        if count == size or len(batch) == 16 * size:
             yield batch
-            batch, images = [], 0
+            batch, count = [], 0
     if batch:
         yield batch

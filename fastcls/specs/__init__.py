@@ -39,9 +39,11 @@ from fastcls.specs.training import (
     check_effect,
     specs_of_run,
 )
+from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
     "CLASS_WEIGHTS",
+    "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
     "FITTED_HEADS",
@@ -53,9 +55,11 @@ __all__ = [
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
     "NORMS",
+    "OPERATIONS",
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "RECIPES",
     "SAMPLINGS",
     "SCHEDULES",
     "THRESHOLDS",
@@ -68,9 +72,11 @@ __all__ = [
     "LogSpec",
     "LossSpec",
     "OptimizerSpec",
+    "Recipe",
     "ScheduleSpec",
     "SplitSpec",
     "TrainConfig",
+    "ViewSpec",
     "check_at_least",
     "check_choice",
     "check_effect",

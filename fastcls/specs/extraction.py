@@ -19,7 +19,7 @@ class ExtractConfig:
         workers: Worker processes; None for one per GPU, or on CPUs one per core as far as the memory
             allows; 0 runs in this process, without protection against crashes.
         batch_size: Images per forward pass; None for 8 on CPUs and 64 on GPUs.
-        shard_size: Images per shard task: what a crash or a kill can cost at most.
+        shard_size: Bottlenecks per shard task: what a crash or a kill can cost at most.
         compress: Deflate the bottlenecks in their shards: a spatial map behind a ReLU shrinks by half, and
             is slower to read.
         max_failures: Stop when more images than this cannot be read; None for no limit.

@@ -124,6 +124,8 @@ class TrainConfig:
         seed: Decides initial weights, order of rows and dropout.
         val: Share of the training rows to validate on instead of the cache's own validation part; 0
             trains without validation and keeps the last epoch.
+        views: Views of each image to train on, of which an epoch takes one; None for all that the last
+            extraction made, 1 for the plain ones.
         allow_partial: Train although some images have no bottleneck yet.
         allow_stale: Train although some image files have changed since their extraction.
         checkpoints: Which epochs are kept.
@@ -141,6 +143,7 @@ class TrainConfig:
     patience: int = 10
     seed: int = 0
     val: float | None = None
+    views: int | None = None
     allow_partial: bool = False
     allow_stale: bool = False
     checkpoints: CheckpointSpec = field(default_factory=CheckpointSpec)
@@ -155,6 +158,7 @@ class TrainConfig:
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("patience", self.patience, 0)
         check_at_least("seed", self.seed, 0)
+        check_at_least("views", self.views, 1)
         check_choice("sampling", self.sampling, SAMPLINGS)
         self._check_threshold()
         if not 0 < self.learning_rate < math.inf:

@@ -28,7 +28,10 @@ def allowed_memory() -> int:
 
 
 class Feeder:
-    """One pass over some rows per epoch, shuffled anew each time or in order.
+    """One pass over some images per epoch, shuffled anew each time or in order.
+
+    Of an image with several views, an epoch takes one: any with the same chance, or the first when the
+    order is kept.
 
     Rows that fit into `memory_bytes` are read once and kept. Otherwise an epoch is a random order of
     short runs of neighboring rows, shuffled again within blocks of `BLOCK_BYTES`: reading stays near
@@ -37,7 +40,7 @@ class Feeder:
     Args:
         data: The rows.
         batch_size: Rows per batch; only the last batch of a pass has fewer.
-        seed: Decides, with the epoch, the order; None keeps the rows in order.
+        seed: Decides, with the epoch, the order and the views; None keeps the rows in order.
         memory_bytes: How much may be kept; None for a quarter of the memory that is available now.
         balanced: Draw as many rows with replacement instead, each class equally often; needs a seed.
 
@@ -67,7 +70,7 @@ class Feeder:
         self.shape, self.dtype, self.batch_size = first.shape[1:], first.dtype, batch_size
         # Whole batches, so that blocks leave no remainder inside a pass.
         self._block = batch_size * max(1, BLOCK_BYTES // (batch_size * first.nbytes))
-        self._run = max(1, _RUN_BYTES // first.nbytes)
+        self._run = max(1, _RUN_BYTES // first.nbytes) * data.views
         fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
         self.in_memory = fits
@@ -80,10 +83,11 @@ class Feeder:
             take them: (N,) int64.
         """
         random = None if self._seed is None else np.random.default_rng((self._seed, epoch))
-        order = self._order(random)
+        chosen = self._choose(random)
         if self._kept is not None:
-            yield *self._kept, order
+            yield *self._kept, chosen
             return
+        order = chosen if random is None else self._in_runs(chosen, random)
         pieces = [order[start : start + self._block] for start in range(0, len(order), self._block)]
         # One for all blocks, which one thread reads: TensorFlow copies the rows.
         into = np.empty((len(pieces[0]), *self.shape), self.dtype)
@@ -96,16 +100,20 @@ class Feeder:
         rows = self._data.rows.take(places).read(into)
         return tf.convert_to_tensor(rows), tf.convert_to_tensor(self._data.labels[places])
 
-    def _order(self, random: np.random.Generator | None) -> np.ndarray:
-        if random is None or (self._kept is not None and not self._balanced):
-            return _shuffled(len(self._data), random)
-        places = balanced_places(self._data.labels, random) if self._balanced else np.arange(len(self._data))
-        return places if self._kept is not None else self._in_runs(places, random)
+    def _choose(self, random: np.random.Generator | None) -> np.ndarray:
+        """The rows of an epoch, one view of each image that is drawn: (N,) int64, in random order."""
+        views, labels = self._data.views, self._data.labels[:: self._data.views]
+        if random is None:
+            return np.arange(len(labels)) * views
+        images = balanced_places(labels, random) if self._balanced else random.permutation(len(labels))
+        return images * views + (random.integers(views, size=len(images)) if views > 1 else 0)
 
     def _in_runs(self, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        rows = self._data.rows
-        runs = group(rows.shard[places].astype(np.int64) * (1 << 32) + rows.row[places] // self._run)
-        return np.concatenate([places[runs[run]] for run in random.permutation(len(runs))])
+        """The same rows, in runs of neighbors that are shuffled."""
+        places = np.sort(places)
+        rows = self._data.rows.take(places)
+        runs = group(rows.shard.astype(np.int64) * (1 << 32) + rows.row // self._run)
+        return places[np.concatenate([runs[run] for run in random.permutation(len(runs))])]
 
 
 def _shuffled(count: int, random: np.random.Generator | None) -> np.ndarray:

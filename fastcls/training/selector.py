@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fastcls import files
 from fastcls.cache.samples import FileState, SampleRow
-from fastcls.cache.store import Cache, Rows
+from fastcls.cache.store import Cache, Index, Rows, count_lacking
 from fastcls.data.splitter import assign_splits
+from fastcls.data.views import row_key
 from fastcls.errors import CacheError, DataError
-from fastcls.specs import SplitSpec, TrainConfig
+from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,23 @@ class LabeledRows:
     """Bottlenecks and their classes.
 
     Attributes:
-        rows: Where the bottlenecks are.
-        labels: (N,) int64, indices into the class names; with several labels per image (N, C) uint8 of 0
-            and 1.
+        rows: Where the bottlenecks are; the views of an image follow each other.
+        labels: (N,) int64, indices into the class names, one per row; with several labels per image (N, C)
+            uint8 of 0 and 1.
+        views: Rows per image.
     """
 
     rows: Rows
     labels: np.ndarray
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def images(self) -> int:
+        """How many images there are: an epoch takes one view of each."""
+        return len(self) // self.views
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ class Selection:
 
     Attributes:
         class_names: Sorted; labels are indices into them.
-        train: Rows to train on.
-        val: Rows to validate on; None to train without validation.
+        train: Rows to train on, of each view.
+        val: Rows to validate on, of plain images; None to train without validation.
         multi_label: Whether an image may have any number of classes.
     """
 
@@ -64,33 +72,53 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     if not config.allow_stale:
         _require_unchanged(cache, samples)
     class_names = tuple(sorted({name for row in samples for name in row.labels}))
-    samples, rows = _present(cache, samples, config)
+    views, index = _views(cache, config), cache.index()
+    samples = _present(cache, index, samples, views, config)
     own, val = _divide(cache, samples, config)
     labels = _label_array(samples, class_names, multi_label=cache.multi_label)
 
-    def take(places: list[int]) -> LabeledRows:
-        return LabeledRows(rows.take(np.array(places, np.int64)), labels[places])
+    def take(places: list[int], views: ViewSpec) -> LabeledRows:
+        keys = [row_key(samples[p].digest, views, number) for p in places for number in range(views.count)]
+        return LabeledRows(index.locate(keys), labels[places].repeat(views.count, axis=0), views.count)
 
     _require_every_class(labels[own], class_names)
-    return Selection(class_names, take(own), take(val) if val else None, cache.multi_label)
+    plain = take(val, ViewSpec()) if val else None
+    return Selection(class_names, take(own, views), plain, cache.multi_label)
 
 
-def _present(cache: Cache, samples: list[SampleRow], config: TrainConfig) -> tuple[list[SampleRow], Rows]:
-    rows = cache.index().locate([row.digest for row in samples])
+def _views(cache: Cache, config: TrainConfig) -> ViewSpec:
+    """The views to train on."""
+    noted = cache.manifest.views
+    wanted = config.views or noted.count
+    if wanted > noted.count:
+        kind = f" --augment {noted.recipe} --view-seed {noted.seed}" if noted.recipe else ""
+        raise CacheError(
+            f"Cache {cache.folder} has {noted.count} of the {wanted} views of each image that were asked "
+            f"for. Add the others by the same `fastcls extract` with --views {wanted}{kind}, or train with "
+            f"--views {noted.count}"
+        )
+    return replace(noted, count=wanted)
+
+
+def _present(
+    cache: Cache, index: Index, samples: list[SampleRow], views: ViewSpec, config: TrainConfig
+) -> list[SampleRow]:
+    """The samples with a bottleneck of each of their views."""
+    lacking = count_lacking(index, samples, views)
     failed = {failure.path for failure in cache.failures()}
-    missing = [
-        row.path
-        for row, found in zip(samples, rows.present, strict=True)
-        if not found and row.path not in failed
-    ]
+    missing = [samples[place].path for place in np.flatnonzero(lacking)]
+    missing = [path for path in missing if path not in failed]
     if missing and not config.allow_partial:
         raise CacheError(
             f"Cache {cache.folder} is partial: {len(missing)} of {len(samples)} images have no bottleneck "
-            f"yet (the first is {missing[0]!r}). Run the same `fastcls extract` again to complete it, or "
-            "train on what there is with --allow-partial"
+            f"yet{_of_views(views)} (the first is {missing[0]!r}). Run the same `fastcls extract` again to "
+            "complete it, or train on what there is with --allow-partial"
         )
-    places = np.flatnonzero(rows.present)
-    return [samples[place] for place in places], rows.take(places)
+    return [row for row, lacks in zip(samples, lacking, strict=True) if not lacks]
+
+
+def _of_views(views: ViewSpec) -> str:
+    return f" of one of their {views.count} views" if views.count > 1 else ""
 
 
 def _require_unchanged(cache: Cache, samples: Sequence[SampleRow]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,15 @@ class TrainedHead:
         model: Keras model, bottleneck (B, ...) float32 -> probabilities (B, C), with the weights of the
             best epoch.
         spec: What it is made of.
-        config: How it was trained last.
+        config: How it was trained last, with the number of views.
         class_names: Its C classes.
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
             (of its first step), seconds; the val ones are absent without validation. With several labels
             per image, val_auroc replaces the accuracies. Of a fitted head one dict per candidate, as
             `Fitted` has them.
         best: The one of the head that was kept.
-        train_count: Rows trained on.
-        val_count: Rows validated on.
+        train_count: Images trained on.
+        val_count: Images validated on.
         thresholds: With several labels per image, the probability of each class from which on it is
             predicted; None with one label.
     """
@@ -104,9 +104,10 @@ def train_head(
     check_effect(spec, config)
     keras = import_keras()
     chosen = select(cache, config)
+    config = replace(config, views=chosen.train.views)
     _require_fitting(spec, config, chosen)
     keras.utils.set_random_seed(config.seed)
-    counts = {"train_count": len(chosen.train), "val_count": len(chosen.val) if chosen.val else 0}
+    counts = {"train_count": chosen.train.images, "val_count": len(chosen.val) if chosen.val else 0}
     if spec.is_fitted:
         fitted = _fit_at_once(spec, chosen, progress)
         model, history, best = fitted.model, fitted.history, fitted.best
@@ -226,7 +227,7 @@ def _train(
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
     monitor = _monitor(chosen)
-    steps = math.ceil(len(chosen.train) / config.batch_size)
+    steps = math.ceil(chosen.train.images / config.batch_size)
     rate = Rate(config, steps, monitor)
     optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
     loss = build_loss(config.loss, trainee, chosen.train.labels)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.extraction.planner import Plan
+from fastcls.extraction.planner import Plan, Wanted
+from fastcls.specs import ViewSpec
 
 
 def tasks(missing, size, batch_size, workers):
-    paths = [f"{number}.png" for number in range(missing)]
-    return Plan(Path("/data"), [], paths, [], False).tasks(size, batch_size, workers)
+    images = [Wanted(f"{number}.png") for number in range(missing)]
+    return Plan(Path("/data"), [], images, [], False, ViewSpec()).tasks(size, batch_size, workers)
 
 
 def test_tasks__every_image_once_in_order_and_fairly():
@@ -19,9 +20,9 @@ def test_tasks__every_image_once_in_order_and_fairly():
         batch_size, batches = numbers.choice([1, 7, 8, 64]), numbers.randint(1, 40)
         size = batch_size * batches
         made = tasks(missing, size, batch_size, workers)
-        paths = [path for task in made for path in task.paths]
+        paths = [image.path for task in made for image in task.images]
         assert paths == [f"{number}.png" for number in range(missing)]
-        counts = [len(task.paths) for task in made]
+        counts = [len(task.images) for task in made]
         assert all(0 < count <= size for count in counts)
         assert all(count % batch_size == 0 for count in counts[:-1])
         # As few rounds as there can be, and nobody has a batch more per round than a fair share.
@@ -44,5 +45,5 @@ def test_tasks__every_image_once_in_order_and_fairly():
 )
 def test_tasks__as_many_images_for_each_worker(asked, counts):
     made = tasks(*asked)
-    assert [len(task.paths) for task in made] == counts
+    assert [len(task.images) for task in made] == counts
     assert {task.root for task in made} <= {Path("/data")}

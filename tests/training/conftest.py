@@ -13,6 +13,8 @@ from fastcls import files
 from fastcls.cache.samples import SampleRow
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Manifest
+from fastcls.data.views import row_key
+from fastcls.specs import ViewSpec
 
 MakeCache = Callable[..., tuple[Cache, np.ndarray, np.ndarray]]
 
@@ -43,6 +45,7 @@ def make_cache(tmp_path: Path) -> MakeCache:
         shard: int = 50,
         seed: int = 0,
         spread: float = 0.7,
+        views: int = 1,
     ) -> tuple[Cache, np.ndarray, np.ndarray]:
         random = np.random.default_rng(seed)
         labels = np.arange(count) % classes
@@ -55,7 +58,8 @@ def make_cache(tmp_path: Path) -> MakeCache:
             with ShardWriter(
                 cache.shards_folder, shape, "float32", {"fingerprint": cache.manifest.fingerprint}
             ) as writer:
-                writer.append(digests[start:stop], features[start:stop])
+                keys, rows = _views(digests[start:stop], features[start:stop], views)
+                writer.append(keys, rows)
                 writer.finish()
         splits = [
             "test" if place % 10 == 9 else "val" if place % 10 > 6 else "train" for place in range(count)
@@ -64,9 +68,18 @@ def make_cache(tmp_path: Path) -> MakeCache:
             SampleRow(f"{place}.png", (f"class {label}",), split, digest=digest)
             for place, (label, split, digest) in enumerate(zip(labels, splits, digests, strict=True))
         )
+        cache.note_views(ViewSpec(views))
         return cache, features, labels
 
     return make
+
+
+def _views(digests: list[str], features: np.ndarray, views: int) -> tuple[list[str], np.ndarray]:
+    """Keys and rows of all views, image by image; view k is the feature plus 10 k."""
+    keys = [row_key(digest, ViewSpec(views), number) for digest in digests for number in range(views)]
+    rows = features.repeat(views, axis=0)
+    numbers = np.tile(np.arange(views), len(digests)).reshape(-1, *[1] * (features.ndim - 1))
+    return keys, rows + (10 * numbers).astype(np.float32)
 
 
 def _manifest(shape: tuple[int, ...], seed: int) -> Manifest:

@@ -10,7 +10,9 @@ from fastcls.cli.options.extraction import (
     read_base,
     read_cut,
     read_extract,
+    read_views,
     split_options,
+    view_options,
 )
 from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
 
@@ -27,9 +29,11 @@ __all__ = [
     "read_extract",
     "read_head",
     "read_training",
+    "read_views",
     "refuse_typed",
     "show_progress",
     "split_options",
     "train_batch_size",
     "train_options",
+    "view_options",
 ]

@@ -6,17 +6,21 @@ from typing import Any
 
 import click
 
-from fastcls.cli.options.common import Command, apply
+from fastcls.cli.options.common import Command, apply, refuse_typed
 from fastcls.specs import (
+    DEFAULT_RECIPE,
     DTYPES,
     ENGINES,
     NORMALIZATIONS,
+    OPERATIONS,
     POOLS,
     PRECISIONS,
+    RECIPES,
     BaseSpec,
     CutSpec,
     ExtractConfig,
     SplitSpec,
+    ViewSpec,
 )
 
 
@@ -165,7 +169,7 @@ def extract_options(command: Command) -> Command:
             type=click.IntRange(1),
             default=ExtractConfig.shard_size,
             show_default=True,
-            help="Images per shard: what a crash can cost at most.",
+            help="Bottlenecks per shard: what a crash can cost at most.",
         ),
         click.option(
             "--compress",
@@ -176,6 +180,37 @@ def extract_options(command: Command) -> Command:
             "--max-failures",
             type=click.IntRange(0),
             help="Stop when more images than this cannot be read. [default: no limit]",
+        ),
+    )
+
+
+def view_options(command: Command) -> Command:
+    """Which augmented views are kept."""
+    return apply(
+        command,
+        click.option(
+            "--views",
+            type=click.IntRange(1),
+            default=ViewSpec.count,
+            show_default=True,
+            help="Views of each image to train on: the plain one, and augmented ones, of which each epoch "
+            "takes one. More of the same recipe can be added later.",
+        ),
+        click.option(
+            "--augment",
+            metavar="RECIPE",
+            default=DEFAULT_RECIPE,
+            show_default=True,
+            help="What makes the others: operations with ranges, such as flip,crop=0.6:1,rotate=15,"
+            "contrast=0.8:1.2. There are " + ", ".join(OPERATIONS) + f". {DEFAULT_RECIPE} is "
+            f"{RECIPES[DEFAULT_RECIPE]}.",
+        ),
+        click.option(
+            "--view-seed",
+            type=click.IntRange(0),
+            default=ViewSpec.seed,
+            show_default=True,
+            help="Another seed, other views.",
         ),
     )
 
@@ -196,3 +231,10 @@ def read_extract(values: dict[str, Any]) -> ExtractConfig:
     """Take the extraction options (but the cache folder) out of a command's values."""
     names = ("engine", "workers", "batch_size", "shard_size", "compress", "max_failures")
     return ExtractConfig(**{name: values.pop(name) for name in names})
+
+
+def read_views(values: dict[str, Any]) -> ViewSpec:
+    """Take the options of augmented views out of a command's values."""
+    if values["views"] == 1:
+        refuse_typed("--views 1", {"augment", "view_seed"})
+    return ViewSpec(values.pop("views"), values.pop("augment"), values.pop("view_seed"))

@@ -310,7 +310,7 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
-    names = ("epochs", "learning_rate", "sampling", "threshold", "patience", "seed", "val")
+    names = ("epochs", "learning_rate", "sampling", "threshold", "patience", "seed", "val", "views")
     given = {name: values.pop(name) for name in (*names, "allow_partial", "allow_stale") if name in values}
     given["batch_size"] = values.pop("train_batch_size")
     return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
