@@ -37,6 +37,7 @@ from fastcls.specs import (
     TrainConfig,
     ViewSpec,
     check_effect,
+    check_labels,
     specs_of_run,
 )
 from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
@@ -89,6 +90,7 @@ def run(
             "images that are not split"
         )
     check_effect(head, config)
+    check_labels(head, config, multi_label=dataset.multi_label)
     cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
     classifier, trained = train_run(
         cache, head, config, out, request=request, restart=restart, progress=progress

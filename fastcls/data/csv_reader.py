@@ -73,6 +73,8 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
             )
     _require_files(path, image_root or path.parent, entries)
     found = {name for entry in entries.values() for name in entry.class_names}
+    if label_separator and max((len(e.class_names) for e in entries.values()), default=2) < 2:
+        logger.warning("%s has no %r between two labels: no image has more than one", path, label_separator)
     unused = sorted(set(layout.class_columns) - found)
     if unused:
         logger.warning("%s has no image of the class %s", path, some(unused))
@@ -107,11 +109,16 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, _Row]]]:
             header = [name.strip() for name in next(reader, [])]
             return header, list(_numbered(reader, header))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV ({error}). Save it as UTF-8 with commas.") from error
+        raise DataError(
+            f"{path} cannot be read as CSV ({error}). Save it as UTF-8, with commas between the cells, "
+            "and with quotes around a cell that holds commas."
+        ) from error
 
 
 def _numbered(reader: Any, header: Sequence[str]) -> Iterator[tuple[int, _Row]]:
     for row in reader:
+        if any(row[len(header) :]):
+            raise csv.Error(f"line {reader.line_num} has {len(row)} cells for {len(header)} columns")
         if row:
             yield reader.line_num, dict(zip(header, row, strict=False))
 

@@ -13,14 +13,13 @@ DEFAULT = 0.5
 
 
 def choose_thresholds(
-    kind: str | float, targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+    kind: str, targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> tuple[float, ...]:
     """One threshold per class.
 
     Args:
         kind: "single" for the one, the same for all classes, with the most exact matches: images whose
-            predicted classes are their classes; "per-class" for those of the highest F1 of each class; or
-            the threshold itself.
+            predicted classes are their classes; "per-class" for those of the highest F1 of each class.
         targets: (N, C) of 0 and 1.
         probabilities: (N, C), of the same rows.
         class_names: The C classes.
@@ -30,8 +29,6 @@ def choose_thresholds(
     """
     if kind == "single":
         return (best_single(targets, probabilities),) * len(class_names)
-    if kind != "per-class":
-        return (float(kind),) * len(class_names)
     absent = [class_names[label] for label in np.flatnonzero(targets.sum(axis=0) == 0).tolist()]
     if absent:
         logger.warning("No validation image has the class %s: threshold %s", ", ".join(absent), DEFAULT)

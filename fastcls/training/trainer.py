@@ -11,7 +11,7 @@ from typing import Any
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
 from fastcls.errors import DataError, OptionError
-from fastcls.specs import HeadSpec, TrainConfig, check_effect
+from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
 from fastcls.training.fitted import Fitted
@@ -105,7 +105,8 @@ def train_head(
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
-    _require_fitting(spec, config, chosen)
+    check_labels(spec, config, multi_label=chosen.multi_label)
+    _require_areas(chosen)
     keras.utils.set_random_seed(config.seed)
     counts = {"train_count": chosen.train.images, "val_count": len(chosen.val) if chosen.val else 0}
     if spec.is_fitted:
@@ -124,20 +125,10 @@ def train_head(
     )
 
 
-def _require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
-    """Refuse what has no effect on the labels, or no meaning."""
+def _require_areas(chosen: Selection) -> None:
+    """Refuse validation rows that have no area under any ROC curve."""
     if not chosen.multi_label:
-        if config.threshold is not None:
-            raise OptionError("No effect with one label per image: threshold. Leave it out")
         return
-    if spec.is_fitted:
-        raise OptionError(
-            f"The head {spec.kind} takes one label per image, the cache has several. Use --head linear"
-        )
-    asked = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
-    given = ", ".join(name for name, value in asked.items() if value)
-    if given:
-        raise OptionError(f"No meaning with several labels per image: {given}. Leave them out")
     if chosen.val and not (chosen.val.labels.any(axis=0) & ~chosen.val.labels.all(axis=0)).any():
         raise DataError(
             "No class has validation images with and without it: there is nothing to choose an epoch by. "
@@ -152,11 +143,13 @@ def _monitor(chosen: Selection) -> Monitor:
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:
     if not chosen.multi_label:
         return None
+    kind = config.threshold or ("single" if chosen.val else DEFAULT)
+    if not isinstance(kind, str):
+        return (kind,) * len(chosen.class_names)
     if chosen.val is None:
-        value = DEFAULT if config.threshold is None else float(config.threshold)
-        return (value,) * len(chosen.class_names)
+        raise OptionError(f"The threshold {kind} is chosen on validation rows: there are none")
     targets, probabilities = predictor(model, Feeder(chosen.val, _VAL_BATCH, None))()
-    return choose_thresholds(config.threshold or "single", targets, probabilities, chosen.class_names)
+    return choose_thresholds(kind, targets, probabilities, chosen.class_names)
 
 
 def _start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:

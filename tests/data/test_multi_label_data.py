@@ -72,6 +72,7 @@ def test_from_csv__images_may_lie_elsewhere(tmp_path):
         ("path,labels\n1.jpg,\n2.jpg,\n", "|", "holds no class"),
         ("path,labels\n1.jpg,a|b\n1.jpg,a\n", "|", "another label"),
         ("path,labels\n1.jpg,a|b\n1.jpg,b|a\n", "|", None),
+        ("path,labels\n1.jpg,a,b\n2.jpg,c\n", ",", "line 2 has 3 cells for 2 columns.* quotes"),
         ("path,labels\n1.jpg,a|b\n,b|a\n", "|", "line 3: the path is empty"),
         ("path,a,b\n1.jpg,1,0\n2.jpg,2,0\n", None, "line 3: expected 0 or 1 .* Received: '2' in column 'a'"),
         ("path,a,b\n1.jpg,1\n", None, "line 2: expected 0 or 1 .* Received: '' in column 'b'"),
@@ -89,6 +90,13 @@ def test_from_csv__says_what_is_wrong(tmp_path, text, separator, message):
         return
     with pytest.raises(DataError, match=message):
         Dataset.open(table, label_separator=separator)
+
+
+def test_from_csv__warns_of_what_is_odd(tmp_path, caplog):
+    Dataset.open(write(tmp_path, "path,labels\n1.jpg,a|b\n2.jpg,c\n"), label_separator="$")
+    assert "no '$' between two labels: no image has more than one" in caplog.text
+    Dataset.open(write(tmp_path, "path,a,b,c\n1.jpg,1,1,0\n2.jpg,0,0,0\n"))
+    assert "has no image of the class 'c'" in caplog.text
 
 
 def test_open__separators_that_are_none_and_folders(tmp_path):

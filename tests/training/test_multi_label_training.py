@@ -107,7 +107,8 @@ def test_train_head__keeps_the_epoch_of_the_highest_area(multi_label_cache):
 def test_train_head__thresholds_come_from_validation(multi_label_cache):
     cache, _, _ = multi_label_cache
     val = select(cache, TrainConfig()).val
-    for kind in (None, "single", "per-class", 0.3):
+    assert train_head(cache, None, replace(QUICK, threshold=0.3)).thresholds == (0.3,) * 3
+    for kind in (None, "single", "per-class"):
         trained = train_head(cache, None, replace(QUICK, threshold=kind))
         scores = trained.model.predict(val.rows.read(), verbose=0)
         expected = choose_thresholds(kind or "single", val.labels, scores, trained.class_names)
@@ -190,6 +191,31 @@ def test_feeder__draws_classes_equally_often_from_memory_or_shards(make_cache, m
     assert not np.array_equal(rows, epoch(2)[0])
 
 
+def test_build_loss__a_sure_mistake_is_still_learned_from():
+    import tensorflow as tf
+
+    targets = np.array([[1, 0], [0, 1]], np.float32)
+    loss = build_loss(LossSpec(class_weight="balanced"), build_head(HeadSpec(), (16,), 2), targets)
+    logits = tf.constant([[-40.0, 40.0], [0.0, 0.0]])
+
+    @tf.function
+    def gradient(logits):
+        return tf.gradients(tf.reduce_mean(loss(targets, tf.sigmoid(logits))), logits)[0]
+
+    np.testing.assert_allclose(gradient(logits), (np.asarray(tf.sigmoid(logits)) - targets) / 4, rtol=1e-6)
+
+
+def test_load_head__of_a_checkpoint_knows_its_labels(multi_label_cache, tmp_path):
+    from fastcls.pipeline import load_head
+
+    cache, _, _ = multi_label_cache
+    config = replace(QUICK, checkpoints=CheckpointSpec(every=1, keep=4, best_only=True))
+    train_head(cache, None, config, folder=tmp_path)
+    kept = sorted((tmp_path / "checkpoints").iterdir())
+    further = train_head(cache, None, QUICK, start=load_head(kept[-1]))
+    assert further.multi_label and further.class_names == ("class 0", "class 1", "class 2")
+
+
 def test_train_head__goes_on_only_with_heads_of_several_labels(multi_label_cache, make_cache):
     cache, _, _ = multi_label_cache
     first = train_head(cache, None, QUICK)
@@ -205,7 +231,7 @@ def test_train_head__goes_on_only_with_heads_of_several_labels(multi_label_cache
 def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, tmp_path):
     cache, _, _ = multi_label_cache
     for kind in ("logreg", "prototype", "knn"):
-        with pytest.raises(OptionError, match=f"head {kind} takes one label per image"):
+        with pytest.raises(OptionError, match=f"head {kind} takes one label per image, not several"):
             train_head(cache, HeadSpec(kind), TrainConfig())
     for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion=1)}):
         with pytest.raises(OptionError, match="No meaning with several labels per image"):
