@@ -10,7 +10,7 @@ from typing import Any
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.store import Cache
 from fastcls.errors import DataError, OptionError
-from fastcls.specs import HeadSpec, TrainConfig, check_effect
+from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
 from fastcls.training.fitted import Fitted
@@ -119,18 +119,9 @@ def train_head(
 
 def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
     """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
+    check_labels(spec, config, multi_label=chosen.multi_label)
     if not chosen.multi_label:
-        if config.threshold is not None:
-            raise OptionError("No effect with one label per image: threshold. Leave it out")
         return
-    if spec.is_fitted:
-        raise OptionError(
-            f"The head {spec.kind} takes one label per image, the cache has several. Use --head linear"
-        )
-    asked = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
-    given = ", ".join(name for name, value in asked.items() if value)
-    if given:
-        raise OptionError(f"No meaning with several labels per image: {given}. Leave them out")
     if chosen.val and not (chosen.val.labels.any(axis=0) & ~chosen.val.labels.all(axis=0)).any():
         raise DataError(
             "No class has validation images with and without it: there is nothing to choose an epoch by. "
