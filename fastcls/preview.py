@@ -31,7 +31,7 @@ from fastcls.training.heads import build_head
 from fastcls.training.selector import select
 from fastcls.training.trainer import load_tail, require_fitting, start_model, start_spec
 
-_SUMMARY_COLUMNS = 100
+_SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 
 
 def preview_training(
