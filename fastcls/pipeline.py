@@ -37,6 +37,7 @@ from fastcls.specs import (
     TrainConfig,
     ViewSpec,
     check_effect,
+    check_labels,
     specs_of_run,
 )
 from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
@@ -82,6 +83,7 @@ def run(
     """
     require_new(out)
     check_effect(head, config)
+    check_labels(head, config, multi_label=dataset.multi_label)
     dataset, config = divide(dataset, splits, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
     classifier, trained = train_run(

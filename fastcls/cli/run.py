@@ -35,8 +35,9 @@ def run(
 ) -> None:
     """Split, extract, train and test in one command.
 
-    PHOTOS is a folder per class, a CSV, or a folder that is split already. The images stay where they
-    are; the split is kept in the cache. A second run with the same base and cut forwards nothing again.
+    PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is split already. The images stay
+    where they are; the split is kept in the cache. A second run with the same base and cut forwards nothing
+    again.
     A training that was interrupted goes on when the same command is given again.
     """
     from fastcls import pipeline
