@@ -26,6 +26,7 @@ from fastcls.specs import (
     TrainConfig,
     ViewSpec,
     check_effect,
+    check_labels,
 )
 from fastcls.training.heads import build_head
 from fastcls.training.selector import select
@@ -65,6 +66,7 @@ def preview_run(
     """What `run` would do with the same arguments, as far as that is known without a forward pass."""
     require_new(out)
     check_effect(head, config)
+    check_labels(head, config, multi_label=dataset.multi_label)
     dataset, config = divide(dataset, splits, config)
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:
