@@ -8,18 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastcls import files
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
+from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache, count_lacking
 from fastcls.cutter import bottleneck_model, cut, tail_model
+from fastcls.data import sources
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError
 from fastcls.extraction.planner import Requested, make_plan
+from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import divide, load_head, require_new
 from fastcls.specs import (
     SCHEDULES,
+    BaseSpec,
     CutSpec,
+    FinetuneSpec,
     HeadSpec,
     LossSpec,
     SplitSpec,
@@ -28,7 +32,9 @@ from fastcls.specs import (
     check_effect,
     check_labels,
 )
+from fastcls.training.finetuner import networks_of
 from fastcls.training.heads import build_head
+from fastcls.training.selector import divide as divide_samples
 from fastcls.training.selector import select
 from fastcls.training.trainer import load_tail, require_fitting, start_model, start_spec
 
@@ -84,6 +90,27 @@ def preview_run(
     return "\n".join(lines)
 
 
+def preview_finetuning(
+    dataset: Dataset,
+    start: BaseSpec | Path,
+    spec: FinetuneSpec,
+    config: TrainConfig,
+    out: Path,
+    *,
+    head: HeadSpec | None = None,
+) -> str:
+    """What `finetune_run` would do with the same arguments; no image is read."""
+    require_new(out)
+    begun = Classifier.load(start) if isinstance(start, Path) else _without_download(start)
+    _, trainee = networks_of(dataset, begun, spec, config, head)
+    rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group, s.path) for s in dataset.samples]
+    own, val = divide_samples([row for row in rows if row.split != "test"], config, str(dataset.root))
+    multi_label = dataset.multi_label
+    described = _describe_training(HeadSpec(), trainee, config, (len(own), len(val)), multi_label=multi_label)
+    written = _describe_files(HeadSpec(), config, out).replace("head.keras, ", "")
+    return "\n".join([*described, written])
+
+
 def _preview_extraction(
     dataset: Dataset, spec: CutSpec, root: Path, views: ViewSpec
 ) -> tuple[tuple[int, ...], Any, str]:
@@ -93,7 +120,7 @@ def _preview_extraction(
         missing = _count_missing(dataset, known, views)
         tail = load_tail(known) if known.tail_path.exists() else None
         return tuple(known.manifest.shape), tail, f"Cache {known.folder}: {missing} images to forward"
-    made = cut(_load_for_its_shape(spec), spec.layer, pool=spec.pool, dtype=spec.dtype)
+    made = cut(load_base(_without_download(spec.base)), spec.layer, pool=spec.pool, dtype=spec.dtype)
     shape = tuple(bottleneck_model(made).outputs[0].shape[1:])
     told = (
         f"{made.base.name} cut at {made.layer}: bottlenecks of {'x'.join(map(str, shape))} {spec.dtype}; no "
@@ -105,7 +132,7 @@ def _preview_extraction(
 def _count_missing(dataset: Dataset, cache: Cache, views: ViewSpec) -> int:
     """How many images lack a view; files whose times tell nothing of their bytes are read."""
     rows = [
-        row if row.digest else replace(row, digest=files.file_digest(dataset.root / row.path))
+        row if row.digest else replace(row, digest=sources.digest(dataset.root / row.path))
         for row in make_plan(dataset, cache, views).rows
     ]
     failed = {failure.digest for failure in cache.failures()}
@@ -113,10 +140,10 @@ def _count_missing(dataset: Dataset, cache: Cache, views: ViewSpec) -> int:
     return sum(bool(count) and row.digest not in failed for row, count in zip(rows, lacking, strict=True))
 
 
-def _load_for_its_shape(spec: CutSpec) -> Any:
-    """The base, without a download of weights."""
-    is_download = find_architecture(spec.base.name) and spec.base.weights in (None, "imagenet")
-    return load_base(replace(spec.base, weights="random") if is_download else spec.base)
+def _without_download(spec: BaseSpec) -> BaseSpec:
+    """The same base, where its weights would be downloaded with random ones."""
+    is_download = find_architecture(spec.name) and spec.weights in (None, "imagenet")
+    return replace(spec, weights="random") if is_download else spec
 
 
 def _describe_training(

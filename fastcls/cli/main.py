@@ -14,6 +14,7 @@ import click
 import fastcls
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.extract import extract
+from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.predict import predict
 from fastcls.cli.run import run
@@ -51,6 +52,7 @@ _COMMANDS = (
     split_data,
     extract,
     train_head,
+    finetune,
     test,
     predict,
     run,

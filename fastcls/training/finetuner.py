@@ -20,7 +20,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.engines.tensorflow import gpus
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.classifier import Classifier
-from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, Recipe, TrainConfig
+from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, Recipe, TrainConfig, check_labels
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.fitter import EpochRunner, StepListener
 from fastcls.training.heads import HEAD_PREFIX
@@ -67,6 +67,11 @@ class FinetunedNetwork:
     trained: int
     unreadable: dict[str, str]
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether it gives an image any number of classes."""
+        return self.thresholds is not None
+
 
 def finetune(
     dataset: Dataset,
@@ -101,12 +106,10 @@ def finetune(
     import_keras()
     import tensorflow as tf
 
-    _require_trainable(start, head, spec)
     several = len(tf.config.list_logical_devices("GPU")) > 1
     strategy = tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
     with strategy.scope():
-        model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
-        trainee = trainee_of(model, spec, batch_norm=_trains_batch_norm(start, spec))
+        model, trainee = networks_of(dataset, start, spec, config, head)
         images, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
         request = _describe(trainee, images, data, spec, config)
         checkpoints = Checkpoints(
@@ -132,6 +135,24 @@ def finetune(
         sum(int(np.prod(weight.shape)) for weight in trainee.trainable_weights),
         {str(images.paths[place]): reason for place, reason in images.unreadable.items()},
     )
+
+
+def networks_of(
+    dataset: Dataset,
+    start: BaseSpec | Classifier,
+    spec: FinetuneSpec,
+    config: TrainConfig,
+    head: HeadSpec | None = None,
+) -> tuple[Any, Any]:
+    """The network before its first step, and the same layers as a model to train.
+
+    Raises:
+        OptionError: As in `finetune`.
+    """
+    _require_trainable(start, head, spec)
+    check_labels(head or HeadSpec(), config, multi_label=dataset.multi_label)
+    model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
+    return model, trainee_of(model, spec, batch_norm=_trains_batch_norm(start, spec))
 
 
 def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:

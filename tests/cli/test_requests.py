@@ -21,7 +21,7 @@ from fastcls.cli.main import cli
 from fastcls.pipeline import load_head
 from fastcls.training.checkpoints import Checkpoints
 
-# Together they use every option of the two commands.
+# Together they use every option of the commands.
 REQUESTS = {
     "train-head": [
         "cache --out run",
@@ -37,6 +37,14 @@ REQUESTS = {
         "cache --out run --head tail --train-batch-norm --views 2 --loss binary_crossentropy --threshold 0.4 "
         "--sampling balanced --class-weight log --class-weight-multiplier 2",
         "cache --out run --head logreg --bottleneck-norm l2",
+    ],
+    "finetune": [
+        "photos --out run --base resnet18",
+        "photos --out run --base resnet18 --weights w.h5 --size 64 --train 3 --augment flip,rotate=5 "
+        "--downscale 2 --mixed-precision mixed_bfloat16 --train-batch-norm --layers 8 --optimizer sgd "
+        "--learning-rate 0.01 --epochs 3 --batch-size 4 --val 0.2 --normalize tf --include-top "
+        "--label-separator | --image-root images",
+        "photos --out run --from other --train all --augment none",
     ],
     "run": [
         "photos --out run --base resnet18",
@@ -274,6 +282,8 @@ def _parse(name: str, arguments) -> tuple[dict, dict]:
             made = {"cut": options.read_cut(values), "extract": options.read_extract(values)}
             made |= {"views": options.read_views(values), "image_root": values["image_root"]}
             made |= {"splits": (values.pop("val"), values.pop("test")), "cache": values["cache_root"]}
+        if name == "finetune":
+            made = {"finetune": options.read_finetune(values), "start": values["start"]}
         made |= {"head": options.read_head(values), "config": options.read_training(values)}
         return made, json.loads(json.dumps(options.read_request()))
 

@@ -108,7 +108,7 @@ def test_select__a_tfrecord_file_that_is_written_anew_is_stale(make_cache, tmp_p
 def test_select__without_validation_part_asks_how_to_proceed(make_cache):
     cache, _, _ = make_cache()
     cache.write_samples([replace(row, split="") for row in cache.samples()])
-    with pytest.raises(CacheError, match=r"no validation part.*--val 0.2.*--val 0"):
+    with pytest.raises(DataError, match=r"no validation part.*--val 0.2.*--val 0"):
         select(cache, TrainConfig())
     assert select(cache, TrainConfig(val=0.0)).val is None
     divided = select(cache, TrainConfig(val=0.25))

@@ -15,7 +15,14 @@ from fastcls.cli.options.extraction import (
     view_options,
 )
 from fastcls.cli.options.records import read_request, request_options
-from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
+from fastcls.cli.options.training import (
+    finetune_options,
+    read_finetune,
+    read_head,
+    read_training,
+    train_batch_size,
+    train_options,
+)
 
 __all__ = [
     "base_details",
@@ -23,11 +30,13 @@ __all__ = [
     "cut_options",
     "data_options",
     "extract_options",
+    "finetune_options",
     "is_typed",
     "open_data",
     "read_base",
     "read_cut",
     "read_extract",
+    "read_finetune",
     "read_head",
     "read_request",
     "read_training",

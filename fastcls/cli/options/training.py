@@ -16,11 +16,14 @@ from fastcls.specs import (
     HEADS,
     LBFGS,
     LOSSES,
+    MIXED_PRECISIONS,
     NORMS,
     OPTIMIZERS,
+    RECIPES,
     SAMPLINGS,
     SCHEDULES,
     THRESHOLDS,
+    FinetuneSpec,
     HeadSpec,
     LossSpec,
     OptimizerSpec,
@@ -150,9 +153,56 @@ def head_options(command: Command) -> Command:
         click.option(
             "--train-batch-norm",
             is_flag=True,
-            help="Train the batch normalization of a tail, with the statistics of each batch.",
+            help="Train batch normalization too, where the base is trained, with the statistics of each "
+            "batch.",
         ),
     )
+
+
+def finetune_options(command: Command) -> Command:
+    """Which part of a network is trained on images, and what becomes of them before."""
+    return apply(
+        command,
+        click.option(
+            "--train",
+            default=FinetuneSpec.train,
+            show_default=True,
+            metavar="all|none|N|'from LAYER'",
+            help="Layers of the base that are trained: all, none, the last N with weights (batch "
+            "normalization not counted), or a layer and all behind it. The head is always trained.",
+        ),
+        click.option(
+            "--augment",
+            default=FinetuneSpec.augment,
+            show_default=True,
+            metavar="|".join((*RECIPES, "OPERATION=RANGE,...", "none")),
+            help="What happens to each image anew in each epoch; see `fastcls extract --augment`.",
+        ),
+        click.option(
+            "--downscale",
+            type=click.IntRange(1),
+            default=FinetuneSpec.downscale,
+            show_default=True,
+            help="Take images so many times as large, and let a strided convolution in front of the base, "
+            "which is trained too, bring them down.",
+        ),
+        click.option(
+            "--mixed-precision",
+            type=click.Choice(MIXED_PRECISIONS),
+            default=FinetuneSpec.precision,
+            show_default=True,
+            help="In which the network is computed while it is trained; auto: mixed_float16 on GPUs that "
+            "are fast in it, else float32.",
+        ),
+    )
+
+
+def read_finetune(values: dict[str, Any]) -> FinetuneSpec:
+    """Take the options of fine-tuning out of a command's values, before those of the head."""
+    batch_norm = values.pop("train_batch_norm") or None
+    names = ("train", "augment", "downscale")
+    given = {name: values.pop(name) for name in names}
+    return FinetuneSpec(**given, precision=values.pop("mixed_precision"), batch_norm=batch_norm)
 
 
 def optimizer_options(command: Command) -> Command:
@@ -314,8 +364,8 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
         drop_loaded(values, "kind", {"bottleneck_norm"})
     if kind != "tail":
         drop_loaded(values, "kind", {"train_batch_norm"})
-    names = ("layers", "bottleneck_norm", "train_batch_norm")
-    return HeadSpec(kind, *(values.pop(name) for name in names))
+    train_batch_norm = values.pop("train_batch_norm", False)  # fine-tuning has taken its own
+    return HeadSpec(kind, values.pop("layers"), values.pop("bottleneck_norm"), train_batch_norm)
 
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
