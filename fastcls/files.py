@@ -19,6 +19,7 @@ DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
 _TEMPORARY = ".tmp-"
+_CLAIM = ".fastcls-unfinished"
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -91,17 +92,20 @@ def resumable_folder(
         restart: Remove what is there.
 
     Raises:
-        OptionError: Another process is making this folder.
+        OptionError: Another process is making this folder, or there is one of this name that is not ours.
     """
     working = working_folder(path)
     working.mkdir(parents=True, exist_ok=True)
     with _locked(working):
+        _claim(working)
         if restart or not is_worth(working):
             for entry in sorted(working.iterdir()):
-                _remove(entry)
+                if entry.name != _CLAIM:
+                    _remove(entry)
         try:
             yield working
             working.rename(path)
+            (path / _CLAIM).unlink()
             sync(path.parent)
         finally:
             if working.exists() and not is_worth(working):
@@ -111,6 +115,15 @@ def resumable_folder(
 def working_folder(path: Path) -> Path:
     """Where a folder is made that may take several attempts."""
     return path.with_name(f"{path.name}.unfinished")
+
+
+def _claim(folder: Path) -> None:
+    """Mark a folder as one that may be emptied: a user's own may have any name."""
+    if any(folder.iterdir()) and not (folder / _CLAIM).exists():
+        raise OptionError(
+            f"{folder} is needed for what is not finished. Move it away, or choose another --out"
+        )
+    (folder / _CLAIM).touch()
 
 
 @contextlib.contextmanager

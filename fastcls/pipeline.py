@@ -248,6 +248,8 @@ def _read_run(run: Path) -> dict[str, Any]:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     state = Snapshot.read(path).state
+    if "head" not in state:
+        raise OptionError(f"{path} is a checkpoint of a whole network, not of a head on bottlenecks")
     thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
     state["thresholds"] = thresholds  # they are chosen for the finished head alone
     return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}

@@ -30,6 +30,7 @@ from fastcls.specs import (
     TrainConfig,
     ViewSpec,
     check_effect,
+    check_labels,
 )
 from fastcls.training.finetuner import networks_of
 from fastcls.training.heads import build_head
@@ -37,7 +38,7 @@ from fastcls.training.selector import divide as divide_samples
 from fastcls.training.selector import select
 from fastcls.training.trainer import load_tail, require_fitting, start_model, start_spec
 
-_SUMMARY_COLUMNS = 100
+_SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 
 
 def preview_training(
@@ -71,6 +72,7 @@ def preview_run(
     """What `run` would do with the same arguments, as far as that is known without a forward pass."""
     require_new(out)
     check_effect(head, config)
+    check_labels(head, config, multi_label=dataset.multi_label)
     dataset, config = divide(dataset, splits, config)
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:

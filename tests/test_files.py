@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastcls import files
+from fastcls.errors import OptionError
 
 
 def test_atomic_path__keeps_the_old_file_when_writing_fails(tmp_path: Path):
@@ -19,6 +20,35 @@ def test_atomic_path__keeps_the_old_file_when_writing_fails(tmp_path: Path):
         raise RuntimeError
     assert place.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_resumable_folder__is_there_again_if_it_is_worth_going_on(tmp_path: Path):
+    path, working = tmp_path / "run", tmp_path / "run.unfinished"
+
+    def is_worth(folder: Path) -> bool:
+        return (folder / "state").exists()
+
+    for name, kept in (("log", set()), ("state", {"state"}), ("log", {"state", "log"})):
+        with pytest.raises(RuntimeError), files.resumable_folder(path, is_worth) as folder:
+            (folder / name).touch()
+            raise RuntimeError
+        assert {entry.name for entry in working.glob("[!.]*")} == kept
+        assert not path.exists()
+    with files.resumable_folder(path, is_worth, restart=True) as folder:
+        (folder / "result").touch()
+    assert [entry.name for entry in path.iterdir()] == ["result"] and not working.exists()
+
+
+def test_resumable_folder__a_users_own_is_not_touched(tmp_path: Path):
+    own = tmp_path / "run.unfinished"
+    own.mkdir()
+    (own / "thesis.txt").touch()
+    with (
+        pytest.raises(OptionError, match="Move it away"),
+        files.resumable_folder(tmp_path / "run", lambda folder: False, restart=True),
+    ):
+        pass
+    assert [entry.name for entry in own.iterdir()] == ["thesis.txt"]
 
 
 def test_atomic_folder__appears_whole_or_not_at_all(tmp_path: Path):

@@ -22,7 +22,12 @@ _DEFAULTS = {"epochs": 20, "learning_rate": 1e-4}
 @click.option(
     "--base", help="A name that `fastcls bases` lists, a .keras, .h5 or SavedModel file, or module:function."
 )
-@click.option("--from", "start", type=click.Path(), help="Run to train further, in place of a base.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(),
+    help="Run, or checkpoint kept in one, to train further, in place of a base.",
+)
 @options.base_details
 @options.data_options
 @options.finetune_options
@@ -69,6 +74,8 @@ def finetune(data: str, out: str, restart: bool, dry_run: bool, **values: Any) -
 
 def _read_start(values: dict[str, Any]) -> Any:
     """A base, or the folder of a run."""
+    options.drop_loaded(values, "start", {"base", "include_top", *_BASE_ONLY})
+    options.drop_loaded(values, "base", {"start"})
     base, start = values.pop("base"), values.pop("start")
     if (base is None) == (start is None):
         raise click.UsageError("Give either --base, or --from and the folder of a run.")

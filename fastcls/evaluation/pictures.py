@@ -22,6 +22,7 @@ _NAMED_CLASSES = 50  # with more, only every n-th class is named
 _COUNTED_CLASSES = 25  # with more, the cells are too small for a number
 # What the rows of a history differ in; all but epochs are spread evenly by their logarithm.
 _STEPS = ("epoch", "c", "temperature", "k")
+_AXES = {"auroc": "mean AUROC", "learning_rate": "learning rate"}
 _MARKED_EPOCHS = 40  # with more, the curves have no markers
 
 
@@ -84,22 +85,27 @@ def draw_history(
 ) -> None:
     """Draw loss and accuracy (or AUROC) of each epoch, or of each candidate of a head that is fitted.
 
+    A learning rate that changes is drawn as well.
+
     Args:
         history: A row per epoch or candidate: epoch, c, temperature or k; then loss and accuracy,
-            val_loss and val_accuracy (or val_auroc), or all of them.
+            val_loss and val_accuracy (or val_auroc), or all of them; learning_rate.
         path: The PNG file to write.
         best: The row to mark.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    metrics = ("loss", "auroc" if "val_auroc" in history[0] else "accuracy")
-    for axes, metric in zip(figure.subplots(1, 2), metrics, strict=True):
+    metrics = ["loss", "auroc" if "val_auroc" in history[0] else "accuracy"]
+    if len({row.get("learning_rate") for row in history}) > 1:
+        metrics.append("learning_rate")
+    figure = Figure(figsize=(5 * len(metrics), 4), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
         step = next(name for name in _STEPS if name in history[0])
         _draw_curves(axes, history, metric, step)
         if best is not None:
             axes.axvline(best[step], color="gray", linestyle="--", label=f"best {step}: {best[step]:g}")
-        axes.legend()
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
     _save(figure, path)
 
 
@@ -131,8 +137,9 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str
         rows = [row for row in history if key in row]
         if rows:
             steps, values = [row[step] for row in rows], [row[key] for row in rows]
-            axes.plot(steps, values, marker=marker, markersize=4, label=name, color=color)
-    axes.set(xlabel=step, ylabel="mean AUROC" if metric == "auroc" else metric)
+            label = None if metric == "learning_rate" else name
+            axes.plot(steps, values, marker=marker, markersize=4, label=label, color=color)
+    axes.set(xlabel=step, ylabel=_AXES.get(metric, metric))
     if step != "epoch":
         axes.set_xscale("log")
     else:

@@ -30,7 +30,7 @@ from fastcls.training.monitor import monitor_of
 from fastcls.training.networks import build_network, trainee_of
 from fastcls.training.selector import divide, label_array, require_every_class
 from fastcls.training.snapshots import Row
-from fastcls.training.thresholds import find_thresholds
+from fastcls.training.thresholds import DEFAULT, find_thresholds
 
 _VAL_BATCH = 32
 # From which compute capability on GPUs are fast in float16.
@@ -116,7 +116,7 @@ def finetune(
             folder,
             config.checkpoints,
             request,
-            {"class_names": data.class_names},
+            _about(data, spec, config),
             monitor_of(multi_label=data.multi_label),
         )
         with _computing_in(_precision(spec.precision), trainee):
@@ -215,6 +215,13 @@ def _read(
     )
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
     return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.class_names, len(val))
+
+
+def _about(data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:
+    """What makes a checkpoint a classifier; thresholds are chosen for the finished one alone."""
+    thresholds = [DEFAULT] * len(data.class_names) if data.multi_label else None
+    known = {"class_names": data.class_names, "thresholds": thresholds}
+    return {"classifier": {**known, "finetuning": asdict(spec), "training": asdict(config)}}
 
 
 def _describe(

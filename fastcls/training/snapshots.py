@@ -5,6 +5,7 @@ A snapshot is a `.keras` file, which plain Keras loads, with more members in the
     fastcls/state.json    the rows of the epochs so far, and what the training says of itself
     fastcls/KIND/N.npy    what else decides the next epoch: the states of random layers ("random"), the
                           optimizer's variables, and the weights of the best epoch if it is another ("best")
+    fastcls.json          what makes the model a classifier of images, if it is one
 
 It knows Keras models and optimizers, not heads.
 """
@@ -28,6 +29,7 @@ from fastcls.errors import OptionError
 Row = dict[str, float]
 VERSION = 1
 _STATE = "fastcls/state.json"
+_CLASSIFIER = "fastcls.json"  # where `Classifier.load` looks
 _DAMAGES = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError)
 
 
@@ -137,8 +139,10 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
         path: A `.keras` file, which appears whole.
         standing: The epochs so far.
         trainee: What was trained.
-        about: More for state.json.
+        about: More for state.json. What it has as "classifier" goes to fastcls.json instead.
     """
+    about = dict(about)
+    classifier = about.pop("classifier", None)
     optimizer = trainee.model.optimizer.variables
     kinds = {"random": _values(trainee.random_states), "optimizer": _values(optimizer)}
     if standing.best is not standing.history[-1]:
@@ -154,6 +158,8 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
         trainee.plain.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(_STATE, json.dumps(state))
+            if classifier:
+                archive.writestr(_CLASSIFIER, json.dumps(classifier))
             for kind, values in kinds.items():
                 for number, value in enumerate(values):
                     _write_array(archive, f"fastcls/{kind}/{number}.npy", value)

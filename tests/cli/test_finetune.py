@@ -34,6 +34,38 @@ def test_finetune__dry_run_shows_what_is_trained_and_writes_nothing(fastcls, tra
     assert list(tmp_path.iterdir()) == []
 
 
+def test_finetune__a_kept_checkpoint_is_a_classifier(fastcls, photos, tmp_path):
+    options = [
+        "--base",
+        "lenet5",
+        "--weights",
+        "random",
+        "--val",
+        "0.2",
+        "--epochs",
+        "2",
+        "--augment",
+        "none",
+    ]
+    result = fastcls("finetune", photos, *options, "--checkpoint-every", 1, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    kept, image = tmp_path / "run" / "checkpoints" / "epoch-0002.keras", photos / "green" / "3.png"
+    assert fastcls("predict", kept, image).out.startswith(f"{image}: ")
+    further = [
+        "--config",
+        tmp_path / "run",
+        "--from",
+        kept,
+        "--checkpoint-every",
+        0,
+        "--out",
+        tmp_path / "two",
+    ]
+    assert fastcls("finetune", photos, *further, "--epochs", 1).code == 0
+    losses = [(tmp_path / run / "history.csv").read_text().splitlines()[-1] for run in ("run", "two")]
+    assert float(losses[1].split(",")[1]) < 1.05 * float(losses[0].split(",")[1])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

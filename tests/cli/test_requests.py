@@ -151,6 +151,13 @@ def test_config__makes_the_same_run_again(fastcls, trained, tmp_path):
     assert load_head(three).spec == load_head(one).spec
 
 
+def test_from__a_file_that_is_no_checkpoint_is_refused(fastcls, trained, tmp_path):
+    asked = ("train-head", trained.cache.folder, "--out", tmp_path / "run", "--from")
+    result = fastcls(*asked, trained.run / "head.keras")
+    assert result.code == 1 and "head.keras is no checkpoint of fastcls, or damaged" in result.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_dry_run__shows_what_would_be_and_writes_nothing(fastcls, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = _state(trained.cache.folder)

@@ -91,6 +91,16 @@ def test_draw_history__many_epochs_and_nan(tmp_path):
     check_picture(tmp_path / "history.png")
 
 
+def test_draw_history__a_learning_rate_is_drawn_if_it_changes(tmp_path):
+    widths = []
+    for factor in (1.0, 0.5):
+        rows = [{**row, "learning_rate": 0.1 * factor**number} for number, row in enumerate(HISTORY)]
+        draw_history(rows, tmp_path / "history.png", best=rows[1])
+        check_picture(tmp_path / "history.png")
+        widths.append(cv2.imread(str(tmp_path / "history.png")).shape[1])
+    assert widths[1] == 1.5 * widths[0]
+
+
 def test_draw_history__best_row_is_marked(tmp_path):
     draw_history(HISTORY, tmp_path / "plain.png")
     draw_history(HISTORY, tmp_path / "marked.png", best=HISTORY[2])

@@ -30,7 +30,7 @@ DROPOUT = HeadSpec(layers=(16, 0.5))
 EACH = CheckpointSpec(every=1)
 ADAM = TrainConfig(
     epochs=6,
-    learning_rate=0.02,
+    learning_rate=0.2,
     schedule=ScheduleSpec("plateau", factor=0.5, patience=1),
     loss=LossSpec(label_smoothing=0.1),
     checkpoints=EACH,
@@ -64,6 +64,8 @@ def test_train_head__killed_after_any_epoch_ends_as_if_it_had_not_been(
     plenty = feeder.allowed_memory
     monkeypatch.setattr(feeder, "allowed_memory", plenty if memory == "kept" else lambda: 0)
     whole = train_head(cache, DROPOUT, config, folder=tmp_path / "whole")
+    rates = [row["learning_rate"] for row in whole.history]
+    assert len(set(rates)) > 1  # the schedule has something to remember
     for epoch, place in ((1, "save"), (2, "write"), (4, "save")):
         with pytest.raises(Killed), monkeypatch.context() as patch:
             _kill(patch, epoch, place)
@@ -106,7 +108,7 @@ def test_train_head__goes_on_before_a_damaged_checkpoint(make_cache, monkeypatch
 @pytest.mark.parametrize(
     ("head", "changes", "named"),
     [
-        (DROPOUT, {"learning_rate": 0.01}, r"training\.learning_rate was 0\.02, is 0\.01"),
+        (DROPOUT, {"learning_rate": 0.01}, r"training\.learning_rate was 0\.2, is 0\.01"),
         (DROPOUT, {"val": 0.2}, r"train_rows was \w+, is \w+"),
         (HeadSpec(layers=(16, 0.4)), {}, r"head\.architecture was"),
     ],

@@ -1,6 +1,6 @@
 """Option groups that several commands share, and how their values are read."""
 
-from fastcls.cli.options.common import is_typed, refuse_typed, show_progress
+from fastcls.cli.options.common import drop_loaded, is_typed, refuse_typed, show_progress
 from fastcls.cli.options.data import data_options, open_data
 from fastcls.cli.options.extraction import (
     base_details,
@@ -29,6 +29,7 @@ __all__ = [
     "base_options",
     "cut_options",
     "data_options",
+    "drop_loaded",
     "extract_options",
     "finetune_options",
     "is_typed",

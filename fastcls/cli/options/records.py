@@ -131,9 +131,10 @@ def _load_config(context: click.Context, _: click.Parameter, value: str | None) 
             f"to {unknown[0]} are {closest(unknown[0], known)}"
         )
     parameters = {str(parameter.name): parameter for parameter in context.command.params}
-    context.default_map = {
+    loaded = {
         name: _as_typed(value, parameters[name]) for name, value in options.items() if value is not None
     }
+    context.default_map = {**(context.default_map or {}), **loaded}
 
 
 def _read_request(path: Path) -> tuple[str, dict[str, Any]]:
