@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
 
 SPLITS = ("train", "val", "test")
@@ -206,7 +207,8 @@ def _entry(path: Path, line: int, row: _Row, layout: _Layout) -> Entry:
 
 def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
     # Path.is_file raises for a name that is too long.
-    missing = [path for path in paths if not os.path.isfile(root / path)]  # noqa: PTH113
+    files = {path: root / split_address(path)[0] for path in paths}
+    missing = [path for path, file in files.items() if not os.path.isfile(file)]  # noqa: PTH113
     if missing:
         raise DataError(
             f"{table} lists {len(missing)} files that do not exist: {some(missing)}. "

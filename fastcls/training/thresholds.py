@@ -4,12 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from fastcls.errors import OptionError
+from fastcls.training.feeder import Feed
+from fastcls.training.validator import predictor
 
 logger = logging.getLogger(__name__)
 
 DEFAULT = 0.5
+
+
+def find_thresholds(
+    model: Any, val: Feed | None, kind: str | float | None, class_names: Sequence[str]
+) -> tuple[float, ...]:
+    """The thresholds of a trained model, chosen on what it was validated on.
+
+    Args:
+        model: Inputs -> probabilities (B, C).
+        val: What it was validated on; without, each class gets the given threshold, or `DEFAULT`.
+        kind: See `choose_thresholds`; None for "single".
+        class_names: The C classes.
+
+    Raises:
+        OptionError: There is nothing to choose on.
+    """
+    kind = kind or ("single" if val else DEFAULT)
+    if not isinstance(kind, str):
+        return (kind,) * len(class_names)
+    if val is None:
+        raise OptionError(f"The threshold {kind} is chosen on validation rows: there are none")
+    targets, probabilities = predictor(model, val)()
+    return choose_thresholds(kind, targets, probabilities, class_names)
 
 
 def choose_thresholds(
