@@ -16,8 +16,8 @@ from fastcls.data.dataset import SPLITS, Dataset
 from fastcls.errors import DataError
 from fastcls.specs import SplitSpec
 
-# Where samples have any number of classes, those without one, and all together, are two classes more.
-_NO_LABEL, _ALL = "", "\0"
+# Images without any label are divided as if that were a class.
+_NO_LABEL = ""
 Label = str | int
 Labels = tuple[Label, ...]
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def assign_splits(
 
     Samples of several classes are placed by iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On
     the Stratification of Multi-label Data", 2011): those of the rarest class first, each where that class
-    lacks most, then the next, then images. Their counts come near.
+    lacks most, then the next. Counts of classes come near, and those of images nearly so.
 
     Args:
         keys: Digest of each sample; samples of equal key go to one side.
@@ -92,7 +92,7 @@ def assign_splits(
     fixed = fixed or {}
     splits = [fixed.get(key, "") for key in keys]
     units = group_units(keys, groups or [""] * len(keys))
-    balance = _Balance(_as_tuples(labels), splits, units, spec)
+    balance = _Balance([_as_tuple(given) for given in labels], splits, units, spec)
     for unit in _ranked(units, keys, splits, spec.seed, balance):
         free = [index for index in unit if not splits[index]]
         home = _home(unit, splits) or balance.best_split(free)
@@ -103,11 +103,8 @@ def assign_splits(
     return splits
 
 
-def _as_tuples(labels: Sequence[Label | Labels]) -> list[Labels]:
-    tuples = [given if isinstance(given, tuple) else (given,) for given in labels]
-    if all(len(given) == 1 for given in tuples):
-        return tuples
-    return [(*(given or (_NO_LABEL,)), _ALL) for given in tuples]
+def _as_tuple(given: Label | Labels) -> Labels:
+    return given or (_NO_LABEL,) if isinstance(given, tuple) else (given,)
 
 
 def group_units(keys: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
@@ -193,7 +190,7 @@ class _Balance:
         short = [
             label
             for label, held in self._holds.items()
-            if label not in (_NO_LABEL, _ALL) and not all(held[s] for s in self._wanted)
+            if label != _NO_LABEL and not all(held[s] for s in self._wanted)
         ]
         if not short:
             return

@@ -205,13 +205,18 @@ def test_build_loss__a_sure_mistake_is_still_learned_from():
     np.testing.assert_allclose(gradient(logits), (np.asarray(tf.sigmoid(logits)) - targets) / 4, rtol=1e-6)
 
 
-def test_load_head__of_a_checkpoint_knows_its_labels(multi_label_cache, tmp_path):
+def test_checkpoints__of_better_areas_are_kept_and_know_their_labels(multi_label_cache, tmp_path):
     from fastcls.pipeline import load_head
 
     cache, _, _ = multi_label_cache
-    config = replace(QUICK, checkpoints=CheckpointSpec(every=1, keep=4, best_only=True))
-    train_head(cache, None, config, folder=tmp_path)
+    records = CheckpointSpec(every=1, keep=99, best_only=True)
+    config = TrainConfig(epochs=12, learning_rate=0.1, checkpoints=records)
+    trained = train_head(cache, None, config, folder=tmp_path)
     kept = sorted((tmp_path / "checkpoints").iterdir())
+    areas = [row["val_auroc"] for row in trained.history]
+    better = [epoch for epoch in range(1, 13) if areas[epoch - 1] > max([0, *areas[: epoch - 1]])]
+    assert [path.stem for path in kept] == [f"epoch-{epoch:04}" for epoch in better] != []
+    assert better[-1] == trained.best["epoch"]
     further = train_head(cache, None, QUICK, start=load_head(kept[-1]))
     assert further.multi_label and further.class_names == ("class 0", "class 1", "class 2")
 
