@@ -271,6 +271,7 @@ def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
     """A row per sample, and whether they differ from the rows beside the shards."""
     stored = _or_empty(cache.samples)[::-1]
     rows, is_new = [], cache.multi_label != dataset.multi_label
+    names: dict[tuple[int, ...], tuple[str, ...]] = {}  # one tuple for all images of the same classes
     for sample in dataset.samples:
         # Both are sorted by path. Old rows leave memory while new ones come.
         while stored and stored[-1].path < sample.path:
@@ -278,7 +279,7 @@ def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
             is_new = True
         old = stored.pop() if stored and stored[-1].path == sample.path else None
         known = (old.digest, old.state) if old and _is_unchanged(dataset.root, old) else ()
-        labels = dataset.names_of(sample)
+        labels = names.setdefault(sample.labels, dataset.names_of(sample))
         row = SampleRow(sample.path, labels, sample.split, sample.group, *known)
         is_new |= row != old
         rows.append(row)

@@ -158,7 +158,7 @@ def test_stitched__names_its_classes_in_a_plain_zip_member(made):
     with zipfile.ZipFile(folder / "tf-avg.keras") as archive:
         assert archive.testzip() is None
         described = json.loads(archive.read("fastcls.json"))
-    assert described == {"class_names": list(CLASS_NAMES), "base": "mine"}
+    assert described == {"class_names": list(CLASS_NAMES), "thresholds": None, "base": "mine"}
 
 
 def test_stitch__keeps_names_apart():
