@@ -264,7 +264,8 @@ class KerasPasses:
         watcher = _watcher(feed, is_noting=listen is not None)
 
         def run(epoch: int) -> tuple[Row, int]:
-            found = model.fit(feed.batches(epoch), shuffle=False, verbose=0, callbacks=[watcher]).history
+            batches = feed.batches(epoch, _devices())
+            found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
             if listen:
                 listen(epoch, np.array(watcher.seen, np.float32))
             return {name: float(values[0]) for name, values in found.items()}, watcher.finite
@@ -275,10 +276,17 @@ class KerasPasses:
         """See `Passes`."""
 
         def run() -> Row:
-            found = model.evaluate(feed.batches(1), verbose=0, return_dict=True)
+            found = model.evaluate(feed.batches(1, _devices()), verbose=0, return_dict=True)
             return {name: float(value) for name, value in found.items() if not np.ndim(value)}
 
         return run
+
+
+def _devices() -> int:
+    """How many divide a batch; one without an image has no mean for its batch normalization."""
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:

@@ -100,11 +100,21 @@ class ImageFeed:
         self.images = len(labels)
         self.label_shape, self.label_dtype = labels.shape[1:], labels.dtype
 
-    def batches(self, epoch: int) -> Any:
-        """A `tf.data.Dataset` of images (B, H, W, 3) uint8 and labels (B, ...), made in parallel."""
+    def batches(self, epoch: int, least: int = 1) -> Any:
+        """A `tf.data.Dataset` of images (B, H, W, 3) uint8 and labels (B, ...), made in parallel.
+
+        Args:
+            epoch: Counted from 1.
+            least: Images that the last batch must have, one per device: with a seed, an epoch leaves out
+                those of a smaller one; without, all batches are smaller instead.
+        """
         import tensorflow as tf
 
-        order = self._order(epoch)
+        order, size = self._order(epoch), self.batch_size
+        if self._seed is None:
+            size = next((b for b in range(size, least, -1) if not 0 < len(order) % b < least), size)
+        elif len(order) > size and len(order) % size < least:
+            order = order[: len(order) - len(order) % size]
 
         def load(row: Any, time: Any) -> np.ndarray:
             return self._look(int(row), epoch, int(time))
@@ -114,7 +124,7 @@ class ImageFeed:
 
         rows = tf.data.Dataset.from_tensor_slices((order, _times(order), self._labels[order]))
         looks = rows.map(read, num_parallel_calls=cores(), deterministic=True)
-        return looks.batch(self.batch_size).prefetch(2)
+        return looks.batch(size).prefetch(2)
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
         """One pass; see `Feed`."""

@@ -273,3 +273,13 @@ def test_preview_finetuning__trains_batch_normalization_by_the_weights_that_were
     monkeypatch.setattr(preview, "networks_of", networks_of)
     with pytest.raises(OptionError, match="far enough"):
         preview.preview_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")
+
+
+@pytest.mark.parametrize("batch", [23, 22, 24, 5])
+def test_image_feed__no_batch_is_too_small_for_the_devices(photos, batch):
+    images = Images([photos.locate(sample) for sample in photos.samples], SIZE)
+    labels = np.arange(24)
+    train, val = (ImageFeed(images, labels, labels, batch, seed) for seed in (0, None))
+    trained, validated = ([len(rows) for _, rows in feed.batches(1, least=3)] for feed in (train, val))
+    assert min(trained + validated) >= 3
+    assert 24 - sum(trained) < 3 and sum(validated) == 24
