@@ -18,7 +18,7 @@ from fastcls.extraction import chooser
 from fastcls.extraction.chooser import Choice, Crew, choose, divide
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.planner import Requested
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, ViewSpec
 
 COUNT = 6
 INLINE = ExtractConfig(workers=0, batch_size=2)
@@ -108,7 +108,7 @@ class User:
         return CutSpec(BaseSpec(str(self._model_path), size=(8, 8)), layer="second", precision=precision)
 
     def choose(self, dataset, engine="auto", precision="auto"):
-        return choose(Requested(self._spec(precision), self.root), dataset, engine)
+        return choose(Requested(self._spec(precision), self.root), dataset, ViewSpec(), engine)
 
     def extract(self, dataset, precision="auto"):
         return extract(dataset, self._spec(precision), self.root, INLINE)
@@ -320,7 +320,7 @@ def crew(tmp_path, monkeypatch):
         monkeypatch.setattr(chooser, "cores", lambda: cores)
         monkeypatch.setattr(chooser, "available_memory", lambda: int(gib * 2**30))
         monkeypatch.setattr(chooser, "gpus", lambda: [(8, 0)] * gpus)
-        plan = SimpleNamespace(missing=["image"] * missing)
+        plan = SimpleNamespace(missing_rows=missing)
         made = divide(ExtractConfig(**config), Choice(SimpleNamespace(trunk_path=trunk), plan, engine))
         return made.workers, made.threads, made.batch_size, made.gpus
 
