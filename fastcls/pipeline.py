@@ -17,8 +17,14 @@ from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.data.splitter import split
 from fastcls.errors import DataError, OptionError
-from fastcls.evaluation.evaluator import Prediction, write_evaluation
+from fastcls.evaluation.evaluator import (
+    MultiLabelPrediction,
+    Prediction,
+    write_evaluation,
+    write_multi_label_evaluation,
+)
 from fastcls.evaluation.metrics import Evaluation, evaluate
+from fastcls.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label
 from fastcls.evaluation.pictures import draw_history
 from fastcls.extraction.extractor import Extraction, extract
 from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
@@ -35,6 +41,7 @@ from fastcls.specs import (
 )
 from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
 from fastcls.training.snapshots import Snapshot
+from fastcls.training.thresholds import DEFAULT
 from fastcls.training.trainer import TrainedHead, train_head
 
 
@@ -133,7 +140,11 @@ def train_run(
         classifier.save(folder / FILE_NAME)
         trained.model.save(folder / "head.keras")
         _write_history(trained, folder)
-        known = {"class_names": trained.class_names, **classifier.provenance}
+        known = {
+            "class_names": trained.class_names,
+            "thresholds": trained.thresholds,
+            **classifier.provenance,
+        }
         files.write_json(folder / "run.json", {**known, "request": request} if request else known)
     forget_checkpoints(out)
     return classifier, trained
@@ -155,7 +166,8 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
         "train_count": trained.train_count,
         "val_count": trained.val_count,
     }
-    return Classifier(stitch(trunk, trained.model), trained.class_names, provenance)
+    model = stitch(trunk, trained.model)
+    return Classifier(model, trained.class_names, provenance, trained.thresholds)
 
 
 def load_head(run: Path) -> TrainedHead:
@@ -170,7 +182,8 @@ def load_head(run: Path) -> TrainedHead:
     model = import_keras().saving.load_model(file, compile=False)
     spec, config = specs_of_run(known)
     figures = (known["figures"], known["train_count"], known["val_count"])
-    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures)
+    thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
+    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds)
 
 
 def _read_run(run: Path) -> dict[str, Any]:
@@ -181,6 +194,8 @@ def _read_run(run: Path) -> dict[str, Any]:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     state = Snapshot.read(path).state
+    thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
+    state["thresholds"] = thresholds  # they are chosen for the finished head alone
     return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
 
 
@@ -205,8 +220,8 @@ class Tested:
         unreadable: The others, with the reason.
     """
 
-    evaluation: Evaluation
-    predictions: tuple[Prediction, ...]
+    evaluation: Evaluation | MultiLabelEvaluation
+    predictions: tuple[Prediction, ...] | tuple[MultiLabelPrediction, ...]
     unreadable: tuple[ImageResult, ...]
 
 
@@ -218,35 +233,64 @@ def run_test(
     Args:
         classifier: What to test.
         dataset: Images of classes that the classifier knows.
-        out: Folder for metrics.json, per_class.csv, confusion.csv, confusion.png, predictions.csv.
+        out: Folder for metrics.json, per_class.csv, confusion.png, predictions.csv and, with one label per
+            image, confusion.csv.
         batch_size: Images per forward pass.
         progress: Show a bar on stderr.
 
     Raises:
-        DataError: A class is unknown to the classifier, or no image could be read.
+        DataError: A class is unknown to the classifier, the images have one label each and the classifier
+            gives several (or the other way round), or no image could be read.
     """
     tested = dataset.subset("test") if dataset.splits else dataset
     if not tested.samples:
         raise DataError(
             f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
         )
-    _require_known_classes(tested, classifier)
+    _require_fitting(tested, classifier)
     paths = [tested.locate(sample) for sample in tested.samples]
     stream = classifier.predict(paths, batch_size=batch_size)
     results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
     readable = [(s, r) for s, r in zip(tested.samples, results, strict=True) if r.probabilities is not None]
     if not readable:
         raise DataError(f"Not one of {len(results)} test images of {dataset.root} could be read")
-    names = [tested.class_names[sample.label] for sample, _ in readable]
+    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
     probabilities = np.stack([result.probabilities for _, result in readable])
-    labels = np.array([classifier.class_names.index(name) for name in names])
-    evaluation = evaluate(labels, probabilities, classifier.class_names)
+    judge = _judge_labels if classifier.multi_label else _judge_label
+    evaluation, predictions = judge(classifier, known, probabilities, out)
+    return Tested(evaluation, predictions, tuple(r for r in results if r.probabilities is None))
+
+
+# The path of each image and the names of its classes.
+_Known = list[tuple[str, tuple[str, ...]]]
+
+
+def _judge_label(
+    classifier: Classifier, known: _Known, probabilities: np.ndarray, out: Path
+) -> tuple[Evaluation, tuple[Prediction, ...]]:
+    class_names = classifier.class_names
+    labels = np.array([class_names.index(name) for _, (name,) in known])
+    evaluation = evaluate(labels, probabilities, class_names)
     predictions = tuple(
-        Prediction(sample.path, name, classifier.class_names[row.argmax()], float(row.max()))
-        for (sample, _), name, row in zip(readable, names, probabilities, strict=True)
+        Prediction(path, name, class_names[row.argmax()], float(row.max()))
+        for (path, (name,)), row in zip(known, probabilities, strict=True)
     )
     write_evaluation(evaluation, predictions, out)
-    return Tested(evaluation, predictions, tuple(r for r in results if r.probabilities is None))
+    return evaluation, predictions
+
+
+def _judge_labels(
+    classifier: Classifier, known: _Known, probabilities: np.ndarray, out: Path
+) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
+    class_names, thresholds = classifier.class_names, classifier.thresholds or ()
+    targets = np.array([[name in names for name in class_names] for _, names in known], np.int64)
+    evaluation = evaluate_multi_label(targets, probabilities, thresholds, class_names)
+    predictions = tuple(
+        MultiLabelPrediction(path, names, classifier.name_classes(row), tuple(row.tolist()))
+        for (path, names), row in zip(known, probabilities, strict=True)
+    )
+    write_multi_label_evaluation(evaluation, predictions, out)
+    return evaluation, predictions
 
 
 def require_new(out: Path) -> None:
@@ -269,7 +313,14 @@ def _write_history(trained: TrainedHead, folder: Path) -> None:
         draw_history(trained.history, folder / "curves.png", trained.best)
 
 
-def _require_known_classes(dataset: Dataset, classifier: Classifier) -> None:
+def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
+    if classifier.multi_label != dataset.multi_label:
+        kinds = ("one label", "several labels")
+        raise DataError(
+            f"The classifier gives {kinds[classifier.multi_label]} per image, {dataset.root} has "
+            f"{kinds[dataset.multi_label]}. A CSV has several with --label-separator, or with a column of 0 "
+            "and 1 per class"
+        )
     unknown = sorted(set(dataset.class_names) - set(classifier.class_names))
     if unknown:
         raise DataError(

@@ -1,19 +1,23 @@
 """`samples.csv`: which images a cache serves, with class, split, digest and the state of the file.
 
-It lets the cache train without the images, and an unchanged image go unread.
+It lets the cache train without the images, and an unchanged image go unread. The table of a multi-label data
+set has the column `labels` in place of `label`: a JSON array of the names, whatever characters they hold.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcls.cache.tables import read_table, write_table
+from fastcls.cache.tables import read_header, read_table, write_table
 
 COLUMNS = ("path", "label", "split", "group", "digest", "size", "mtime_ns", "ctime_ns")
+MULTI_LABEL_COLUMNS = ("path", "labels", *COLUMNS[2:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class SampleRow:
 
     Attributes:
         path: POSIX path relative to the data set's root.
-        label: Name of the class.
+        labels: Names of the classes, sorted: one, or any number in a multi-label data set.
         split: "train", "val", "test" or "".
         group: Samples of one non-empty group must stay in one split.
         digest: The image's identity; "" while it is unknown.
@@ -45,16 +49,23 @@ class SampleRow:
     """
 
     path: str
-    label: str
+    labels: tuple[str, ...]
     split: str
     group: str = ""
     digest: str = ""
     state: FileState = FileState()
 
+    @property
+    def label(self) -> str:
+        """The class of a sample that has exactly one."""
+        (label,) = self.labels
+        return label
 
-def write_samples(path: Path, rows: Iterable[SampleRow]) -> None:
+
+def write_samples(path: Path, rows: Iterable[SampleRow], *, multi_label: bool = False) -> None:
     """Write the table atomically."""
-    write_table(path, COLUMNS, map(_as_line, rows))
+    columns = MULTI_LABEL_COLUMNS if multi_label else COLUMNS
+    write_table(path, columns, (_as_line(row, multi_label) for row in rows))
 
 
 def read_samples(path: Path) -> list[SampleRow]:
@@ -63,18 +74,42 @@ def read_samples(path: Path) -> list[SampleRow]:
     Raises:
         CacheError: It is damaged.
     """
-    return read_table(path, COLUMNS, _from_line)
+    if is_multi_label(path):
+        return read_table(path, MULTI_LABEL_COLUMNS, _reader(_parse_labels))
+    return read_table(path, COLUMNS, _reader(_one_label))
 
 
-def _as_line(row: SampleRow) -> tuple[str | int, ...]:
+def is_multi_label(path: Path) -> bool:
+    """Whether the table is of a multi-label data set; false if there is none yet."""
+    return read_header(path) == list(MULTI_LABEL_COLUMNS)
+
+
+def _as_line(row: SampleRow, multi_label: bool) -> tuple[str | int, ...]:
     state = row.state
     stated = (state.size, state.mtime_ns, state.ctime_ns)
-    return row.path, row.label, row.split, row.group, row.digest, *stated
+    labels = json.dumps(row.labels, ensure_ascii=False) if multi_label else row.label
+    return row.path, labels, row.split, row.group, row.digest, *stated
 
 
-def _from_line(
-    path: str, label: str, split: str, group: str, digest: str, size: str, mtime: str, ctime: str
-) -> SampleRow:
-    state = FileState(int(size), int(mtime), int(ctime))
-    # Interned: 100,000 rows share the names of their classes.
-    return SampleRow(path, sys.intern(label), sys.intern(split), sys.intern(group), digest, state)
+def _reader(parse: Callable[[str], tuple[str, ...]]) -> Callable[..., SampleRow]:
+    def read(
+        path: str, label: str, split: str, group: str, digest: str, size: str, mtime: str, ctime: str
+    ) -> SampleRow:
+        state = FileState(int(size), int(mtime), int(ctime))
+        return SampleRow(path, parse(label), sys.intern(split), sys.intern(group), digest, state)
+
+    return read
+
+
+# Cached: 100,000 rows share the names of their classes.
+@functools.lru_cache(maxsize=1 << 16)
+def _one_label(text: str) -> tuple[str, ...]:
+    return (text,)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _parse_labels(text: str) -> tuple[str, ...]:
+    labels = json.loads(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"its labels {text!r} are no JSON array of names")
+    return tuple(labels)

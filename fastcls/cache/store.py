@@ -21,7 +21,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache import shard
-from fastcls.cache.samples import SampleRow, read_samples, write_samples
+from fastcls.cache.samples import SampleRow, is_multi_label, read_samples, write_samples
 from fastcls.cache.tables import read_table, write_table
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError
@@ -236,9 +236,14 @@ class Cache:
         """
         return read_samples(self.folder / "samples.csv")
 
-    def write_samples(self, rows: Iterable[SampleRow]) -> None:
+    @property
+    def multi_label(self) -> bool:
+        """Whether the samples may have any number of classes each."""
+        return is_multi_label(self.folder / "samples.csv")
+
+    def write_samples(self, rows: Iterable[SampleRow], *, multi_label: bool = False) -> None:
         """Replace the table of samples."""
-        write_samples(self.folder / "samples.csv", rows)
+        write_samples(self.folder / "samples.csv", rows, multi_label=multi_label)
 
     def failures(self) -> list[Failure]:
         """Images of the table that gave no bottleneck.

@@ -50,6 +50,14 @@ def read_table(path: Path, columns: Sequence[str], make: Callable[..., _Row]) ->
         ) from error
 
 
+def read_header(path: Path) -> list[str]:
+    """The names of a table's columns; none if there is no such table."""
+    if not path.exists():
+        return []
+    with path.open(**files.CSV_TEXT) as file:
+        return next(csv.reader(file), [])
+
+
 def _complete(lines: Any, count: int) -> Iterable[list[str]]:
     for values in lines:
         if len(values) != count:

@@ -13,6 +13,7 @@ from fastcls.cli import options
 
 @click.command()
 @click.argument("data", type=click.Path())
+@options.data_options
 @options.base_options
 @options.cut_options
 @options.view_options
@@ -27,14 +28,14 @@ from fastcls.cli import options
 def extract(data: str, cache_root: str, preview: str | None, **values: Any) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
-    DATA is a folder made by split-data, a folder per class, or a CSV (path,label[,group][,split]). Images
-    that were forwarded before, under whatever name, label or split, are not forwarded again.
+    DATA is a folder made by split-data, a folder per class, or a CSV (path,label[,group][,split]); with a
+    --label-separator, or a column of 0 and 1 per class, images have any number of labels. Images that
+    were forwarded before, under whatever name, label or split, are not forwarded again.
     """
-    from fastcls.data.dataset import Dataset
     from fastcls.extraction.extractor import extract
 
     cut, views, config = options.read_cut(values), options.read_views(values), options.read_extract(values)
-    dataset, root = Dataset.open(Path(data)), Path(cache_root)
+    dataset, root = options.open_data(data, values), Path(cache_root)
     if preview:
         _draw(preview, dataset, cut, root, views)
         return

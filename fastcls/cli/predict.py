@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from fastcls.cli import options
+
 
 @click.command()
 @click.argument("run", type=click.Path())
@@ -23,12 +25,18 @@ import click
 def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, batch_size: int) -> None:
     """Classify IMAGES, files or folders (with all that is below them), with the classifier RUN.
 
+    A classifier of several labels per image gives each class that reaches its threshold, which validation
+    chose; there may be none.
+
     Unreadable images are reported on stderr and do not stop the others; the exit code is then 1.
     """
     from fastcls.inference.classifier import Classifier
 
     paths = list(_list(images))
     classifier = Classifier.load(Path(run))
+    if classifier.multi_label:
+        options.refuse_typed("a classifier of several labels per image", {"top_k"})
+        top_k = len(classifier.class_names)
     failed = 0
     if form == "csv":
         click.echo("path,rank,class,confidence")
@@ -58,13 +66,13 @@ def _list(images: Iterable[str]) -> Iterator[Path]:
 
 
 def _best(classifier: Any, probabilities: Any, top_k: int) -> list[tuple[str, float]]:
-    order = probabilities.argsort(kind="stable")[::-1][:top_k]
+    order = classifier.rank(probabilities)[:top_k]
     return [(classifier.class_names[label], float(probabilities[label])) for label in order]
 
 
 def _as_line(path: str, best: list[tuple[str, float]]) -> str:
     shown = path if path.isprintable() else repr(path)
-    return f"{shown}: " + ", ".join(f"{name} {value:.1%}" for name, value in best)
+    return f"{shown}: " + (", ".join(f"{name} {value:.1%}" for name, value in best) or "no class")
 
 
 def _as_json(path: str, best: list[tuple[str, float]]) -> str:
@@ -74,7 +82,8 @@ def _as_json(path: str, best: list[tuple[str, float]]) -> str:
 
 def _as_csv(path: str, best: list[tuple[str, float]]) -> bytes:
     text = io.StringIO()
-    rows = ((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(best, 1))
+    rows = [(path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(best, 1)]
+    rows = rows or [(path, 0, "", "")]  # an image without any class keeps its line
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().removesuffix("\n").encode(errors="surrogateescape")  # names need not be UTF-8
 

@@ -14,6 +14,7 @@ from fastcls.specs import SplitSpec
 @click.command()
 @click.argument("photos", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
+@options.data_options
 @options.split_options
 @options.base_options
 @options.cut_options
@@ -31,12 +32,11 @@ def run(photos: str, out: str, val: float, test: float, cache_root: str, **value
     from fastcls.cli.extract import print_extraction
     from fastcls.cli.test import print_test
     from fastcls.cli.train_head import print_training
-    from fastcls.data.dataset import Dataset
 
     cut, views = options.read_cut(values), options.read_views(values)
     extraction = options.read_extract(values)
     head, config = options.read_head(values), options.read_training(values)
-    dataset = Dataset.open(Path(photos))
+    dataset = options.open_data(photos, values)
     is_asked = options.is_typed("val") or options.is_typed("test")
     splits = SplitSpec(val=val, test=test, seed=config.seed) if is_asked or not dataset.splits else None
     result = pipeline.run(

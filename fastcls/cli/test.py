@@ -13,19 +13,19 @@ from fastcls.cli import options
 @click.command()
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
+@options.data_options
 @click.option("--out", type=click.Path(), help="Folder for tables and pictures. [default: RUN/test]")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
-def test(run: str, data: str, out: str | None, batch_size: int) -> None:
+def test(run: str, data: str, out: str | None, batch_size: int, **values: Any) -> None:
     """Test the classifier RUN on the images of DATA.
 
     RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, or a split folder, of which
     the test part is taken.
     """
-    from fastcls.data.dataset import Dataset
     from fastcls.inference.classifier import Classifier
     from fastcls.pipeline import run_test
 
-    dataset = Dataset.open(Path(data))
+    dataset = options.open_data(data, values)
     classifier = Classifier.load(Path(run))
     folder = Path(out) if out else _default_folder(Path(run))
     result = run_test(classifier, dataset, folder, batch_size=batch_size, progress=options.show_progress())
@@ -34,12 +34,15 @@ def test(run: str, data: str, out: str | None, batch_size: int) -> None:
 
 def print_test(result: Any, folder: Path) -> None:
     """Print the tables of a test."""
+    from fastcls.evaluation.metrics import Evaluation
+
     click.echo(result.evaluation.table())
     for failed in result.unreadable:
         click.echo(f"Unreadable: {str(failed.path)!r}: {failed.reason}", err=True)
-    click.echo(
-        f"Written to {folder}: metrics.json, per_class.csv, confusion.csv, confusion.png, predictions.csv"
-    )
+    names = ["metrics.json", "per_class.csv", "confusion.png", "predictions.csv"]
+    if isinstance(result.evaluation, Evaluation):
+        names.insert(2, "confusion.csv")
+    click.echo(f"Written to {folder}: {', '.join(names)}")
 
 
 def _default_folder(run: Path) -> Path:

@@ -18,7 +18,7 @@ STEPS = {
     "temperature": ("temperature", "temperatures"),
     "k": ("k", "values of k"),
 }
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 
 
 @click.command("train-head")
@@ -60,7 +60,8 @@ def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
     )
     print_training(trained, out)
     run = shlex.quote(out)
-    click.echo(f"Next: fastcls test {run} DATA/test, or fastcls predict {run} IMAGE...")
+    tested = "DATA" if trained.multi_label else "DATA/test"
+    click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")
 
 
 def print_training(trained: Any, out: str) -> None:
@@ -75,3 +76,6 @@ def print_training(trained: Any, out: str) -> None:
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in METRICS]
     click.echo(f"Kept {step} {trained.best[name]:g}" + (f": {', '.join(shown)}" if shown else ""))
+    if trained.multi_label:
+        pairs = zip(trained.class_names, trained.thresholds, strict=True)
+        click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
+from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, has_class_columns, read_csv, some
 from fastcls.errors import DataError
 
-SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 SPLIT_TABLE = "split.csv"  # Lies in a split folder that is complete.
 SPLIT_PLAN = ".split-plan.csv"  # Lies there as long as some of its files may be missing.
-_SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +21,21 @@ class Sample:
 
     Attributes:
         path: POSIX path relative to the dataset's root (absolute when a CSV says so).
-        label: Index into the dataset's class names.
+        labels: Sorted indices into the dataset's class names: one, or any number if it is multi-label.
         split: "train", "val", "test", or "" when the data is not split.
         group: Samples of one non-empty group must stay in one split.
     """
 
     path: str
-    label: int
+    labels: tuple[int, ...]
     split: str = ""
     group: str = ""
+
+    @property
+    def label(self) -> int:
+        """The label of a sample that has exactly one."""
+        (label,) = self.labels
+        return label
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,44 @@ class Dataset:
 
     Attributes:
         root: Folder that sample paths are relative to.
-        class_names: Sorted names; a sample's label is an index into them.
+        class_names: Sorted names; a sample's labels are indices into them.
         samples: Sorted by path.
         left_out: How many files the folder holds besides: hidden, no image, or in no class folder.
             A hidden folder counts once.
+        multi_label: Whether an image may have any number of classes, none included.
     """
 
     root: Path
     class_names: tuple[str, ...]
     samples: tuple[Sample, ...]
     left_out: int = 0
+    multi_label: bool = False
 
     @classmethod
-    def open(cls, path: Path) -> Dataset:
+    def open(
+        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+    ) -> Dataset:
         """Read a CSV file or a folder, whichever `path` is.
+
+        Args:
+            path: A CSV, a folder as `from_folder` takes it, or one that split-data made for several labels
+                per image: it holds only a table.
+            label_separator: As in `from_csv`; no folder takes it.
+            image_root: As in `from_csv`; no folder takes it.
 
         Raises:
             DataError: As in `from_csv` and `from_folder`.
         """
-        return cls.from_csv(path) if path.is_file() else cls.from_folder(path)
+        if path.is_file():
+            return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
+        if label_separator is not None or image_root is not None:
+            raise DataError(
+                f"{path} is no file: --label-separator and --image-root belong to a CSV of paths and labels. "
+                "Leave them out."
+            )
+        if (path / SPLIT_TABLE).is_file() and has_class_columns(path / SPLIT_TABLE):
+            return cls.from_csv(path / SPLIT_TABLE)
+        return cls.from_folder(path)
 
     @classmethod
     def from_folder(cls, root: Path) -> Dataset:
@@ -83,28 +104,31 @@ class Dataset:
             left_out -= (root / SPLIT_TABLE).is_file()
             folders = [name for split in folders for name in _visible_folders(root / split)]
         _require_images(root, folders, entries)
-        return _build(root, entries, source=root, left_out=left_out)
+        class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
+        return _build(root, entries, class_names, source=root, left_out=left_out)
 
     @classmethod
-    def from_csv(cls, path: Path) -> Dataset:
+    def from_csv(
+        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+    ) -> Dataset:
         """Read a CSV with the columns `path` and `label`, and `group` and `split` where it has them.
 
-        Paths are relative to the CSV's folder, or absolute. A row that is there twice is one sample.
+        With a separator, or with a column of 0 and 1 per class in place of `label`, the data set is
+        multi-label. A row that is there twice is one sample.
+
+        Args:
+            path: The CSV.
+            label_separator: What stands between the labels of an image, such as "|"; None for one label.
+            image_root: Folder that the paths are relative to, unless they are absolute; None for the CSV's.
 
         Raises:
             DataError: The CSV cannot be read; a column, a label or a file is missing; two rows
                 contradict each other; a split is unknown; there are fewer than two classes.
+            OptionError: The separator cannot be one.
         """
-        entries: dict[str, _Entry] = {}
-        for line, row in _read_rows(path):
-            entry = _csv_entry(path, line, row)
-            if entries.setdefault(entry.path, entry) != entry:
-                raise DataError(
-                    f"{path}, line {line}: {entry.path!r} has another label, split or group before. "
-                    f"Received: {entry[1:]}, before: {entries[entry.path][1:]}. Remove one of the rows."
-                )
-        _require_files(path, entries)
-        return _build(path.parent, entries.values(), source=path)
+        table = read_csv(path, label_separator=label_separator, image_root=image_root)
+        made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
+        return replace(made, multi_label=table.multi_label)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -123,13 +147,21 @@ class Dataset:
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of images by class name and split ("" stands for images that are not split)."""
+        """Number of images by class name and split ("" stands for images that are not split).
+
+        In multi-label data an image counts for each of its classes.
+        """
         found = {sample.split for sample in self.samples}
         splits = [split for split in (*SPLITS, "") if split in found]
         table = {name: dict.fromkeys(splits, 0) for name in self.class_names}
         for sample in self.samples:
-            table[self.class_names[sample.label]][sample.split] += 1
+            for label in sample.labels:
+                table[self.class_names[label]][sample.split] += 1
         return table
+
+    def names_of(self, sample: Sample) -> tuple[str, ...]:
+        """Names of the classes of a sample, sorted."""
+        return tuple(self.class_names[label] for label in sample.labels)
 
     def locate(self, sample: Sample) -> Path:
         """The file of a sample."""
@@ -155,25 +187,18 @@ def list_images(folder: Path) -> tuple[list[str], int]:
     return sorted(images), left_out
 
 
-class _Entry(NamedTuple):
-    """A sample that knows its class by name."""
-
-    path: str
-    class_name: str
-    split: str = ""
-    group: str = ""
-
-
-def _build(root: Path, entries: Iterable[_Entry], *, source: Path, left_out: int = 0) -> Dataset:
-    class_names = tuple(sorted({entry.class_name for entry in entries}))
+def _build(
+    root: Path, entries: Iterable[Entry], class_names: tuple[str, ...], *, source: Path, left_out: int = 0
+) -> Dataset:
     if len(class_names) < 2:
         found = f"one class, {class_names[0]!r}" if class_names else "no class"
         raise DataError(
             f"{source} holds {found}. A classifier needs at least two: add a folder or label per class."
         )
-    labels = {name: label for label, name in enumerate(class_names)}
+    index = {name: label for label, name in enumerate(class_names)}
     samples = (
-        Sample(entry.path, labels[entry.class_name], entry.split, entry.group) for entry in sorted(entries)
+        Sample(entry.path, tuple(index[name] for name in entry.class_names), entry.split, entry.group)
+        for entry in sorted(entries)
     )
     return Dataset(root, class_names, tuple(samples), left_out)
 
@@ -230,19 +255,19 @@ def _visible_folders(folder: Path) -> list[str]:
 
 def _is_split(root: Path, folders: Sequence[str]) -> bool:
     """Whether the folders are splits, not classes: "train" with images in it could be a class of vehicles."""
-    named = "train" in folders and all(name in _SPLIT_NAMES for name in folders)
+    named = "train" in folders and all(name in SPLIT_NAMES for name in folders)
     return named and bool(_visible_folders(root / "train"))
 
 
-def _class_entry(path: str) -> _Entry | None:
+def _class_entry(path: str) -> Entry | None:
     class_name, _, inner = path.partition("/")
-    return _Entry(path, class_name) if inner else None
+    return Entry(path, (class_name,)) if inner else None
 
 
-def _split_entry(path: str) -> _Entry | None:
+def _split_entry(path: str) -> Entry | None:
     split, _, rest = path.partition("/")
     class_name, _, inner = rest.partition("/")
-    return _Entry(path, class_name, _SPLIT_NAMES[split]) if inner else None
+    return Entry(path, (class_name,), SPLIT_NAMES[split]) if inner else None
 
 
 def _require_finished_folder(root: Path) -> None:
@@ -258,7 +283,7 @@ def _require_finished_folder(root: Path) -> None:
 def _require_utf8(paths: Iterable[str]) -> None:
     bad = [os.fsencode(path) for path in paths if not _is_utf8(path)]
     if bad:
-        raise DataError(f"{len(bad)} file names are not UTF-8: {_some(bad)}. Rename them.")
+        raise DataError(f"{len(bad)} file names are not UTF-8: {some(bad)}. Rename them.")
 
 
 def _is_utf8(path: str) -> bool:
@@ -269,64 +294,10 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _require_images(root: Path, folders: Iterable[str], entries: Iterable[_Entry]) -> None:
-    empty = sorted(set(folders) - {entry.class_name for entry in entries})
+def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]) -> None:
+    empty = sorted(set(folders) - {name for entry in entries for name in entry.class_names})
     if empty:
         raise DataError(
-            f"{root} has class folders without an image (empty class): {_some(empty)}. "
+            f"{root} has class folders without an image (empty class): {some(empty)}. "
             f"Put images into them or remove them. Images are: {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
-
-
-# CSV files
-
-
-def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row by stripped column name, with its line number."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            _require_columns(path, header)
-            for row in reader:
-                if row:
-                    yield reader.line_num, dict(zip(header, row, strict=False))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV ({error}). Save it as UTF-8 with commas.") from error
-
-
-def _require_columns(path: Path, header: Sequence[str]) -> None:
-    missing = [name for name in ("path", "label") if name not in header]
-    if missing:
-        raise DataError(
-            f"{path} has no column {' and no column '.join(missing)}. Received: {', '.join(header)}. "
-            "Its first line must be: path,label (and group, split where wanted), separated by commas."
-        )
-
-
-def _csv_entry(path: Path, line: int, row: dict[str, str]) -> _Entry:
-    for column in ("path", "label"):
-        if not row.get(column, "").strip():
-            raise DataError(f"{path}, line {line}: the {column} is empty. Fill it in or remove the line.")
-    split = row.get("split", "").strip()
-    if split and split not in _SPLIT_NAMES:
-        raise DataError(
-            f"{path}, line {line}: unknown split {split!r}. Write one of: {', '.join(SPLITS)}, or nothing."
-        )
-    image = Path(row["path"]).as_posix()
-    return _Entry(image, row["label"].strip(), _SPLIT_NAMES.get(split, ""), row.get("group", "").strip())
-
-
-def _require_files(table: Path, paths: Iterable[str]) -> None:
-    # Path.is_file raises for a name that is too long.
-    missing = [path for path in paths if not os.path.isfile(table.parent / path)]  # noqa: PTH113
-    if missing:
-        raise DataError(
-            f"{table} lists {len(missing)} files that do not exist: {_some(missing)}. "
-            f"Paths must be absolute or relative to {table.parent}."
-        )
-
-
-def _some(names: Sequence[str] | Sequence[bytes]) -> str:
-    """The first few names, as text for an error message."""
-    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")

@@ -71,9 +71,11 @@ def write_split(
             be read or has changed its class; a class is too small; the dataset has splits already.
     """
     place = _placer(mode)
+    if dataset.multi_label:
+        raise OptionError("A folder per class has one label per image: use write_split_table for this data")
     require_unsplit(dataset)
     _require_outside(dataset, out)
-    with _explained(out):
+    with explained(out):
         earlier = _read_earlier(out)
         present = set(list_images(out)[0]) if out.is_dir() else set()
         found = _source_rows(dataset)
@@ -208,7 +210,7 @@ def _count_tied(rows: Sequence[_Row]) -> int:
 
 def _as_dataset(rows: Iterable[_Row], out: Path, left_out: int) -> Dataset:
     class_names = tuple(sorted({row.class_name for row in rows}))
-    labels = {name: label for label, name in enumerate(class_names)}
+    labels = {name: (label,) for label, name in enumerate(class_names)}
     samples = (Sample(row.path, labels[row.class_name], row.split, row.group) for row in rows)
     return Dataset(out, class_names, tuple(samples), left_out)
 
@@ -308,7 +310,8 @@ def _write_table(path: Path, rows: Iterable[_Row]) -> None:
 
 
 @contextlib.contextmanager
-def _explained(out: Path) -> Iterator[None]:
+def explained(out: Path) -> Iterator[None]:
+    """Turn trouble of the disk into a DataError that says how to go on."""
     try:
         yield
     except OSError as error:

@@ -15,6 +15,10 @@ from fastcls.data.dataset import SPLITS, Dataset
 from fastcls.errors import DataError
 from fastcls.specs import SplitSpec
 
+# Where samples have any number of classes, those without one, and all together, are two classes more.
+_NO_LABEL, _ALL = "", "\0"
+Label = str | int
+Labels = tuple[Label, ...]
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +43,7 @@ def split(
     require_unsplit(dataset)
     splits = assign_splits(
         file_digests([dataset.locate(sample) for sample in dataset.samples]),
-        [dataset.class_names[sample.label] for sample in dataset.samples],
+        [dataset.names_of(sample) for sample in dataset.samples],
         spec,
         groups=[sample.group for sample in dataset.samples],
         fixed=fixed,
@@ -51,7 +55,7 @@ def split(
 
 def assign_splits(
     keys: Sequence[str],
-    labels: Sequence[str | int],
+    labels: Sequence[Label | Labels],
     spec: SplitSpec,
     *,
     groups: Sequence[str] | None = None,
@@ -65,9 +69,14 @@ def assign_splits(
     greedy choice comes where identical images or groups stay together or earlier images stay in place.
     The choice depends on the seed and the keys, not on the order of the samples.
 
+    Samples of several classes are placed by iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On
+    the Stratification of Multi-label Data", 2011): those of the rarest class first, each where that class
+    lacks most, then the next, then images. Their counts come near.
+
     Args:
         keys: Digest of each sample; samples of equal key go to one side.
-        labels: Class of each sample, as a label or (better to read in errors) as a class name.
+        labels: Class of each sample, as a label or (better to read in errors) as a class name; a tuple of
+            these for a sample of any number of classes.
         spec: How to divide each class.
         groups: Group of each sample; samples of equal non-empty group go to one side.
         fixed: The split of samples assigned earlier, by key. They stay; new ones fill the gaps.
@@ -82,8 +91,8 @@ def assign_splits(
     fixed = fixed or {}
     splits = [fixed.get(key, "") for key in keys]
     units = group_units(keys, groups or [""] * len(keys))
-    balance = _Balance(labels, splits, units, spec)
-    for unit in _ranked(units, keys, splits, spec.seed):
+    balance = _Balance(_as_tuples(labels), splits, units, spec)
+    for unit in _ranked(units, keys, splits, spec.seed, balance):
         free = [index for index in unit if not splits[index]]
         home = _home(unit, splits) or balance.best_split(free)
         balance.add(free, home)
@@ -91,6 +100,13 @@ def assign_splits(
             splits[index] = home
     balance.check(allow_small=allow_small)
     return splits
+
+
+def _as_tuples(labels: Sequence[Label | Labels]) -> list[Labels]:
+    tuples = [given if isinstance(given, tuple) else (given,) for given in labels]
+    if all(len(given) == 1 for given in tuples):
+        return tuples
+    return [(*(given or (_NO_LABEL,)), _ALL) for given in tuples]
 
 
 def group_units(keys: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
@@ -115,14 +131,14 @@ def group_units(keys: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
 
 
 def _ranked(
-    units: Iterable[list[int]], keys: Sequence[str], splits: Sequence[str], seed: int
+    units: Iterable[list[int]], keys: Sequence[str], splits: Sequence[str], seed: int, balance: _Balance
 ) -> list[list[int]]:
-    """Units with a place first, then large ones, whose excess small ones can even out; else by hash."""
+    """Units with a place first, then large ones, whose excess small ones can even out, then rare; by hash."""
 
-    def rank(unit: list[int]) -> tuple[bool, int, str]:
+    def rank(unit: list[int]) -> tuple[bool, int, int, str]:
         is_free = not any(splits[index] for index in unit)
         key = min(keys[index] for index in unit)
-        return is_free, -len(unit), files.digest(f"{seed}:{key}".encode())
+        return is_free, -len(unit), balance.rarest(unit), files.digest(f"{seed}:{key}".encode())
 
     return sorted(units, key=rank)
 
@@ -136,50 +152,51 @@ def _home(unit: Iterable[int], splits: Sequence[str]) -> str:
 class _Balance:
     """What each class has and lacks in each split, while units get their places.
 
-    A unit may span several classes: the same photo in two class folders, or a group.
+    A unit may span several classes: a sample of several, the same photo in two class folders, or a group.
     """
 
     def __init__(
-        self,
-        labels: Sequence[str | int],
-        splits: Sequence[str],
-        units: Sequence[Sequence[int]],
-        spec: SplitSpec,
+        self, labels: Sequence[Labels], splits: Sequence[str], units: Sequence[Sequence[int]], spec: SplitSpec
     ) -> None:
         self._labels = labels
         self._units = units
         self._wanted = spec.wanted
-        self._totals = Counter(labels)
+        self._totals = Counter(label for given in labels for label in given)
         self._lacks = {label: _exact_counts(total, spec) for label, total in self._totals.items()}
         self._holds = {label: Counter[str]() for label in self._totals}
-        self._waiting: Counter[str | int] = Counter()  # Units that still need a place, by class.
+        self._waiting: Counter[Label] = Counter()  # Units that still need a place, by class.
         for unit in units:
-            self._waiting.update({labels[index] for index in unit if not splits[index]})
-        for label, split in zip(labels, splits, strict=True):
+            self._waiting.update(set(self._counts(index for index in unit if not splits[index])))
+        for index, split in enumerate(splits):
             if split:
-                self._count(label, split)
+                self._count(index, split)
 
-    def add(self, unit: Iterable[int], split: str) -> None:
+    def add(self, unit: Sequence[int], split: str) -> None:
         """Note that the samples of a unit went to a split."""
         for index in unit:
-            self._count(self._labels[index], split)
-        self._waiting.subtract({self._labels[index] for index in unit})
+            self._count(index, split)
+        self._waiting.subtract(set(self._counts(unit)))
+
+    def rarest(self, unit: Iterable[int]) -> int:
+        """Samples of the rarest class of a unit."""
+        return min(self._totals[label] for label in self._counts(unit))
 
     def best_split(self, unit: Iterable[int]) -> str:
-        """The split where the unit lessens the sum of squared lacks most."""
-        counts = Counter(self._labels[index] for index in unit)
-
-        def gain(split: str) -> int:
-            return sum(count * self._lacks[label][split] for label, count in counts.items())
-
-        return max(self._choices(counts), key=gain)
+        """The split that lacks most of the class of which the unit has most, as a share; then of the next."""
+        counts = self._counts(unit)
+        labels = sorted(counts, key=lambda label: (-counts[label] / self._totals[label], str(label)))
+        return max(self._choices(counts), key=lambda split: [self._lacks[label][split] for label in labels])
 
     def check(self, *, allow_small: bool) -> None:
         """Raise or warn when a class has no image in a wanted split."""
-        short = [label for label, held in self._holds.items() if not all(held[s] for s in self._wanted)]
+        short = [
+            label
+            for label, held in self._holds.items()
+            if label not in (_NO_LABEL, _ALL) and not all(held[s] for s in self._wanted)
+        ]
         if not short:
             return
-        units = Counter(label for unit in self._units for label in {self._labels[index] for index in unit})
+        units = Counter(label for unit in self._units for label in set(self._counts(unit)))
         described = ", ".join(
             f"{label!r} (images: {self._totals[label]}, separable: {units[label]})"
             for label in sorted(short, key=str)
@@ -192,13 +209,17 @@ class _Balance:
             )
         logger.warning(fact)
 
-    def _count(self, label: str | int, split: str) -> None:
-        self._lacks[label][split] -= 1
-        self._holds[label][split] += 1
+    def _counts(self, indices: Iterable[int]) -> Counter[Label]:
+        return Counter(label for index in indices for label in self._labels[index])
 
-    def _choices(self, labels: Iterable[str | int]) -> Sequence[str]:
+    def _count(self, index: int, split: str) -> None:
+        for label in self._labels[index]:
+            self._lacks[label][split] -= 1
+            self._holds[label][split] += 1
+
+    def _choices(self, labels: Iterable[Label]) -> Sequence[str]:
         """All wanted splits, unless a class has no more units left than it has empty splits."""
-        for label in sorted(labels, key=str):
+        for label in sorted(labels, key=lambda label: (self._totals[label], str(label))):
             empty = [split for split in self._wanted if not self._holds[label][split]]
             if self._waiting[label] <= len(empty):
                 return empty

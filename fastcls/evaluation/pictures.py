@@ -52,21 +52,49 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     _save(figure, path)
 
 
+def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Draw how many images with and without each class were predicted to have it, a row per class.
+
+    Args:
+        confusion: (C, 4) int: true positives, false negatives, false positives, true negatives.
+        class_names: The C classes, in label order.
+        path: The PNG file to write.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, min(3 + 0.35 * len(class_names), 13.0)), layout="constrained")
+    axes = figure.add_subplot()
+    pairs = confusion.reshape(-1, 2, 2)
+    shares = (pairs / np.maximum(pairs.sum(axis=2, keepdims=True), 1)).reshape(-1, 4)
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest", aspect="auto")
+    figure.colorbar(image, ax=axes, label="share of the images that have it, or have it not")
+    axes.axvline(1.5, color="white", linewidth=3)
+    axes.set_yticks(*_class_ticks(class_names), parse_math=False, fontsize=8)
+    axes.set_xticks(range(4), ["has it:\nfound", "missed", "has it not:\nfound", "not found"])
+    axes.set(ylabel="class", title=f"{confusion[0].sum()} images")
+    if len(class_names) <= _COUNTED_CLASSES:
+        _write_counts(axes, confusion, shares)
+    _save(figure, path)
+
+
 def draw_history(
     history: Sequence[Mapping[str, float]], path: Path, best: Mapping[str, float] | None = None
 ) -> None:
-    """Draw the loss and the accuracy of each epoch, or of each candidate of a head that is fitted.
+    """Draw loss and accuracy (or AUROC) of each epoch, or of each candidate of a head that is fitted.
 
     Args:
         history: A row per epoch or candidate: epoch, c, temperature or k; then loss and accuracy,
-            val_loss and val_accuracy, or all of them.
+            val_loss and val_accuracy (or val_auroc), or all of them.
         path: The PNG file to write.
         best: The row to mark.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    metrics = ("loss", "auroc" if "val_auroc" in history[0] else "accuracy")
+    for axes, metric in zip(figure.subplots(1, 2), metrics, strict=True):
         step = next(name for name in _STEPS if name in history[0])
         _draw_curves(axes, history, metric, step)
         if best is not None:
@@ -76,12 +104,16 @@ def draw_history(
 
 
 def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
-    step = -(-len(class_names) // _NAMED_CLASSES)
-    labels = range(0, len(class_names), step)
-    names = [shorten(class_names[label], _NAME_COLUMNS) for label in labels]
+    ticks = _class_ticks(class_names)
     # parse_math=False: a "$" in a class name is a dollar sign.
-    axes.set_xticks(labels, names, rotation=90, parse_math=False, fontsize=8)
-    axes.set_yticks(labels, names, parse_math=False, fontsize=8)
+    axes.set_xticks(*ticks, rotation=90, parse_math=False, fontsize=8)
+    axes.set_yticks(*ticks, parse_math=False, fontsize=8)
+
+
+def _class_ticks(class_names: Sequence[str]) -> tuple[list[int], list[str]]:
+    step = -(-len(class_names) // _NAMED_CLASSES)
+    labels = list(range(0, len(class_names), step))
+    return labels, [shorten(class_names[label], _NAME_COLUMNS) for label in labels]
 
 
 def _write_counts(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None:
@@ -95,12 +127,12 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str
     from matplotlib.ticker import MaxNLocator
 
     marker = "o" if len(history) <= _MARKED_EPOCHS else ""
-    for key, name in ((metric, "train"), (f"val_{metric}", "val")):
+    for key, name, color in ((metric, "train", "C0"), (f"val_{metric}", "val", "C1")):
         rows = [row for row in history if key in row]
         if rows:
             steps, values = [row[step] for row in rows], [row[key] for row in rows]
-            axes.plot(steps, values, marker=marker, markersize=4, label=name)
-    axes.set(xlabel=step, ylabel=metric)
+            axes.plot(steps, values, marker=marker, markersize=4, label=name, color=color)
+    axes.set(xlabel=step, ylabel="mean AUROC" if metric == "auroc" else metric)
     if step != "epoch":
         axes.set_xscale("log")
     else:

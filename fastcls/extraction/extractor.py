@@ -164,6 +164,7 @@ class _Ledger:
         self.failures: list[Failure] = list(plan.failures)
         self._choice = choice
         self._root = str(dataset.root.absolute())
+        self._multi_label = dataset.multi_label
         self._max_failures = max_failures
         self._places = {row.path: place for place, row in enumerate(plan.rows)} if plan.missing else {}
         self._rows = plan.rows
@@ -201,7 +202,7 @@ class _Ledger:
         # First: it says which folder the table of samples speaks of.
         files.write_json(self.cache.folder / "extraction.json", asdict(self.figures()))
         if self._is_changed:
-            self.cache.write_samples(self._rows)
+            self.cache.write_samples(self._rows, multi_label=self._multi_label)
             self._is_changed = False
         self.cache.write_failures(sorted(self.failures, key=lambda failure: failure.path))
         self._saved = time.monotonic()

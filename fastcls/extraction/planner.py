@@ -270,7 +270,7 @@ def _fingerprint(manifest: Manifest) -> str:
 def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
     """A row per sample, and whether they differ from the rows beside the shards."""
     stored = _or_empty(cache.samples)[::-1]
-    rows, is_new = [], False
+    rows, is_new = [], cache.multi_label != dataset.multi_label
     for sample in dataset.samples:
         # Both are sorted by path. Old rows leave memory while new ones come.
         while stored and stored[-1].path < sample.path:
@@ -278,8 +278,8 @@ def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
             is_new = True
         old = stored.pop() if stored and stored[-1].path == sample.path else None
         known = (old.digest, old.state) if old and _is_unchanged(dataset.root, old) else ()
-        label = dataset.class_names[sample.label]
-        row = SampleRow(sample.path, label, sample.split, sample.group, *known)
+        labels = dataset.names_of(sample)
+        row = SampleRow(sample.path, labels, sample.split, sample.group, *known)
         is_new |= row != old
         rows.append(row)
     return rows, is_new or bool(stored)

@@ -48,16 +48,41 @@ class Classifier:
         model: RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
         class_names: The C classes.
         provenance: What made it: base, cut, fingerprint, versions, figures.
+        thresholds: The probability of each class from which on it is predicted, of any number per image;
+            None where each image has exactly one, the most probable.
     """
 
     model: Any
     class_names: tuple[str, ...]
     provenance: dict[str, Any]
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have any number of classes."""
+        return self.thresholds is not None
+
+    def rank(self, probabilities: np.ndarray) -> list[int]:
+        """The labels of an image by falling probability; of several labels, those that are predicted.
+
+        Args:
+            probabilities: (C,).
+        """
+        order = probabilities.argsort(kind="stable")[::-1].tolist()
+        if self.thresholds is None:
+            return order
+        return [label for label in order if float(probabilities[label]) >= self.thresholds[label]]
+
+    def name_classes(self, probabilities: np.ndarray) -> tuple[str, ...]:
+        """Sorted names of the classes that are predicted with (C,) probabilities, of any number per image."""
+        return tuple(self.class_names[label] for label in sorted(self.rank(probabilities)))
 
     def save(self, path: Path) -> None:
         """Save as a `.keras` file that plain Keras loads, with one more member: fastcls.json."""
         described = json.dumps(
-            {"class_names": self.class_names, **self.provenance}, indent=2, ensure_ascii=False
+            {"class_names": self.class_names, "thresholds": self.thresholds, **self.provenance},
+            indent=2,
+            ensure_ascii=False,
         )
         with files.atomic_path(path) as temporary:
             self.model.save(temporary)
@@ -74,12 +99,13 @@ class Classifier:
         file = path / FILE_NAME if path.is_dir() else path
         described = _read_member(file)
         class_names = tuple(described.pop("class_names"))
+        thresholds = described.pop("thresholds", None)
         keras = import_keras()
         try:
             model = keras.saving.load_model(file, compile=False)
         except Exception as error:  # Keras fails on a damaged file anywhere
             raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
-        return cls(model, class_names, described)
+        return cls(model, class_names, described, tuple(thresholds) if thresholds else None)
 
     @property
     def size(self) -> tuple[int, int]:

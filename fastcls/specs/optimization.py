@@ -28,6 +28,13 @@ SCHEDULES = {
     "plateau": ("factor", "patience", "minimum"),
 }
 CLASS_WEIGHTS = ("none", "balanced", "log")
+# By name: whether it is for several labels per image. "auto" is the first that fits the data.
+LOSSES = {
+    "categorical_crossentropy": False,
+    "binary_crossentropy": True,
+    "categorical_focal_crossentropy": False,
+    "binary_focal_crossentropy": True,
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class ScheduleSpec:
     Attributes:
         kind: "constant"; "step" or "exponential", times `factor` per `interval`, at its end or bit by
             bit; "cosine", half a wave down to `minimum` at the end of the last epoch; "plateau", times
-            `factor` after `patience` epochs without a better validation loss.
+            `factor` after `patience` epochs without a better validation.
         warmup: Epochs in which the rate first rises, by the same amount with each step.
         factor: Above 0 and below 1.
         interval: Epochs.
@@ -110,26 +117,61 @@ class ScheduleSpec:
 
 @dataclass(frozen=True)
 class LossSpec:
-    """What makes the loss that is minimized another than the mean categorical cross-entropy.
+    """The loss that is minimized.
 
     The figures of validation are always of the plain cross-entropy.
 
     Attributes:
-        label_smoothing: Share of each target that is spread evenly over all classes.
+        label_smoothing: Share of each target that is spread evenly over all classes; with several labels
+            per image, over having a class and not having it.
         l2: Times the sum of the squares of the head's kernels (biases are free) it is added to the loss.
         class_weight: What an image counts by its class, of n_c of N images of C classes: "none" for 1,
-            "balanced" for N / (C n_c), "log" for max(1, ln(0.15 N / n_c)).
+            "balanced" for N / (C n_c), "log" for max(1, ln(m N / n_c)). With several labels per image, what
+            having class c counts, where not having it counts 1: "balanced" for m (N - n_c) / n_c.
+        class_weight_multiplier: The m above; None for 0.15 with "log", 1 with "balanced".
+        name: One of `keras.losses`: "categorical_crossentropy" or "categorical_focal_crossentropy" for one
+            label per image, "binary_crossentropy" or "binary_focal_crossentropy" for several; "auto" for
+            the cross-entropy that fits the data.
     """
 
     label_smoothing: float = 0.0
     l2: float = 0.0
     class_weight: str = "none"
+    class_weight_multiplier: float | None = None
+    name: str = "auto"
 
     def __post_init__(self) -> None:
         check_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
+        check_choice("loss", self.name, ("auto", *LOSSES))
+        self._check_multiplier()
         if not 0 <= self.label_smoothing < 1:
             raise OptionError(
                 f"The label smoothing must be 0 or more and below 1. Received: {self.label_smoothing}"
             )
         if not 0 <= self.l2 < math.inf:
             raise OptionError(f"The factor of l2 must be 0 or more. Received: {self.l2}")
+
+    def named(self, *, multi_label: bool) -> str:
+        """Name of the loss for data of one or of several labels per image.
+
+        Raises:
+            OptionError: The loss is for the other kind.
+        """
+        fitting = [name for name, multi in LOSSES.items() if multi == multi_label]
+        if self.name not in ("auto", *fitting):
+            kind = "several labels" if multi_label else "one label"
+            raise OptionError(
+                f"The data has {kind} per image, for which the loss {self.name} is not. Choose one of: "
+                f"{', '.join(fitting)}"
+            )
+        return fitting[0] if self.name == "auto" else self.name
+
+    def _check_multiplier(self) -> None:
+        if self.class_weight_multiplier is None:
+            return
+        if self.class_weight == "none":
+            raise OptionError("No effect with the class weight none: class_weight_multiplier. Leave it out")
+        if not 0 < self.class_weight_multiplier < math.inf:
+            raise OptionError(
+                f"The multiplier of class weights must be positive. Received: {self.class_weight_multiplier}"
+            )

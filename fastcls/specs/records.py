@@ -17,7 +17,7 @@ class CheckpointSpec:
             a training that is killed loses half a minute of work at most; 0 writes nothing at all, and
             a training that is killed begins again.
         keep: How many of them are kept: the last ones.
-        best_only: Keep an epoch only if its validation loss is lower than that of all kept before.
+        best_only: Keep an epoch only if its validation is better than that of all kept before.
         min_accuracy: Keep an epoch, as a checkpoint or as the result, only if its validation accuracy
             reaches this; the result is the best epoch nevertheless when none does.
     """

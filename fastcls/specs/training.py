@@ -19,10 +19,12 @@ HEADS = ("linear", "tail", "logreg", "prototype", "knn")
 # Fitted at once, without a gradient.
 FITTED_HEADS = ("logreg", "prototype", "knn")
 NORMS = ("none", "batch", "l2")
+SAMPLINGS = ("uniform", "balanced")
+THRESHOLDS = ("single", "per-class")
 # What has no effect on a fitted head.
 GRADIENT_ONLY = (
     *("optimizer", "epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
-    *("checkpoints", "logs"),
+    *("sampling", "checkpoints", "logs"),
 )
 
 
@@ -100,7 +102,11 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the head is trained on categorical cross-entropy.
+    """How the head is trained.
+
+    With one label per image, the validation loss is what chooses the epoch; with several, the mean over the
+    classes of the area under the ROC curve. Below, a better validation is one with a lower loss or a higher
+    area.
 
     Attributes:
         optimizer: The optimizer, or its name.
@@ -108,8 +114,13 @@ class TrainConfig:
         batch_size: Rows per step.
         learning_rate: Step size of the optimizer.
         schedule: How the learning rate changes, or the kind of change.
-        loss: What is added to the cross-entropy.
-        patience: Stop after this many epochs without a better validation loss; 0 never stops early.
+        loss: What is minimized.
+        sampling: Which rows make an epoch: "uniform" for each one once, "balanced" for as many, drawn with
+            replacement so that each class comes equally often.
+        threshold: From which probability on a class is predicted, of several labels per image: "single"
+            for the one with the most exact matches in validation, "per-class" for those of the highest F1,
+            or a number; None for "single", or for 0.5 without validation.
+        patience: Stop after this many epochs without a better validation; 0 never stops early.
         seed: Decides initial weights, order of rows and dropout.
         val: Share of the training rows to validate on instead of the cache's own validation part; 0
             trains without validation and keeps the last epoch.
@@ -127,6 +138,8 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     loss: LossSpec = field(default_factory=LossSpec)
+    sampling: str = "uniform"
+    threshold: str | float | None = None
     patience: int = 10
     seed: int = 0
     val: float | None = None
@@ -146,6 +159,8 @@ class TrainConfig:
         check_at_least("patience", self.patience, 0)
         check_at_least("seed", self.seed, 0)
         check_at_least("views", self.views, 1)
+        check_choice("sampling", self.sampling, SAMPLINGS)
+        self._check_threshold()
         if not 0 < self.learning_rate < math.inf:
             raise OptionError(f"The learning rate must be positive. Received: {self.learning_rate}")
         if self.val is not None and not 0 <= self.val < 1:
@@ -170,6 +185,18 @@ class TrainConfig:
         known["logs"] = LogSpec(**known.get("logs", {}))
         return cls(**known)
 
+    def _check_threshold(self) -> None:
+        if isinstance(self.threshold, float):
+            if not 0 < self.threshold <= 1:
+                raise OptionError(f"A threshold must be above 0 and at most 1. Received: {self.threshold}")
+        elif self.threshold is not None:
+            check_choice("threshold", self.threshold, THRESHOLDS)
+            if self.val == 0:
+                raise OptionError(
+                    f"The threshold {self.threshold} is chosen on validation rows. Received: val=0. Give the "
+                    "threshold as a number"
+                )
+
     def _check_schedule(self) -> None:
         spec = self.schedule
         if spec.warmup >= self.epochs:
@@ -185,7 +212,7 @@ class TrainConfig:
             )
         if spec.kind == "plateau" and 0 < self.patience <= spec.patience:
             raise OptionError(
-                f"The training ends after {self.patience} epochs without a better validation loss, before "
+                f"The training ends after {self.patience} epochs without a better validation, before "
                 f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
                 "--patience"
             )

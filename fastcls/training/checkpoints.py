@@ -16,6 +16,7 @@ import numpy as np
 from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.specs import CheckpointSpec
+from fastcls.training.monitor import LOSS, Monitor
 from fastcls.training.snapshots import Row, Snapshot, Standing, Trainee, write_snapshot
 
 # Unless the user says how often: what a training that is killed may lose.
@@ -36,6 +37,7 @@ class Checkpoints:
         spec: Which.
         request: What decides the result, JSON-able: a checkpoint of another request is refused.
         about: What else is to be written into each, JSON-able.
+        monitor: The figure that says which epoch is better.
 
     Attributes:
         folder: As given.
@@ -47,9 +49,14 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path | None, spec: CheckpointSpec, request: dict[str, Any], about: dict[str, Any]
+        self,
+        folder: Path | None,
+        spec: CheckpointSpec,
+        request: dict[str, Any],
+        about: dict[str, Any],
+        monitor: Monitor = LOSS,
     ) -> None:
-        self.folder, self._spec = folder, spec
+        self.folder, self._spec, self._monitor = folder, spec, monitor
         self._request = json.loads(json.dumps(request))
         self.about = dict(about)
         self._saved = time.monotonic()
@@ -76,7 +83,7 @@ class Checkpoints:
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
         write_snapshot(path, standing, trainee, {"request": self._request, **self.about})
         _prune(path.parent, _GO_ON_FROM)
-        if self._spec.every and _is_kept(standing.history, self._spec):
+        if self._spec.every and _is_kept(standing.history, self._spec, self._monitor):
             kept = self.folder / "checkpoints" / path.name
             _link(path, kept)
             _prune(kept.parent, self._spec.keep)
@@ -123,13 +130,13 @@ def passes(row: Mapping[str, float], spec: CheckpointSpec) -> bool:
     return spec.min_accuracy is None or row["val_accuracy"] >= spec.min_accuracy
 
 
-def _is_kept(history: Sequence[Row], spec: CheckpointSpec) -> bool:
+def _is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor) -> bool:
     """Whether the last epoch, which is due, is to be kept."""
     last = history[-1]
     if not passes(last, spec):
         return False
     kept = [row for row in history[:-1] if not row["epoch"] % (spec.every or 1) and passes(row, spec)]
-    return not spec.best_only or all(last["val_loss"] < row["val_loss"] for row in kept)
+    return not spec.best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from fastcls.cache.shard import group
 from fastcls.machine import available_memory
 from fastcls.parallel import ahead
+from fastcls.training.sampler import balanced_places
 from fastcls.training.selector import LabeledRows
 
 # A training keeps two sets of rows, and each is in memory twice while it becomes a tensor.
@@ -41,19 +42,30 @@ class Feeder:
         batch_size: Rows per batch; only the last batch of a pass has fewer.
         seed: Decides, with the epoch, the order and the views; None keeps the rows in order.
         memory_bytes: How much may be kept; None for a quarter of the memory that is available now.
+        balanced: Draw as many rows with replacement instead, each class equally often; needs a seed.
 
     Attributes:
         shape: Shape of one row.
         dtype: In which rows are stored and fed.
+        label_shape: Shape of one label.
+        label_dtype: Of the labels.
         batch_size: As given.
         in_memory: Whether the rows are kept; the order of a pass depends on it.
     """
 
     def __init__(
-        self, data: LabeledRows, batch_size: int, seed: int | None, memory_bytes: int | None = None
+        self,
+        data: LabeledRows,
+        batch_size: int,
+        seed: int | None,
+        memory_bytes: int | None = None,
+        *,
+        balanced: bool = False,
     ) -> None:
         self._data = data
         self._seed = seed
+        self._balanced = balanced
+        self.label_shape, self.label_dtype = data.labels.shape[1:], data.labels.dtype
         first = data.rows.take(np.arange(1)).read()
         self.shape, self.dtype, self.batch_size = first.shape[1:], first.dtype, batch_size
         # Whole batches, so that blocks leave no remainder inside a pass.
@@ -67,15 +79,15 @@ class Feeder:
         """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.
 
         Yields:
-            Tensors of rows (N, ...) in the stored type and of labels (N,) int64, and the order in which
-            to take them: (N,) int64.
+            Tensors of rows (N, ...) in the stored type and of labels (N, ...), and the order in which to
+            take them: (N,) int64.
         """
         random = None if self._seed is None else np.random.default_rng((self._seed, epoch))
-        chosen = self._choose_views(random)
+        chosen = self._choose(random)
         if self._kept is not None:
-            yield *self._kept, chosen[_shuffled(len(chosen), random)]
+            yield *self._kept, chosen
             return
-        order = self._order(chosen, random)
+        order = chosen if random is None else self._in_runs(chosen, random)
         pieces = [order[start : start + self._block] for start in range(0, len(order), self._block)]
         # One for all blocks, which one thread reads: TensorFlow copies the rows.
         into = np.empty((len(pieces[0]), *self.shape), self.dtype)
@@ -88,20 +100,20 @@ class Feeder:
         rows = self._data.rows.take(places).read(into)
         return tf.convert_to_tensor(rows), tf.convert_to_tensor(self._data.labels[places])
 
-    def _choose_views(self, random: np.random.Generator | None) -> np.ndarray:
-        """The row of one view of each image, (N,) int64."""
-        first = np.arange(0, len(self._data), self._data.views)
-        if random is None or self._data.views == 1:
-            return first
-        return first + random.integers(self._data.views, size=len(first))
-
-    def _order(self, chosen: np.ndarray, random: np.random.Generator | None) -> np.ndarray:
-        """The chosen rows, in runs of neighbors that are shuffled."""
+    def _choose(self, random: np.random.Generator | None) -> np.ndarray:
+        """The rows of an epoch, one view of each image that is drawn: (N,) int64, in random order."""
+        views, labels = self._data.views, self._data.labels[:: self._data.views]
         if random is None:
-            return chosen
-        rows = self._data.rows.take(chosen)
+            return np.arange(len(labels)) * views
+        images = balanced_places(labels, random) if self._balanced else random.permutation(len(labels))
+        return images * views + (random.integers(views, size=len(images)) if views > 1 else 0)
+
+    def _in_runs(self, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The same rows, in runs of neighbors that are shuffled."""
+        places = np.sort(places)
+        rows = self._data.rows.take(places)
         runs = group(rows.shard.astype(np.int64) * (1 << 32) + rows.row // self._run)
-        return chosen[np.concatenate([runs[run] for run in random.permutation(len(runs))])]
+        return places[np.concatenate([runs[run] for run in random.permutation(len(runs))])]
 
 
 def _shuffled(count: int, random: np.random.Generator | None) -> np.ndarray:

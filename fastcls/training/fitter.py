@@ -16,7 +16,9 @@ from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
 from fastcls.training.checkpoints import Checkpoints, passes
 from fastcls.training.feeder import Feeder
+from fastcls.training.monitor import LOSS, Monitor
 from fastcls.training.snapshots import Row, Standing, Trainee
+from fastcls.training.validator import multi_label_validator
 
 # Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
 EpochRunner = Callable[[int], tuple[Row, int]]
@@ -30,18 +32,20 @@ def fit(
     run_epoch: EpochRunner,
     config: TrainConfig,
     *,
+    monitor: Monitor = LOSS,
     checkpoints: Checkpoints | None = None,
     begin: Callable[[list[Row]], None] = lambda history: None,
     watch: Callable[[Row], None] = lambda row: None,
     progress: bool = False,
 ) -> Standing:
-    """Train, and leave the model with the weights of the epoch of the lowest validation loss.
+    """Train, and leave the model with the weights of the best epoch.
 
     Args:
         trainee: What is trained.
-        run_epoch: Trains it for an epoch. Without a val_loss in its rows all epochs are run and the last
-            weights stay.
+        run_epoch: Trains it for an epoch. Without the figure of the monitor in its rows all epochs are run
+            and the last weights stay.
         config: Epochs, patience, and how accurate an epoch must be to be kept.
+        monitor: The figure that says which epoch is best.
         checkpoints: Where an interrupted training goes on from, and leaves its checkpoints.
         begin: Gets the rows of the epochs that were run before an interruption.
         watch: Gets the row of each epoch.
@@ -50,6 +54,7 @@ def fit(
     Returns:
         A row per epoch: epoch (from 1), loss (the one that is minimized), accuracy, val_loss (the plain
         cross-entropy), val_accuracy, learning_rate (of its first step), seconds; and the one that is kept.
+        With several labels per image, val_auroc replaces the accuracies.
 
     A loss that is not a number ends the training; a warning says where.
 
@@ -63,7 +68,7 @@ def fit(
     begin(standing.history)
     done = len(standing.history)
     with tqdm(total=config.epochs, initial=done, unit="epoch", desc="train", disable=not progress) as bar:
-        while not _is_over(standing.history, config):
+        while not _is_over(standing.history, config, monitor):
             row, steps = run_epoch(len(standing.history) + 1)
             row = {"epoch": len(standing.history) + 1, **row}
             if not _is_finite(row):
@@ -71,7 +76,7 @@ def fit(
                     checkpoints.forget()
                 _give_up(row, steps, standing.best)
                 break
-            _add(standing, row, trainee.model, config)
+            _add(standing, row, trainee.model, config, monitor)
             watch(row)
             checkpoints.save(standing, trainee)
             bar.update()
@@ -81,22 +86,21 @@ def fit(
     return standing
 
 
-def _is_over(history: Sequence[Row], config: TrainConfig) -> bool:
+def _is_over(history: Sequence[Row], config: TrainConfig, monitor: Monitor) -> bool:
     if len(history) >= config.epochs:
         return True
-    if not history or "val_loss" not in history[-1] or not config.patience:
+    if not history or monitor.name not in history[-1] or not config.patience:
         return False
-    lowest = min(history, key=lambda row: row["val_loss"])
-    return len(history) - lowest["epoch"] >= config.patience
+    return len(history) - min(history, key=monitor.cost)["epoch"] >= config.patience
 
 
-def _add(standing: Standing, row: Row, model: Any, config: TrainConfig) -> None:
+def _add(standing: Standing, row: Row, model: Any, config: TrainConfig, monitor: Monitor) -> None:
     standing.history.append(row)
 
     def rank(row: Row) -> tuple[bool, float]:
-        return passes(row, config.checkpoints), -row["val_loss"]
+        return passes(row, config.checkpoints), -monitor.cost(row)
 
-    if "val_loss" in row and (standing.best is None or rank(row) > rank(standing.best)):
+    if monitor.name in row and (standing.best is None or rank(row) > rank(standing.best)):
         standing.best, standing.weights = row, model.get_weights()
 
 
@@ -130,27 +134,29 @@ def epoch_runner(
         judges: Keras metrics that see the validation rows; they hold what they saw until the next epoch.
     """
     train_pass = _pass(model, model.train_step, train, listen)
-    examiner = _examiner(model, judges)
-    val_pass = _pass(examiner, examiner.test_step, val) if val else lambda epoch: ({}, 0)
+    validate = _validator(model, val, judges) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()
         rate = _learning_rate(model)
         metrics, steps = train_pass(epoch)
-        metrics |= {f"val_{name}": value for name, value in val_pass(epoch)[0].items()}
+        metrics |= validate()
         seconds = round(time.monotonic() - started, 3)
         return {**metrics, "learning_rate": rate, "seconds": seconds}, steps
 
     return run_epoch
 
 
-def _examiner(model: Any, judges: Sequence[Any]) -> Any:
+def _validator(model: Any, val: Feeder, judges: Sequence[Any]) -> Callable[[], Row]:
     """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
     import keras
 
+    if val.label_shape:
+        return multi_label_validator(model, val)
     examiner = keras.Model(model.inputs[0], model.outputs[0])
     examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *judges])
-    return examiner
+    run = _pass(examiner, examiner.test_step, val)
+    return lambda: {f"val_{name}": value for name, value in run(1)[0].items()}
 
 
 def _learning_rate(model: Any) -> float:
@@ -169,9 +175,10 @@ def _pass(
     import tensorflow as tf
 
     rows_spec = tf.TensorSpec((None, *feeder.shape), feeder.dtype)
+    labels_spec = tf.TensorSpec((None, *feeder.label_shape), feeder.label_dtype)
     places_spec = tf.TensorSpec((None,), tf.int64)
 
-    @tf.function(input_signature=(rows_spec, places_spec, places_spec))
+    @tf.function(input_signature=(rows_spec, labels_spec, places_spec))
     def run_steps(rows: Any, labels: Any, order: Any) -> Any:
         finite = 0
         seen = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=(2,))

@@ -17,7 +17,9 @@ from fastcls.specs import HeadSpec
 HEAD_PREFIX = "head_"
 
 
-def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int, tail: Any = None) -> Any:
+def build_head(
+    spec: HeadSpec, shape: tuple[int, ...], classes: int, tail: Any = None, *, multi_label: bool = False
+) -> Any:
     """Build a head that is trained by gradients.
 
     Args:
@@ -26,6 +28,8 @@ def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int, tail: Any =
         classes: Number of classes.
         tail: Keras model of what follows in the base, bottleneck (B, *shape) -> features (B, D); its layers
             become part of the head.
+        multi_label: Give each class a probability of its own (sigmoid), not all together a sum of 1
+            (softmax).
 
     Returns:
         Keras model, (B, *shape) float32 -> (B, classes) float32 probabilities.
@@ -36,10 +40,11 @@ def build_head(spec: HeadSpec, shape: tuple[int, ...], classes: int, tail: Any =
     import keras
 
     bottleneck = keras.Input(shape, name="bottleneck")
+    activation = "sigmoid" if multi_label else "softmax"
     if spec.is_function:
-        return named_head(bottleneck, _output_of_function(spec.kind, bottleneck, classes))
+        return named_head(bottleneck, _output_of_function(spec.kind, bottleneck, classes, activation))
     features = bottleneck if tail is None else graph.replay(tail, bottleneck)
-    head = named_head(bottleneck, _stack(features, spec, classes), known=tail)
+    head = named_head(bottleneck, _stack(features, spec, classes, activation), known=tail)
     if tail is not None and not spec.train_batch_norm:
         for layer in filter(is_batch_norm, graph.operations(tail)):
             layer.trainable = False  # Keras then runs it as in inference
@@ -83,7 +88,7 @@ def pooled(bottleneck: Any) -> Any:
     return getattr(layers, f"GlobalAveragePooling{dimensions}D")(name="average")(bottleneck)
 
 
-def _stack(bottleneck: Any, spec: HeadSpec, classes: int) -> Any:
+def _stack(bottleneck: Any, spec: HeadSpec, classes: int, activation: str) -> Any:
     from keras import layers
 
     x = pooled(bottleneck)
@@ -96,7 +101,7 @@ def _stack(bottleneck: Any, spec: HeadSpec, classes: int) -> Any:
             x = layers.Dropout(value, name=f"dropout_{place}")(x)
         else:
             x = layers.Dense(value, activation="relu", name=f"dense_{place}")(x)
-    return layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    return layers.Dense(classes, activation=activation, name="probabilities")(x)
 
 
 def _load_function(name: str) -> Callable[[Any, int], Any]:
@@ -114,17 +119,17 @@ def _load_function(name: str) -> Callable[[Any, int], Any]:
     return found
 
 
-def _output_of_function(name: str, bottleneck: Any, classes: int) -> Any:
+def _output_of_function(name: str, bottleneck: Any, classes: int, activation: str) -> Any:
     function = _load_function(name)
     try:
         output = function(bottleneck, classes)
     except Exception as error:  # whatever the user's function raises
         raise OptionError(f"The head {name!r} raises {type(error).__name__}: {error}") from error
-    _check_head(name, bottleneck, output, classes)
+    _check_head(name, bottleneck, output, classes, activation)
     return output
 
 
-def _check_head(name: str, bottleneck: Any, output: Any, classes: int) -> None:
+def _check_head(name: str, bottleneck: Any, output: Any, classes: int, activation: str) -> None:
     import keras
 
     if not isinstance(output, keras.KerasTensor) or tuple(output.shape) != (None, classes):
@@ -140,11 +145,16 @@ def _check_head(name: str, bottleneck: Any, output: Any, classes: int) -> None:
             f"The head {name!r} uses {', '.join(foreign)}: only Keras's own layers, without Lambda, make a "
             "classifier that loads everywhere"
         )
-    _require_probabilities(name, head)
+    _require_probabilities(name, head, activation)
 
 
-def _require_probabilities(name: str, head: Any) -> None:
+def _require_probabilities(name: str, head: Any, activation: str) -> None:
     shape = (4, *head.inputs[0].shape[1:])
     tried = head.predict_on_batch(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    if tried.min() < 0 or abs(tried.sum(axis=1) - 1).max() > 1e-3:
-        raise OptionError(f"The head {name!r} must return probabilities: end it with a softmax")
+    # Those of a sigmoid sum to 1 by chance at most.
+    is_softmax = abs(tried.sum(axis=1) - 1).max() < 1e-3
+    if tried.min() < 0 or tried.max() > 1 or is_softmax != (activation == "softmax"):
+        labels = "one label" if activation == "softmax" else "several labels"
+        raise OptionError(
+            f"The head {name!r} must return probabilities of {labels} per image: end it with a {activation}"
+        )

@@ -1,11 +1,13 @@
-"""The loss that is minimized: cross-entropy, and what was asked for besides."""
+"""The loss that is minimized: cross-entropy or its focal form, and what was asked for besides."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastcls.errors import OptionError
 from fastcls.specs import LossSpec
 
 # A class that has a smaller share of the images than this / e counts more with "log".
@@ -13,42 +15,90 @@ _RARE = 0.15
 
 
 def build_loss(spec: LossSpec, model: Any, labels: np.ndarray) -> Any:
-    """Build what Keras's `compile` takes as a loss of labels (B,) and probabilities (B, C).
+    """Build what Keras's `compile` takes as a loss.
 
     Args:
         spec: The loss.
         model: The head, whose kernels `l2` keeps small.
-        labels: (N,) of all rows to train on, each class present.
-    """
-    from keras import losses, ops
+        labels: Of all rows to train on, each class present: (N,) for a loss of labels (B,) and probabilities
+            (B, C), (N, C) of 0 and 1 for one of such labels.
 
-    if spec == LossSpec():
-        return "sparse_categorical_crossentropy"
-    weights = ops.convert_to_tensor(class_weights(spec.class_weight, labels))
+    Raises:
+        OptionError: The loss does not fit the labels.
+    """
+    from keras import ops
+
+    multi_label = labels.ndim > 1
+    name = spec.named(multi_label=multi_label)
+    if spec == LossSpec(name=spec.name) and "focal" not in name:
+        return name if multi_label else f"sparse_{name}"
+    weigh = _binary if multi_label else _categorical
+    entropy = weigh(name, spec, labels)
     kernels = [variable for variable in model.trainable_variables if len(variable.shape) > 1]
 
     def loss(labels: Any, probabilities: Any) -> Any:
-        labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
-        targets = ops.one_hot(labels, probabilities.shape[-1])
-        smoothing = spec.label_smoothing
-        entropy = losses.categorical_crossentropy(targets, probabilities, label_smoothing=smoothing)
         squares = sum((ops.sum(ops.square(kernel)) for kernel in kernels), start=0.0)
-        return entropy * ops.take(weights, labels) + spec.l2 * squares
+        return entropy(labels, probabilities) + spec.l2 * squares
 
     return loss
 
 
-def class_weights(kind: str, labels: np.ndarray) -> np.ndarray:
-    """What a row of each class counts: (C,) float32.
+def class_weights(kind: str, labels: np.ndarray, multiplier: float | None = None) -> np.ndarray:
+    """What a row of each class counts, or, with labels (N, C), what having the class does: (C,) float32.
+
+    The form for several labels is the `pos_weight` of
+    https://pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html.
 
     >>> class_weights("balanced", np.array([0, 0, 0, 1])).tolist()
     [0.6666666865348816, 2.0]
+    >>> class_weights("balanced", np.array([[1, 1], [0, 1], [0, 0], [0, 0]])).tolist()
+    [3.0, 1.0]
     """
-    counts = np.bincount(labels)
-    if kind == "balanced":
-        weights = len(labels) / (len(counts) * counts)
-    elif kind == "log":
-        weights = np.maximum(1, np.log(_RARE * len(labels) / counts))
-    else:
+    multi_label = labels.ndim > 1
+    counts = labels.sum(axis=0) if multi_label else np.bincount(labels)
+    if kind == "none":
         weights = np.ones(len(counts))
+    elif kind == "log":
+        weights = np.maximum(1, np.log((multiplier or _RARE) * len(labels) / counts))
+    elif multi_label:
+        weights = (multiplier or 1) * (len(labels) - counts) / counts
+    else:
+        weights = len(labels) / (len(counts) * counts)
     return weights.astype(np.float32)
+
+
+def _categorical(name: str, spec: LossSpec, labels: np.ndarray) -> Callable[[Any, Any], Any]:
+    from keras import losses, ops
+
+    if spec.class_weight == "balanced" and spec.class_weight_multiplier is not None:
+        raise OptionError(
+            "No effect with balanced class weights and one label per image: class_weight_multiplier. Leave "
+            "it out, or change the learning rate"
+        )
+    weights = ops.convert_to_tensor(class_weights(spec.class_weight, labels, spec.class_weight_multiplier))
+    entropy_of = getattr(losses, name)
+
+    def entropy(labels: Any, probabilities: Any) -> Any:
+        labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+        targets = ops.one_hot(labels, probabilities.shape[-1])
+        entropies = entropy_of(targets, probabilities, label_smoothing=spec.label_smoothing)
+        return entropies * ops.take(weights, labels)
+
+    return entropy
+
+
+def _binary(name: str, spec: LossSpec, labels: np.ndarray) -> Callable[[Any, Any], Any]:
+    from keras import losses, ops
+
+    # Inside the loss: Keras's own class_weight does nothing for labels (B, C).
+    weights = ops.convert_to_tensor(class_weights(spec.class_weight, labels, spec.class_weight_multiplier))
+    entropy_of = getattr(losses, name)
+
+    def entropy(labels: Any, probabilities: Any) -> Any:
+        targets = ops.cast(labels, probabilities.dtype)
+        # Keras takes the mean over the last axis: one of length 1 leaves each class its own.
+        pairs = targets[..., None], probabilities[..., None]
+        entropies = entropy_of(*pairs, label_smoothing=spec.label_smoothing)
+        return ops.mean(entropies * (1 + (weights - 1) * targets), axis=-1)
+
+    return entropy

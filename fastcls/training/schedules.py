@@ -7,20 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcls.specs import TrainConfig
+from fastcls.training.monitor import LOSS, Monitor
 
 
 class Rate:
-    """Warm-up, then a schedule of Keras, or a constant that plateaus of the validation loss lower.
+    """Warm-up, then a schedule of Keras, or a constant that plateaus of the validation lower.
 
     Args:
         config: Learning rate, schedule and epochs.
         steps: Steps per epoch.
+        monitor: The figure whose plateaus count: the one that chooses the epoch.
     """
 
-    def __init__(self, config: TrainConfig, steps: int) -> None:
+    def __init__(self, config: TrainConfig, steps: int, monitor: Monitor = LOSS) -> None:
         import keras
 
-        self._spec = config.schedule
+        self._spec, self._monitor = config.schedule, monitor
         self._warmup = config.schedule.warmup * steps
         self._level = keras.Variable(config.learning_rate, trainable=False)
         self._decay = _decay(config, steps)
@@ -42,8 +44,9 @@ class Rate:
         """Lower the rate after an epoch, if the schedule is "plateau" and the epoch ends one."""
         if self._spec.kind != "plateau":
             return
-        is_better = row["val_loss"] < self._best
-        self._best = min(self._best, row["val_loss"])
+        cost = self._monitor.cost(row)
+        is_better = cost < self._best
+        self._best = min(self._best, cost)
         self._waited = 0 if is_better else self._waited + 1
         if self._waited == self._spec.patience:
             self._level.assign(max(float(self._level.numpy()) * self._spec.factor, self._spec.minimum))

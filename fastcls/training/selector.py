@@ -23,7 +23,8 @@ class LabeledRows:
 
     Attributes:
         rows: Where the bottlenecks are; the views of an image follow each other.
-        labels: (N,) int64, indices into the class names, one per row.
+        labels: (N,) int64, indices into the class names, one per row; with several labels per image (N, C)
+            uint8 of 0 and 1.
         views: Rows per image.
     """
 
@@ -48,11 +49,13 @@ class Selection:
         class_names: Sorted; labels are indices into them.
         train: Rows to train on, of each view.
         val: Rows to validate on, of plain images; None to train without validation.
+        multi_label: Whether an image may have any number of classes.
     """
 
     class_names: tuple[str, ...]
     train: LabeledRows
     val: LabeledRows | None
+    multi_label: bool = False
 
 
 def select(cache: Cache, config: TrainConfig) -> Selection:
@@ -68,14 +71,19 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
         raise CacheError(f"Cache {cache.folder} holds no samples. Run `fastcls extract` first")
     if not config.allow_stale:
         _require_unchanged(cache, samples)
-    class_names = tuple(sorted({row.label for row in samples}))
+    class_names = tuple(sorted({name for row in samples for name in row.labels}))
     views, index = _views(cache, config), cache.index()
     samples = _present(cache, index, samples, views, config)
     own, val = _divide(cache, samples, config)
-    train = _labeled([samples[place] for place in own], index, class_names, views)
-    _require_every_class(train, class_names)
-    plain = _labeled([samples[place] for place in val], index, class_names, ViewSpec())
-    return Selection(class_names, train, plain if val else None)
+    labels = _label_array(samples, class_names, multi_label=cache.multi_label)
+
+    def take(places: list[int], views: ViewSpec) -> LabeledRows:
+        keys = [row_key(samples[p].digest, views, number) for p in places for number in range(views.count)]
+        return LabeledRows(index.locate(keys), labels[places].repeat(views.count, axis=0), views.count)
+
+    _require_every_class(labels[own], class_names)
+    plain = take(val, ViewSpec()) if val else None
+    return Selection(class_names, take(own, views), plain, cache.multi_label)
 
 
 def _views(cache: Cache, config: TrainConfig) -> ViewSpec:
@@ -151,7 +159,7 @@ def _divide(cache: Cache, samples: Sequence[SampleRow], config: TrainConfig) -> 
         return own, val
     chosen = assign_splits(
         [samples[place].digest for place in own],
-        [samples[place].label for place in own],
+        [samples[place].labels for place in own],
         SplitSpec(val=config.val, test=0.0, seed=config.seed),
         groups=[samples[place].group for place in own],
     )
@@ -159,18 +167,22 @@ def _divide(cache: Cache, samples: Sequence[SampleRow], config: TrainConfig) -> 
     return [place for place, side in sides if side == "train"], [p for p, side in sides if side == "val"]
 
 
-def _labeled(
-    samples: Sequence[SampleRow], index: Index, class_names: tuple[str, ...], views: ViewSpec
-) -> LabeledRows:
-    label_of = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([label_of[row.label] for row in samples], np.int64).repeat(views.count)
-    keys = [row_key(row.digest, views, number) for row in samples for number in range(views.count)]
-    return LabeledRows(index.locate(keys), labels, views.count)
+def _label_array(
+    samples: Sequence[SampleRow], class_names: tuple[str, ...], *, multi_label: bool
+) -> np.ndarray:
+    index = {name: label for label, name in enumerate(class_names)}
+    if not multi_label:
+        return np.array([index[row.label] for row in samples], np.int64)
+    targets = np.zeros((len(samples), len(class_names)), np.uint8)
+    for place, row in enumerate(samples):
+        targets[place, [index[name] for name in row.labels]] = 1
+    return targets
 
 
-def _require_every_class(train: LabeledRows, class_names: tuple[str, ...]) -> None:
+def _require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
     if len(class_names) < 2:
         raise DataError(f"A classifier needs two classes or more. Received: {', '.join(class_names)}")
-    absent = [name for label, name in enumerate(class_names) if not (train.labels == label).any()]
+    counts = labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels, minlength=len(class_names))
+    absent = [class_names[label] for label in np.flatnonzero(counts == 0)]
     if absent:
         raise DataError(f"No image to train on for: {', '.join(absent)}. Split the data again")

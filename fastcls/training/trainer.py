@@ -10,7 +10,7 @@ from typing import Any
 
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
-from fastcls.errors import OptionError
+from fastcls.errors import DataError, OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
@@ -19,6 +19,7 @@ from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
 from fastcls.training.logs import TrainingLog
 from fastcls.training.losses import build_loss
+from fastcls.training.monitor import AUROC, LOSS, Monitor
 from fastcls.training.neighbors import fit_neighbors
 from fastcls.training.optimizers import build_optimizer
 from fastcls.training.prototypes import fit_prototypes
@@ -27,6 +28,8 @@ from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
 from fastcls.training.snapshots import Row, Trainee
 from fastcls.training.sweeper import sweep
+from fastcls.training.thresholds import DEFAULT, choose_thresholds
+from fastcls.training.validator import predictor
 
 # Figures of the validation rows do not depend on how many are taken at once.
 _VAL_BATCH = 256
@@ -43,11 +46,14 @@ class TrainedHead:
         config: How it was trained last, with the number of views.
         class_names: Its C classes.
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
-            (of its first step), seconds; the val ones are absent without validation. Of a fitted head
-            one dict per candidate, as `Fitted` has them.
+            (of its first step), seconds; the val ones are absent without validation. With several labels
+            per image, val_auroc replaces the accuracies. Of a fitted head one dict per candidate, as
+            `Fitted` has them.
         best: The one of the head that was kept.
         train_count: Images trained on.
         val_count: Images validated on.
+        thresholds: With several labels per image, the probability of each class from which on it is
+            predicted; None with one label.
     """
 
     model: Any
@@ -58,6 +64,12 @@ class TrainedHead:
     best: dict[str, float]
     train_count: int
     val_count: int
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the head gives an image any number of classes."""
+        return self.thresholds is not None
 
 
 def train_head(
@@ -69,7 +81,7 @@ def train_head(
     folder: Path | None = None,
     progress: bool = False,
 ) -> TrainedHead:
-    """Train a head and keep the epoch of the lowest validation loss, or fit one.
+    """Train a head and keep the epoch of the best validation, or fit one.
 
     On a CPU the same seed gives the same head. Sets the global random seeds of Python, NumPy and
     TensorFlow.
@@ -93,6 +105,7 @@ def train_head(
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
+    _require_fitting(spec, config, chosen)
     keras.utils.set_random_seed(config.seed)
     counts = {"train_count": chosen.train.images, "val_count": len(chosen.val) if chosen.val else 0}
     if spec.is_fitted:
@@ -102,9 +115,48 @@ def train_head(
         model = _start_model(cache, chosen, spec, start)
         request = describe_request(cache, chosen, model, spec, config)
         about = {"head": asdict(spec), "class_names": chosen.class_names, **counts}
-        checkpoints = Checkpoints(folder, config.checkpoints, request, about)
+        about["multi_label"] = chosen.multi_label
+        checkpoints = Checkpoints(folder, config.checkpoints, request, about, _monitor(chosen))
         history, best = _train(model, chosen, config, checkpoints, progress)
-    return TrainedHead(model, spec, config, chosen.class_names, tuple(history), best, **counts)
+    thresholds = _thresholds(model, chosen, config)
+    return TrainedHead(
+        model, spec, config, chosen.class_names, tuple(history), best, **counts, thresholds=thresholds
+    )
+
+
+def _require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
+    """Refuse what has no effect on the labels, or no meaning."""
+    if not chosen.multi_label:
+        if config.threshold is not None:
+            raise OptionError("No effect with one label per image: threshold. Leave it out")
+        return
+    if spec.is_fitted:
+        raise OptionError(
+            f"The head {spec.kind} takes one label per image, the cache has several. Use --head linear"
+        )
+    asked = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
+    given = ", ".join(name for name, value in asked.items() if value)
+    if given:
+        raise OptionError(f"No meaning with several labels per image: {given}. Leave them out")
+    if chosen.val and not (chosen.val.labels.any(axis=0) & ~chosen.val.labels.all(axis=0)).any():
+        raise DataError(
+            "No class has validation images with and without it: there is nothing to choose an epoch by. "
+            "Split the data again, or train without validation with --val 0"
+        )
+
+
+def _monitor(chosen: Selection) -> Monitor:
+    return AUROC if chosen.multi_label else LOSS
+
+
+def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:
+    if not chosen.multi_label:
+        return None
+    if chosen.val is None:
+        value = DEFAULT if config.threshold is None else float(config.threshold)
+        return (value,) * len(chosen.class_names)
+    targets, probabilities = predictor(model, Feeder(chosen.val, _VAL_BATCH, None))()
+    return choose_thresholds(config.threshold or "single", targets, probabilities, chosen.class_names)
 
 
 def _start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
@@ -135,10 +187,16 @@ def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: Trained
     shape = tuple(cache.manifest.shape)
     if start is None:
         tail = _load_tail(cache) if spec.kind == "tail" else None
-        return build_head(spec, shape, len(chosen.class_names), tail)
+        return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
         raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
+    if start.multi_label != chosen.multi_label:
+        kinds = ("one label", "several labels")
+        raise OptionError(
+            f"The head to go on from gives {kinds[start.multi_label]} per image, the cache has "
+            f"{kinds[chosen.multi_label]}. Train a new head, without --from"
+        )
     if start.class_names != chosen.class_names:
         raise OptionError(
             f"The head to go on from knows the classes {', '.join(start.class_names)}; the cache has "
@@ -168,12 +226,14 @@ def _train(
         raise OptionError("The schedule plateau watches validation rows: there are none")
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
+    monitor = _monitor(chosen)
     steps = math.ceil(chosen.train.images / config.batch_size)
-    rate = Rate(config, steps)
+    rate = Rate(config, steps, monitor)
     optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
     loss = build_loss(config.loss, trainee, chosen.train.labels)
-    trainee.compile(optimizer, loss, metrics=["accuracy"])
-    train = Feeder(chosen.train, config.batch_size, config.seed, *_memory(checkpoints))
+    trainee.compile(optimizer, loss, metrics=[] if chosen.multi_label else ["accuracy"])
+    balanced = config.sampling == "balanced"
+    train = Feeder(chosen.train, config.batch_size, config.seed, *_memory(checkpoints), balanced=balanced)
     checkpoints.about["in_memory"] = train.in_memory
     val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
     with TrainingLog(checkpoints.folder, config.logs, steps, chosen.class_names) as log:
@@ -186,6 +246,7 @@ def _train(
             Trainee(trainee, rate),
             epoch_runner(trainee, train, val, listen=log.listen, judges=log.judges),
             config,
+            monitor=monitor,
             checkpoints=checkpoints,
             begin=lambda history: log.begin(trainee, history),
             watch=watch,

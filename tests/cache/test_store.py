@@ -128,9 +128,9 @@ def test_index__of_an_empty_cache(tmp_path):
 # Tables
 
 SAMPLES = [
-    SampleRow("a/1.png", "a", "train", "", DIGESTS[0], FileState(1, 2, 3)),
-    SampleRow('b/quo"te,\nnew line\r.png', "b", "", "group 1", "", FileState()),
-    SampleRow("b/\udcff.png", "žluťoučký", "val"),
+    SampleRow("a/1.png", ("a",), "train", "", DIGESTS[0], FileState(1, 2, 3)),
+    SampleRow('b/quo"te,\nnew line\r.png', ("b",), "", "group 1", "", FileState()),
+    SampleRow("b/\udcff.png", ("žluťoučký",), "val"),
 ]
 FAILURES = [
     Failure("a/1.png", "", "cannot be read: no such file"),

@@ -99,10 +99,10 @@ def test_select__a_carved_validation_part_does_not_tear_groups(make_cache):
 def test_select__refuses_a_class_without_training_image(make_cache):
     cache, _, _ = make_cache()
     rows = cache.samples()
-    cache.write_samples([replace(row, label="rare") if row.split == "test" else row for row in rows])
+    cache.write_samples([replace(row, labels=("rare",)) if row.split == "test" else row for row in rows])
     with pytest.raises(DataError, match="No image to train on for: rare"):
         select(cache, TrainConfig())
-    cache.write_samples([replace(row, label="only") for row in rows])
+    cache.write_samples([replace(row, labels=("only",)) for row in rows])
     with pytest.raises(DataError, match=r"two classes or more.*only"):
         select(cache, TrainConfig())
 

@@ -138,7 +138,9 @@ def test_train_head__keeps_the_best_when_the_loss_is_not_a_number_later(
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 64)  # two batches of 16 floats
     streaming = type("Streaming", (trainer.Feeder,), {})
     monkeypatch.setattr(
-        trainer, "Feeder", lambda *arguments: streaming(*arguments, memory_bytes=memory_bytes)
+        trainer,
+        "Feeder",
+        lambda *arguments, **options: streaming(*arguments, memory_bytes=memory_bytes, **options),
     )
     # 210 rows are 7 steps: in the 5th of epoch 3 the rate is infinite, the 6th finds out.
     monkeypatch.setattr(schedules.Rate, "at", _breaks_at_step(2 * 7 + 4))
@@ -164,7 +166,9 @@ def test_train_head__streaming_and_memory_train_the_same_task(make_cache, monkey
     config = TrainConfig(epochs=20, learning_rate=0.01)
     kept = train_head(cache, None, config)
     streaming = type("Streaming", (trainer.Feeder,), {})
-    monkeypatch.setattr(trainer, "Feeder", lambda *arguments: streaming(*arguments, memory_bytes=0))
+    monkeypatch.setattr(
+        trainer, "Feeder", lambda *arguments, **options: streaming(*arguments, memory_bytes=0, **options)
+    )
     streamed = train_head(cache, None, config)
     best = [min(row["val_loss"] for row in trained.history) for trained in (kept, streamed)]
     assert best[0] == pytest.approx(best[1], rel=0.05)

@@ -1,6 +1,7 @@
 """Option groups that several commands share, and how their values are read."""
 
 from fastcls.cli.options.common import is_typed, refuse_typed, show_progress
+from fastcls.cli.options.data import data_options, open_data
 from fastcls.cli.options.extraction import (
     base_details,
     base_options,
@@ -19,8 +20,10 @@ __all__ = [
     "base_details",
     "base_options",
     "cut_options",
+    "data_options",
     "extract_options",
     "is_typed",
+    "open_data",
     "read_base",
     "read_cut",
     "read_extract",

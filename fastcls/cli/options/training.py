@@ -14,9 +14,12 @@ from fastcls.specs import (
     GRADIENT_ONLY,
     HEADS,
     LBFGS,
+    LOSSES,
     NORMS,
     OPTIMIZERS,
+    SAMPLINGS,
     SCHEDULES,
+    THRESHOLDS,
     HeadSpec,
     LossSpec,
     OptimizerSpec,
@@ -25,7 +28,7 @@ from fastcls.specs import (
 )
 
 _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
-_LOSS = ("label_smoothing", "l2", "class_weight")
+_LOSS = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier", "name")
 _RATE = ("factor", "interval", "patience", "minimum")
 # What has no effect on a head that is fitted at once; `optimizer` may name one.
 _GRADIENT_OPTIONS = (
@@ -47,6 +50,21 @@ class HeadLayers(click.ParamType):
             return tuple(float(part) if "." in part else int(part) for part in str(value).split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is not a list of units and dropout rates such as 256,0.4", param, ctx)
+
+
+class Threshold(click.ParamType):
+    """`0.4` -> 0.4; "single" and "per-class" stay as they are."""
+
+    name = "threshold"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the text."""
+        if value in THRESHOLDS:
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor one of {', '.join(THRESHOLDS)}", param, ctx)
 
 
 def train_options(command: Command) -> Command:
@@ -76,7 +94,15 @@ def train_options(command: Command) -> Command:
             type=int,
             default=TrainConfig.patience,
             show_default=True,
-            help="Stop after so many epochs without a lower validation loss; 0 never.",
+            help="Stop after so many epochs without a better validation; 0 never.",
+        ),
+        click.option(
+            "--threshold",
+            type=Threshold(),
+            metavar="single|per-class|NUMBER",
+            help="From which probability on a class is predicted, of several labels per image: the one with "
+            "the most exact matches in validation, those of the highest F1 of each class, or a number. "
+            "[default: single; 0.5 without validation]",
         ),
         click.option(
             "--seed",
@@ -161,7 +187,7 @@ def schedule_options(command: Command) -> Command:
             type=click.Choice(tuple(SCHEDULES)),
             default=ScheduleSpec.kind,
             show_default=True,
-            help="How the learning rate changes. plateau: when the validation loss does not fall.",
+            help="How the learning rate changes. plateau: when validation gets no better.",
         ),
         click.option(
             "--warmup",
@@ -189,7 +215,7 @@ def schedule_options(command: Command) -> Command:
             type=int,
             default=ScheduleSpec.patience,
             show_default=True,
-            help="Epochs without a lower validation loss after which plateau does so.",
+            help="Epochs without a better validation after which plateau does so.",
         ),
         click.option(
             "--rate-minimum",
@@ -206,11 +232,19 @@ def loss_options(command: Command) -> Command:
     return apply(
         command,
         click.option(
+            "--loss",
+            "name",
+            type=click.Choice(("auto", *LOSSES)),
+            default=LossSpec.name,
+            show_default=True,
+            help="auto: categorical cross-entropy for one label per image, binary for several.",
+        ),
+        click.option(
             "--label-smoothing",
             type=float,
             default=LossSpec.label_smoothing,
             show_default=True,
-            help="Share of each target that is spread over all classes.",
+            help="Share of each target that is spread over all classes, or over yes and no of each.",
         ),
         click.option(
             "--l2",
@@ -224,7 +258,20 @@ def loss_options(command: Command) -> Command:
             type=click.Choice(CLASS_WEIGHTS),
             default=LossSpec.class_weight,
             show_default=True,
-            help="What an image counts by its class; balanced: each class the same; log: rare ones more.",
+            help="What an image counts by its class, or each of several; balanced: each class the same; log: "
+            "rare ones more.",
+        ),
+        click.option(
+            "--class-weight-multiplier",
+            type=float,
+            help="Larger counts rare classes more. [default: 0.15 for log, 1 for balanced]",
+        ),
+        click.option(
+            "--sampling",
+            type=click.Choice(SAMPLINGS),
+            default=TrainConfig.sampling,
+            show_default=True,
+            help="balanced: an epoch draws as many images with replacement, each class equally often.",
         ),
     )
 
@@ -263,8 +310,8 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
-    names = ("epochs", "learning_rate", "patience", "seed", "val", "views", "allow_partial", "allow_stale")
-    given = {name: values.pop(name) for name in names if name in values}
+    names = ("epochs", "learning_rate", "sampling", "threshold", "patience", "seed", "val", "views")
+    given = {name: values.pop(name) for name in (*names, "allow_partial", "allow_stale") if name in values}
     given["batch_size"] = values.pop("train_batch_size")
     return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
 

@@ -1,0 +1,202 @@
+"""CSV tables of images: a label each, several joined by a separator, or a column of 0 and 1 per class."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastcls.errors import DataError, OptionError
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# What a table of one column per class holds besides; a class cannot have one of these names there.
+RESERVED = ("path", "split", "group", "digest")
+_PATH_COLUMNS = ("path", "filename", "filenames", "file", "image")
+_BITS = {"0": False, "0.0": False, "1": True, "1.0": True}
+_SHOWN = 5
+_Row = dict[str, str]
+
+
+class Entry(NamedTuple):
+    """A sample that knows its classes by name; `class_names` is sorted."""
+
+    path: str
+    class_names: tuple[str, ...]
+    split: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a CSV says.
+
+    Attributes:
+        entries: One per image.
+        class_names: Sorted, those of columns without any 1 included.
+        multi_label: Whether an image may have any number of classes.
+    """
+
+    entries: tuple[Entry, ...]
+    class_names: tuple[str, ...]
+    multi_label: bool
+
+
+def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path | None = None) -> Table:
+    """Read a CSV of paths with a column `label`, `labels` joined by a separator, or a column per class.
+
+    Args:
+        path: The table; `group` and `split` are read where it has them.
+        label_separator: What stands between the labels of an image; None for one label per image, or for a
+            table of a column per class.
+        image_root: Folder that the paths are relative to; None for that of the table.
+
+    Raises:
+        DataError: The table cannot be read, contradicts itself, or names files that do not exist.
+        OptionError: The separator cannot be one.
+    """
+    _check_separator(label_separator)
+    header, rows = _read_rows(path)
+    layout = _layout(path, header, label_separator)
+    entries: dict[str, Entry] = {}
+    for line, row in rows:
+        entry = _entry(path, line, row, layout)
+        if entries.setdefault(entry.path, entry) != entry:
+            raise DataError(
+                f"{path}, line {line}: {entry.path!r} has another label, split or group before. "
+                f"Received: {entry[1:]}, before: {entries[entry.path][1:]}. Remove one of the rows."
+            )
+    _require_files(path, image_root or path.parent, entries)
+    names = {*layout.class_columns, *(name for entry in entries.values() for name in entry.class_names)}
+    return Table(tuple(entries.values()), tuple(sorted(names)), layout.multi_label)
+
+
+def has_class_columns(path: Path) -> bool:
+    """Whether a CSV has a column per class, as split-data writes it for several labels per image."""
+    header, _ = _read_rows(path)
+    return not {"label", "labels"} & set(header)
+
+
+def some(names: Sequence[str] | Sequence[bytes]) -> str:
+    """The first few names, as text for an error message."""
+    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+
+
+class _Layout(NamedTuple):
+    """Which column holds what, and how the labels are read from a row (and its line number)."""
+
+    path_column: str
+    read_labels: Callable[[_Row, int], tuple[str, ...]]
+    multi_label: bool
+    class_columns: tuple[str, ...] = ()
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, _Row]]]:
+    """The stripped column names, and each row by them with its line number."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            return header, list(_numbered(reader, header))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV ({error}). Save it as UTF-8 with commas.") from error
+
+
+def _numbered(reader: Any, header: Sequence[str]) -> Iterator[tuple[int, _Row]]:
+    for row in reader:
+        if row:
+            yield reader.line_num, dict(zip(header, row, strict=False))
+
+
+def _check_separator(separator: str | None) -> None:
+    if separator is not None and (not separator.strip() or set(separator) & {"\n", "\r", '"'}):
+        raise OptionError(
+            "The separator of labels is one or more characters, no spaces alone and no quotes, such as '|'. "
+            f"Received: {separator!r}"
+        )
+
+
+def _layout(path: Path, header: Sequence[str], separator: str | None) -> _Layout:
+    lowered = {name.lower(): name for name in reversed(header)}
+    path_column = next((lowered[name] for name in _PATH_COLUMNS if name in lowered), None)
+    label_column = next((lowered[name] for name in ("label", "labels") if name in lowered), None)
+    if path_column is None or (len(header) < 2 and label_column is None):
+        missing = [name for name, found in (("path", path_column), ("label", label_column)) if not found]
+        raise DataError(
+            f"{path} has no column {' and no column '.join(missing)}. Received: {', '.join(header)}. "
+            "Its first line must be: path,label (and group, split where wanted), separated by commas."
+        )
+    if label_column is None:
+        return _class_column_layout(path, header, path_column, separator)
+    if separator is not None:
+        return _Layout(path_column, lambda row, line: _divide(row.get(label_column, ""), separator), True)
+    if label_column.lower() == "labels":
+        raise DataError(
+            f"{path} has a column {label_column!r}. Say what stands between the labels of an image with "
+            "--label-separator, or call the column label if each image has one."
+        )
+    return _Layout(path_column, _one_label_reader(path, label_column), False)
+
+
+def _divide(cell: str, separator: str) -> tuple[str, ...]:
+    return tuple(sorted({part.strip() for part in cell.split(separator)} - {""}))
+
+
+def _one_label_reader(path: Path, column: str) -> Callable[[_Row, int], tuple[str, ...]]:
+    def read(row: _Row, line: int) -> tuple[str, ...]:
+        if not row.get(column, "").strip():
+            raise DataError(f"{path}, line {line}: the label is empty. Fill it in or remove the line.")
+        return (row[column].strip(),)
+
+    return read
+
+
+def _class_column_layout(
+    path: Path, header: Sequence[str], path_column: str, separator: str | None
+) -> _Layout:
+    columns = [name for name in header if name != path_column and name not in RESERVED]
+    if separator is not None:
+        raise DataError(
+            f"{path} has no column labels to divide. Leave out --label-separator for a table of one column "
+            f"of 0 and 1 per class. Received: {', '.join(header)}."
+        )
+    if len(set(columns)) < len(columns) or "" in columns:
+        raise DataError(f"{path} has two columns of one name, or one without. Received: {', '.join(header)}.")
+
+    def read(row: _Row, line: int) -> tuple[str, ...]:
+        cells = {name: row.get(name, "").strip() for name in columns}
+        wrong = [name for name, cell in cells.items() if cell not in _BITS]
+        if wrong:
+            raise DataError(
+                f"{path}, line {line}: expected 0 or 1 for each class, as there is no column label. "
+                f"Received: {cells[wrong[0]]!r} in column {wrong[0]!r}."
+            )
+        return tuple(sorted(name for name, cell in cells.items() if _BITS[cell]))
+
+    return _Layout(path_column, read, True, tuple(columns))
+
+
+def _entry(path: Path, line: int, row: _Row, layout: _Layout) -> Entry:
+    named = row.get(layout.path_column, "")
+    if not named.strip():
+        raise DataError(f"{path}, line {line}: the path is empty. Fill it in or remove the line.")
+    split = row.get("split", "").strip()
+    if split and split not in SPLIT_NAMES:
+        raise DataError(
+            f"{path}, line {line}: unknown split {split!r}. Write one of: {', '.join(SPLITS)}, or nothing."
+        )
+    labels = layout.read_labels(row, line)
+    return Entry(Path(named).as_posix(), labels, SPLIT_NAMES.get(split, ""), row.get("group", "").strip())
+
+
+def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
+    # Path.is_file raises for a name that is too long.
+    missing = [path for path in paths if not os.path.isfile(root / path)]  # noqa: PTH113
+    if missing:
+        raise DataError(
+            f"{table} lists {len(missing)} files that do not exist: {some(missing)}. "
+            f"Paths must be absolute or relative to {root}; --image-root names another folder."
+        )
