@@ -136,6 +136,9 @@ def choose(
     known = [_known_target(requested, dataset, views) for requested in requests]
     if all(target and not target.plan.missing for target in known):
         return _combine([target for target in known if target], dataset, root, views)
+    for requested, target in zip(requests, known, strict=True):
+        if not target:
+            requested.check()
     asked = requests[0].precision
     obstacles: list[OptionError | MissingExtraError] = []
     for precision in _precisions(asked, [target for target in known if target and target.plan.missing]):

@@ -206,6 +206,10 @@ class Requested:
         if self._is_new and not cache.shards_folder.exists():
             shutil.rmtree(cache.folder)
 
+    def check(self) -> None:
+        """Raise OptionError for a base or a cut that cannot be used, before anything is made."""
+        _ = self._built
+
     @property
     def cut(self) -> Cut:
         """The base, cut."""

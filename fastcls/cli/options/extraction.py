@@ -85,7 +85,7 @@ def cut_options(command: Command) -> Command:
         command,
         click.option(
             "--cut",
-            "layers",
+            "cuts",
             metavar="LAYER",
             multiple=True,
             help="Layer to cut at (`fastcls layers BASE` lists them); `extract` takes several, each with its "
@@ -236,7 +236,7 @@ def read_cut(values: dict[str, Any]) -> CutSpec:
 def read_cuts(values: dict[str, Any]) -> list[CutSpec]:
     """Take the base and cut options out of a command's values: a spec per cut."""
     base = read_base(values)
-    layers = values.pop("layers") or (None,)
+    layers = values.pop("cuts") or (None,)
     kept = {name: values.pop(name) for name in ("pool", "dtype", "precision")}
     return [CutSpec(base, layer, **kept) for layer in layers]
 
