@@ -30,16 +30,20 @@ from fastcls.extraction.extractor import Extraction, extract
 from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import (
+    BaseSpec,
     CutSpec,
     ExtractConfig,
+    FinetuneSpec,
     HeadSpec,
     SplitSpec,
     TrainConfig,
     ViewSpec,
     check_effect,
+    check_labels,
     specs_of_run,
 )
 from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
+from fastcls.training.finetuner import FinetunedNetwork, finetune
 from fastcls.training.snapshots import Snapshot
 from fastcls.training.thresholds import DEFAULT
 from fastcls.training.trainer import TrainedHead, train_head
@@ -81,14 +85,9 @@ def run(
             option has no effect on the head.
     """
     require_new(out)
-    if not dataset.splits:
-        dataset, config = _divide(dataset, splits or SplitSpec(), config)
-    elif splits:
-        raise OptionError(
-            f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
-            "images that are not split"
-        )
     check_effect(head, config)
+    check_labels(head, config, multi_label=dataset.multi_label)
+    dataset, config = divide(dataset, splits, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
     classifier, trained = train_run(
         cache, head, config, out, request=request, restart=restart, progress=progress
@@ -97,7 +96,20 @@ def run(
     return RunResult(cache, extracted, classifier, trained, tested)
 
 
-def _divide(dataset: Dataset, spec: SplitSpec, config: TrainConfig) -> tuple[Dataset, TrainConfig]:
+def divide(dataset: Dataset, splits: SplitSpec | None, config: TrainConfig) -> tuple[Dataset, TrainConfig]:
+    """The data set with its parts, and the configuration that fits them.
+
+    Raises:
+        OptionError: There is to be no test part, or `splits` is given for split data.
+    """
+    if dataset.splits and splits:
+        raise OptionError(
+            f"{dataset.root} is split already and keeps its parts. Leave out --val and --test, or name "
+            "images that are not split"
+        )
+    if dataset.splits:
+        return dataset, config
+    spec = splits or SplitSpec()
     if not spec.test:
         raise OptionError("`run` tests the classifier: it needs a test part. Give --test more than 0")
     return split(dataset, spec), config if spec.val else replace(config, val=0.0)
@@ -137,15 +149,9 @@ def train_run(
         earlier = load_head(start) if start else None
         trained = train_head(cache, head, config, start=earlier, folder=folder, progress=progress)
         classifier = stitch_classifier(cache, trained)
-        classifier.save(folder / FILE_NAME)
         trained.model.save(folder / "head.keras")
+        _write_run(folder, classifier, request)
         _write_history(trained, folder)
-        known = {
-            "class_names": trained.class_names,
-            "thresholds": trained.thresholds,
-            **classifier.provenance,
-        }
-        files.write_json(folder / "run.json", {**known, "request": request} if request else known)
     forget_checkpoints(out)
     return classifier, trained
 
@@ -168,6 +174,54 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
     }
     model = stitch(trunk, trained.model)
     return Classifier(model, trained.class_names, provenance, trained.thresholds)
+
+
+def finetune_run(
+    dataset: Dataset,
+    start: BaseSpec | Path,
+    spec: FinetuneSpec,
+    config: TrainConfig,
+    out: Path,
+    *,
+    head: HeadSpec | None = None,
+    request: Mapping[str, Any] | None = None,
+    restart: bool = False,
+    progress: bool = False,
+) -> FinetunedNetwork:
+    """Train a network on images and write a run folder, as `train_run` does, but for a head of its own.
+
+    Args:
+        dataset: The images.
+        start: A base, or a run folder whose classifier is trained further.
+        spec: What of it is trained, and how images come.
+        config: How it is trained.
+        out: The run folder; it appears whole, and must not exist.
+        head: What to put on a base; a softmax layer by default.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
+        progress: Show a bar on stderr.
+
+    Raises:
+        OptionError: `out` exists, or another request was interrupted there.
+    """
+    require_new(out)
+    with files.resumable_folder(out, has_checkpoint, restart=restart) as folder:
+        begun = Classifier.load(start) if isinstance(start, Path) else start
+        trained = finetune(dataset, begun, spec, config, head=head, folder=folder, progress=progress)
+        provenance = {
+            "fastcls": fastcls.__version__,
+            "start": asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance,
+            "finetuning": asdict(spec),
+            "training": asdict(config),
+            "figures": trained.best,
+            "train_count": trained.train_count,
+            "val_count": trained.val_count,
+        }
+        classifier = Classifier(trained.model, trained.class_names, provenance, trained.thresholds)
+        _write_run(folder, classifier, request)
+        _write_history(trained, folder)
+    forget_checkpoints(out)
+    return trained
 
 
 def load_head(run: Path) -> TrainedHead:
@@ -303,7 +357,17 @@ def require_new(out: Path) -> None:
         raise OptionError(f"{out} exists already. Choose another --out, or remove it first")
 
 
-def _write_history(trained: TrainedHead, folder: Path) -> None:
+def _write_run(folder: Path, classifier: Classifier, request: Mapping[str, Any] | None) -> None:
+    classifier.save(folder / FILE_NAME)
+    known = {
+        "class_names": classifier.class_names,
+        "thresholds": classifier.thresholds,
+        **classifier.provenance,
+    }
+    files.write_json(folder / "run.json", {**known, "request": request} if request else known)
+
+
+def _write_history(trained: TrainedHead | FinetunedNetwork, folder: Path) -> None:
     columns = list(trained.history[0])
     with (folder / "history.csv").open("w", **files.CSV_TEXT) as file:
         writer = csv.DictWriter(file, columns)

@@ -22,9 +22,9 @@ from fastcls import files
 from fastcls.backend import import_keras
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Rows
-from fastcls.specs import DTYPES, HeadSpec, TrainConfig
+from fastcls.specs import DTYPES, HeadSpec
 from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import epoch_runner, fit
+from fastcls.training.fitter import training_pass
 from fastcls.training.heads import build_head
 from fastcls.training.selector import LabeledRows
 
@@ -94,9 +94,8 @@ def _read_with_h5py(paths: tuple[Path, ...]) -> None:
 def _epoch(feeder: Feeder) -> Callable[[], object]:
     model = build_head(HeadSpec(), feeder.shape, CLASSES)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return lambda: fit(
-        model, epoch_runner(model, feeder, None), TrainConfig(epochs=1), watch=lambda row: None
-    )
+    train = training_pass(model, feeder)
+    return lambda: train(1)
 
 
 def _seconds(read: Callable[[], object], paths: tuple[Path, ...], *, drop: bool) -> float:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastcls.cache.tables import read_header, read_table, write_table
+from fastcls.data import sources
 
 COLUMNS = ("path", "label", "split", "group", "digest", "size", "mtime_ns", "ctime_ns")
 MULTI_LABEL_COLUMNS = ("path", "labels", *COLUMNS[2:])
@@ -30,8 +30,8 @@ class FileState:
 
     @classmethod
     def of(cls, path: str | Path) -> FileState:
-        """State of an existing file; raises OSError if it cannot be had."""
-        stat = os.stat(path)  # noqa: PTH116 (a Path for each of 100,000 files is slow)
+        """State of the file that holds an image; raises OSError if it cannot be had."""
+        stat = sources.stat(path)
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 

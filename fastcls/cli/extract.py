@@ -28,9 +28,10 @@ from fastcls.cli import options
 def extract(data: str, cache_root: str, preview: str | None, **values: Any) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
-    DATA is a folder made by split-data, a folder per class, or a CSV (path,label[,group][,split]); with a
-    --label-separator, or a column of 0 and 1 per class, images have any number of labels. Images that
-    were forwarded before, under whatever name, label or split, are not forwarded again.
+    DATA is a folder made by split-data, a folder per class, TFRecord files (one, a folder of them, or a
+    pattern), or a CSV (path,label[,group][,split]); with a --label-separator, or a column of 0 and 1 per
+    class, images have any number of labels. Images that were forwarded before, under whatever name, label
+    or split, are not forwarded again.
     """
     from fastcls.extraction.extractor import extract_several
 

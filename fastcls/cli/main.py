@@ -14,11 +14,14 @@ import click
 import fastcls
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.extract import extract
+from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.predict import predict
 from fastcls.cli.run import run
 from fastcls.cli.split_data import split_data
 from fastcls.cli.test import test
+from fastcls.cli.to_csv import to_csv
+from fastcls.cli.to_tfrecord import to_tfrecord
 from fastcls.cli.train_head import train_head
 from fastcls.errors import FastclsError
 
@@ -45,7 +48,21 @@ def cli() -> None:
     """
 
 
-for _command in (split_data, extract, train_head, test, predict, run, bases, layers, import_weights):
+_COMMANDS = (
+    split_data,
+    extract,
+    train_head,
+    finetune,
+    test,
+    predict,
+    run,
+    bases,
+    layers,
+    import_weights,
+    to_csv,
+    to_tfrecord,
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

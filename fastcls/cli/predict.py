@@ -25,6 +25,8 @@ from fastcls.cli import options
 def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, batch_size: int) -> None:
     """Classify IMAGES, files or folders (with all that is below them), with the classifier RUN.
 
+    A TFRecord file stands for the images in it.
+
     A classifier of several labels per image gives each class that reaches its threshold, which validation
     chose; there may be none.
 
@@ -53,9 +55,15 @@ def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, bat
 
 def _list(images: Iterable[str]) -> Iterator[Path]:
     from fastcls.data.dataset import list_images
+    from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
     from fastcls.errors import DataError
 
     for place in map(Path, images):
+        records = find_tfrecords(place)
+        for file in records:
+            yield from record_addresses(file)
+        if records:
+            continue
         if not place.is_dir():
             yield place
             continue

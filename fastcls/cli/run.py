@@ -22,16 +22,29 @@ from fastcls.specs import SplitSpec
 @options.extract_options
 @options.train_options
 @options.train_batch_size("--train-batch-size")
-def run(photos: str, out: str, val: float, test: float, cache_root: str, **values: Any) -> None:
+@options.request_options
+def run(
+    photos: str,
+    out: str,
+    val: float,
+    test: float,
+    cache_root: str,
+    restart: bool,
+    dry_run: bool,
+    **values: Any,
+) -> None:
     """Split, extract, train and test in one command.
 
-    PHOTOS is a folder per class, a CSV, or a folder that is split already. The images stay where they
-    are; the split is kept in the cache. A second run with the same base and cut forwards nothing again.
+    PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is split already. The images stay
+    where they are; the split is kept in the cache. A second run with the same base and cut forwards nothing
+    again.
+    A training that was interrupted goes on when the same command is given again.
     """
     from fastcls import pipeline
     from fastcls.cli.extract import print_extraction
     from fastcls.cli.test import print_test
     from fastcls.cli.train_head import print_training
+    from fastcls.preview import preview_run
 
     cut, views = options.read_cut(values), options.read_views(values)
     extraction = options.read_extract(values)
@@ -39,16 +52,18 @@ def run(photos: str, out: str, val: float, test: float, cache_root: str, **value
     dataset = options.open_data(photos, values)
     is_asked = options.is_typed("val") or options.is_typed("test")
     splits = SplitSpec(val=val, test=test, seed=config.seed) if is_asked or not dataset.splits else None
+    asked = (dataset, cut, head, config, Path(out))
+    if dry_run:
+        click.echo(preview_run(*asked, cache_root=Path(cache_root), splits=splits, views=views))
+        return
     result = pipeline.run(
-        dataset,
-        cut,
-        head,
-        config,
-        Path(out),
+        *asked,
         cache_root=Path(cache_root),
         splits=splits,
         views=views,
         extraction=extraction,
+        request=options.read_request(),
+        restart=restart,
         progress=options.show_progress(),
     )
     print_extraction(result.cache, result.extraction)

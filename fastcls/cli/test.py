@@ -19,8 +19,8 @@ from fastcls.cli import options
 def test(run: str, data: str, out: str | None, batch_size: int, **values: Any) -> None:
     """Test the classifier RUN on the images of DATA.
 
-    RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, or a split folder, of which
-    the test part is taken.
+    RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, TFRecord files, or a split
+    folder, of which the test part is taken.
     """
     from fastcls.inference.classifier import Classifier
     from fastcls.pipeline import run_test

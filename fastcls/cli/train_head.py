@@ -26,7 +26,12 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
 @options.train_options
 @options.train_batch_size("--batch-size")
-@click.option("--from", "start", type=click.Path(), help="Run whose head is trained further.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(),
+    help="Run, or checkpoint kept in one, whose head is trained further.",
+)
 @click.option(
     "--val",
     type=float,
@@ -41,21 +46,28 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 )
 @click.option("--allow-partial", is_flag=True, help="Train although images have no bottleneck yet.")
 @click.option("--allow-stale", is_flag=True, help="Train although image files changed after extraction.")
-def train_head(cache: str, out: str, start: str | None, **values: Any) -> None:
+@options.request_options
+def train_head(cache: str, out: str, restart: bool, dry_run: bool, **values: Any) -> None:
     """Train a head on the bottlenecks of CACHE, and stitch it to the trunk.
 
-    CACHE is a cache folder, or a folder that holds only one. The images are not needed.
+    CACHE is a cache folder, or a folder that holds only one. The images are not needed. A training that was
+    interrupted goes on when the same command is given again.
     """
     from fastcls.cache.store import Cache
     from fastcls.pipeline import train_run
+    from fastcls.preview import preview_training
 
     head, config = options.read_head(values), options.read_training(values)
+    start = Path(values["start"]) if values["start"] else None
+    asked = (Cache.find(Path(cache)), None if start and head == HeadSpec() else head, config, Path(out))
+    if dry_run:
+        click.echo(preview_training(*asked, start=start))
+        return
     _, trained = train_run(
-        Cache.find(Path(cache)),
-        None if start and head == HeadSpec() else head,
-        config,
-        Path(out),
-        start=Path(start) if start else None,
+        *asked,
+        start=start,
+        request=options.read_request(),
+        restart=restart,
         progress=options.show_progress(),
     )
     print_training(trained, out)

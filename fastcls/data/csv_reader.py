@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
 
 SPLITS = ("train", "val", "test")
@@ -19,6 +21,7 @@ _PATH_COLUMNS = ("path", "filename", "filenames", "file", "image")
 _BITS = {"0": False, "0.0": False, "1": True, "1.0": True}
 _SHOWN = 5
 _Row = dict[str, str]
+logger = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -70,8 +73,13 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
                 f"Received: {entry[1:]}, before: {entries[entry.path][1:]}. Remove one of the rows."
             )
     _require_files(path, image_root or path.parent, entries)
-    names = {*layout.class_columns, *(name for entry in entries.values() for name in entry.class_names)}
-    return Table(tuple(entries.values()), tuple(sorted(names)), layout.multi_label)
+    found = {name for entry in entries.values() for name in entry.class_names}
+    if label_separator and max((len(e.class_names) for e in entries.values()), default=2) < 2:
+        logger.warning("%s has no %r between two labels: no image has more than one", path, label_separator)
+    unused = sorted(set(layout.class_columns) - found)
+    if unused:
+        logger.warning("%s has no image of the class %s", path, some(unused))
+    return Table(tuple(entries.values()), tuple(sorted(found | set(unused))), layout.multi_label)
 
 
 def has_class_columns(path: Path) -> bool:
@@ -102,11 +110,16 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, _Row]]]:
             header = [name.strip() for name in next(reader, [])]
             return header, list(_numbered(reader, header))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV ({error}). Save it as UTF-8 with commas.") from error
+        raise DataError(
+            f"{path} cannot be read as CSV ({error}). Save it as UTF-8, with commas between the cells, "
+            "and with quotes around a cell that holds commas."
+        ) from error
 
 
 def _numbered(reader: Any, header: Sequence[str]) -> Iterator[tuple[int, _Row]]:
     for row in reader:
+        if any(row[len(header) :]):
+            raise csv.Error(f"line {reader.line_num} has {len(row)} cells for {len(header)} columns")
         if row:
             yield reader.line_num, dict(zip(header, row, strict=False))
 
@@ -194,7 +207,8 @@ def _entry(path: Path, line: int, row: _Row, layout: _Layout) -> Entry:
 
 def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
     # Path.is_file raises for a name that is too long.
-    missing = [path for path in paths if not os.path.isfile(root / path)]  # noqa: PTH113
+    files = {path: root / split_address(path)[0] for path in paths}
+    missing = [path for path, file in files.items() if not os.path.isfile(file)]  # noqa: PTH113
     if missing:
         raise DataError(
             f"{table} lists {len(missing)} files that do not exist: {some(missing)}. "

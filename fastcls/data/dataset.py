@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, has_class_columns, read_csv, some
+from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
@@ -61,24 +62,27 @@ class Dataset:
     def open(
         cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
     ) -> Dataset:
-        """Read a CSV file or a folder, whichever `path` is.
+        """Read a CSV file, a folder or TFRecord files, whichever `path` is.
 
         Args:
             path: A CSV, a folder as `from_folder` takes it, or one that split-data made for several labels
-                per image: it holds only a table.
-            label_separator: As in `from_csv`; no folder takes it.
-            image_root: As in `from_csv`; no folder takes it.
+                per image: it holds only a table. Or a TFRecord file, a folder of such, or a pattern.
+            label_separator: As in `from_csv`; nothing else takes it.
+            image_root: As in `from_csv`; nothing else takes it.
 
         Raises:
-            DataError: As in `from_csv` and `from_folder`.
+            DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
         """
-        if path.is_file():
+        records = find_tfrecords(path)
+        if path.is_file() and not records:
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
         if label_separator is not None or image_root is not None:
             raise DataError(
-                f"{path} is no file: --label-separator and --image-root belong to a CSV of paths and labels. "
+                f"{path} is no CSV: --label-separator and --image-root belong to a CSV of paths and labels. "
                 "Leave them out."
             )
+        if records:
+            return cls.from_tfrecords(records)
         if (path / SPLIT_TABLE).is_file() and has_class_columns(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
         return cls.from_folder(path)
@@ -128,6 +132,17 @@ class Dataset:
         """
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
+        return replace(made, multi_label=table.multi_label)
+
+    @classmethod
+    def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
+        """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
+
+        Raises:
+            DataError: As in `read_tfrecords`, or there are fewer than two classes.
+        """
+        table, root = read_tfrecords(files), common_folder(files)
+        made = _build(root, table.entries, table.class_names, source=root)
         return replace(made, multi_label=table.multi_label)
 
     @property

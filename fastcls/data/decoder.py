@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fastcls.data import sources
+
 # Part of a cache's fingerprint: whatever changes the pixels below must change this name.
 # OpenCV's major version is in it because version 5 orients WebP files and version 4 does not.
 RECIPE = f"stretch-bilinear-mean-jpegscale/1 opencv/{cv2.__version__.split('.')[0]}"
@@ -42,16 +44,24 @@ class UnreadableImage(Exception):  # noqa: N818 - data about one image, not an e
 
 
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """`decode` a file.
+    """`decode` a file, or what a record of a TFRecord file holds.
 
     Raises:
         UnreadableImage: The file cannot be read or decoded.
     """
+    return decode(read_bytes(path), size)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, or of what a record of a TFRecord file holds.
+
+    Raises:
+        UnreadableImage: The file cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return sources.read_bytes(path)
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
-    return decode(data, size)
 
 
 def decode(data: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fastcls import files
 from fastcls.data.csv_reader import RESERVED
+from fastcls.data.csv_writer import path_from
 from fastcls.data.dataset import SPLIT_TABLE, SPLITS, Dataset, Sample
 from fastcls.data.split_writer import SplitResult, explained
 from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
@@ -54,7 +54,7 @@ def write_split_table(
             allow_small=allow_small,
         )
         placed = [
-            (replace(sample, path=_path_from(out, dataset.locate(sample)), split=split), digest)
+            (replace(sample, path=path_from(out, dataset.locate(sample)), split=split), digest)
             for sample, split, digest in zip(dataset.samples, splits, digests, strict=True)
         ]
         placed.sort(key=lambda row: row[0].path)
@@ -66,11 +66,6 @@ def write_split_table(
         vanished=len(set(earlier) - set(digests)),
         tied=sum(len(unit) for unit in units if len(unit) > 1),
     )
-
-
-def _path_from(out: Path, image: Path) -> str:
-    # The folders are resolved, as ".." leads elsewhere from behind a symbolic link; the image keeps its name.
-    return Path(os.path.relpath(image.parent.resolve() / image.name, out.resolve())).as_posix()
 
 
 def _table(class_names: Sequence[str], rows: Iterable[tuple[Sample, str]]) -> str:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from fastcls import files
 from fastcls.data.dataset import SPLIT_PLAN, SPLIT_TABLE, SPLITS, Dataset, Sample, is_image, list_images
 from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
+from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec
 
@@ -74,6 +75,7 @@ def write_split(
     if dataset.multi_label:
         raise OptionError("A folder per class has one label per image: use write_split_table for this data")
     require_unsplit(dataset)
+    _require_files(dataset)
     _require_outside(dataset, out)
     with explained(out):
         earlier = _read_earlier(out)
@@ -319,6 +321,14 @@ def explained(out: Path) -> Iterator[None]:
             f"{out} cannot be written ({error}). Make room or correct its permissions, then run the same "
             "again: it goes on from there."
         ) from error
+
+
+def _require_files(dataset: Dataset) -> None:
+    if any(split_address(sample.path)[1] is not None for sample in dataset.samples):
+        raise DataError(
+            f"The images of {dataset.root} are inside of TFRecord files, which no folder can link to. Divide "
+            "them in a table: fastcls to-csv DATA --out FILE.csv --val 0.2 --test 0.2"
+        )
 
 
 def _require_outside(dataset: Dataset, out: Path) -> None:

@@ -11,6 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 from fastcls import files
+from fastcls.data import sources
 from fastcls.data.dataset import SPLITS, Dataset
 from fastcls.errors import DataError
 from fastcls.specs import SplitSpec
@@ -250,10 +251,10 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 
 def _readable_digest(path: Path) -> str:
     try:
-        return files.file_digest(path)
+        return sources.digest(path)
     except OSError as error:
         raise DataError(
-            f"{str(path)!r} cannot be read ({error.strerror}). Correct its permissions or remove it."
+            f"{str(path)!r} cannot be read ({error.strerror or error}). Correct its permissions or remove it."
         ) from error
 
 

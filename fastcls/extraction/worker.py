@@ -27,6 +27,7 @@ from fastcls import files
 from fastcls.cache.samples import FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Failure, Index
+from fastcls.data import sources
 from fastcls.data.decoder import UnreadableImage, decode
 from fastcls.data.views import make_view, row_key
 from fastcls.engines import REFERENCE, Engine, engine_class
@@ -289,15 +290,15 @@ class _Sink:
 
 
 def identify(root: Path, path: str) -> tuple[Reading, bytes]:
-    """Read an image file and say which image it is.
+    """Read an image and say which it is.
 
     Returns:
-        What was learnt, with a reason when the file cannot be read, and the file's bytes.
+        What was learnt, with a reason when it cannot be read, and the bytes of its file.
     """
     place = os.path.join(root, path)  # noqa: PTH118 (quicker)
     try:
         state = FileState.of(place)
-        data = Path(place).read_bytes()
+        data = sources.read_bytes(place)
     except OSError as error:
         return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
     if time.time_ns() - max(state.mtime_ns, state.ctime_ns) < _SETTLED_NS:

@@ -37,6 +37,7 @@ from fastcls.specs.training import (
     HeadSpec,
     TrainConfig,
     check_effect,
+    check_labels,
     specs_of_run,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
@@ -80,6 +81,7 @@ __all__ = [
     "check_at_least",
     "check_choice",
     "check_effect",
+    "check_labels",
     "check_normalize",
     "default_pool",
     "parse_mean_std",

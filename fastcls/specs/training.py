@@ -239,6 +239,20 @@ def check_effect(head: HeadSpec, config: TrainConfig) -> None:
         )
 
 
+def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> None:
+    """Raise OptionError where a training does not fit data of one, or of several, labels per image."""
+    config.loss.named(multi_label=multi_label)
+    balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
+    single_given = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
+    multi_given = {"threshold": config.threshold, "class_weight_multiplier with balanced": balanced}
+    if multi_label and head.is_fitted:
+        raise OptionError(f"The head {head.kind} takes one label per image, not several. Use --head linear")
+    given = [name for name, value in (single_given if multi_label else multi_given).items() if value]
+    if given:
+        kind = "several labels" if multi_label else "one label"
+        raise OptionError(f"No meaning with {kind} per image: {', '.join(given)}. Leave them out")
+
+
 def specs_of_run(known: Mapping[str, Any]) -> tuple[HeadSpec, TrainConfig]:
     """What was trained and how, by a `run.json` of this version or an earlier one."""
     head, training = HeadSpec.from_dict(known["head"]), known["training"]

@@ -83,7 +83,7 @@ class Checkpoints:
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
         write_snapshot(path, standing, trainee, {"request": self._request, **self.about})
         _prune(path.parent, _GO_ON_FROM)
-        if self._spec.every and _is_kept(standing.history, self._spec, self._monitor):
+        if self._spec.every and is_kept(standing.history, self._spec, self._monitor):
             kept = self.folder / "checkpoints" / path.name
             _link(path, kept)
             _prune(kept.parent, self._spec.keep)
@@ -130,7 +130,7 @@ def passes(row: Mapping[str, float], spec: CheckpointSpec) -> bool:
     return spec.min_accuracy is None or row["val_accuracy"] >= spec.min_accuracy
 
 
-def _is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor) -> bool:
+def is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor = LOSS) -> bool:
     """Whether the last epoch, which is due, is to be kept."""
     last = history[-1]
     if not passes(last, spec):

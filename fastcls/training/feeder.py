@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastcls.cache.shard import group
 from fastcls.machine import available_memory
 from fastcls.parallel import ahead
-from fastcls.training.sampler import balanced_places
+from fastcls.training.sampler import draw_images, epoch_random
 from fastcls.training.selector import LabeledRows
 
 # A training keeps two sets of rows, and each is in memory twice while it becomes a tensor.
@@ -25,6 +25,32 @@ _RUN_BYTES = 1 << 18
 def allowed_memory() -> int:
     """How many bytes one set of rows may keep: a quarter of the memory that is available now."""
     return available_memory() // _MEMORY_SHARE
+
+
+class Feed(Protocol):
+    """What a model is trained or validated on, a pass per epoch.
+
+    Attributes:
+        shape: Shape of one input.
+        dtype: In which inputs are fed.
+        label_shape: Shape of one label.
+        label_dtype: Of the labels.
+        batch_size: Inputs per step.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    label_shape: tuple[int, ...]
+    label_dtype: Any
+    batch_size: int
+
+    def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
+        """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.
+
+        Yields:
+            Tensors of inputs (N, ...) and of labels (N, ...), and the order in which to take them, whole
+            batches but for the last piece: (N,) int64.
+        """
 
 
 class Feeder:
@@ -76,13 +102,8 @@ class Feeder:
         self.in_memory = fits
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
-        """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.
-
-        Yields:
-            Tensors of rows (N, ...) in the stored type and of labels (N, ...), and the order in which to
-            take them: (N,) int64.
-        """
-        random = None if self._seed is None else np.random.default_rng((self._seed, epoch))
+        """One pass; see `Feed`. Rows are in the stored type."""
+        random = epoch_random(self._seed, epoch)
         chosen = self._choose(random)
         if self._kept is not None:
             yield *self._kept, chosen
@@ -103,10 +124,10 @@ class Feeder:
     def _choose(self, random: np.random.Generator | None) -> np.ndarray:
         """The rows of an epoch, one view of each image that is drawn: (N,) int64, in random order."""
         views, labels = self._data.views, self._data.labels[:: self._data.views]
-        if random is None:
-            return np.arange(len(labels)) * views
-        images = balanced_places(labels, random) if self._balanced else random.permutation(len(labels))
-        return images * views + (random.integers(views, size=len(images)) if views > 1 else 0)
+        images = draw_images(labels, random, balanced=self._balanced)
+        if random is None or views == 1:
+            return images * views
+        return images * views + random.integers(views, size=len(images))
 
     def _in_runs(self, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """The same rows, in runs of neighbors that are shuffled."""

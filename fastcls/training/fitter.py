@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
 from fastcls.training.checkpoints import Checkpoints, passes
-from fastcls.training.feeder import Feeder
+from fastcls.training.feeder import Feed
 from fastcls.training.monitor import LOSS, Monitor
 from fastcls.training.snapshots import Row, Standing, Trainee
 from fastcls.training.validator import multi_label_validator
@@ -117,23 +117,16 @@ def _warn_of_low_accuracy(standing: Standing, config: TrainConfig) -> None:
 
 
 def epoch_runner(
-    model: Any,
-    train: Feeder,
-    val: Feeder | None,
-    *,
-    listen: StepListener | None = None,
-    judges: Sequence[Any] = (),
+    model: Any, train_pass: EpochRunner, val: Feed | None, *, judges: Sequence[Any] = ()
 ) -> EpochRunner:
-    """What trains a compiled model for an epoch on rows of a cache, in the order that is the epoch's own.
+    """What trains a compiled model for an epoch and validates it.
 
     Args:
         model: The model.
-        train: Rows to train on.
-        val: Rows to validate on, if any.
-        listen: Gets loss and learning rate of each step, a block of steps at a time.
+        train_pass: Trains it for an epoch.
+        val: What to validate on, if anything.
         judges: Keras metrics that see the validation rows; they hold what they saw until the next epoch.
     """
-    train_pass = _pass(model, model.train_step, train, listen)
     validate = _validator(model, val, judges) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
@@ -147,7 +140,18 @@ def epoch_runner(
     return run_epoch
 
 
-def _validator(model: Any, val: Feeder, judges: Sequence[Any]) -> Callable[[], Row]:
+def training_pass(model: Any, train: Feed, listen: StepListener | None = None) -> EpochRunner:
+    """What trains a compiled model for an epoch, in the order that is the epoch's own.
+
+    Args:
+        model: The model.
+        train: What to train on.
+        listen: Gets loss and learning rate of each step, a block of steps at a time.
+    """
+    return _pass(model, model.train_step, train, listen)
+
+
+def _validator(model: Any, val: Feed, judges: Sequence[Any]) -> Callable[[], Row]:
     """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
     import keras
 
@@ -165,7 +169,7 @@ def _learning_rate(model: Any) -> float:
 
 
 def _pass(
-    model: Any, step: Callable[[Any], Any], feeder: Feeder, listen: StepListener | None = None
+    model: Any, step: Callable[[Any], Any], feeder: Feed, listen: StepListener | None = None
 ) -> EpochRunner:
     """One pass over all rows: its metrics as means over the rows, and how many steps had a finite loss.
 
@@ -177,6 +181,7 @@ def _pass(
     rows_spec = tf.TensorSpec((None, *feeder.shape), feeder.dtype)
     labels_spec = tf.TensorSpec((None, *feeder.label_shape), feeder.label_dtype)
     places_spec = tf.TensorSpec((None,), tf.int64)
+    dtype = model.inputs[0].dtype
 
     @tf.function(input_signature=(rows_spec, labels_spec, places_spec))
     def run_steps(rows: Any, labels: Any, order: Any) -> Any:
@@ -185,7 +190,7 @@ def _pass(
         for start in tf.range(0, tf.size(order), feeder.batch_size):
             places = order[start : start + feeder.batch_size]
             rate = model.optimizer.learning_rate if listen else None  # of this step: it changes in it
-            metrics = step((tf.cast(tf.gather(rows, places), tf.float32), tf.gather(labels, places)))
+            metrics = step((tf.cast(tf.gather(rows, places), dtype), tf.gather(labels, places)))
             # A mean that is not a number stays so: the steps before are the finite ones.
             finite += tf.cast(tf.math.is_finite(metrics["loss"]), tf.int32)
             if listen:

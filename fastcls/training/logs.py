@@ -180,7 +180,7 @@ def confusion_metric(classes: int) -> Any:
 
     class Confusion(keras.metrics.Metric):
         def __init__(self) -> None:
-            super().__init__("confusion", dtype="int32")
+            super().__init__(name="confusion", dtype="int32")
             shape = (classes, classes)
             self.counts = self.add_variable(shape, initializer="zeros", dtype="int32", name="counts")
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.errors import OptionError
 from fastcls.specs import LossSpec
 
 # A class that has a smaller share of the images than this / e counts more with "log".
 _RARE = 0.15
+# Gamma of the focal loss, as in the paper (https://arxiv.org/abs/1708.02002) and in Keras.
+_FOCUS = 2
 
 
 def build_loss(spec: LossSpec, model: Any, labels: np.ndarray) -> Any:
@@ -70,11 +71,6 @@ def class_weights(kind: str, labels: np.ndarray, multiplier: float | None = None
 def _categorical(name: str, spec: LossSpec, labels: np.ndarray) -> Callable[[Any, Any], Any]:
     from keras import losses, ops
 
-    if spec.class_weight == "balanced" and spec.class_weight_multiplier is not None:
-        raise OptionError(
-            "No effect with balanced class weights and one label per image: class_weight_multiplier. Leave "
-            "it out, or change the learning rate"
-        )
     weights = ops.convert_to_tensor(class_weights(spec.class_weight, labels, spec.class_weight_multiplier))
     entropy_of = getattr(losses, name)
 
@@ -88,17 +84,20 @@ def _categorical(name: str, spec: LossSpec, labels: np.ndarray) -> Callable[[Any
 
 
 def _binary(name: str, spec: LossSpec, labels: np.ndarray) -> Callable[[Any, Any], Any]:
-    from keras import losses, ops
+    from keras import ops
 
     # Inside the loss: Keras's own class_weight does nothing for labels (B, C).
     weights = ops.convert_to_tensor(class_weights(spec.class_weight, labels, spec.class_weight_multiplier))
-    entropy_of = getattr(losses, name)
+    smoothing = spec.label_smoothing
 
     def entropy(labels: Any, probabilities: Any) -> Any:
-        targets = ops.cast(labels, probabilities.dtype)
-        # Keras takes the mean over the last axis: one of length 1 leaves each class its own.
-        pairs = targets[..., None], probabilities[..., None]
-        entropies = entropy_of(*pairs, label_smoothing=spec.label_smoothing)
-        return ops.mean(entropies * (1 + (weights - 1) * targets), axis=-1)
+        has = ops.cast(labels, probabilities.dtype)
+        targets = has * (1 - smoothing) + smoothing / 2
+        # Element by element, which Keras's losses are not. Keras finds the logits behind the sigmoid.
+        entropies = ops.binary_crossentropy(targets, probabilities)
+        if "focal" in name:
+            likely = targets * probabilities + (1 - targets) * (1 - probabilities)
+            entropies *= (1 - likely) ** _FOCUS
+        return ops.mean(entropies * (1 + (weights - 1) * has), axis=-1)
 
     return entropy

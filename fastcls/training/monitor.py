@@ -29,3 +29,8 @@ class Monitor:
 
 LOSS = Monitor("val_loss")
 AUROC = Monitor("val_auroc", higher_is_better=True)
+
+
+def monitor_of(*, multi_label: bool) -> Monitor:
+    """The figure that chooses, by whether an image may have any number of classes."""
+    return AUROC if multi_label else LOSS

@@ -23,7 +23,9 @@ _NOISE = (
 )
 
 
-def build_network(base: Base, head: HeadSpec, classes: int, downscale: int = 1) -> Any:
+def build_network(
+    base: Base, head: HeadSpec, classes: int, downscale: int = 1, *, multi_label: bool = False
+) -> Any:
     """Join a base, up to its pooled output before the classifier, and a head.
 
     Args:
@@ -31,12 +33,14 @@ def build_network(base: Base, head: HeadSpec, classes: int, downscale: int = 1) 
         head: What to put on it.
         classes: Number of classes.
         downscale: See `FinetuneSpec`.
+        multi_label: Whether an image may have any number of classes.
 
     Returns:
         Keras model, RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
     """
     trunk = bottleneck_model(cut(_with_front(base, downscale) if downscale > 1 else base))
-    return stitch(trunk, build_head(head, tuple(trunk.outputs[0].shape[1:]), classes))
+    shape = tuple(trunk.outputs[0].shape[1:])
+    return stitch(trunk, build_head(head, shape, classes, multi_label=multi_label))
 
 
 def trainee_of(model: Any, spec: FinetuneSpec, *, batch_norm: bool) -> Any:

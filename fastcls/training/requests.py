@@ -27,14 +27,14 @@ def describe_request(
         head: What it was made of.
         config: How it is trained.
     """
-    code = head.kind.rpartition(":")[0]
+    code = Path(head.kind.rpartition(":")[0]) if head.is_function else None
     return {
         "training": asdict(config),
         "head": {
             **asdict(head),
             "architecture": graph.architecture_digest(model),
             "weights": graph.weights_digest(model),
-            "code": files.file_digest(Path(code)) if Path(code).is_file() else "",
+            "code": files.file_digest(code) if code and code.is_file() else "",
         },
         "cache": cache.manifest.fingerprint,
         "classes": files.json_digest(chosen.class_names),

@@ -1,4 +1,4 @@
-"""Draw rows so that each class comes equally often."""
+"""In which order an epoch takes the images."""
 
 from __future__ import annotations
 
@@ -28,3 +28,21 @@ def balanced_places(labels: np.ndarray, random: np.random.Generator) -> np.ndarr
         for place, pool in enumerate(order)
     ]
     return random.permutation(np.concatenate(drawn))
+
+
+def epoch_random(seed: int | None, epoch: int) -> np.random.Generator | None:
+    """Where the chance of an epoch comes from; None without a seed."""
+    return None if seed is None else np.random.default_rng((seed, epoch))
+
+
+def draw_images(labels: np.ndarray, random: np.random.Generator | None, *, balanced: bool) -> np.ndarray:
+    """Places of the images of an epoch, in its order: (N,) int64.
+
+    Args:
+        labels: (N, ...) of the images.
+        random: Where chance comes from; None for their own order.
+        balanced: Draw with replacement, each class equally often.
+    """
+    if random is None:
+        return np.arange(len(labels))
+    return balanced_places(labels, random) if balanced else random.permutation(len(labels))

@@ -11,6 +11,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache, Index, Rows, count_lacking
+from fastcls.data import sources
 from fastcls.data.splitter import assign_splits
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError, DataError
@@ -74,14 +75,14 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     class_names = tuple(sorted({name for row in samples for name in row.labels}))
     views, index = _views(cache, config), cache.index()
     samples = _present(cache, index, samples, views, config)
-    own, val = _divide(cache, samples, config)
-    labels = _label_array(samples, class_names, multi_label=cache.multi_label)
+    own, val = divide(samples, config, f"Cache {cache.folder}")
+    labels = label_array(samples, class_names, multi_label=cache.multi_label)
 
     def take(places: list[int], views: ViewSpec) -> LabeledRows:
         keys = [row_key(samples[p].digest, views, number) for p in places for number in range(views.count)]
         return LabeledRows(index.locate(keys), labels[places].repeat(views.count, axis=0), views.count)
 
-    _require_every_class(labels[own], class_names)
+    require_every_class(labels[own], class_names)
     plain = take(val, ViewSpec()) if val else None
     return Selection(class_names, take(own, views), plain, cache.multi_label)
 
@@ -141,18 +142,28 @@ def _has_changed(path: Path, row: SampleRow) -> bool:
         state = FileState.of(path)
     except OSError:
         return False
-    return state != row.state and files.file_digest(path) != row.digest
+    if state == row.state:
+        return False
+    try:
+        return sources.digest(path) != row.digest
+    except OSError:  # A TFRecord file that was written anew has other records there.
+        return True
 
 
-def _divide(cache: Cache, samples: Sequence[SampleRow], config: TrainConfig) -> tuple[list[int], list[int]]:
-    """Places of the rows to train on and to validate on."""
+def divide(samples: Sequence[SampleRow], config: TrainConfig, source: str) -> tuple[list[int], list[int]]:
+    """Places of the samples to train on and to validate on.
+
+    Raises:
+        DataError: `source`, by which a message calls them, has no validation part, and the configuration
+            does not say how to proceed.
+    """
     own = [place for place, row in enumerate(samples) if row.split in ("train", "")]
     val = [place for place, row in enumerate(samples) if row.split == "val"]
     if config.val == 0:
         return own, []
     if config.val is None and not val:
-        raise CacheError(
-            f"Cache {cache.folder} has no validation part. Split the data first (`fastcls split-data`), set "
+        raise DataError(
+            f"{source} has no validation part. Split the data first (`fastcls split-data`), set "
             "part of the training images aside with --val 0.2, or train without validation with --val 0"
         )
     if config.val is None:
@@ -167,9 +178,10 @@ def _divide(cache: Cache, samples: Sequence[SampleRow], config: TrainConfig) -> 
     return [place for place, side in sides if side == "train"], [p for p, side in sides if side == "val"]
 
 
-def _label_array(
+def label_array(
     samples: Sequence[SampleRow], class_names: tuple[str, ...], *, multi_label: bool
 ) -> np.ndarray:
+    """Labels as a training takes them: see `LabeledRows.labels`."""
     index = {name: label for label, name in enumerate(class_names)}
     if not multi_label:
         return np.array([index[row.label] for row in samples], np.int64)
@@ -179,7 +191,8 @@ def _label_array(
     return targets
 
 
-def _require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
+def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Raise DataError where there are fewer than two classes, or one has no image to train on."""
     if len(class_names) < 2:
         raise DataError(f"A classifier needs two classes or more. Received: {', '.join(class_names)}")
     counts = labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels, minlength=len(class_names))

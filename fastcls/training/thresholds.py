@@ -4,23 +4,50 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from fastcls.errors import OptionError
+from fastcls.training.feeder import Feed
+from fastcls.training.validator import predictor
 
 logger = logging.getLogger(__name__)
 
 DEFAULT = 0.5
 
 
+def find_thresholds(
+    model: Any, val: Feed | None, kind: str | float | None, class_names: Sequence[str]
+) -> tuple[float, ...]:
+    """The thresholds of a trained model, chosen on what it was validated on.
+
+    Args:
+        model: Inputs -> probabilities (B, C).
+        val: What it was validated on; without, each class gets the given threshold, or `DEFAULT`.
+        kind: See `choose_thresholds`; None for "single".
+        class_names: The C classes.
+
+    Raises:
+        OptionError: There is nothing to choose on.
+    """
+    kind = kind or ("single" if val else DEFAULT)
+    if not isinstance(kind, str):
+        return (kind,) * len(class_names)
+    if val is None:
+        raise OptionError(f"The threshold {kind} is chosen on validation rows: there are none")
+    targets, probabilities = predictor(model, val)()
+    return choose_thresholds(kind, targets, probabilities, class_names)
+
+
 def choose_thresholds(
-    kind: str | float, targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+    kind: str, targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> tuple[float, ...]:
     """One threshold per class.
 
     Args:
         kind: "single" for the one, the same for all classes, with the most exact matches: images whose
-            predicted classes are their classes; "per-class" for those of the highest F1 of each class; or
-            the threshold itself.
+            predicted classes are their classes; "per-class" for those of the highest F1 of each class.
         targets: (N, C) of 0 and 1.
         probabilities: (N, C), of the same rows.
         class_names: The C classes.
@@ -30,8 +57,6 @@ def choose_thresholds(
     """
     if kind == "single":
         return (best_single(targets, probabilities),) * len(class_names)
-    if kind != "per-class":
-        return (float(kind),) * len(class_names)
     absent = [class_names[label] for label in np.flatnonzero(targets.sum(axis=0) == 0).tolist()]
     if absent:
         logger.warning("No validation image has the class %s: threshold %s", ", ".join(absent), DEFAULT)

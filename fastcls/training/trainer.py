@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastcls.backend import import_keras
+from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.store import Cache
 from fastcls.errors import DataError, OptionError
-from fastcls.specs import HeadSpec, TrainConfig, check_effect
+from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
 from fastcls.training.fitted import Fitted
-from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
-from fastcls.training.logs import TrainingLog
-from fastcls.training.losses import build_loss
-from fastcls.training.monitor import AUROC, LOSS, Monitor
+from fastcls.training.minimizer import VAL_BATCH, TrainingData, minimize
+from fastcls.training.monitor import monitor_of
 from fastcls.training.neighbors import fit_neighbors
-from fastcls.training.optimizers import build_optimizer
 from fastcls.training.prototypes import fit_prototypes
 from fastcls.training.requests import describe_request
-from fastcls.training.schedules import Rate
 from fastcls.training.selector import Selection, select
-from fastcls.training.snapshots import Row, Trainee
+from fastcls.training.snapshots import Row
 from fastcls.training.sweeper import sweep
-from fastcls.training.thresholds import DEFAULT, choose_thresholds
-from fastcls.training.validator import predictor
-
-# Figures of the validation rows do not depend on how many are taken at once.
-_VAL_BATCH = 256
+from fastcls.training.thresholds import find_thresholds
 
 
 @dataclass(frozen=True)
@@ -100,23 +91,25 @@ def train_head(
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
     config = config or TrainConfig()
-    spec = _start_spec(head, start)
+    spec = start_spec(head, start)
     check_effect(spec, config)
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
-    _require_fitting(spec, config, chosen)
+    require_fitting(spec, config, chosen)
     keras.utils.set_random_seed(config.seed)
     counts = {"train_count": chosen.train.images, "val_count": len(chosen.val) if chosen.val else 0}
     if spec.is_fitted:
         fitted = _fit_at_once(spec, chosen, progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
-        model = _start_model(cache, chosen, spec, start)
+        model = start_model(cache, chosen, spec, start)
         request = describe_request(cache, chosen, model, spec, config)
         about = {"head": asdict(spec), "class_names": chosen.class_names, **counts}
         about["multi_label"] = chosen.multi_label
-        checkpoints = Checkpoints(folder, config.checkpoints, request, about, _monitor(chosen))
+        checkpoints = Checkpoints(
+            folder, config.checkpoints, request, about, monitor_of(multi_label=chosen.multi_label)
+        )
         history, best = _train(model, chosen, config, checkpoints, progress)
     thresholds = _thresholds(model, chosen, config)
     return TrainedHead(
@@ -124,20 +117,11 @@ def train_head(
     )
 
 
-def _require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
-    """Refuse what has no effect on the labels, or no meaning."""
+def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
+    """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
+    check_labels(spec, config, multi_label=chosen.multi_label)
     if not chosen.multi_label:
-        if config.threshold is not None:
-            raise OptionError("No effect with one label per image: threshold. Leave it out")
         return
-    if spec.is_fitted:
-        raise OptionError(
-            f"The head {spec.kind} takes one label per image, the cache has several. Use --head linear"
-        )
-    asked = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
-    given = ", ".join(name for name, value in asked.items() if value)
-    if given:
-        raise OptionError(f"No meaning with several labels per image: {given}. Leave them out")
     if chosen.val and not (chosen.val.labels.any(axis=0) & ~chosen.val.labels.all(axis=0)).any():
         raise DataError(
             "No class has validation images with and without it: there is nothing to choose an epoch by. "
@@ -145,22 +129,19 @@ def _require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> 
         )
 
 
-def _monitor(chosen: Selection) -> Monitor:
-    return AUROC if chosen.multi_label else LOSS
-
-
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:
     if not chosen.multi_label:
         return None
-    if chosen.val is None:
-        value = DEFAULT if config.threshold is None else float(config.threshold)
-        return (value,) * len(chosen.class_names)
-    targets, probabilities = predictor(model, Feeder(chosen.val, _VAL_BATCH, None))()
-    return choose_thresholds(config.threshold or "single", targets, probabilities, chosen.class_names)
+    val = Feeder(chosen.val, VAL_BATCH, None) if chosen.val else None
+    return find_thresholds(model, val, config.threshold, chosen.class_names)
 
 
-def _start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
-    """What is trained: a head of its own, or what becomes of the one to go on from."""
+def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
+    """What is trained: a head of its own, or what becomes of the one to go on from.
+
+    Raises:
+        OptionError: Both are given, or the one to go on from has nothing to train.
+    """
     if start is None:
         return head or HeadSpec()
     if head is not None:
@@ -183,10 +164,15 @@ def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
     return sweep(chosen.train, chosen.val, classes, norm=spec.norm, progress=progress)
 
 
-def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
+def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
+    """The head before the first step: a new one, or the one to go on from.
+
+    Raises:
+        OptionError: It does not fit the cache.
+    """
     shape = tuple(cache.manifest.shape)
     if start is None:
-        tail = _load_tail(cache) if spec.kind == "tail" else None
+        tail = load_tail(cache) if spec.kind == "tail" else None
         return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
@@ -205,7 +191,12 @@ def _start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: Trained
     return start.model
 
 
-def _load_tail(cache: Cache) -> Any:
+def load_tail(cache: Cache) -> Any:
+    """What follows the bottlenecks of a cache in their base, as a Keras model.
+
+    Raises:
+        OptionError: There is nothing.
+    """
     import keras
 
     if not cache.tail_path.exists():
@@ -214,7 +205,8 @@ def _load_tail(cache: Cache) -> Any:
             f"follows there, or its maps were pooled ({cache.manifest.pool}). Extract with --cut and an "
             f"earlier layer: `fastcls layers {cache.manifest.base}` lists them"
         )
-    return keras.saving.load_model(cache.tail_path, compile=False)
+    with reproducible_build():  # what is random in the new layers does not depend on the old
+        return keras.saving.load_model(cache.tail_path, compile=False)
 
 
 def _train(
@@ -222,37 +214,14 @@ def _train(
 ) -> tuple[list[Row], Row]:
     import keras
 
-    if config.schedule.kind == "plateau" and chosen.val is None:
-        raise OptionError("The schedule plateau watches validation rows: there are none")
-    # Compiled apart: a head is kept and saved without its optimizer.
-    trainee = keras.Model(model.inputs[0], model.outputs[0])
-    monitor = _monitor(chosen)
-    steps = math.ceil(chosen.train.images / config.batch_size)
-    rate = Rate(config, steps, monitor)
-    optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
-    loss = build_loss(config.loss, trainee, chosen.train.labels)
-    trainee.compile(optimizer, loss, metrics=[] if chosen.multi_label else ["accuracy"])
     balanced = config.sampling == "balanced"
     train = Feeder(chosen.train, config.batch_size, config.seed, *_memory(checkpoints), balanced=balanced)
     checkpoints.about["in_memory"] = train.in_memory
-    val = Feeder(chosen.val, max(config.batch_size, _VAL_BATCH), None) if chosen.val else None
-    with TrainingLog(checkpoints.folder, config.logs, steps, chosen.class_names) as log:
-
-        def watch(row: Row) -> None:
-            log.write(row)
-            rate.watch(row)
-
-        standing = fit(
-            Trainee(trainee, rate),
-            epoch_runner(trainee, train, val, listen=log.listen, judges=log.judges),
-            config,
-            monitor=monitor,
-            checkpoints=checkpoints,
-            begin=lambda history: log.begin(trainee, history),
-            watch=watch,
-            progress=progress,
-        )
-    return standing.history, standing.best or standing.history[-1]
+    val = Feeder(chosen.val, max(config.batch_size, VAL_BATCH), None) if chosen.val else None
+    # Compiled apart: a head is kept and saved without its optimizer.
+    trainee = keras.Model(model.inputs[0], model.outputs[0])
+    data = TrainingData(train, val, chosen.train.labels, chosen.train.images, chosen.class_names)
+    return minimize(trainee, data, config, checkpoints, progress=progress)
 
 
 def _memory(checkpoints: Checkpoints) -> tuple[int, ...]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastcls.evaluation.multilabel import class_auroc
-from fastcls.training.feeder import Feeder
+from fastcls.training.feeder import Feed
 
 # As in Keras: a probability of 0 or 1 has no infinite loss.
 _EPSILON = 1e-7
 
 
-def multi_label_validator(model: Any, feeder: Feeder) -> Callable[[], dict[str, float]]:
+def multi_label_validator(model: Any, feeder: Feed) -> Callable[[], dict[str, float]]:
     """What finds val_loss, the mean binary cross-entropy, and val_auroc, of all rows at once.
 
     Keras's own AUC counts in bins and averages over batches; the area is exact only over all rows. It is the
@@ -36,13 +36,13 @@ def multi_label_validator(model: Any, feeder: Feeder) -> Callable[[], dict[str, 
     return validate
 
 
-def predictor(model: Any, feeder: Feeder) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+def predictor(model: Any, feeder: Feed) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     """What returns the labels and the probabilities (N, C) float32 of one pass over a feeder's rows."""
     import tensorflow as tf
 
     @tf.function(input_signature=(tf.TensorSpec((None, *feeder.shape), feeder.dtype),))
     def forward(rows: Any) -> Any:
-        return model(tf.cast(rows, tf.float32), training=False)
+        return model(tf.cast(rows, model.inputs[0].dtype), training=False)
 
     traced = forward.get_concrete_function()
 

@@ -147,6 +147,17 @@ def test_tables__give_back_what_was_put_in(cache):
     assert not (cache.folder / "failures.csv").exists()
 
 
+def test_samples__several_labels_come_back_whatever_their_names(cache):
+    names = ("a", 'b", "c', "d$e|f;g,h", '["i"]', "new\nline", "日本", "")
+    counts = zip(SAMPLES, (0, 1, 8), strict=True)
+    several = [dataclasses.replace(row, labels=names[:count]) for row, count in counts]
+    assert not cache.multi_label
+    cache.write_samples(several, multi_label=True)
+    assert cache.samples() == several and cache.multi_label
+    cache.write_samples(SAMPLES)
+    assert cache.samples() == SAMPLES and not cache.multi_label
+
+
 @pytest.mark.parametrize("name", ["samples", "failures"])
 @pytest.mark.parametrize(
     "damage",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,20 @@ from fastcls.data.views import row_key
 from fastcls.specs import ViewSpec
 
 MakeCache = Callable[..., tuple[Cache, np.ndarray, np.ndarray]]
+
+
+@pytest.fixture
+def multi_label_cache(make_cache: MakeCache) -> tuple[Cache, np.ndarray, np.ndarray]:
+    """A cache of images of none to all of three classes: (cache, features (N, 16), targets (N, 3))."""
+    cache, features, _ = make_cache(200, shard=80)
+    directions = np.random.default_rng(7).normal(size=(16, 3))
+    targets = (features @ directions > (1.0, 3.0, 5.0)).astype(np.int64)  # the last is rare
+    rows = [
+        replace(row, labels=tuple(f"class {label}" for label in np.flatnonzero(has)))
+        for row, has in zip(cache.samples(), targets, strict=True)
+    ]
+    cache.write_samples(rows, multi_label=True)
+    return cache, features, targets
 
 
 @pytest.fixture

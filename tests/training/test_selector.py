@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from fastcls import files
+from fastcls.backend import import_keras
 from fastcls.cache.samples import FileState
 from fastcls.cache.store import Failure
+from fastcls.data.tfrecord import join_address
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import TrainConfig
 from fastcls.training.selector import select
@@ -72,10 +74,41 @@ def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path
     select(cache, config)
 
 
+def test_select__a_tfrecord_file_that_is_written_anew_is_stale(make_cache, tmp_path):
+    cache, _, _ = make_cache()
+    file = tmp_path / "a.tfrecord"
+    import_keras()
+    import tensorflow as tf
+
+    def write(*images):
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for image in images:
+                encoded = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
+                features = tf.train.Features(feature={"image/encoded": encoded})
+                writer.write(tf.train.Example(features=features).SerializeToString())
+
+    write(b"one")
+    files.write_json(cache.folder / "extraction.json", {"data": str(tmp_path)})
+    first, *rows = cache.samples()
+    address = join_address("a.tfrecord", 0)
+    described = replace(first, path=address, digest=files.digest(b"one"), state=FileState.of(file))
+    cache.write_samples([described, *rows])
+    config = TrainConfig(allow_partial=True)  # there is no bottleneck of "one"
+    select(cache, config)
+    os.utime(file, ns=(1, 1))
+    select(cache, config)  # touched, but the record is the one that was extracted
+    for images in ((b"two",), ()):
+        write(*images)
+        with pytest.raises(CacheError, match=r"stale: 1 images .*'a\.tfrecord#0"):
+            select(cache, config)
+    file.unlink()
+    select(cache, config)
+
+
 def test_select__without_validation_part_asks_how_to_proceed(make_cache):
     cache, _, _ = make_cache()
     cache.write_samples([replace(row, split="") for row in cache.samples()])
-    with pytest.raises(CacheError, match=r"no validation part.*--val 0.2.*--val 0"):
+    with pytest.raises(DataError, match=r"no validation part.*--val 0.2.*--val 0"):
         select(cache, TrainConfig())
     assert select(cache, TrainConfig(val=0.0)).val is None
     divided = select(cache, TrainConfig(val=0.25))

@@ -15,7 +15,15 @@ from fastcls.cli.options.extraction import (
     split_options,
     view_options,
 )
-from fastcls.cli.options.training import read_head, read_training, train_batch_size, train_options
+from fastcls.cli.options.records import read_request, request_options
+from fastcls.cli.options.training import (
+    finetune_options,
+    read_finetune,
+    read_head,
+    read_training,
+    train_batch_size,
+    train_options,
+)
 
 __all__ = [
     "base_details",
@@ -23,16 +31,20 @@ __all__ = [
     "cut_options",
     "data_options",
     "extract_options",
+    "finetune_options",
     "is_typed",
     "open_data",
     "read_base",
     "read_cut",
     "read_cuts",
     "read_extract",
+    "read_finetune",
     "read_head",
+    "read_request",
     "read_training",
     "read_views",
     "refuse_typed",
+    "request_options",
     "show_progress",
     "split_options",
     "train_batch_size",

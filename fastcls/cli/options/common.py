@@ -28,6 +28,27 @@ def is_typed(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
+def drop_loaded(values: dict[str, Any], choice: str, names: set[str]) -> None:
+    """Set loaded options to their defaults if a choice was typed that leaves them without effect.
+
+    They belong to the loaded choice: nobody could type `--optimizer adam` over the momentum of another.
+
+    Args:
+        values: The values of the running command, which are changed.
+        choice: What may have been typed.
+        names: What it leaves without effect.
+    """
+    context = click.get_current_context()
+    if not is_typed(choice):
+        return
+    loaded = {name for name in names if context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP}
+    if loaded:
+        untouched = context.command.make_context(context.info_name, [], resilient_parsing=True).params
+        for name in loaded:
+            # In the context too, from where the request is saved.
+            values[name] = context.params[name] = untouched[name]
+
+
 def show_progress() -> bool:
     """Whether someone is watching stderr."""
     return sys.stderr.isatty()

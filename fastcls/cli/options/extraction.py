@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fastcls.cli.options.common import Command, apply, refuse_typed
+from fastcls.cli.options.common import Command, apply, drop_loaded, refuse_typed
 from fastcls.specs import (
     DEFAULT_RECIPE,
     DTYPES,
@@ -28,6 +28,7 @@ class ImageSize(click.ParamType):
     """`224` or `240x320` (height x width) -> (height, width)."""
 
     name = "size"
+    takes_lists = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the text."""
@@ -251,4 +252,5 @@ def read_views(values: dict[str, Any]) -> ViewSpec:
     """Take the options of augmented views out of a command's values."""
     if values["views"] == 1:
         refuse_typed("--views 1", {"augment", "view_seed"})
+        drop_loaded(values, "views", {"augment", "view_seed"})
     return ViewSpec(values.pop("views"), values.pop("augment"), values.pop("view_seed"))

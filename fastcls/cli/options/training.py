@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from fastcls.cli.options.common import Command, apply, is_typed, refuse_typed
+from fastcls.cli.options.common import Command, apply, drop_loaded, is_typed, refuse_typed
+from fastcls.cli.options.records import RECORDS, read_records, record_options
 from fastcls.specs import (
     CLASS_WEIGHTS,
     FITTED_HEADS,
@@ -15,11 +16,14 @@ from fastcls.specs import (
     HEADS,
     LBFGS,
     LOSSES,
+    MIXED_PRECISIONS,
     NORMS,
     OPTIMIZERS,
+    RECIPES,
     SAMPLINGS,
     SCHEDULES,
     THRESHOLDS,
+    FinetuneSpec,
     HeadSpec,
     LossSpec,
     OptimizerSpec,
@@ -32,7 +36,7 @@ _LOSS = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier", "na
 _RATE = ("factor", "interval", "patience", "minimum")
 # What has no effect on a head that is fitted at once; `optimizer` may name one.
 _GRADIENT_OPTIONS = (
-    {"layers", "start", "train_batch_size", "warmup", *_OPTIMIZER, *_LOSS, *GRADIENT_ONLY}
+    {"layers", "start", "train_batch_size", "warmup", *_OPTIMIZER, *_LOSS, *GRADIENT_ONLY, *RECORDS}
     | {f"rate_{name}" for name in _RATE}
 ) - {"batch_size", "optimizer"}
 
@@ -41,6 +45,7 @@ class HeadLayers(click.ParamType):
     """`256,0.4` -> (256, 0.4): dense units are whole numbers, dropout rates have a point."""
 
     name = "layers"
+    takes_lists = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the text."""
@@ -111,6 +116,7 @@ def train_options(command: Command) -> Command:
             show_default=True,
             help="Decides all that is random.",
         ),
+        record_options,
     )
 
 
@@ -147,9 +153,56 @@ def head_options(command: Command) -> Command:
         click.option(
             "--train-batch-norm",
             is_flag=True,
-            help="Train the batch normalization of a tail, with the statistics of each batch.",
+            help="Train batch normalization too, where the base is trained, with the statistics of each "
+            "batch.",
         ),
     )
+
+
+def finetune_options(command: Command) -> Command:
+    """Which part of a network is trained on images, and what becomes of them before."""
+    return apply(
+        command,
+        click.option(
+            "--train",
+            default=FinetuneSpec.train,
+            show_default=True,
+            metavar="all|none|N|'from LAYER'",
+            help="Layers of the base that are trained: all, none, the last N with weights (batch "
+            "normalization not counted), or a layer and all behind it. The head is always trained.",
+        ),
+        click.option(
+            "--augment",
+            default=FinetuneSpec.augment,
+            show_default=True,
+            metavar="|".join((*RECIPES, "OPERATION=RANGE,...", "none")),
+            help="What happens to each image anew in each epoch; see `fastcls extract --augment`.",
+        ),
+        click.option(
+            "--downscale",
+            type=click.IntRange(1),
+            default=FinetuneSpec.downscale,
+            show_default=True,
+            help="Take images so many times as large, and let a strided convolution in front of the base, "
+            "which is trained too, bring them down.",
+        ),
+        click.option(
+            "--mixed-precision",
+            type=click.Choice(MIXED_PRECISIONS),
+            default=FinetuneSpec.precision,
+            show_default=True,
+            help="In which the network is computed while it is trained; auto: mixed_float16 on GPUs that "
+            "are fast in it, else float32.",
+        ),
+    )
+
+
+def read_finetune(values: dict[str, Any]) -> FinetuneSpec:
+    """Take the options of fine-tuning out of a command's values, before those of the head."""
+    batch_norm = values.pop("train_batch_norm") or None
+    names = ("train", "augment", "downscale")
+    given = {name: values.pop(name) for name in names}
+    return FinetuneSpec(**given, precision=values.pop("mixed_precision"), batch_norm=batch_norm)
 
 
 def optimizer_options(command: Command) -> Command:
@@ -290,33 +343,52 @@ def train_batch_size(name: str) -> Callable[[Command], Command]:
 
 def read_head(values: dict[str, Any]) -> HeadSpec:
     """Take the head options out of a command's values, and refuse what has no effect on that head."""
+    drop_loaded(values, "start", {"kind", "layers", "bottleneck_norm", "train_batch_norm"})
+    if values["optimizer"] == LBFGS:
+        drop_loaded(values, "kind", {"optimizer"})
     kind = values.pop("kind")
     asked, without_effect = f"--head {kind}", {"optimizer"}
     if values["optimizer"] == LBFGS:
         if is_typed("kind") and kind != "logreg":
             raise click.UsageError(f"--optimizer {LBFGS} is another name of --head logreg. Received: {asked}")
         kind, asked, without_effect = "logreg", f"--optimizer {LBFGS}", set()
+        drop_loaded(values, "optimizer", _GRADIENT_OPTIONS)
         values["optimizer"] = OptimizerSpec.name
     if kind in FITTED_HEADS:
         refuse_typed(asked, without_effect | _GRADIENT_OPTIONS)
+        drop_loaded(values, "kind", without_effect | _GRADIENT_OPTIONS)
     elif kind not in ("linear", "tail"):
         refuse_typed(asked, {"layers"})
-    names = ("layers", "bottleneck_norm", "train_batch_norm")
-    return HeadSpec(kind, *(values.pop(name) for name in names))
+        drop_loaded(values, "kind", {"layers"})
+    if kind not in ("linear", "tail", "logreg"):
+        drop_loaded(values, "kind", {"bottleneck_norm"})
+    if kind != "tail":
+        drop_loaded(values, "kind", {"train_batch_norm"})
+    train_batch_norm = values.pop("train_batch_norm", False)  # fine-tuning has taken its own
+    return HeadSpec(kind, values.pop("layers"), values.pop("bottleneck_norm"), train_batch_norm)
 
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
     """Take the training options out of a command's values."""
+    unused = {name for name in _OPTIMIZER if name not in OPTIMIZERS[values["optimizer"]]}
+    drop_loaded(values, "optimizer", unused)
     optimizer = OptimizerSpec(values.pop("optimizer"), **{name: values.pop(name) for name in _OPTIMIZER})
     schedule = _read_schedule(values)
+    if values["class_weight"] == "none":
+        drop_loaded(values, "class_weight", {"class_weight_multiplier"})
     loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
+    if values.get("val") == 0:
+        drop_loaded(values, "val", {"min_accuracy", "checkpoint_best_only", "confusion_every"})
+    checkpoints, logs = read_records(values)
     names = ("epochs", "learning_rate", "sampling", "threshold", "patience", "seed", "val", "views")
     given = {name: values.pop(name) for name in (*names, "allow_partial", "allow_stale") if name in values}
     given["batch_size"] = values.pop("train_batch_size")
-    return TrainConfig(optimizer, schedule=schedule, loss=loss, **given)
+    return TrainConfig(optimizer, schedule=schedule, loss=loss, checkpoints=checkpoints, logs=logs, **given)
 
 
 def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
+    unused = {f"rate_{name}" for name in _RATE if name not in SCHEDULES[values["schedule"]]}
+    refuse_typed(f"--schedule {values['schedule']}", unused)
+    drop_loaded(values, "schedule", unused)
     kind, warmup = values.pop("schedule"), values.pop("warmup")
-    refuse_typed(f"--schedule {kind}", {f"rate_{name}" for name in _RATE if name not in SCHEDULES[kind]})
     return ScheduleSpec(kind, warmup, **{name: values.pop(f"rate_{name}") for name in _RATE})

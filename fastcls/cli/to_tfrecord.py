@@ -1,0 +1,36 @@
+"""`fastcls to-tfrecord`: any data set as TFRecord files."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from fastcls.cli import options
+
+
+@click.command("to-tfrecord")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--shards", type=int, help="Files per split. [default: as many as hold 128 MiB each]")
+@options.data_options
+def to_tfrecord(data: Path, out: Path, shards: int | None, **values: Any) -> None:
+    """Pack the images of DATA, as they are, into TFRecord files, which all commands take as DATA.
+
+    DATA is a folder per class, a split folder, a CSV, or TFRecord files. Each split gets files such as
+    train-00000-of-00004.tfrecord of tf.train.Example with image/encoded, image/class/label,
+    image/class/text and image/filename; labels.txt names the numbers of the classes.
+    """
+    from fastcls.data.tfrecord_writer import write_tfrecords
+
+    dataset = options.open_data(data, values)
+    count = len(dataset.samples)
+    with tqdm(total=count, unit="image", desc="pack", disable=not options.show_progress()) as bar:
+        written = write_tfrecords(dataset, out, shards, watch=bar.update)
+    for shard in written:
+        click.echo(f"{shard.name}: {shard.count} images, {shard.bytes / 2**20:.1f} MiB")
+    click.echo(f"{out}: {count} images of {len(dataset.class_names)} classes in {len(written)} files")
+    click.echo(f"Next: fastcls extract {shlex.quote(str(out))}")

@@ -1,0 +1,117 @@
+"""TFRecord files: the records of one, found by where they begin.
+
+A record is its length (uint64), the masked CRC-32C of these 8 bytes, the data, and the masked CRC-32C of the
+data (tensorflow/core/lib/io/record_writer.h), all little-endian. TensorFlow has no public way to read a
+record by its place, and importing it takes longer than digesting thousands of images.
+
+The address of a record is `FILE#PLACE`, in bytes from the file's begin, with zeros in front: sorted addresses
+are in the order of the file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from fastcls.data.crc32c import masked_crc32c
+
+# `train-00000-of-00004` (TensorFlow's scripts), `x.tfrecord-00000-of-00004` (TFDS), `x.tfrecord`.
+_NAME = re.compile(r"(\.tfrecords?|\.tfrec|-\d{5}-of-\d{5})$", re.IGNORECASE)
+_ADDRESS = re.compile(r"(.*)#(\d+)", re.DOTALL)
+_HEAD = struct.Struct("<QI")
+_TAIL = struct.Struct("<I")
+_GZIP, _ZLIB = b"\x1f\x8b", b"\x78"
+
+
+class DamagedRecordError(OSError):
+    """A record cannot be read; the message says why and where."""
+
+
+def is_tfrecord(name: str) -> bool:
+    """Whether a file name is one of TFRecord files.
+
+    >>> [is_tfrecord(name) for name in ("a.tfrecord", "train-00000-of-00002", "a.jpg")]
+    [True, True, False]
+    """
+    return bool(_NAME.search(name))
+
+
+def join_address(file: str | Path, place: int) -> str:
+    """The address of a record.
+
+    >>> join_address("data/train-00000-of-00002.tfrecord", 1024)
+    'data/train-00000-of-00002.tfrecord#000000001024'
+    """
+    return f"{file}#{place:012d}"
+
+
+def split_address(path: str) -> tuple[str, int | None]:
+    """File and place of a record; any other path comes back without a place.
+
+    >>> split_address("data/train-00000-of-00002.tfrecord#000000001024")
+    ('data/train-00000-of-00002.tfrecord', 1024)
+    >>> split_address("a#1/b.jpg")
+    ('a#1/b.jpg', None)
+    """
+    match = _ADDRESS.fullmatch(path) if "#" in path else None
+    return (match[1], int(match[2])) if match and is_tfrecord(match[1]) else (path, None)
+
+
+def scan(file: Path) -> Iterator[tuple[int, memoryview]]:
+    """Place and data of each record of a file; data are not checked, and not read before they are looked at.
+
+    Raises:
+        DamagedRecordError: The length of a record is damaged, or the file ends inside of one.
+        OSError: The file cannot be read.
+    """
+    with file.open("rb") as opened:
+        if not opened.seek(0, 2):
+            return
+        # Closed when nobody looks at it any more: views of it go out.
+        view = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+    place = 0
+    while place < len(view):
+        head = view[place : place + _HEAD.size]
+        start, stop = _extent(file, place, bytes(head), len(view))
+        yield place, view[start:stop]
+        place = stop + _TAIL.size
+
+
+def read_record(file: Path, place: int) -> bytes:
+    """The data of a record, checked.
+
+    Raises:
+        DamagedRecordError: There is no whole and undamaged record at this place.
+        OSError: The file cannot be read.
+    """
+    with file.open("rb") as opened:
+        size = opened.seek(0, 2)
+        start, stop = _extent(file, place, _read(opened, place, _HEAD.size), size)
+        data, tail = _read(opened, start, stop - start), _read(opened, stop, _TAIL.size)
+    if len(tail) < _TAIL.size or _TAIL.unpack(tail)[0] != masked_crc32c(data):
+        raise DamagedRecordError(f"the record at {place} of {file} is damaged: its checksum differs")
+    return data
+
+
+def _read(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
+
+
+def _extent(file: Path, place: int, head: bytes, size: int) -> tuple[int, int]:
+    """Where the data of a record begin and end."""
+    if len(head) < _HEAD.size:
+        raise DamagedRecordError(f"{file} ends inside the record at {place}: it is truncated")
+    length, checksum = _HEAD.unpack(head)
+    if masked_crc32c(head[:8]) != checksum:
+        is_packed = place == 0 and head.startswith((_GZIP, _ZLIB))
+        why = "it is compressed; write it without" if is_packed else "no record begins there"
+        raise DamagedRecordError(f"{file} is no TFRecord file or damaged at {place}: {why}")
+    start = place + _HEAD.size
+    if start + length + _TAIL.size > size:
+        raise DamagedRecordError(f"{file} ends inside the record at {place}: it is truncated")
+    return start, start + length

@@ -1,0 +1,149 @@
+"""Write a data set as TFRecord files, with the keys of TensorFlow's own image scripts.
+
+They are those of `build_image_data.py` (https://github.com/tensorflow/models, research/slim): image/encoded,
+image/class/label, image/class/text, image/filename.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fastcls import files
+from fastcls.backend import import_keras
+from fastcls.data import sources
+from fastcls.data.dataset import Dataset, Sample
+from fastcls.data.tfrecord import split_address
+from fastcls.data.tfrecord_reader import GROUP, LABEL, LABELS_FILE, TEXT
+from fastcls.errors import DataError, OptionError
+from fastcls.specs import check_at_least
+
+# What TensorFlow's guide to performance advises: files of 100 to 200 MB.
+_SHARD_BYTES = 128 << 20
+_UNSPLIT = "images"
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """One file.
+
+    Attributes:
+        name: Of the file.
+        split: "train", "val", "test", or "".
+        count: Images in it.
+        bytes: Its size.
+    """
+
+    name: str
+    split: str
+    count: int
+    bytes: int
+
+
+def write_tfrecords(
+    dataset: Dataset,
+    out: Path,
+    shards: int | None = None,
+    *,
+    watch: Callable[[int], Any] = lambda count: None,
+) -> list[WrittenShard]:
+    """Write `out`/SPLIT-00000-of-0000N.tfrecord and `labels.txt`; the folder appears whole or not at all.
+
+    The bytes of an image are those of its file. The order within a split is random, and the same each time.
+
+    Args:
+        dataset: The images.
+        out: The folder to make.
+        shards: Files per split; None for as many as hold 128 MiB each.
+        watch: Called with 1 after each image.
+
+    Raises:
+        DataError: An image cannot be read, or a class name does not fit on a line.
+        OptionError: `out` exists, or there are fewer images than files.
+    """
+    check_at_least("shards", shards, 1)
+    if out.exists():
+        raise OptionError(f"{out} exists already. Choose another --out, or remove it first")
+    _require_lines(dataset.class_names)
+    parts = {split: dataset.subset(split).samples for split in dataset.splits}
+    parts = parts or {"": dataset.samples}
+    _require_enough(parts, shards)
+    written = []
+    with files.atomic_folder(out) as folder:
+        for split, samples in parts.items():
+            count = shards or _shard_count(dataset, samples)
+            ordered = sorted(samples, key=lambda sample: files.digest(sample.path.encode()))
+            for number in range(count):
+                name = f"{split or _UNSPLIT}-{number:05d}-of-{count:05d}.tfrecord"
+                chosen = ordered[number::count]
+                _write_shard(dataset, chosen, folder / name, watch)
+                written.append(WrittenShard(name, split, len(chosen), (folder / name).stat().st_size))
+        lines = (f"{label}:{name}\n" for label, name in enumerate(dataset.class_names))
+        files.write_text(folder / LABELS_FILE, "".join(lines))
+    return written
+
+
+def _require_lines(class_names: Sequence[str]) -> None:
+    broken = [name for name in class_names if name.splitlines() != [name] or name != name.strip()]
+    if broken:
+        raise DataError(
+            f"A class name must fit on a line of {LABELS_FILE}. Received: {broken[0]!r}. Rename it"
+        )
+
+
+def _require_enough(parts: dict[str, tuple[Sample, ...]], shards: int | None) -> None:
+    for split, samples in parts.items():
+        if shards and shards > len(samples):
+            part = f"the {split} part" if split else "the data set"
+            raise OptionError(
+                f"{shards} shards are more than {part} has images: {len(samples)}. Choose fewer"
+            )
+
+
+def _shard_count(dataset: Dataset, samples: Sequence[Sample]) -> int:
+    holders = {split_address(str(dataset.locate(sample)))[0] for sample in samples}
+    total = sum(_readable(sources.stat, holder).st_size for holder in holders)
+    return max(1, min(len(samples), math.ceil(total / _SHARD_BYTES)))
+
+
+def _write_shard(
+    dataset: Dataset, samples: Sequence[Sample], path: Path, watch: Callable[[int], Any]
+) -> None:
+    import_keras()  # without the chatter of TensorFlow's start
+    import tensorflow as tf
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for sample in samples:
+            data = _readable(sources.read_bytes, str(dataset.locate(sample)))
+            # Deterministic: the order of a message's map is otherwise left open.
+            writer.write(_example(dataset, sample, data).SerializeToString(deterministic=True))
+            watch(1)
+    files.sync(path)
+
+
+def _readable(read: Callable[[str], Any], path: str) -> Any:
+    try:
+        return read(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise DataError(f"{path!r} cannot be read ({why}). Correct its permissions or remove it") from error
+
+
+def _example(dataset: Dataset, sample: Sample, data: bytes) -> Any:
+    from tensorflow.train import BytesList, Example, Feature, Features, Int64List
+
+    def texts(*values: bytes) -> Any:
+        return Feature(bytes_list=BytesList(value=values))
+
+    features = {
+        sources.ENCODED: texts(data),
+        LABEL: Feature(int64_list=Int64List(value=sample.labels)),
+        TEXT: texts(*(name.encode() for name in dataset.names_of(sample))),
+        "image/filename": texts(PurePosixPath(sample.path).name.encode()),
+    }
+    if sample.group:
+        features[GROUP] = texts(sample.group.encode())
+    return Example(features=Features(feature=features))

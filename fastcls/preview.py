@@ -1,0 +1,191 @@
+"""What a command would do, as text: nothing is trained, forwarded or written."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastcls.bases.loader import load_base
+from fastcls.bases.registry import find_architecture
+from fastcls.cache.samples import SampleRow
+from fastcls.cache.store import Cache, count_lacking
+from fastcls.cutter import bottleneck_model, cut, tail_model
+from fastcls.data import sources
+from fastcls.data.dataset import Dataset
+from fastcls.errors import DataError
+from fastcls.extraction.planner import Requested, make_plan
+from fastcls.inference.classifier import Classifier
+from fastcls.pipeline import divide, load_head, require_new
+from fastcls.specs import (
+    SCHEDULES,
+    BaseSpec,
+    CutSpec,
+    FinetuneSpec,
+    HeadSpec,
+    LossSpec,
+    SplitSpec,
+    TrainConfig,
+    ViewSpec,
+    check_effect,
+)
+from fastcls.training.finetuner import networks_of
+from fastcls.training.heads import build_head
+from fastcls.training.selector import divide as divide_samples
+from fastcls.training.selector import select
+from fastcls.training.trainer import load_tail, require_fitting, start_model, start_spec
+
+_SUMMARY_COLUMNS = 100
+
+
+def preview_training(
+    cache: Cache, head: HeadSpec | None, config: TrainConfig, out: Path, *, start: Path | None = None
+) -> str:
+    """What `train_run` would do with the same arguments; raises what that would before it begins."""
+    require_new(out)
+    earlier = load_head(start) if start else None
+    spec = start_spec(head, earlier)
+    check_effect(spec, config)
+    chosen = select(cache, config)
+    require_fitting(spec, config, chosen)
+    counts = chosen.train.images, len(chosen.val) if chosen.val else 0
+    model = None if spec.is_fitted else start_model(cache, chosen, spec, earlier)
+    described = _describe_training(spec, model, config, counts, multi_label=chosen.multi_label)
+    lines = [*described, _describe_files(spec, config, out)]
+    return "\n".join(lines)
+
+
+def preview_run(
+    dataset: Dataset,
+    spec: CutSpec,
+    head: HeadSpec,
+    config: TrainConfig,
+    out: Path,
+    *,
+    cache_root: Path,
+    splits: SplitSpec | None = None,
+    views: ViewSpec | None = None,
+) -> str:
+    """What `run` would do with the same arguments, as far as that is known without a forward pass."""
+    require_new(out)
+    check_effect(head, config)
+    dataset, config = divide(dataset, splits, config)
+    parts = Counter(sample.split for sample in dataset.samples)
+    if not parts["val"] and config.val is None:
+        raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
+    shape, tail, extraction = _preview_extraction(dataset, spec, cache_root, views or ViewSpec())
+    classes, multi_label = len(dataset.class_names), dataset.multi_label
+    model = None if head.is_fitted else build_head(head, shape, classes, tail, multi_label=multi_label)
+    lines = [
+        f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "
+        f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
+        extraction,
+        *_describe_training(head, model, config, (parts["train"], parts["val"]), multi_label=multi_label),
+        _describe_files(head, config, out, "test/"),
+    ]
+    return "\n".join(lines)
+
+
+def preview_finetuning(
+    dataset: Dataset,
+    start: BaseSpec | Path,
+    spec: FinetuneSpec,
+    config: TrainConfig,
+    out: Path,
+    *,
+    head: HeadSpec | None = None,
+) -> str:
+    """What `finetune_run` would do with the same arguments; no image is read."""
+    require_new(out)
+    begun = Classifier.load(start) if isinstance(start, Path) else _without_download(start)
+    _, trainee = networks_of(dataset, begun, spec, config, head)
+    rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group, s.path) for s in dataset.samples]
+    own, val = divide_samples([row for row in rows if row.split != "test"], config, str(dataset.root))
+    multi_label = dataset.multi_label
+    described = _describe_training(HeadSpec(), trainee, config, (len(own), len(val)), multi_label=multi_label)
+    written = _describe_files(HeadSpec(), config, out).replace("head.keras, ", "")
+    return "\n".join([*described, written])
+
+
+def _preview_extraction(
+    dataset: Dataset, spec: CutSpec, root: Path, views: ViewSpec
+) -> tuple[tuple[int, ...], Any, str]:
+    """Shape of a bottleneck, what follows it in the base, and how many images would be forwarded."""
+    known = Requested(spec, root).known()
+    if known:
+        missing = _count_missing(dataset, known, views)
+        tail = load_tail(known) if known.tail_path.exists() else None
+        return tuple(known.manifest.shape), tail, f"Cache {known.folder}: {missing} images to forward"
+    made = cut(load_base(_without_download(spec.base)), spec.layer, pool=spec.pool, dtype=spec.dtype)
+    shape = tuple(bottleneck_model(made).outputs[0].shape[1:])
+    told = (
+        f"{made.base.name} cut at {made.layer}: bottlenecks of {'x'.join(map(str, shape))} {spec.dtype}; no "
+        f"cache of it in {root} yet, {len(dataset.samples)} images to forward"
+    )
+    return shape, tail_model(made), told
+
+
+def _count_missing(dataset: Dataset, cache: Cache, views: ViewSpec) -> int:
+    """How many images lack a view; files whose times tell nothing of their bytes are read."""
+    rows = [
+        row if row.digest else replace(row, digest=sources.digest(dataset.root / row.path))
+        for row in make_plan(dataset, cache, views).rows
+    ]
+    failed = {failure.digest for failure in cache.failures()}
+    lacking = count_lacking(cache.index(), rows, views)
+    return sum(bool(count) and row.digest not in failed for row, count in zip(rows, lacking, strict=True))
+
+
+def _without_download(spec: BaseSpec) -> BaseSpec:
+    """The same base, where its weights would be downloaded with random ones."""
+    is_download = find_architecture(spec.name) and spec.weights in (None, "imagenet")
+    return replace(spec, weights="random") if is_download else spec
+
+
+def _describe_training(
+    head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int], *, multi_label: bool
+) -> list[str]:
+    train, val = counts
+    rows = f"Rows: {train} to train on, {val} to validate on"
+    if head.is_fitted:
+        return [f"Head: {head.kind}, fitted at once", rows]
+    lines: list[str] = []
+    model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
+    steps = math.ceil(train / config.batch_size)
+    return [
+        *lines,
+        f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
+        f"Learning rate: {config.learning_rate:g}, "
+        f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
+        f"Loss: {config.loss.named(multi_label=multi_label)}{_spell_loss(config.loss)}",
+        f"{rows}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
+    ]
+
+
+def _spell(spec: Any, kind: str, options: tuple[str, ...]) -> str:
+    given = [f"{name} {getattr(spec, name):g}" for name in options if getattr(spec, name) not in (None, 0)]
+    return ", ".join([getattr(spec, kind), *given])
+
+
+def _spell_loss(spec: LossSpec) -> str:
+    plain = LossSpec()
+    names = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier")
+    return "".join(
+        f", {name.replace('_', ' ')} {getattr(spec, name)}"
+        for name in names
+        if getattr(spec, name) != getattr(plain, name)
+    )
+
+
+def _describe_files(head: HeadSpec, config: TrainConfig, out: Path, *more: str) -> str:
+    optional = {
+        "tensorboard/": not head.is_fitted,
+        "steps.csv": config.logs.steps,
+        "confusion/": config.logs.confusion,
+        "checkpoints/": config.checkpoints.every,
+    }
+    names = ["classifier.keras", "head.keras", "run.json", "history.csv", "curves.png"]
+    written = ", ".join([*names, *(name for name, is_written in optional.items() if is_written), *more])
+    return f"Would write to {out}: {written}. Nothing was written"

@@ -1,0 +1,294 @@
+"""Train a network on images: the base itself, or its head alone for comparison with a cache."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import files, graph
+from fastcls.backend import import_keras
+from fastcls.bases.loader import load_base
+from fastcls.cache.samples import SampleRow
+from fastcls.data.dataset import Dataset
+from fastcls.engines.tensorflow import gpus
+from fastcls.errors import DataError, OptionError
+from fastcls.inference.classifier import Classifier
+from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, Recipe, TrainConfig, check_labels
+from fastcls.training.checkpoints import Checkpoints
+from fastcls.training.fitter import EpochRunner, StepListener
+from fastcls.training.heads import HEAD_PREFIX
+from fastcls.training.images import ImageFeed, Images
+from fastcls.training.minimizer import TrainingData, minimize
+from fastcls.training.monitor import monitor_of
+from fastcls.training.networks import build_network, trainee_of
+from fastcls.training.selector import divide, label_array, require_every_class
+from fastcls.training.snapshots import Row
+from fastcls.training.thresholds import find_thresholds
+
+_VAL_BATCH = 32
+# From which compute capability on GPUs are fast in float16.
+_TENSOR_CORES = (7, 0)
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FinetunedNetwork:
+    """A network and how it came about.
+
+    Attributes:
+        model: Keras model, RGB uint8 image (B, H, W, 3) -> probabilities (B, C), with the weights of the
+            best epoch.
+        config: How it was trained.
+        class_names: Its C classes.
+        history: One dict per epoch, as `TrainedHead` has them.
+        best: The one of the epoch that was kept.
+        train_count: Images trained on.
+        val_count: Images validated on.
+        thresholds: See `TrainedHead`.
+        trained: Number of parameters that were trained.
+        unreadable: Images that could not be used, and why.
+    """
+
+    model: Any
+    config: TrainConfig
+    class_names: tuple[str, ...]
+    history: tuple[Row, ...]
+    best: Row
+    train_count: int
+    val_count: int
+    thresholds: tuple[float, ...] | None
+    trained: int
+    unreadable: dict[str, str]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether it gives an image any number of classes."""
+        return self.thresholds is not None
+
+
+def finetune(
+    dataset: Dataset,
+    start: BaseSpec | Classifier,
+    spec: FinetuneSpec | None = None,
+    config: TrainConfig | None = None,
+    *,
+    head: HeadSpec | None = None,
+    folder: Path | None = None,
+    progress: bool = False,
+) -> FinetunedNetwork:
+    """Train a network on the images of a data set, but those of its test part.
+
+    On a CPU the same seed gives the same network. Sets the global random seeds of Python, NumPy and
+    TensorFlow. Several GPUs divide each batch among them (`tf.distribute.MirroredStrategy`).
+
+    Args:
+        dataset: The images.
+        start: A base, or a classifier to train further.
+        spec: What of it is trained, and how images come.
+        config: How it is trained.
+        head: What to put on a base; a softmax layer by default.
+        folder: Where logs and checkpoints go; a training that was interrupted there goes on.
+        progress: Show a bar on stderr.
+
+    Raises:
+        OptionError: Base, head or part to train do not fit, the classifier has other classes, or another
+            training was interrupted in `folder`.
+        DataError: A class has no readable image to train on, or there is no validation part.
+    """
+    spec, config = spec or FinetuneSpec(), config or TrainConfig()
+    import_keras()
+    import tensorflow as tf
+
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    strategy = tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+    with strategy.scope():
+        model, trainee = networks_of(dataset, start, spec, config, head)
+        images, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
+        request = _describe(trainee, images, data, spec, config)
+        checkpoints = Checkpoints(
+            folder,
+            config.checkpoints,
+            request,
+            {"class_names": data.class_names},
+            monitor_of(multi_label=data.multi_label),
+        )
+        with _computing_in(_precision(spec.precision), trainee):
+            history, best = minimize(
+                trainee, data, config, checkpoints, make_pass=_training_pass, progress=progress
+            )
+    return FinetunedNetwork(
+        model,
+        config,
+        data.class_names,
+        tuple(history),
+        best,
+        data.images,
+        data.val_images,
+        find_thresholds(model, data.val, config.threshold, data.class_names) if data.multi_label else None,
+        sum(int(np.prod(weight.shape)) for weight in trainee.trainable_weights),
+        {str(images.paths[place]): reason for place, reason in images.unreadable.items()},
+    )
+
+
+def networks_of(
+    dataset: Dataset,
+    start: BaseSpec | Classifier,
+    spec: FinetuneSpec,
+    config: TrainConfig,
+    head: HeadSpec | None = None,
+) -> tuple[Any, Any]:
+    """The network before its first step, and the same layers as a model to train.
+
+    Raises:
+        OptionError: As in `finetune`.
+    """
+    _require_trainable(start, head, spec)
+    check_labels(head or HeadSpec(), config, multi_label=dataset.multi_label)
+    model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
+    return model, trainee_of(model, spec, batch_norm=_trains_batch_norm(start, spec))
+
+
+def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
+    if isinstance(start, Classifier):
+        given = {"head": head is not None, "downscale": spec.downscale > 1}
+        unused = ", ".join(name for name, is_given in given.items() if is_given)
+        if unused:
+            raise OptionError(f"A classifier that is trained further stays what it is. Leave out: {unused}")
+    elif head and (head.is_fitted or head.kind == "tail"):
+        raise OptionError(f"The head {head.kind} is made from a cache. Train it there, and go on with --from")
+
+
+def _network(
+    dataset: Dataset, start: BaseSpec | Classifier, head: HeadSpec, spec: FinetuneSpec, seed: int
+) -> Any:
+    import keras
+
+    classes = dataset.class_names
+    if isinstance(start, BaseSpec):
+        base = load_base(start)
+        keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
+        return build_network(base, head, len(classes), spec.downscale, multi_label=dataset.multi_label)
+    if start.class_names != classes or start.multi_label != dataset.multi_label:
+        raise OptionError(
+            f"The classifier to go on from knows the classes {', '.join(start.class_names)}"
+            f"{' (several per image)' if start.multi_label else ''}; {dataset.root} has {', '.join(classes)}"
+            f"{' (several per image)' if dataset.multi_label else ''}"
+        )
+    keras.utils.set_random_seed(seed)
+    return start.model
+
+
+def _trains_batch_norm(start: BaseSpec | Classifier, spec: FinetuneSpec) -> bool:
+    if spec.batch_norm is not None:
+        return spec.batch_norm
+    return isinstance(start, BaseSpec) and start.weights == "random"
+
+
+def _read(
+    dataset: Dataset, size: tuple[int, int], spec: FinetuneSpec, config: TrainConfig
+) -> tuple[Images, TrainingData]:
+    """The images as pixels, and which of them are trained and validated on."""
+    samples = [sample for sample in dataset.samples if sample.split != "test"]
+    images = Images([dataset.locate(sample) for sample in samples], size)
+    readable = [place for place in range(len(samples)) if place not in images.unreadable]
+    if not readable:
+        raise DataError(f"Not one of {len(samples)} images of {dataset.root} could be read")
+    rows = [
+        SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, images.digests[place])
+        for place, sample in enumerate(samples)
+        if place not in images.unreadable
+    ]
+    own, val = divide(rows, config, str(dataset.root))
+    labels = label_array(rows, dataset.class_names, multi_label=dataset.multi_label)
+    require_every_class(labels[own], dataset.class_names)
+    recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
+    places, balanced = np.array(readable), config.sampling == "balanced"
+    own_feed = ImageFeed(
+        images, places[own], labels[own], config.batch_size, config.seed, recipe, balanced=balanced
+    )
+    val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
+    return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.class_names, len(val))
+
+
+def _describe(
+    trainee: Any, images: Images, data: TrainingData, spec: FinetuneSpec, config: TrainConfig
+) -> dict[str, Any]:
+    """What decides the result: two of equal description end with the same network."""
+    return {
+        "training": asdict(config),
+        "finetuning": asdict(spec),
+        "network": graph.architecture_digest(trainee),
+        "weights": graph.weights_digest(trainee),
+        "classes": files.json_digest(data.class_names),
+        "images": files.json_digest([images.digests, data.labels.tolist(), data.val_images]),
+    }
+
+
+def _precision(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    capabilities = gpus()
+    return "mixed_float16" if capabilities and min(capabilities) >= _TENSOR_CORES else "float32"
+
+
+@contextlib.contextmanager
+def _computing_in(precision: str, model: Any) -> Iterator[None]:
+    """Compute all but the head in a mixed precision; weights stay float32, and so does what is saved."""
+    import keras
+
+    if precision == "float32":
+        yield
+        return
+    layers = [layer for layer in model.layers if not layer.name.startswith(HEAD_PREFIX)]
+    before = [layer.dtype_policy for layer in layers]
+    for layer in layers:
+        layer.dtype_policy = keras.DTypePolicy(precision)
+    try:
+        yield
+    finally:
+        for layer, policy in zip(layers, before, strict=True):
+            layer.dtype_policy = policy
+
+
+def _training_pass(model: Any, train: ImageFeed, listen: StepListener | None) -> EpochRunner:
+    """Keras's own training, an epoch at a time: it serves several GPUs, and scales the loss for float16."""
+    import keras
+
+    class Watcher(keras.callbacks.Callback):
+        """Ends an epoch where the loss is no number, and notes the loss and learning rate of each step."""
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.finite = 0
+            self.seen: list[tuple[float, float]] = []
+            self._images, self._sum = 0, 0.0
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            self._rate = float(self.model.optimizer.learning_rate) if listen else 0.0
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            mean = float(logs["loss"])  # over the epoch so far
+            if not math.isfinite(mean):
+                self.model.stop_training = True
+                return
+            self.finite += 1
+            images = min(train.batch_size, train.images - self._images)
+            before, self._sum = self._sum, mean * (self._images + images)
+            self._images += images
+            self.seen.append(((self._sum - before) / images, self._rate))
+
+    watcher = Watcher()
+
+    def run(epoch: int) -> tuple[Row, int]:
+        found = model.fit(train.batches(epoch), shuffle=False, verbose=0, callbacks=[watcher]).history
+        if listen:
+            listen(epoch, np.array(watcher.seen, np.float32))
+        return {name: float(values[0]) for name, values in found.items()}, watcher.finite
+
+    return run

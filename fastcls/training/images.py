@@ -1,0 +1,141 @@
+"""Feeds image files to a training: decoded by the one decoder, augmented anew in each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fastcls import files
+from fastcls.data.decoder import UnreadableImage, decode, read_bytes, read_image
+from fastcls.data.views import augment
+from fastcls.machine import available_memory, cores
+from fastcls.parallel import ahead
+from fastcls.specs import Recipe
+from fastcls.training.sampler import draw_images, epoch_random
+
+# The network needs memory too.
+_MEMORY_SHARE = 4
+# Images that are decoded together for validation, in batches.
+_BLOCK_BATCHES = 4
+
+
+class Images:
+    """Image files as pixels of one size.
+
+    Each is read once at the beginning. Those that fit into a quarter of the available memory are kept, else
+    they are decoded again when they are needed.
+
+    Args:
+        paths: The files.
+        size: (height, width) in pixels.
+
+    Attributes:
+        paths: As given.
+        size: As given.
+        unreadable: Why an image cannot be used, by its place in `paths`.
+        digests: Identity of each image; "" for unreadable ones.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int]) -> None:
+        cv2.setNumThreads(1)  # images are decoded side by side, each by one thread
+        self.paths, self.size = paths, size
+        self.unreadable: dict[int, str] = {}
+        self.digests = [""] * len(paths)
+        fits = len(paths) * size[0] * size[1] * 3 <= available_memory() // _MEMORY_SHARE
+        self._kept = np.empty((len(paths), *size, 3), np.uint8) if fits else None
+        for _ in ahead(self._try, range(len(paths)), threads=cores(), depth=4 * cores()):
+            pass
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        """Pixels (H, W, 3) uint8 RGB of an image."""
+        return read_image(self.paths[place], self.size) if self._kept is None else self._kept[place]
+
+    def _try(self, place: int) -> None:
+        try:
+            data = read_bytes(self.paths[place])
+            pixels = decode(data, self.size)
+        except UnreadableImage as error:
+            self.unreadable[place] = str(error)
+            return
+        self.digests[place] = files.digest(data)
+        if self._kept is not None:
+            self._kept[place] = pixels
+
+
+class ImageFeed:
+    """One pass over some images per epoch: a `Feed`, and a `tf.data.Dataset` for Keras's own training.
+
+    Order and looks depend on seed and epoch alone. The order is that of a `Feeder` in memory over the same
+    samples.
+
+    Args:
+        images: The images.
+        places: Which of them.
+        labels: (N, ...) of these.
+        batch_size: Images per batch; only the last batch of a pass has fewer.
+        seed: None keeps the images in order and as they are.
+        recipe: What happens to each image; None for nothing.
+        balanced: See `Feeder`.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        places: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        seed: int | None = None,
+        recipe: Recipe | None = None,
+        *,
+        balanced: bool = False,
+    ) -> None:
+        self._images, self._places, self._labels = images, places, labels
+        self._seed, self._recipe, self._balanced = seed, recipe, balanced
+        self.batch_size, self.dtype = batch_size, np.dtype(np.uint8)
+        self.shape: tuple[int, ...] = (*images.size, 3)
+        self.images = len(labels)
+        self.label_shape, self.label_dtype = labels.shape[1:], labels.dtype
+
+    def batches(self, epoch: int) -> Any:
+        """A `tf.data.Dataset` of images (B, H, W, 3) uint8 and labels (B, ...), made in parallel."""
+        import tensorflow as tf
+
+        order = self._order(epoch)
+
+        def load(row: Any) -> np.ndarray:
+            return self._look(int(row), epoch)
+
+        def read(row: Any, label: Any) -> Any:
+            return tf.ensure_shape(tf.numpy_function(load, [row], tf.uint8), self.shape), label
+
+        rows = tf.data.Dataset.from_tensor_slices((order, self._labels[order]))
+        looks = rows.map(read, num_parallel_calls=cores(), deterministic=True)
+        return looks.batch(self.batch_size).prefetch(2)
+
+    def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
+        """One pass; see `Feed`."""
+        import tensorflow as tf
+
+        order = self._order(epoch)
+        looks = ahead(
+            lambda row: self._look(int(row), epoch), order, threads=cores(), depth=2 * self.batch_size
+        )
+        size = self.batch_size * _BLOCK_BATCHES
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            pixels = np.stack([next(looks) for _ in rows])
+            yield tf.constant(pixels), tf.constant(self._labels[rows]), np.arange(len(rows))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return draw_images(self._labels, epoch_random(self._seed, epoch), balanced=self._balanced)
+
+    def _look(self, row: int, epoch: int) -> np.ndarray:
+        place = int(self._places[row])
+        pixels = self._images[place]
+        if self._recipe is None:
+            return pixels
+        return augment(pixels, self._recipe, (self._seed or 0, self._images.digests[place], epoch))

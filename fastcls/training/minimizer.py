@@ -1,0 +1,105 @@
+"""Minimize a loss over the epochs of one training, with all that is watched, logged and kept of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastcls.errors import OptionError
+from fastcls.specs import TrainConfig
+from fastcls.training.checkpoints import Checkpoints
+from fastcls.training.feeder import Feed
+from fastcls.training.fitter import EpochRunner, StepListener, epoch_runner, fit, training_pass
+from fastcls.training.logs import TrainingLog
+from fastcls.training.losses import build_loss
+from fastcls.training.monitor import monitor_of
+from fastcls.training.optimizers import build_optimizer
+from fastcls.training.schedules import Rate
+from fastcls.training.snapshots import Row, Trainee
+
+# Figures of the validation rows do not depend on how many are taken at once.
+VAL_BATCH = 256
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained and validated on.
+
+    Attributes:
+        train: What to train on.
+        val: What to validate on; None for nothing.
+        labels: Of all that is trained on, as `LabeledRows` has them.
+        images: Images per epoch.
+        class_names: The C classes.
+        val_images: Images validated on.
+    """
+
+    train: Feed
+    val: Feed | None
+    labels: np.ndarray
+    images: int
+    class_names: tuple[str, ...]
+    val_images: int = 0
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have any number of classes."""
+        return self.labels.ndim > 1
+
+
+def minimize(
+    model: Any,
+    data: TrainingData,
+    config: TrainConfig,
+    checkpoints: Checkpoints,
+    *,
+    make_pass: Callable[[Any, Any, StepListener | None], EpochRunner] = training_pass,
+    progress: bool = False,
+) -> tuple[list[Row], Row]:
+    """Train a model, and leave it with the weights of the best epoch.
+
+    Args:
+        model: Keras model, inputs -> probabilities (B, C). It is compiled here.
+        data: What to train it on.
+        config: How.
+        checkpoints: Where an interrupted training goes on from.
+        make_pass: Makes what trains the compiled model on `data.train` for an epoch.
+        progress: Show a bar on stderr.
+
+    Returns:
+        The rows of the epochs, as `fit` makes them, and the one that was kept.
+
+    Raises:
+        OptionError: The loss is not a number before there is an epoch to keep, or the schedule needs
+            validation.
+    """
+    if config.schedule.kind == "plateau" and data.val is None:
+        raise OptionError("The schedule plateau watches validation rows: there are none")
+    monitor = monitor_of(multi_label=data.multi_label)
+    steps = math.ceil(data.images / config.batch_size)
+    rate = Rate(config, steps, monitor)
+    optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
+    loss = build_loss(config.loss, model, data.labels)
+    model.compile(optimizer, loss, metrics=[] if data.multi_label else ["accuracy"])
+    with TrainingLog(checkpoints.folder, config.logs, steps, data.class_names) as log:
+
+        def watch(row: Row) -> None:
+            log.write(row)
+            rate.watch(row)
+
+        train_pass = make_pass(model, data.train, log.listen)
+        standing = fit(
+            Trainee(model, rate),
+            epoch_runner(model, train_pass, data.val, judges=log.judges),
+            config,
+            monitor=monitor,
+            checkpoints=checkpoints,
+            begin=lambda history: log.begin(model, history),
+            watch=watch,
+            progress=progress,
+        )
+    return standing.history, standing.best or standing.history[-1]

@@ -1,0 +1,56 @@
+"""Full fine-tuning as a user types it."""
+
+import json
+
+import pytest
+
+
+def test_finetune__goes_on_from_a_run_and_its_classifier_is_tested(fastcls, trained, photos, tmp_path):
+    out = tmp_path / "runs" / "more"
+    options = ["--val", "0.2", "--epochs", "2", "--train", "from conv", "--augment", "flip"]
+    result = fastcls("finetune", photos, "--from", trained.run, "--out", out, *options)
+    assert result.code == 0 and result.err == ""
+    assert "trained on 48 images, validated on 12; 2 epochs" in result.out
+    names = {path.name for path in out.iterdir()}
+    assert names == {"classifier.keras", "run.json", "history.csv", "curves.png", "tensorboard"}
+    assert json.loads((out / "run.json").read_text())["finetuning"]["train"] == "from conv"
+    tested = fastcls("test", out, photos)
+    assert tested.code == 0 and "accuracy" in tested.out
+
+
+def test_finetune__from_scratch_behind_a_strided_convolution(fastcls, photos, tmp_path):
+    options = ["--base", "lenet5", "--weights", "random", "--downscale", "2", "--val", "0.2", "--epochs", "1"]
+    result = fastcls("finetune", photos, *options, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    image = photos / "green" / "3.png"
+    assert fastcls("predict", tmp_path / "run", image).out.startswith(f"{image}: ")
+
+
+def test_finetune__dry_run_shows_what_is_trained_and_writes_nothing(fastcls, trained, photos, tmp_path):
+    options = ["--from", trained.run, "--train", "none", "--val", "0.2", "--dry-run"]
+    result = fastcls("finetune", photos, "--out", tmp_path / "run", *options)
+    assert result.code == 0
+    assert "Trainable params: 27 " in result.out and "48 to train on, 12 to validate on" in result.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "Give either --base, or --from"),
+        (["--base", "lenet5", "--from", "run"], "Give either --base, or --from"),
+        (["--from", "nowhere"], "There is no classifier nowhere"),
+        (["--base", "lenet5", "--weights", "random", "--train", "some"], "Unknown part to train: 'some'"),
+        (["--base", "lenet5", "--weights", "random", "--train", "from top"], "no layer 'top'"),
+        (["--base", "lenet5", "--weights", "random", "--train", "99"], "layers with weights"),
+        (["--base", "lenet5", "--weights", "random", "--augment", "spin"], "Unknown operation 'spin'"),
+        (["--base", "lenet5", "--weights", "random", "--head", "knn"], "made from a cache"),
+        (["--from", "run", "--layers", "8"], "No effect with --from: --layers"),
+        (["--base", "lenet5", "--weights", "random", "--learning-rate", "0"], "must be positive"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_finetune__refuses_what_makes_no_sense(fastcls, photos, tmp_path, options, words):
+    result = fastcls("finetune", photos, "--out", tmp_path / "run", "--val", "0.2", *options)
+    assert result.code in (1, 2) and words in result.err and "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []

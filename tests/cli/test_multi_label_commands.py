@@ -1,0 +1,154 @@
+"""Several labels per image, from a table to predictions, by the commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from fastcls.cache.store import Cache
+from fastcls.data.dataset import Dataset
+from fastcls.extraction.extractor import extract
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """A CSV of noisy pictures that are brighter in none to all of three colors."""
+    root = tmp_path_factory.mktemp("several")
+    random = np.random.default_rng(0)
+    lines = ["path,labels"]
+    for number in range(80):
+        has = random.uniform(size=3) < 0.45
+        image = random.integers(0, 120, (24, 30, 3), np.uint8) + np.where(has, 100, 0).astype(np.uint8)
+        cv2.imwrite(str(root / f"{number:02}.png"), image)
+        lines.append(f"{number:02}.png,{'$'.join(np.array(CLASSES)[has])}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root / "labels.csv"
+
+
+@pytest.fixture(scope="module")
+def cut(base) -> CutSpec:
+    return CutSpec(BaseSpec(str(base)), layer="pooled", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture
+def made(fastcls, table, cut, folder) -> Path:
+    """A split, a cache and a run in one folder; made once."""
+    if (folder / "run").exists():
+        return folder
+    shown = fastcls("split-data", table, "--label-separator", "$", "--out", folder / "data")
+    assert shown.code == 0 and f"Next: fastcls extract {folder / 'data'}" in shown.out
+    assert "no label" in shown.out
+    extract(Dataset.open(folder / "data"), cut, folder / "caches", ExtractConfig(workers=0))
+    options = ["--learning-rate", 0.05, "--epochs", 80, "--threshold", "per-class", "--class-weight", "log"]
+    result = fastcls("train-head", folder / "caches", "--out", folder / "run", *options)
+    assert result.code == 0, result.err
+    assert "val_auroc" in result.out and "Thresholds: blue 0." in result.out
+    assert f"Next: fastcls test {folder / 'run'} DATA, " in result.out
+    return folder
+
+
+def test_test__agrees_with_what_is_predicted(fastcls, made):
+    result = fastcls("test", made / "run", made / "data")
+    assert result.code == 0, result.err
+    assert "accuracy" not in result.out and "exact match" in result.out
+    figures = json.loads((made / "run/test/metrics.json").read_text())
+    data = Dataset.open(made / "data").subset("test")
+    paths = [data.locate(sample) for sample in data.samples]
+    rows = [json.loads(line) for line in fastcls("predict", made / "run", *paths, "--json").out.splitlines()]
+    named = [tuple(sorted(p["class"] for p in row["predictions"])) for row in rows]
+    right = [names == data.names_of(sample) for names, sample in zip(named, data.samples, strict=True)]
+    assert figures["exact_match"] == pytest.approx(np.mean(right)) and figures["exact_match"] > 0.6
+    with (made / "run/test/predictions.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [tuple(json.loads(row["predicted"])) for row in table] == named
+    scores = np.array([[float(row[name]) for name in CLASSES] for row in table])
+    targets = np.array([[label in sample.labels for label in range(3)] for sample in data.samples])
+    assert figures["mean_auroc"] == pytest.approx(roc_auc_score(targets, scores), abs=1e-6)
+    assert figures["mean_auroc"] > 0.9
+
+
+def test_predict__thresholds_are_those_of_the_run(fastcls, made, table):
+    known = json.loads((made / "run/run.json").read_text())
+    thresholds = dict(zip(CLASSES, known["thresholds"], strict=True))
+    shown = fastcls("predict", made / "run", table.parent, "--csv")
+    rows = list(csv.DictReader(io.StringIO(shown.out)))
+    assert {row["path"] for row in rows} == set(map(str, table.parent.glob("*.png")))
+    for row in rows:
+        if row["rank"] == "0":
+            assert row["class"] == row["confidence"] == ""
+        else:
+            assert float(row["confidence"]) >= thresholds[row["class"]] - 1e-6
+    none = next(row["path"] for row in rows if row["rank"] == "0")
+    assert fastcls("predict", made / "run", none).out == f"{none}: no class\n"
+
+
+def test_classifier__loads_with_keras_alone(made, table):
+    import keras
+
+    model = keras.saving.load_model(made / "run/classifier.keras")
+    image = cv2.imread(str(table.parent / "00.png"), cv2.IMREAD_COLOR_RGB)
+    found = model.predict(cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)[None], verbose=0)
+    assert found.shape == (1, 3) and found.min() > 0 and found.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["predict", "{run}", "x.png", "--top-k", 2], 2, "No effect with a classifier of several labels"),
+        (["test", "{run}", "{photos}"], 1, "gives several labels per image, {photos} has one label"),
+        (["test", "{single}", "{data}"], 1, "gives one label per image, {data} has several labels"),
+        (["test", "{run}", "{table}"], 1, "Say what stands between"),
+        (["test", "{run}", "{other}", "--label-separator", "|"], 1, "does not know the classes pink, yellow"),
+        (
+            ["split-data", "{table}", "--label-separator", "$", "--out", "{out}", "--mode", "copy"],
+            2,
+            "--mode",
+        ),
+        (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "belong to a CSV"),
+        (["train-head", "{caches}", "--out", "{out}", "--head", "logreg"], 1, "logreg takes one label"),
+        (["train-head", "{caches}", "--out", "{out}", "--from", "{single}"], 1, "gives one label per image"),
+        (["train-head", "{caches}", "--out", "{out}", "--threshold", "x"], 2, "neither a number nor one of"),
+        (
+            ["train-head", "{caches}", "--out", "{out}", "--class-weight-multiplier", 2],
+            1,
+            "No effect with the class weight none",
+        ),
+    ],
+)
+def test_commands__explain_what_is_wrong(
+    arguments, code, message, fastcls, made, table, trained, photos, tmp_path
+):
+    other = tmp_path / "other.csv"
+    other.write_text(f"path,labels\n{table.parent / '00.png'},pink|red\n{table.parent / '01.png'},yellow\n")
+    places = {"run": made / "run", "data": made / "data", "caches": made / "caches", "table": table}
+    places |= {"single": trained.run, "photos": photos, "other": other, "out": tmp_path / "out"}
+    result = fastcls(*(str(argument).format(**places) for argument in arguments))
+    assert result.code == code and message.format(**places) in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_extract__a_cache_knows_which_kind_it_serves(made, table, cut, tmp_path):
+    config = ExtractConfig(workers=0)
+    one = tmp_path / "one.csv"
+    one.write_text("path,label\n" + "".join(f"{table.parent / f'{n:02}.png'},{n % 2}\n" for n in range(80)))
+    cache, figures = extract(Dataset.open(one), cut, made / "caches", config)
+    assert figures.forwarded == 0 and not cache.multi_label
+    cache, figures = extract(Dataset.open(one, label_separator="$"), cut, made / "caches", config)
+    assert figures.forwarded == 0 and cache.multi_label  # the same rows, of another kind
+    extract(Dataset.open(made / "data"), cut, made / "caches", config)
+    assert Cache.find(made / "caches").multi_label

@@ -1,0 +1,296 @@
+"""Requests that are saved, loaded, looked at, interrupted and gone on from, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from fastcls import files
+from fastcls.cli import options
+from fastcls.cli.main import cli
+from fastcls.pipeline import load_head
+from fastcls.training.checkpoints import Checkpoints
+
+# Together they use every option of the commands.
+REQUESTS = {
+    "train-head": [
+        "cache --out run",
+        "cache --out run --optimizer sgd --momentum 0.9 --clip-norm 1 --layers 8,0.25 --epochs 7 --seed 3 "
+        "--learning-rate 0.0301 --schedule step --rate-factor 0.5 --rate-interval 3 --warmup 2 --l2 1e-05 "
+        "--label-smoothing 0.1 --class-weight balanced --patience 4 --batch-size 16 --val 0.25 "
+        "--allow-partial --allow-stale --checkpoint-every 2 --checkpoint-keep 3 --checkpoint-best-only "
+        "--min-accuracy 0.5 --log-steps 10 --confusion-every 5",
+        "cache --out run --optimizer AdamW --weight-decay 0.01 --schedule plateau --rate-patience 3 "
+        "--rate-minimum 1e-6 --from other",
+        "cache --out run --head head.py:head --val 0 --checkpoint-every 0",
+        "cache --out run --optimizer lbfgs",
+        "cache --out run --head tail --train-batch-norm --views 2 --loss binary_crossentropy --threshold 0.4 "
+        "--sampling balanced --class-weight log --class-weight-multiplier 2",
+        "cache --out run --head logreg --bottleneck-norm l2",
+    ],
+    "finetune": [
+        "photos --out run --base resnet18",
+        "photos --out run --base resnet18 --weights w.h5 --size 64 --train 3 --augment flip,rotate=5 "
+        "--downscale 2 --mixed-precision mixed_bfloat16 --train-batch-norm --layers 8 --optimizer sgd "
+        "--learning-rate 0.01 --epochs 3 --batch-size 4 --val 0.2 --normalize tf --include-top "
+        "--label-separator | --image-root images",
+        "photos --out run --from other --train all --augment none",
+    ],
+    "run": [
+        "photos --out run --base resnet18",
+        "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
+        "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
+        "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
+        "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
+        "--train-batch-size 8 --epochs 3 --seed 5",
+    ],
+}
+CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]
+
+
+@pytest.mark.parametrize(("name", "line"), CASES)
+def test_config__a_saved_request_is_the_request(tmp_path, name, line):
+    typed, saved = _parse(name, line.split())
+    path = _write(tmp_path, saved)
+    arguments = line.split()[0], "--out", "elsewhere", "--config", str(path)
+    loaded, again = _parse(name, arguments)
+    assert loaded == typed
+    assert again == saved
+    assert again["options"].keys().isdisjoint({"out", "config", "dry_run", "restart"})
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_config__the_cases_use_every_option(name):
+    used = {part for line in REQUESTS[name] for part in line.split() if part.startswith("--")}
+    known = {
+        parameter.opts[0] for parameter in cli.commands[name].params if isinstance(parameter, click.Option)
+    }
+    shared = {part for line in REQUESTS["train-head"] for part in line.split() if part.startswith("--")}
+    assert known - used - shared == {"--config", "--dry-run", "--restart"}
+
+
+@pytest.mark.parametrize(
+    ("line", "typed", "expected"),
+    [
+        ("--epochs 7 --seed 3", "--epochs 9", {"epochs": 9, "seed": 3}),
+        # What belongs to a choice goes with it.
+        (
+            "--optimizer sgd --momentum 0.9 --clip-norm 1",
+            "--optimizer adam",
+            {"momentum": None, "clip_norm": 1},
+        ),
+        ("--schedule step --rate-interval 3", "--schedule cosine", {"rate_interval": 10}),
+        ("--layers 8,0.25", "--head h.py:h", {"layers": [], "kind": "h.py:h"}),
+        ("--layers 8,0.25 --min-accuracy 0.5", "--from other --val 0", {"layers": [], "min_accuracy": None}),
+        ("--checkpoint-every 2 --checkpoint-keep 3", "--checkpoint-every 0", {"checkpoint_keep": 1}),
+        ("--optimizer lbfgs", "--head knn", {"optimizer": "Adam"}),
+        ("--bottleneck-norm batch --epochs 3", "--head prototype", {"bottleneck_norm": "none", "epochs": 50}),
+        ("--epochs 7 --l2 0.1 --log-steps 2", "--optimizer lbfgs", {"epochs": 50, "l2": 0.0, "log_steps": 0}),
+    ],
+)
+def test_config__what_is_typed_counts_more(tmp_path, line, typed, expected):
+    path = _write(tmp_path, _parse("train-head", ["cache", "--out", "run", *line.split()])[1])
+    arguments = ["cache", "--out", "x", "--config", str(path), *typed.split()]
+    made, request = _parse("train-head", arguments)
+    assert {name: request["options"][name] for name in expected} == expected
+    # What was made of it can be saved and loaded in turn.
+    path = _write(tmp_path, request)
+    assert _parse("train-head", ["cache", "--out", "x", "--config", str(path)]) == (made, request)
+
+
+@pytest.mark.parametrize(
+    ("saved", "complaint"),
+    [
+        ({"command": "run", "options": {}}, r"is of `fastcls run`. Name a run of `fastcls train-head`"),
+        ({"command": "train-head", "options": {"epoch": 3, "seed": 1}}, "does not know: epoch.*epochs"),
+        ({"command": "train-head", "options": {"out": "x"}}, "does not know: out"),
+        ({"options": {}}, "holds no request of a command"),
+        ("nothing", "holds no request of a command"),
+        (None, "Cannot read .*run.json: No such file"),
+    ],
+)
+def test_config__of_something_else_is_refused(fastcls, trained, tmp_path, saved, complaint):
+    path = _write(tmp_path, saved) if saved else tmp_path / "run.json"
+    result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", "--config", path)
+    assert result.code == 1 and not (tmp_path / "run").exists()
+    assert re.search(complaint, result.err)
+
+
+@pytest.mark.parametrize("value", [3.5, "many", [1, 2], True])
+def test_config__values_are_checked_as_if_typed(fastcls, trained, tmp_path, value):
+    path = _write(tmp_path, {"command": "train-head", "options": {"epochs": value}})
+    result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", "--config", path)
+    assert result.code == 2 and "--epochs" in result.err
+
+
+def test_config__makes_the_same_run_again(fastcls, trained, tmp_path):
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    asked = ("--layers", "8,0.25", "--epochs", 3, "--checkpoint-every", 1, "--schedule", "cosine")
+    assert fastcls("train-head", trained.cache.folder, "--out", one, *asked).code == 0
+    again = fastcls("train-head", trained.cache.folder, "--out", two, "--config", one / "run.json")
+    assert again.code == 0, again.err
+    _assert_equal(load_head(one).model.get_weights(), load_head(two).model.get_weights())
+    assert (
+        json.loads((one / "run.json").read_text())["request"]
+        == json.loads((two / "run.json").read_text())["request"]
+    )
+    # The folder of a run does as well, and a kept checkpoint is a head to go on from.
+    kept = one / "checkpoints" / "epoch-0003.keras"
+    further = fastcls("train-head", trained.cache.folder, "--out", three, "--config", one, "--from", kept)
+    assert further.code == 0, further.err
+    assert load_head(three).spec == load_head(one).spec
+
+
+def test_dry_run__shows_what_would_be_and_writes_nothing(fastcls, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = _state(trained.cache.folder)
+    asked = ("--layers", "8,0.25", "--checkpoint-every", 2, "--log-steps", 1, "--schedule", "cosine")
+    result = fastcls("train-head", trained.cache.folder, "--out", "jobs/run", *asked, "--dry-run")
+    assert result.code == 0, result.err
+    for shown in (
+        "head_dense_1",
+        "(None, 8)",
+        "head_dropout_2",
+        "Trainable params: 99",
+        "Optimizer: Adam",
+        "Learning rate: 0.001, cosine",
+        "36 to train on, 12 to validate on; 2 steps of 32",
+        "Would write to jobs/run",
+        "steps.csv",
+        "checkpoints/",
+    ):
+        assert shown in result.out, shown
+    assert not list(tmp_path.iterdir()) and _state(trained.cache.folder) == before
+    refused = fastcls("train-head", trained.cache.folder, "--out", trained.run, "--dry-run")
+    assert refused.code == 1 and "exists already" in refused.err
+
+
+def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = _state(trained.cache.folder)
+    asked = ("run", photos, "--base", base, "--out", "run", "--precision", "float32", "--dry-run")
+    fresh = fastcls(*asked)
+    assert fresh.code == 0, fresh.err
+    assert "60 images of 3 classes; train 36, val 12, test 12" in fresh.out
+    assert "bottlenecks of 8 float32; no cache of it in bottlenecks yet, 60 images to forward" in fresh.out
+    os.utime(photos / "red" / "0.png")  # touched, but with the bytes that were forwarded
+    known = fastcls(*asked, "--cache", trained.cache.folder.parent)
+    assert f"Cache {trained.cache.folder}: 0 images to forward" in known.out
+    assert "Trainable params: 27" in fresh.out and "Trainable params: 27" in known.out
+    assert not list(tmp_path.iterdir()) and _state(trained.cache.folder) == before
+
+
+def test_train_head__interrupted_goes_on_by_the_same_command(fastcls, trained, tmp_path, monkeypatch, caplog):
+    asked = ("train-head", trained.cache.folder, "--layers", "8,0.25", "--epochs", 4, "--checkpoint-every", 2)
+    assert fastcls(*asked, "--out", tmp_path / "whole").code == 0
+    run, unfinished = tmp_path / "job" / "product", tmp_path / "job" / "product.unfinished"
+    with monkeypatch.context() as patch:
+        _interrupt(patch)
+        interrupted = fastcls(*asked, "--out", run)
+    assert interrupted.code == 130 and "the same command goes on" in interrupted.err
+    assert not run.exists() and (unfinished / "history.csv").exists()
+    other = fastcls(*asked, "--out", run, "--learning-rate", 0.5)
+    assert other.code == 1 and "training.learning_rate was 0.001, is 0.5" in other.err
+    resumed = fastcls(*asked, "--out", run)
+    assert resumed.code == 0 and "Going on after epoch 2" in caplog.text
+    heads = [load_head(folder).model.get_weights() for folder in (tmp_path / "whole", run)]
+    _assert_equal(*heads)
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (tmp_path / "whole", run)]
+    assert names[0] == names[1] and "checkpoints" in names[0] and "resume" not in names[0]
+    assert not unfinished.exists()
+
+
+def test_train_head__interrupted_can_be_given_up(fastcls, trained, tmp_path, monkeypatch):
+    asked = ("train-head", trained.cache.folder, "--out", tmp_path / "run", "--epochs", 3)
+    with monkeypatch.context() as patch:
+        _interrupt(patch)
+        assert fastcls(*asked, "--checkpoint-every", 1).code == 130
+    result = fastcls(*asked, "--restart")
+    assert result.code == 0 and "Going on" not in result.err
+    assert not (tmp_path / "run.unfinished").exists() and not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_train_head__two_at_once_do_not_share_a_folder(fastcls, trained, tmp_path):
+    with pytest.raises(KeyError), files.resumable_folder(tmp_path / "run", lambda folder: False):
+        result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run")
+        assert result.code == 1 and "Another process is at work" in result.err
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_head__killed_goes_on_by_the_same_command(fastcls, trained, tmp_path, caplog):
+    asked = ["train-head", trained.cache.folder, "--layers", "8,0.25", "--epochs", 6, "--checkpoint-every", 1]
+    # It halts after the third epoch, so that the signal does not come too late.
+    code = (
+        "import sys, time; from fastcls.training import checkpoints as c; save = c.Checkpoints.save\n"
+        "def slow(self, standing, trainee):\n"
+        "    save(self, standing, trainee)\n"
+        "    time.sleep(60 if len(standing.history) == 3 else 0)\n"
+        "c.Checkpoints.save = slow\n"
+        "from fastcls.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", code, *map(str, asked), "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    third = tmp_path / "killed.unfinished" / "checkpoints" / "epoch-0003.keras"
+    limit = time.monotonic() + 100
+    while not third.exists() and time.monotonic() < limit and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert third.exists() and not (tmp_path / "killed").exists()
+    resumed = fastcls(*asked, "--out", tmp_path / "killed")
+    assert resumed.code == 0 and "Going on after epoch 3" in caplog.text
+    assert fastcls(*asked, "--out", tmp_path / "whole").code == 0
+    heads = [load_head(tmp_path / name).model.get_weights() for name in ("whole", "killed")]
+    _assert_equal(*heads)
+
+
+def _interrupt(patch) -> None:
+    """Press Ctrl-C once the first checkpoint is written."""
+    plain = Checkpoints.save
+
+    def save(self, standing, trainee):
+        plain(self, standing, trainee)
+        if any((self.folder / "resume").glob("*")):
+            raise KeyboardInterrupt
+
+    patch.setattr(Checkpoints, "save", save)
+
+
+def _parse(name: str, arguments) -> tuple[dict, dict]:
+    """What a command makes of a command line, and the request that it would save."""
+    with cli.commands[name].make_context(name, list(arguments)) as context:
+        values, made = dict(context.params), {}
+        if name == "run":
+            made = {"cut": options.read_cut(values), "extract": options.read_extract(values)}
+            made |= {"views": options.read_views(values), "image_root": values["image_root"]}
+            made |= {"splits": (values.pop("val"), values.pop("test")), "cache": values["cache_root"]}
+        if name == "finetune":
+            made = {"finetune": options.read_finetune(values), "start": values["start"]}
+        made |= {"head": options.read_head(values), "config": options.read_training(values)}
+        return made, json.loads(json.dumps(options.read_request()))
+
+
+def _write(folder: Path, request) -> Path:
+    path = folder / "run.json"
+    path.write_text(json.dumps({"class_names": [], "request": request}))
+    return path
+
+
+def _assert_equal(some, others) -> None:
+    for one, other in zip(some, others, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _state(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*"))

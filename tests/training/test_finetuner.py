@@ -1,0 +1,187 @@
+"""Training on images is training on cached bottlenecks, only slower; and what the cache cannot do."""
+
+import cv2
+import numpy as np
+import pytest
+
+from fastcls.backend import import_keras
+from fastcls.data.dataset import Dataset
+from fastcls.data.views import augment
+from fastcls.errors import DataError, OptionError
+from fastcls.extraction.extractor import extract
+from fastcls.inference.classifier import Classifier
+from fastcls.specs import (
+    BaseSpec,
+    CutSpec,
+    ExtractConfig,
+    FinetuneSpec,
+    HeadSpec,
+    LogSpec,
+    OptimizerSpec,
+    Recipe,
+    TrainConfig,
+)
+from fastcls.training import finetuner
+from fastcls.training.finetuner import finetune
+from fastcls.training.images import ImageFeed, Images
+from fastcls.training.trainer import train_head
+
+keras = import_keras()
+layers = keras.layers
+SIZE = (16, 16)
+CONFIG = TrainConfig(OptimizerSpec("SGD", momentum=0.9), epochs=3, batch_size=5, learning_rate=0.05, val=0.25)
+PLAIN = {"augment": "none", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    keras.utils.set_random_seed(1)
+    image = keras.Input((*SIZE, 3))
+    x = layers.Conv2D(6, 3, strides=2, name="one")(image)
+    x = layers.Dropout(0.3, name="drop")(layers.BatchNormalization(name="one_bn")(x))
+    x = layers.ReLU(name="cut")(x)
+    x = layers.Conv2D(6, 3, padding="same", name="two")(x)
+    x = layers.ReLU()(layers.BatchNormalization(name="two_bn")(x))
+    model = keras.Model(image, layers.Conv2D(8, 3, name="three")(x))
+    path = tmp_path_factory.mktemp("base") / "base.keras"
+    model.save(path)
+    return BaseSpec(str(path), normalize="tf")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for number in range(24):
+        place = folder / ("dark" if number % 2 else "light")
+        place.mkdir(exist_ok=True)
+        pixels = random.integers(0, 200, (*SIZE, 3)) + 50 * (number % 2)
+        cv2.imwrite(str(place / f"{number:02}.png"), pixels.astype(np.uint8))
+    return Dataset.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("train", "layer", "kind"), [("none", None, "linear"), ("from two", "cut", "tail")], ids=["head", "tail"]
+)
+def test_finetune__is_what_training_from_the_cache_is(photos, base, tmp_path, train, layer, kind):
+    cut = CutSpec(base, layer, precision="float32")
+    cache, _ = extract(photos, cut, tmp_path, ExtractConfig(engine="tensorflow", workers=0))
+    cached = train_head(cache, HeadSpec(kind), CONFIG)
+    live = finetune(photos, base, FinetuneSpec(train, **PLAIN), CONFIG)
+    assert (live.train_count, live.val_count) == (cached.train_count, cached.val_count) == (18, 6)
+    names = ("loss", "val_loss", "accuracy", "val_accuracy")
+    figures = [[[row[name] for name in names] for row in done.history] for done in (live, cached)]
+    np.testing.assert_allclose(*figures, rtol=1e-4)
+    for layer in cached.model.layers:
+        for one, other in zip(
+            live.model.get_layer(layer.name).get_weights() if layer.weights else (),
+            layer.get_weights(),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_finetune__draws_looks_and_order_anew_in_each_epoch(photos, base):
+    images = Images([photos.locate(sample) for sample in photos.samples], SIZE)
+    labels = np.array([sample.labels[0] for sample in photos.samples])
+    recipe, places = Recipe.parse("flip,rotate=20"), np.arange(len(labels))
+    feed = ImageFeed(images, places, labels, 5, 7, recipe)
+    epochs = {}
+    for epoch in (1, 2, 1):
+        batches = [(pixels.numpy(), found.numpy()) for pixels, found in feed.batches(epoch)]
+        seen = np.concatenate([pixels for pixels, _ in batches])
+        np.testing.assert_array_equal(epochs.setdefault(epoch, seen), seen)
+        order = np.random.default_rng((7, epoch)).permutation(len(labels))
+        np.testing.assert_array_equal(np.concatenate([found for _, found in batches]), labels[order])
+        expected = [augment(images[place], recipe, (7, images.digests[place], epoch)) for place in order]
+        np.testing.assert_array_equal(seen, expected)
+        blocks = [np.asarray(pixels) for pixels, _, _ in feed.blocks(epoch)]
+        np.testing.assert_array_equal(np.concatenate(blocks), seen)
+    assert not np.array_equal(np.sort(epochs[1], axis=0), np.sort(epochs[2], axis=0))
+
+
+def test_images__that_do_not_fit_into_memory_are_decoded_again(photos, monkeypatch):
+    paths = [photos.locate(sample) for sample in photos.samples]
+    kept = Images(paths, SIZE)
+    monkeypatch.setattr("fastcls.training.images.available_memory", lambda: 0)
+    streamed = Images(paths, SIZE)
+    assert kept.digests == streamed.digests
+    np.testing.assert_array_equal([kept[p] for p in range(24)], [streamed[p] for p in range(24)])
+
+
+def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path, monkeypatch):
+    config = TrainConfig("Adam", epochs=4, batch_size=5, learning_rate=0.01, val=0.25, logs=LogSpec(steps=1))
+    spec = FinetuneSpec("all", batch_norm=True, precision="float32")
+    whole = finetune(photos, base, spec, config, folder=tmp_path / "whole")
+
+    make = finetuner._training_pass
+
+    def failing(*arguments):
+        run = make(*arguments)
+
+        def run_or_stop(epoch):
+            if epoch == 3:
+                raise KeyboardInterrupt
+            return run(epoch)
+
+        return run_or_stop
+
+    monkeypatch.setattr(finetuner, "_training_pass", failing)
+    monkeypatch.setattr("fastcls.training.checkpoints._LOSE_AT_MOST_S", 0)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(photos, base, spec, config, folder=tmp_path / "parts")
+    monkeypatch.setattr(finetuner, "_training_pass", make)
+    parts = finetune(photos, base, spec, config, folder=tmp_path / "parts")
+    for one, other in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    steps = [(tmp_path / name / "steps.csv").read_text() for name in ("whole", "parts")]
+    assert steps[0] == steps[1] and len(steps[0].splitlines()) == 1 + 4 * 4
+
+
+@pytest.mark.parametrize("weights_random", [False, True])
+def test_finetune__trains_batch_normalization_from_scratch_only(photos, weights_random):
+    start = BaseSpec("lenet5", weights="random") if weights_random else None
+    spec = FinetuneSpec(batch_norm=None)
+    found = finetuner._trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
+    assert found == weights_random
+
+
+def test_finetune__computes_in_mixed_precision_and_saves_float32(photos, base, tmp_path):
+    config = TrainConfig("Adam", epochs=1, batch_size=6, val=0.25)
+    spec = FinetuneSpec("all", augment="none", precision="mixed_bfloat16")
+    mixed = finetune(photos, base, spec, config)
+    full = finetune(photos, base, FinetuneSpec("all", **PLAIN), config)
+    assert mixed.best["loss"] != full.best["loss"]
+    assert mixed.best["loss"] == pytest.approx(full.best["loss"], rel=0.1)
+    assert {layer.dtype_policy.name for layer in mixed.model.layers} <= {"float32", "uint8"}
+
+
+def test_finetune__goes_on_from_a_run(photos, base, tmp_path):
+    first = finetune(photos, base, FinetuneSpec("none", **PLAIN), CONFIG)
+    start = Classifier(first.model, first.class_names, {})
+    before = [weight.copy() for weight in first.model.get_weights()]
+    second = finetune(photos, start, FinetuneSpec("2", **PLAIN), CONFIG)
+    assert second.model is first.model
+    changed = [not np.array_equal(*pair) for pair in zip(before, second.model.get_weights(), strict=True)]
+    assert any(changed) and not all(changed)
+    with pytest.raises(OptionError, match="Leave out: downscale"):
+        finetune(photos, start, FinetuneSpec(downscale=2), CONFIG)
+    other = Classifier(first.model, ("dark", "lighter"), {})
+    with pytest.raises(OptionError, match="knows the classes dark, lighter"):
+        finetune(photos, other, FinetuneSpec(), CONFIG)
+
+
+def test_finetune__leaves_unreadable_images_out_and_says_so(photos, base, tmp_path):
+    for sample in photos.samples:
+        place = tmp_path / sample.path
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(photos.locate(sample).read_bytes())
+    (tmp_path / "dark" / "broken.png").write_bytes(b"")
+    done = finetune(Dataset.open(tmp_path), base, FinetuneSpec("none", **PLAIN), CONFIG)
+    assert done.unreadable == {str(tmp_path / "dark" / "broken.png"): "empty file"}
+    assert (done.train_count, done.val_count) == (18, 6)
+
+
+def test_finetune__needs_validation_images(photos, base):
+    with pytest.raises(DataError, match=r"has no validation part.*--val 0\.2"):
+        finetune(photos, base, FinetuneSpec("none", **PLAIN), TrainConfig(epochs=1))
