@@ -181,6 +181,7 @@ def _open(requested: Requested, precision: str, dataset: Dataset, views: ViewSpe
 
 
 def _combine(targets: Sequence[Target], dataset: Dataset, root: Path, views: ViewSpec) -> Choice:
+    _require_different(targets)
     filled = _filled(targets)
     work = Work.of(dataset, [target.plan for target in filled], views)
     if len(filled) > 1:
@@ -189,6 +190,16 @@ def _combine(targets: Sequence[Target], dataset: Dataset, root: Path, views: Vie
     else:
         trunk = (filled or targets)[0].trunk
     return Choice(tuple(targets), work, trunk)
+
+
+def _require_different(targets: Sequence[Target]) -> None:
+    """Refuse two cuts of one cache, such as a layer without a map, pooled in two ways."""
+    folders = [target.cache.folder for target in targets]
+    for place, folder in enumerate(folders):
+        if folder in folders[:place]:
+            for target in targets:
+                target.requested.discard(target.cache)
+            raise OptionError(f"Two of the cuts have the same bottlenecks, those of {folder}. Leave one out")
 
 
 def _filled(targets: Sequence[Target]) -> list[Target]:

@@ -70,7 +70,7 @@ def passes(root):
 
 @pytest.mark.parametrize("pool", [None, "avg"])
 def test_extract__makes_the_caches_of_single_extractions_in_one_pass(dataset, model_path, tmp_path, pool):
-    cuts = cuts_of(model_path, pool=pool)
+    cuts = cuts_of(model_path, LAYERS if pool is None else LAYERS[:2], pool)
     alone = [extract(dataset, cut, tmp_path / "alone", SINGLY) for cut in cuts]
     root = tmp_path / "together"
     together = extract_several(dataset, cuts, root, SINGLY, engine=COUNTING)
@@ -87,7 +87,7 @@ def test_extract__makes_the_caches_of_single_extractions_in_one_pass(dataset, mo
         np.testing.assert_allclose(rows_of(cache), trunk.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
         assert cache.tail_path.exists() == single.tail_path.exists()
     again = extract_several(dataset, cuts, root, SINGLY, engine="nowhere:Nothing")
-    assert [done.reused for _, done in again] == [COUNT] * 3 and leftovers(root) == []
+    assert [done.reused for _, done in again] == [COUNT] * len(cuts) and leftovers(root) == []
 
 
 def test_extract__a_cache_that_is_full_is_left_alone(dataset, model_path, tmp_path):
@@ -128,12 +128,13 @@ def test_extract__views_of_several_cuts(dataset, model_path, tmp_path):
 def test_extract__another_engine_is_compared_for_each_cache(dataset, model_path, tmp_path):
     pytest.importorskip("openvino")
     config = ExtractConfig(engine="openvino", workers=1, batch_size=4)
-    results = extract_several(dataset, cuts_of(model_path, pool="avg"), tmp_path, config)
+    cuts = cuts_of(model_path, LAYERS[:2], "avg")
+    results = extract_several(dataset, cuts, tmp_path, config)
     for cache, done in results:
         assert done.engine == "openvino" and done.fidelity["images"] == COUNT
         assert cache.manifest.fidelity == {"openvino": done.fidelity}
     assert len({done.fidelity["median_error"] for _, done in results}) > 1
-    alone = [extract(dataset, cut, tmp_path / "alone", SINGLY)[0] for cut in cuts_of(model_path, pool="avg")]
+    alone = [extract(dataset, cut, tmp_path / "alone", SINGLY)[0] for cut in cuts]
     for (cache, _), single in zip(results, alone, strict=True):
         np.testing.assert_allclose(rows_of(cache), rows_of(single), rtol=1e-3, atol=1e-5)
     assert [path.parent.name[:6] for path in tmp_path.glob("*/openvino")] == ["joint-"]
@@ -152,7 +153,10 @@ def test_extract__refuses_cuts_that_cannot_share_a_pass(
     cuts = [dataclasses.replace(cut, **options) for cut in cuts_of(model_path, layers)]
     with pytest.raises(OptionError, match=complaint):
         extract_several(dataset, cuts, tmp_path, SINGLY)
-    assert not list(tmp_path.iterdir())
+    same = [cut for pool in ("avg", "max") for cut in cuts_of(model_path, ("pooled",), pool)]
+    with pytest.raises(OptionError, match="same bottlenecks"):  # a vector is not pooled
+        extract_several(dataset, same, tmp_path, SINGLY)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 # Two caches of arithmetic, of which one stores float16
