@@ -11,6 +11,7 @@ CACHE/extraction.json  root of the images, and figures of the last extraction
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -309,12 +310,13 @@ class Index:
 
 def count_lacking(index: Index, samples: Sequence[SampleRow], views: ViewSpec) -> np.ndarray:
     """How many of its views each sample lacks: (N,) int64."""
-    wanted = np.array([views.of_split(sample.split) for sample in samples], np.int64)
+    wanted = np.fromiter((views.of_split(sample.split) for sample in samples), np.int64, len(samples))
     lacking = np.zeros(len(samples), np.int64)
     for number in range(wanted.max(initial=0)):
-        places = np.flatnonzero(wanted > number).tolist()
-        keys = [row_key(samples[place].digest, views, number) for place in places]
-        lacking[places] += ~index.locate(keys).present
+        having = wanted > number
+        chosen = itertools.compress(samples, having)
+        keys = [row_key(sample.digest, views, number) for sample in chosen]
+        lacking[having] += ~index.locate(keys).present
     return lacking
 
 
