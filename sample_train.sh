@@ -41,8 +41,9 @@ digits() {
     fresh "$work"
     run python scripts/make_digits.py "$work/digits-0-4" --digits 0-4
     run python scripts/make_digits.py "$work/digits-5-9" --digits 5-9
-    run python scripts/train_lenet5.py "$work/digits-0-4" "$work/lenet5.keras"
-    learn "$work" "$work/digits-5-9" --base "$work/lenet5.keras" --normalize none
+    run fastcls finetune "$work/digits-0-4" --base lenet5 --weights random --val 0.2 --augment none \
+        --learning-rate 0.001 --out "$work/lenet5"
+    learn "$work" "$work/digits-5-9" --base "$work/lenet5/classifier.keras" --normalize none
 }
 
 flowers() {

@@ -24,7 +24,7 @@ from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Rows
 from fastcls.specs import DTYPES, HeadSpec
 from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import training_pass
+from fastcls.training.fitter import CompiledPasses
 from fastcls.training.heads import build_head
 from fastcls.training.selector import LabeledRows
 
@@ -94,7 +94,7 @@ def _read_with_h5py(paths: tuple[Path, ...]) -> None:
 def _epoch(feeder: Feeder) -> Callable[[], object]:
     model = build_head(HeadSpec(), feeder.shape, CLASSES)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    train = training_pass(model, feeder)
+    train = CompiledPasses().train(model, feeder)
     return lambda: train(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,11 +104,7 @@ def finetune(
     """
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
     import_keras()
-    import tensorflow as tf
-
-    several = len(tf.config.list_logical_devices("GPU")) > 1
-    strategy = tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
-    with strategy.scope():
+    with _strategy().scope():
         model, trainee = networks_of(dataset, start, spec, config, head)
         images, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
         request = _describe(trainee, images, data, spec, config)
@@ -121,7 +117,7 @@ def finetune(
         )
         with _computing_in(_precision(spec.precision), trainee):
             history, best = minimize(
-                trainee, data, config, checkpoints, make_pass=_training_pass, progress=progress
+                trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
             )
     return FinetunedNetwork(
         model,
@@ -135,6 +131,13 @@ def finetune(
         sum(int(np.prod(weight.shape)) for weight in trainee.trainable_weights),
         {str(images.paths[place]): reason for place, reason in images.unreadable.items()},
     )
+
+
+def _strategy() -> Any:
+    import tensorflow as tf
+
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
 
 
 def networks_of(
@@ -264,12 +267,37 @@ def _computing_in(precision: str, model: Any) -> Iterator[None]:
             layer.dtype_policy = policy
 
 
-def _training_pass(model: Any, train: ImageFeed, listen: StepListener | None) -> EpochRunner:
-    """Keras's own training, an epoch at a time: it serves several GPUs, and scales the loss for float16."""
+class KerasPasses:
+    """Keras's own training and evaluation: they serve several GPUs, and scale the loss for float16."""
+
+    def train(self, model: Any, feed: ImageFeed, listen: StepListener | None) -> EpochRunner:
+        """See `Passes`."""
+        watcher = _watcher(feed, is_noting=listen is not None)
+
+        def run(epoch: int) -> tuple[Row, int]:
+            found = model.fit(feed.batches(epoch), shuffle=False, verbose=0, callbacks=[watcher]).history
+            if listen:
+                listen(epoch, np.array(watcher.seen, np.float32))
+            return {name: float(values[0]) for name, values in found.items()}, watcher.finite
+
+        return run
+
+    def test(self, model: Any, feed: ImageFeed) -> Callable[[], Row]:
+        """See `Passes`."""
+
+        def run() -> Row:
+            found = model.evaluate(feed.batches(1), verbose=0, return_dict=True)
+            return {name: float(value) for name, value in found.items() if not np.ndim(value)}
+
+        return run
+
+
+def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
+    """A callback that ends an epoch where the loss is no number, and notes each step if that is wanted."""
     import keras
 
     class Watcher(keras.callbacks.Callback):
-        """Ends an epoch where the loss is no number, and notes the loss and learning rate of each step."""
+        """Has the number of finite steps, and loss and learning rate of each."""
 
         def on_train_begin(self, logs: Any = None) -> None:
             self.finite = 0
@@ -277,7 +305,7 @@ def _training_pass(model: Any, train: ImageFeed, listen: StepListener | None) ->
             self._images, self._sum = 0, 0.0
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            self._rate = float(self.model.optimizer.learning_rate) if listen else 0.0
+            self._rate = float(self.model.optimizer.learning_rate) if is_noting else 0.0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             mean = float(logs["loss"])  # over the epoch so far
@@ -285,17 +313,9 @@ def _training_pass(model: Any, train: ImageFeed, listen: StepListener | None) ->
                 self.model.stop_training = True
                 return
             self.finite += 1
-            images = min(train.batch_size, train.images - self._images)
+            images = min(feed.batch_size, feed.images - self._images)
             before, self._sum = self._sum, mean * (self._images + images)
             self._images += images
             self.seen.append(((self._sum - before) / images, self._rate))
 
-    watcher = Watcher()
-
-    def run(epoch: int) -> tuple[Row, int]:
-        found = model.fit(train.batches(epoch), shuffle=False, verbose=0, callbacks=[watcher]).history
-        if listen:
-            listen(epoch, np.array(watcher.seen, np.float32))
-        return {name: float(values[0]) for name, values in found.items()}, watcher.finite
-
-    return run
+    return Watcher()

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -117,17 +117,27 @@ def _warn_of_low_accuracy(standing: Standing, config: TrainConfig) -> None:
 
 
 def epoch_runner(
-    model: Any, train_pass: EpochRunner, val: Feed | None, *, judges: Sequence[Any] = ()
+    model: Any,
+    train: Feed,
+    val: Feed | None,
+    *,
+    passes: Passes | None = None,
+    listen: StepListener | None = None,
+    judges: Sequence[Any] = (),
 ) -> EpochRunner:
-    """What trains a compiled model for an epoch and validates it.
+    """What trains a compiled model for an epoch, in the order that is the epoch's own, and validates it.
 
     Args:
         model: The model.
-        train_pass: Trains it for an epoch.
+        train: What to train on.
         val: What to validate on, if anything.
+        passes: How a pass is made; by compiled loops unless it is said.
+        listen: Gets loss and learning rate of each step, a block of steps at a time.
         judges: Keras metrics that see the validation rows; they hold what they saw until the next epoch.
     """
-    validate = _validator(model, val, judges) if val else dict
+    passes = passes or CompiledPasses()
+    train_pass = passes.train(model, train, listen)
+    validate = _validator(model, val, judges, passes) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()
@@ -140,18 +150,30 @@ def epoch_runner(
     return run_epoch
 
 
-def training_pass(model: Any, train: Feed, listen: StepListener | None = None) -> EpochRunner:
-    """What trains a compiled model for an epoch, in the order that is the epoch's own.
+class Passes(Protocol):
+    """Makes what runs a compiled Keras model over a feed."""
 
-    Args:
-        model: The model.
-        train: What to train on.
-        listen: Gets loss and learning rate of each step, a block of steps at a time.
-    """
-    return _pass(model, model.train_step, train, listen)
+    def train(self, model: Any, feed: Any, listen: StepListener | None) -> EpochRunner:
+        """What trains the model for an epoch."""
+
+    def test(self, model: Any, feed: Any) -> Callable[[], Row]:
+        """What finds the model's metrics."""
 
 
-def _validator(model: Any, val: Feed, judges: Sequence[Any]) -> Callable[[], Row]:
+class CompiledPasses:
+    """Loops over the batches inside TensorFlow: for small models on one device."""
+
+    def train(self, model: Any, feed: Feed, listen: StepListener | None = None) -> EpochRunner:
+        """See `Passes`."""
+        return _pass(model, model.train_step, feed, listen)
+
+    def test(self, model: Any, feed: Feed) -> Callable[[], Row]:
+        """See `Passes`."""
+        run = _pass(model, model.test_step, feed)
+        return lambda: run(1)[0]
+
+
+def _validator(model: Any, val: Feed, judges: Sequence[Any], passes: Passes) -> Callable[[], Row]:
     """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
     import keras
 
@@ -159,8 +181,8 @@ def _validator(model: Any, val: Feed, judges: Sequence[Any]) -> Callable[[], Row
         return multi_label_validator(model, val)
     examiner = keras.Model(model.inputs[0], model.outputs[0])
     examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *judges])
-    run = _pass(examiner, examiner.test_step, val)
-    return lambda: {f"val_{name}": value for name, value in run(1)[0].items()}
+    run = passes.test(examiner, val)
+    return lambda: {f"val_{name}": value for name, value in run().items()}
 
 
 def _learning_rate(model: Any) -> float:

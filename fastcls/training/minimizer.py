@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feed
-from fastcls.training.fitter import EpochRunner, StepListener, epoch_runner, fit, training_pass
+from fastcls.training.fitter import Passes, epoch_runner, fit
 from fastcls.training.logs import TrainingLog
 from fastcls.training.losses import build_loss
 from fastcls.training.monitor import monitor_of
@@ -57,7 +56,7 @@ def minimize(
     config: TrainConfig,
     checkpoints: Checkpoints,
     *,
-    make_pass: Callable[[Any, Any, StepListener | None], EpochRunner] = training_pass,
+    passes: Passes | None = None,
     progress: bool = False,
 ) -> tuple[list[Row], Row]:
     """Train a model, and leave it with the weights of the best epoch.
@@ -67,7 +66,7 @@ def minimize(
         data: What to train it on.
         config: How.
         checkpoints: Where an interrupted training goes on from.
-        make_pass: Makes what trains the compiled model on `data.train` for an epoch.
+        passes: How a pass over the data is made; see `epoch_runner`.
         progress: Show a bar on stderr.
 
     Returns:
@@ -91,10 +90,9 @@ def minimize(
             log.write(row)
             rate.watch(row)
 
-        train_pass = make_pass(model, data.train, log.listen)
         standing = fit(
             Trainee(model, rate),
-            epoch_runner(model, train_pass, data.val, judges=log.judges),
+            epoch_runner(model, data.train, data.val, passes=passes, listen=log.listen, judges=log.judges),
             config,
             monitor=monitor,
             checkpoints=checkpoints,

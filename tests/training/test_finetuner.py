@@ -1,5 +1,8 @@
 """Training on images is training on cached bottlenecks, only slower; and what the cache cannot do."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -114,7 +117,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
     spec = FinetuneSpec("all", batch_norm=True, precision="float32")
     whole = finetune(photos, base, spec, config, folder=tmp_path / "whole")
 
-    make = finetuner._training_pass
+    make = finetuner.KerasPasses.train
 
     def failing(*arguments):
         run = make(*arguments)
@@ -126,11 +129,11 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 
         return run_or_stop
 
-    monkeypatch.setattr(finetuner, "_training_pass", failing)
+    monkeypatch.setattr(finetuner.KerasPasses, "train", failing)
     monkeypatch.setattr("fastcls.training.checkpoints._LOSE_AT_MOST_S", 0)
     with pytest.raises(KeyboardInterrupt):
         finetune(photos, base, spec, config, folder=tmp_path / "parts")
-    monkeypatch.setattr(finetuner, "_training_pass", make)
+    monkeypatch.setattr(finetuner.KerasPasses, "train", make)
     parts = finetune(photos, base, spec, config, folder=tmp_path / "parts")
     for one, other in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -154,6 +157,38 @@ def test_finetune__computes_in_mixed_precision_and_saves_float32(photos, base, t
     assert mixed.best["loss"] != full.best["loss"]
     assert mixed.best["loss"] == pytest.approx(full.best["loss"], rel=0.1)
     assert {layer.dtype_policy.name for layer in mixed.model.layers} <= {"float32", "uint8"}
+
+
+def test_finetune__on_two_devices_is_as_on_one(photos, base):
+    # Two CPUs made of one stand for two GPUs; they must be made before TensorFlow starts.
+    code = f"""
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from pathlib import Path
+import numpy as np
+from fastcls.data.dataset import Dataset
+from fastcls.specs import BaseSpec, FinetuneSpec, TrainConfig
+from fastcls.training import finetuner
+
+def train():
+    config = TrainConfig("SGD", epochs=2, batch_size=6, learning_rate=0.05, val=0.25)
+    spec = FinetuneSpec("from two", augment="flip", precision="float32")
+    data = Dataset.open(Path({str(photos.root)!r}))
+    return finetuner.finetune(data, BaseSpec({base.name!r}, normalize="tf"), spec, config)
+
+one = train()
+finetuner._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+two = train()
+for some, others in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
+    np.testing.assert_allclose(some, others, atol=1e-5)
+names = "loss", "accuracy", "val_loss", "val_accuracy"
+figures = [[[row[name] for name in names] for row in done.history] for done in (one, two)]
+np.testing.assert_allclose(*figures, rtol=1e-4)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_finetune__goes_on_from_a_run(photos, base, tmp_path):

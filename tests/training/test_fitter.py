@@ -9,7 +9,7 @@ from fastcls.backend import import_keras
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training import feeder
 from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import epoch_runner, fit, training_pass
+from fastcls.training.fitter import epoch_runner, fit
 from fastcls.training.heads import build_head
 from fastcls.training.schedules import Rate
 from fastcls.training.selector import select
@@ -29,7 +29,7 @@ def test_fit__equals_a_plain_loop(make_cache, monkeypatch, memory_bytes):
 
     ours, plain = _model(), _model()
     rate = Rate(TrainConfig(), steps=7)
-    run_epoch = epoch_runner(ours, training_pass(ours, feed(chosen.train, 3)), feed(chosen.val, None))
+    run_epoch = epoch_runner(ours, feed(chosen.train, 3), feed(chosen.val, None))
     (row,) = fit(Trainee(ours, rate), run_epoch, TrainConfig(epochs=1)).history
     expected = _plain_epoch(plain, feed(chosen.train, 3).blocks())
     for one, other in zip(ours.get_weights(), plain.get_weights(), strict=True):
