@@ -130,20 +130,21 @@ def _preview_extraction(
 
 
 def _count_missing(dataset: Dataset, cache: Cache, views: ViewSpec) -> int:
-    """How many images lack a view; files whose times tell nothing of their bytes are read."""
+    """How many readable images lack a view; files whose times tell nothing of their bytes are read."""
     rows = [
         row if row.digest else replace(row, digest=_digest(dataset.root / row.path))
         for row in make_plan(dataset, cache, views).rows
     ]
-    failed = {failure.digest for failure in cache.failures()}
     lacking = locate_views(cache.index(), rows, views).lacking
-    return sum(bool(count) and row.digest not in failed for row, count in zip(rows, lacking, strict=True))
+    unusable = {"", *(failure.digest for failure in cache.failures())}
+    return sum(bool(count) and row.digest not in unusable for row, count in zip(rows, lacking, strict=True))
 
 
 def _digest(path: Path) -> str:
+    """The identity of an image; "" for one that the extraction will list as unreadable."""
     try:
         return sources.digest(path)
-    except OSError:  # the extraction will list it
+    except OSError:
         return ""
 
 
