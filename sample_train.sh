@@ -77,7 +77,8 @@ check() {
     run ruff check .
     run ruff format --check .
     run python -m mypy
-    run python -m pytest
+    # Files side by side, one per core.
+    run python -m pytest --numprocesses auto --dist loadfile
 }
 
 # install EXTRAS: make .venv and install into it, unless that is done already. The installation is editable: it
