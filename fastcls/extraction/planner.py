@@ -22,7 +22,7 @@ from fastcls.bases.loader import is_function, load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import store
 from fastcls.cache.samples import FileState, SampleRow
-from fastcls.cache.store import Cache, Failure, Manifest, count_lacking
+from fastcls.cache.store import Cache, Failure, Manifest, locate_views
 from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
@@ -238,7 +238,7 @@ def make_plan(dataset: Dataset, cache: Cache, views: ViewSpec) -> Plan:
     """
     rows, is_new = _known_rows(dataset, cache)
     known = {failure.digest: failure for failure in _or_empty(cache.failures) if failure.digest}
-    lacking = count_lacking(cache.index(), rows, views)
+    lacking = locate_views(cache.index(), rows, views).lacking
     failures, missing = [], []
     for place in np.flatnonzero(lacking):
         row = rows[place]
@@ -289,10 +289,16 @@ def _describe(made: Cut, model: Any, tail: Any, weights: str) -> Manifest:
         architecture=graph.architecture_digest(model),
         weights_digest=graph.weights_digest(model),
         # Two bases may share a trunk and go on in two ways.
-        tail_digest=graph.weights_digest(tail) if tail else "",
+        tail_digest=_tail_digest(tail) if tail else "",
         versions={"fastcls": fastcls.__version__}
         | {name: importlib.metadata.version(name) for name in ("keras", "tensorflow")},
     )
+
+
+def _tail_digest(tail: Any) -> str:
+    from fastcls import graph
+
+    return files.json_digest([graph.architecture_digest(tail), graph.weights_digest(tail)])
 
 
 def _fingerprint(manifest: Manifest) -> str:
