@@ -33,23 +33,6 @@ def test_extract__of_several_cuts_makes_a_cache_for_each(fastcls, photos, base, 
         alone = fastcls(*asked, "--cut", layer)
         assert "60 images: 0 forwarded, 60 reused" in alone.out
     assert cache_folders(tmp_path) == folders
-    for folder in folders:
-        trained = fastcls("train-head", folder, "--out", tmp_path / "runs" / folder.name, "--val", 0.2)
-        assert trained.code == 0, trained.err
-
-
-def test_run__takes_its_cut_and_views_from_an_earlier_run(fastcls, photos, base, tmp_path):
-    asked = ("run", photos, "--base", base, "--cache", tmp_path / "caches", "--cut", "conv", "--pool", "avg")
-    first = fastcls(*asked, "--views", 2, "--augment", "flip=1", "--epochs", 2, "--out", tmp_path / "one")
-    assert first.code == 0, first.err
-    again = fastcls("run", photos, "--config", tmp_path / "one", "--out", tmp_path / "two")
-    assert again.code == 0, again.err
-    assert "cut at conv, 8 float32" in again.out and "60 images: 0 forwarded (0 views)" in again.out
-    assert "2 views of each image to train on: the plain one and 1 by flip=1 (seed 0)" in again.out
-    other = fastcls(
-        "run", photos, "--config", tmp_path / "one", "--views", 1, "--dry-run", "--out", tmp_path / "x"
-    )
-    assert other.code == 0 and "0 images to forward" in other.out
 
 
 @pytest.mark.parametrize(
