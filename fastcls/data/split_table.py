@@ -90,8 +90,11 @@ def _read_earlier(out: Path) -> dict[str, str]:
                 "Nothing was written. Choose a new or empty output folder."
             )
         return {}
-    with table.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error):
+        header, rows = [], []
     places = [row[: len(RESERVED)] for row in rows]
     if header[: len(RESERVED)] != list(RESERVED) or not all(
         len(row) == len(header) and row[1] in SPLITS for row in rows

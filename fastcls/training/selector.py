@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from fastcls.data import sources
 from fastcls.data.splitter import assign_splits
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
+
+_UNKNOWN = FileState()
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def _of_views(views: ViewSpec) -> str:
 
 def _require_unchanged(cache: Cache, samples: Sequence[SampleRow]) -> None:
     report = cache.folder / "extraction.json"
-    root = Path(files.read_json(report)["data"]) if report.exists() else None
-    changed = [row.path for row in samples if root and _has_changed(root / row.path, row)]
+    root = files.read_json(report)["data"] if report.exists() else ""
+    changed = [row.path for row in samples if root and _has_changed(root, row)]
     if changed:
         raise CacheError(
             f"Cache {cache.folder} is stale: {len(changed)} images have changed since their extraction "
@@ -133,10 +135,11 @@ def _require_unchanged(cache: Cache, samples: Sequence[SampleRow]) -> None:
         )
 
 
-def _has_changed(path: Path, row: SampleRow) -> bool:
+def _has_changed(root: str, row: SampleRow) -> bool:
     """Whether a file is there and not the one that was extracted; images that are gone do not matter."""
-    if row.state == FileState():
+    if row.state == _UNKNOWN:
         return False
+    path = os.path.join(root, row.path)  # noqa: PTH118 (10 times quicker)
     try:
         state = FileState.of(path)
     except OSError:

@@ -265,6 +265,9 @@ def test_write_split_table__leaves_what_is_not_its_own(source, tmp_path):
     (tmp_path / "full/split.csv").write_text("path,label\n1.jpg,a\n")
     with pytest.raises(DataError, match=r"columns path,split,group,digest.*received: path,label"):
         write_split_table(source, tmp_path / "full", SPEC)
+    (tmp_path / "full/split.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="or is damaged"):
+        write_split_table(source, tmp_path / "full", SPEC)
     named = replace(source, class_names=("Split", *source.class_names[1:]))
     with pytest.raises(DataError, match="No class can be called 'split'"):
         write_split_table(named, tmp_path / "out", SPEC)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +13,7 @@ from fastcls.cache.store import Cache, cache_folders
 from fastcls.engines import REFERENCE
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
-from fastcls.extraction import chooser
+from fastcls.extraction import chooser, worker
 from fastcls.extraction.chooser import Choice, Crew, choose, divide
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.planner import Requested
@@ -93,9 +92,9 @@ def model_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    dataset = write_images(tmp_path_factory.mktemp("data"), COUNT)
-    time.sleep(2.1)  # so that the state of the files is relied on
-    return dataset
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "_SETTLED_NS", 0)  # the state of young files is relied on
+        yield write_images(tmp_path_factory.mktemp("data"), COUNT)
 
 
 class User:
