@@ -349,7 +349,7 @@ ARGUMENTS = ("--workers", "2", "--batch-size", "1", "--shard-size", "8")
 
 
 def test_extract__resumes_after_kills_at_random_moments(data, root):
-    count, kills = 320, 20
+    count, kills = 320, 10
     write_images(data, count)
     prepare(root)
     number_of = {files.digest(encoded(number)).encode(): number for number in range(count)}
@@ -358,7 +358,7 @@ def test_extract__resumes_after_kills_at_random_moments(data, root):
     for kill in range(kills):
         token = f"{os.getpid()}-kill-{kill}"
         process = start_command(*extract_arguments(data, root, *ARGUMENTS), token=token, TEST_DELAY_S="0.004")
-        if kill % 4 == 0:
+        if kill % 3 == 0:
             time.sleep(moments.uniform(0, 1))  # perhaps before anything is forwarded
         else:
             goal = seen + moments.randint(1, 24)
