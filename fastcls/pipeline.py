@@ -388,8 +388,7 @@ def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
             "and 1 per class"
         )
     # Not of all `class_names`: a table may have columns of classes that no image has.
-    occurring = {label for sample in dataset.samples for label in sample.labels}
-    unknown = sorted({dataset.class_names[label] for label in occurring} - set(classifier.class_names))
+    unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))
     if unknown:
         raise DataError(
             f"The classifier does not know the classes {', '.join(unknown)} of {dataset.root}. It knows: "

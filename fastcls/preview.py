@@ -78,7 +78,7 @@ def preview_run(
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
     shape, tail, extraction = _preview_extraction(dataset, spec, cache_root, views or ViewSpec())
-    classes, multi_label = len(dataset.class_names), dataset.multi_label
+    classes, multi_label = len(dataset.found_classes), dataset.multi_label
     model = None if head.is_fitted else build_head(head, shape, classes, tail, multi_label=multi_label)
     lines = [
         f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "

@@ -174,6 +174,12 @@ class Dataset:
                 table[self.class_names[label]][sample.split] += 1
         return table
 
+    @property
+    def found_classes(self) -> tuple[str, ...]:
+        """Names of the classes that images have, sorted: a table may name others too."""
+        labels = {label for sample in self.samples for label in sample.labels}
+        return tuple(self.class_names[label] for label in sorted(labels))
+
     def names_of(self, sample: Sample) -> tuple[str, ...]:
         """Names of the classes of a sample, sorted."""
         return tuple(self.class_names[label] for label in sample.labels)
