@@ -8,8 +8,9 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 from fastcls.errors import MissingExtraError, OptionError
 
@@ -60,6 +61,24 @@ def reproducible_build() -> Iterator[None]:
     finally:
         random.setstate(randomness)
         global_state.set_global_attribute("object_name_uids", numbering)
+
+
+@contextlib.contextmanager
+def computing_in(policy: str, layers: Sequence[Any]) -> Iterator[None]:
+    """Layers compute in a dtype policy inside, such as "mixed_float16"; their weights stay as they are.
+
+    It counts for what is traced or saved inside.
+    """
+    import keras
+
+    before = [layer.dtype_policy for layer in layers]
+    for layer in layers:
+        layer.dtype_policy = keras.DTypePolicy(policy)
+    try:
+        yield
+    finally:
+        for layer, policy_before in zip(layers, before, strict=True):
+            layer.dtype_policy = policy_before
 
 
 def _start(threads: int) -> None:

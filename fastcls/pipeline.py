@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import fastcls
 from fastcls import files
+from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.data.splitter import split
@@ -38,6 +39,7 @@ from fastcls.specs import (
     SplitSpec,
     TrainConfig,
     ViewSpec,
+    check_cut,
     check_effect,
     check_labels,
     specs_of_run,
@@ -87,6 +89,7 @@ def run(
     require_new(out)
     check_effect(head, config)
     check_labels(head, config, multi_label=dataset.multi_label)
+    check_cut(head, cut)
     dataset, config = divide(dataset, splits, config)
     cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
     classifier, trained = train_run(
@@ -230,10 +233,10 @@ def load_head(run: Path) -> TrainedHead:
     Raises:
         OptionError: It is neither.
     """
-    from fastcls.backend import import_keras
-
     file, known = (run, _read_checkpoint(run)) if run.is_file() else (run / "head.keras", _read_run(run))
-    model = import_keras().saving.load_model(file, compile=False)
+    keras = import_keras()
+    with reproducible_build():  # a file has no seeds of its dropouts
+        model = keras.saving.load_model(file, compile=False)
     spec, config = specs_of_run(known)
     figures = (known["figures"], known["train_count"], known["val_count"])
     thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None

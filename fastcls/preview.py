@@ -15,7 +15,7 @@ from fastcls.cache.store import Cache, locate_views
 from fastcls.cutter import bottleneck_model, cut, tail_model
 from fastcls.data import sources
 from fastcls.data.dataset import Dataset
-from fastcls.errors import DataError
+from fastcls.errors import DataError, OptionError
 from fastcls.extraction.planner import Requested, make_plan
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import divide, load_head, require_new
@@ -29,10 +29,11 @@ from fastcls.specs import (
     SplitSpec,
     TrainConfig,
     ViewSpec,
+    check_cut,
     check_effect,
     check_labels,
 )
-from fastcls.training.finetuner import networks_of
+from fastcls.training.finetuner import networks_of, trains_batch_norm
 from fastcls.training.heads import build_head
 from fastcls.training.selector import divide as divide_samples
 from fastcls.training.selector import select
@@ -73,13 +74,19 @@ def preview_run(
     require_new(out)
     check_effect(head, config)
     check_labels(head, config, multi_label=dataset.multi_label)
+    check_cut(head, spec)
     dataset, config = divide(dataset, splits, config)
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
     shape, tail, extraction = _preview_extraction(dataset, spec, cache_root, views or ViewSpec())
     classes, multi_label = len(dataset.found_classes), dataset.multi_label
-    model = None if head.is_fitted else build_head(head, shape, classes, tail, multi_label=multi_label)
+    if head.kind == "tail" and tail is None:
+        raise OptionError(
+            f"{spec.base.name} cut at {spec.layer} has no tail to train with --pool {spec.pool}"
+        )
+    own_tail = tail if head.kind == "tail" else None
+    model = None if head.is_fitted else build_head(head, shape, classes, own_tail, multi_label=multi_label)
     lines = [
         f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "
         f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
@@ -102,6 +109,7 @@ def preview_finetuning(
     """What `finetune_run` would do with the same arguments; no image is read."""
     require_new(out)
     begun = Classifier.load(start) if isinstance(start, Path) else _without_download(start)
+    spec = replace(spec, batch_norm=trains_batch_norm(start, spec))  # by the weights that were asked for
     _, trainee = networks_of(dataset, begun, spec, config, head)
     rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group, s.path) for s in dataset.samples]
     own, val = divide_samples([row for row in rows if row.split != "test"], config, str(dataset.root))

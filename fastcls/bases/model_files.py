@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from fastcls.backend import reproducible_build
 from fastcls.errors import OptionError
 from fastcls.optional import require
 
@@ -47,7 +48,8 @@ def _load(path: Path) -> Any:
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with reproducible_build():  # a file has no seeds of its dropouts
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # damaged files fail anywhere: in zip, JSON, HDF5, or a layer's own code
         raise OptionError(
             f"{path} cannot be loaded as a Keras model: {first_line(error)}. If it is whole, and has layers "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
-from fastcls.backend import import_keras
+from fastcls.backend import import_keras, reproducible_build
 from fastcls.data.decoder import UnreadableImage, read_image
 from fastcls.engines.tensorflow import freeze, trace
 from fastcls.errors import OptionError
@@ -102,7 +102,8 @@ class Classifier:
         thresholds = described.pop("thresholds", None)
         keras = import_keras()
         try:
-            model = keras.saving.load_model(file, compile=False)
+            with reproducible_build():  # a file has no seeds of its dropouts, which may be trained further
+                model = keras.saving.load_model(file, compile=False)
         except Exception as error:  # Keras fails on a damaged file anywhere
             raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
         return cls(model, class_names, described, tuple(thresholds) if thresholds else None)

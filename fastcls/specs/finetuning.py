@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.specs.views import Recipe
 
 MIXED_PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -38,6 +39,8 @@ class FinetuneSpec:
     def __post_init__(self) -> None:
         check_at_least("downscale", self.downscale, 1)
         check_choice("precision", self.precision, MIXED_PRECISIONS)
+        if self.augment != "none":
+            Recipe.parse(self.augment)
         words = self.train.split()
         is_count = self.train.isdecimal() and int(self.train) > 0
         if self.train not in ("all", "none") and not is_count and (len(words) != 2 or words[0] != "from"):

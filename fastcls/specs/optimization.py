@@ -124,7 +124,8 @@ class LossSpec:
     Attributes:
         label_smoothing: Share of each target that is spread evenly over all classes; with several labels
             per image, over having a class and not having it.
-        l2: Times the sum of the squares of the head's kernels (biases are free) it is added to the loss.
+        l2: Times the sum of the squares of the kernels that are trained (biases are free) it is added to the
+            loss: those of the head, and of a tail or a base that is trained with it.
         class_weight: What an image counts by its class, of n_c of N images of C classes: "none" for 1,
             "balanced" for N / (C n_c), "log" for max(1, ln(m N / n_c)). With several labels per image, what
             having class c counts, where not having it counts 1: "balanced" for m (N - n_c) / n_c.

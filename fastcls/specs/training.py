@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastcls.errors import OptionError
+from fastcls.specs.bases import CutSpec
 from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.records import CheckpointSpec, LogSpec
@@ -236,6 +237,15 @@ def check_effect(head: HeadSpec, config: TrainConfig) -> None:
         raise OptionError(
             "The head logreg chooses its regularization on validation rows. Received: val=0. Give a share "
             "of the rows, such as --val 0.2, or use --head linear"
+        )
+
+
+def check_cut(head: HeadSpec, cut: CutSpec) -> None:
+    """Raise OptionError where a tail is to be trained and the cut leaves none."""
+    if head.kind == "tail" and cut.layer is None:
+        raise OptionError(
+            "The head tail trains what follows the cut, and nothing follows the default one. Give --cut and "
+            f"an earlier layer: `fastcls layers {cut.base.name}` lists them"
         )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastcls import files, graph
-from fastcls.backend import import_keras
+from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
@@ -28,7 +27,7 @@ from fastcls.training.images import ImageFeed, Images
 from fastcls.training.minimizer import TrainingData, minimize
 from fastcls.training.monitor import monitor_of
 from fastcls.training.networks import build_network, trainee_of
-from fastcls.training.selector import divide, label_array, require_every_class
+from fastcls.training.selector import divide, label_array, require_areas, require_every_class
 from fastcls.training.snapshots import Row
 from fastcls.training.thresholds import DEFAULT, find_thresholds
 
@@ -115,7 +114,9 @@ def finetune(
             _about(data, spec, config),
             monitor_of(multi_label=data.multi_label),
         )
-        with _computing_in(_precision(spec.precision), trainee):
+        # The policy of the model itself makes Keras scale the loss for float16.
+        precision = _precision(spec.precision)
+        with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
             history, best = minimize(
                 trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
             )
@@ -155,7 +156,7 @@ def networks_of(
     _require_trainable(start, head, spec)
     check_labels(head or HeadSpec(), config, multi_label=dataset.multi_label)
     model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
-    return model, trainee_of(model, spec, batch_norm=_trains_batch_norm(start, spec))
+    return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
 
 
 def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
@@ -188,7 +189,8 @@ def _network(
     return start.model
 
 
-def _trains_batch_norm(start: BaseSpec | Classifier, spec: FinetuneSpec) -> bool:
+def trains_batch_norm(start: BaseSpec | Path | Classifier, spec: FinetuneSpec) -> bool:
+    """Whether batch normalization of the base is trained, where that is left open too."""
     if spec.batch_norm is not None:
         return spec.batch_norm
     return isinstance(start, BaseSpec) and start.weights == "random"
@@ -216,6 +218,7 @@ def _read(
     own_feed = ImageFeed(
         images, places[own], labels[own], config.batch_size, config.seed, recipe, balanced=balanced
     )
+    require_areas(labels[val])
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
     return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.found_classes, len(val))
 
@@ -241,30 +244,16 @@ def _describe(
     }
 
 
+def _base_layers(model: Any) -> list[Any]:
+    """All layers but those of the head, which computes in float32."""
+    return [layer for layer in model.layers if not layer.name.startswith(HEAD_PREFIX)]
+
+
 def _precision(asked: str) -> str:
     if asked != "auto":
         return asked
     capabilities = gpus()
     return "mixed_float16" if capabilities and min(capabilities) >= _TENSOR_CORES else "float32"
-
-
-@contextlib.contextmanager
-def _computing_in(precision: str, model: Any) -> Iterator[None]:
-    """Compute all but the head in a mixed precision; weights stay float32, and so does what is saved."""
-    import keras
-
-    if precision == "float32":
-        yield
-        return
-    layers = [layer for layer in model.layers if not layer.name.startswith(HEAD_PREFIX)]
-    before = [layer.dtype_policy for layer in layers]
-    for layer in layers:
-        layer.dtype_policy = keras.DTypePolicy(precision)
-    try:
-        yield
-    finally:
-        for layer, policy in zip(layers, before, strict=True):
-            layer.dtype_policy = policy
 
 
 class KerasPasses:

@@ -106,13 +106,13 @@ class ImageFeed:
 
         order = self._order(epoch)
 
-        def load(row: Any) -> np.ndarray:
-            return self._look(int(row), epoch)
+        def load(row: Any, time: Any) -> np.ndarray:
+            return self._look(int(row), epoch, int(time))
 
-        def read(row: Any, label: Any) -> Any:
-            return tf.ensure_shape(tf.numpy_function(load, [row], tf.uint8), self.shape), label
+        def read(row: Any, time: Any, label: Any) -> Any:
+            return tf.ensure_shape(tf.numpy_function(load, [row, time], tf.uint8), self.shape), label
 
-        rows = tf.data.Dataset.from_tensor_slices((order, self._labels[order]))
+        rows = tf.data.Dataset.from_tensor_slices((order, _times(order), self._labels[order]))
         looks = rows.map(read, num_parallel_calls=cores(), deterministic=True)
         return looks.batch(self.batch_size).prefetch(2)
 
@@ -121,8 +121,12 @@ class ImageFeed:
         import tensorflow as tf
 
         order = self._order(epoch)
+        draws = zip(order.tolist(), _times(order).tolist(), strict=True)
         looks = ahead(
-            lambda row: self._look(int(row), epoch), order, threads=cores(), depth=2 * self.batch_size
+            lambda draw: self._look(draw[0], epoch, draw[1]),
+            draws,
+            threads=cores(),
+            depth=2 * self.batch_size,
         )
         size = self.batch_size * _BLOCK_BATCHES
         for start in range(0, len(order), size):
@@ -133,9 +137,23 @@ class ImageFeed:
     def _order(self, epoch: int) -> np.ndarray:
         return draw_images(self._labels, epoch_random(self._seed, epoch), balanced=self._balanced)
 
-    def _look(self, row: int, epoch: int) -> np.ndarray:
+    def _look(self, row: int, epoch: int, time: int) -> np.ndarray:
         place = int(self._places[row])
         pixels = self._images[place]
         if self._recipe is None:
             return pixels
-        return augment(pixels, self._recipe, (self._seed or 0, self._images.digests[place], epoch))
+        # An image that is drawn again looks anew each time.
+        again = (time,) if time else ()
+        return augment(pixels, self._recipe, (self._seed or 0, self._images.digests[place], epoch, *again))
+
+
+def _times(order: np.ndarray) -> np.ndarray:
+    """How often each has come before: (N,) -> (N,) int64.
+
+    >>> _times(np.array([5, 3, 5, 5, 3])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    sorting = np.argsort(order, kind="stable")
+    ordered, times = order[sorting], np.empty(len(order), np.int64)
+    times[sorting] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return times

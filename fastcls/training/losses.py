@@ -20,7 +20,7 @@ def build_loss(spec: LossSpec, model: Any, labels: np.ndarray) -> Any:
 
     Args:
         spec: The loss.
-        model: The head, whose kernels `l2` keeps small.
+        model: What is trained, whose trainable kernels `l2` keeps small.
         labels: Of all rows to train on, each class present: (N,) for a loss of labels (B,) and probabilities
             (B, C), (N, C) of 0 and 1 for one of such labels.
 

@@ -50,7 +50,7 @@ def trainee_of(model: Any, spec: FinetuneSpec, *, batch_norm: bool) -> Any:
         model: A classifier, RGB uint8 image (B, H, W, 3) -> probabilities (B, C). Its layers are marked as
             trained or not.
         spec: What to train.
-        batch_norm: Whether batch normalization is trained.
+        batch_norm: Whether batch normalization of the base is trained; that of the head always is.
 
     Raises:
         OptionError: There is no such layer, or there are fewer.
@@ -64,7 +64,8 @@ def trainee_of(model: Any, spec: FinetuneSpec, *, batch_norm: bool) -> Any:
     trained |= {id(operation) for operation in operations if operation.name == _FRONT}
     for operation in operations:
         if isinstance(operation, keras.layers.Layer):
-            kept = is_batch_norm(operation) and not batch_norm
+            is_head = operation.name.startswith(HEAD_PREFIX)
+            kept = is_batch_norm(operation) and not batch_norm and not is_head
             operation.trainable = id(operation) in trained and not kept
     # Of no effect in inference. Keras runs it in training wherever it lies, but for batch normalization
     # that is not trained.

@@ -193,6 +193,15 @@ def label_array(
     return targets
 
 
+def require_areas(labels: np.ndarray) -> None:
+    """Raise DataError where validation rows of several labels each, (N, C), have no ROC curve at all."""
+    if labels.ndim > 1 and len(labels) and not (labels.any(axis=0) & ~labels.all(axis=0)).any():
+        raise DataError(
+            "No class has validation images with and without it: there is nothing to choose an epoch by. "
+            "Split the data again, or train without validation with --val 0"
+        )
+
+
 def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
     """Raise DataError where there are fewer than two classes, or one has no image to train on."""
     if len(class_names) < 2:

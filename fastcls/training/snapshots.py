@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcls import files
+from fastcls.backend import computing_in
 from fastcls.errors import OptionError
 
 Row = dict[str, float]
@@ -76,6 +77,11 @@ class Trainee:
         import keras
 
         return keras.Model(self.model.inputs[0], self.model.outputs[0])
+
+    @property
+    def mixed_layers(self) -> list[Any]:
+        """The layers that compute in mixed precision."""
+        return [layer for layer in self.model.layers if layer.dtype_policy.name.startswith("mixed_")]
 
     @property
     def random_states(self) -> list[Any]:
@@ -155,7 +161,9 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
         "schedule": trainee.schedule.get_state(),
     }
     with files.atomic_path(path) as temporary:
-        trainee.plain.save(temporary)
+        # What is trained in mixed precision is used in that of its weights.
+        with computing_in("float32", trainee.mixed_layers):
+            trainee.plain.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(_STATE, json.dumps(state))
             if classifier:

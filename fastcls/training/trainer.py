@@ -9,7 +9,7 @@ from typing import Any
 
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.store import Cache
-from fastcls.errors import DataError, OptionError
+from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.feeder import Feeder
@@ -20,7 +20,7 @@ from fastcls.training.monitor import monitor_of
 from fastcls.training.neighbors import fit_neighbors
 from fastcls.training.prototypes import fit_prototypes
 from fastcls.training.requests import describe_request
-from fastcls.training.selector import Selection, select
+from fastcls.training.selector import Selection, require_areas, select
 from fastcls.training.snapshots import Row
 from fastcls.training.sweeper import sweep
 from fastcls.training.thresholds import find_thresholds
@@ -120,13 +120,8 @@ def train_head(
 def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
     """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
     check_labels(spec, config, multi_label=chosen.multi_label)
-    if not chosen.multi_label:
-        return
-    if chosen.val and not (chosen.val.labels.any(axis=0) & ~chosen.val.labels.all(axis=0)).any():
-        raise DataError(
-            "No class has validation images with and without it: there is nothing to choose an epoch by. "
-            "Split the data again, or train without validation with --val 0"
-        )
+    if chosen.val:
+        require_areas(chosen.val.labels)
 
 
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:

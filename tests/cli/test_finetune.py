@@ -86,3 +86,10 @@ def test_finetune__refuses_what_makes_no_sense(fastcls, photos, tmp_path, option
     result = fastcls("finetune", photos, "--out", tmp_path / "run", "--val", "0.2", *options)
     assert result.code in (1, 2) and words in result.err and "Traceback" not in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_run__a_tail_needs_a_cut(fastcls, photos, tmp_path):
+    options = ["--base", "lenet5", "--weights", "random", "--head", "tail", "--cache", tmp_path / "caches"]
+    result = fastcls("run", photos, *options, "--out", tmp_path / "run")
+    assert result.code == 1 and "nothing follows the default one. Give --cut" in result.err
+    assert list(tmp_path.iterdir()) == []

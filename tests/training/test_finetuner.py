@@ -1,5 +1,6 @@
 """Training on images is training on cached bottlenecks, only slower; and what the cache cannot do."""
 
+import random
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fastcls import preview
 from fastcls.backend import import_keras
 from fastcls.data.dataset import Dataset
 from fastcls.data.views import augment
@@ -15,6 +17,7 @@ from fastcls.extraction.extractor import extract
 from fastcls.inference.classifier import Classifier
 from fastcls.specs import (
     BaseSpec,
+    CheckpointSpec,
     CutSpec,
     ExtractConfig,
     FinetuneSpec,
@@ -54,11 +57,11 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
+    pixels_of = np.random.default_rng(0)
     for number in range(24):
         place = folder / ("dark" if number % 2 else "light")
         place.mkdir(exist_ok=True)
-        pixels = random.integers(0, 200, (*SIZE, 3)) + 50 * (number % 2)
+        pixels = pixels_of.integers(0, 200, (*SIZE, 3)) + 50 * (number % 2)
         cv2.imwrite(str(place / f"{number:02}.png"), pixels.astype(np.uint8))
     return Dataset.open(folder)
 
@@ -145,7 +148,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 def test_finetune__trains_batch_normalization_from_scratch_only(photos, weights_random):
     start = BaseSpec("lenet5", weights="random") if weights_random else None
     spec = FinetuneSpec(batch_norm=None)
-    found = finetuner._trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
+    found = finetuner.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
     assert found == weights_random
 
 
@@ -220,3 +223,53 @@ def test_finetune__leaves_unreadable_images_out_and_says_so(photos, base, tmp_pa
 def test_finetune__needs_validation_images(photos, base):
     with pytest.raises(DataError, match=r"has no validation part.*--val 0\.2"):
         finetune(photos, base, FinetuneSpec("none", **PLAIN), TrainConfig(epochs=1))
+
+
+def test_finetune__scales_the_loss_for_float16_and_keeps_checkpoints_in_float32(
+    photos, base, tmp_path, monkeypatch
+):
+    make, found = finetuner.KerasPasses.train, []
+
+    def train(self, model, *rest):
+        found.append(type(model.optimizer).__name__)
+        return make(self, model, *rest)
+
+    monkeypatch.setattr(finetuner.KerasPasses, "train", train)
+    config = TrainConfig(epochs=1, batch_size=9, val=0.25, checkpoints=CheckpointSpec(every=1))
+    finetune(photos, base, FinetuneSpec(precision="mixed_float16"), config, folder=tmp_path)
+    assert found == ["LossScaleOptimizer"]
+    kept = Classifier.load(tmp_path / "checkpoints" / "epoch-0001.keras").model
+    assert not [layer.name for layer in kept.layers if "mixed" in layer.dtype_policy.name]
+
+
+def test_finetune__the_same_seed_gives_the_same_network(photos, base):
+    networks = []
+    for state in (1, 2):
+        random.seed(state)  # what Python's random numbers were before does not count
+        config = TrainConfig("SGD", epochs=1, batch_size=9, learning_rate=0.05, val=0.25)
+        networks.append(finetune(photos, base, FinetuneSpec("all", **PLAIN), config).model)
+    for one, other in zip(*(network.get_weights() for network in networks), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_image_feed__an_image_that_is_drawn_again_looks_anew(photos):
+    images = Images([photos.locate(sample) for sample in photos.samples], SIZE)
+    labels = np.array([0] * 22 + [1] * 2)  # each of the last two is drawn about six times
+    feed = ImageFeed(images, np.arange(24), labels, 24, 3, Recipe.parse("rotate=40"), balanced=True)
+    ((pixels, found),) = feed.batches(1)
+    rare = pixels.numpy()[found.numpy() == 1]
+    assert len(rare) == len(np.unique(rare, axis=0)) == 12
+    blocks = [np.asarray(block) for block, _, _ in feed.blocks(1)]
+    np.testing.assert_array_equal(np.concatenate(blocks), pixels)
+
+
+def test_preview_finetuning__trains_batch_normalization_by_the_weights_that_were_asked_for(
+    photos, monkeypatch, tmp_path
+):
+    def networks_of(dataset, start, spec, *rest):
+        assert (start.weights, spec.batch_norm) == ("random", False)
+        raise OptionError("far enough")
+
+    monkeypatch.setattr(preview, "networks_of", networks_of)
+    with pytest.raises(OptionError, match="far enough"):
+        preview.preview_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")

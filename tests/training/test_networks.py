@@ -87,3 +87,12 @@ def test_build_network__a_front_begins_as_the_mean_of_pixels(base):
     trainee = trainee_of(large, FinetuneSpec("none"), batch_norm=False)
     trained = {layer.name for layer in trainee.layers if layer.trainable_weights}
     assert trained == {"downscale", "head_probabilities"}
+
+
+def test_trainee_of__batch_normalization_of_the_head_is_trained(base):
+    model = build_network(base, HeadSpec(norm="batch"), 3)
+    before = model.get_layer("head_normalized").get_weights()
+    trainee = trainee_of(model, FinetuneSpec("none"), batch_norm=False)
+    trainee.compile("sgd", "sparse_categorical_crossentropy")
+    trainee.train_on_batch(PIXELS, np.array([0, 1, 2, 0]))
+    assert not any(map(np.array_equal, before, model.get_layer("head_normalized").get_weights()))

@@ -41,7 +41,7 @@ def record_options(command: Command) -> Command:
         click.option(
             "--checkpoint-best-only",
             is_flag=True,
-            help="Keep one only if its validation loss is lower than that of all kept before.",
+            help="Keep one only if its validation is better than that of all kept before.",
         ),
         click.option(
             "--min-accuracy",

@@ -148,7 +148,8 @@ def head_options(command: Command) -> Command:
             type=click.Choice(NORMS),
             default=HeadSpec.norm,
             show_default=True,
-            help="What a linear head does first: batch normalization, or length 1 (l2; also with logreg).",
+            help="What a linear head does first, or a tail with its features: batch normalization, or length "
+            "1 (l2; also with logreg).",
         ),
         click.option(
             "--train-batch-norm",
@@ -303,7 +304,7 @@ def loss_options(command: Command) -> Command:
             type=float,
             default=LossSpec.l2,
             show_default=True,
-            help="Factor of the sum of the squares of the head's kernels in the loss.",
+            help="Factor of the sum of the squares of all kernels that are trained in the loss.",
         ),
         click.option(
             "--class-weight",
@@ -342,7 +343,8 @@ def train_batch_size(name: str) -> Callable[[Command], Command]:
 
 def read_head(values: dict[str, Any]) -> HeadSpec:
     """Take the head options out of a command's values, and refuse what has no effect on that head."""
-    drop_loaded(values, "start", {"kind", "layers", "bottleneck_norm", "train_batch_norm"})
+    own = {"train_batch_norm"} & values.keys()  # fine-tuning has taken its own
+    drop_loaded(values, "start", {"kind", "layers", "bottleneck_norm"} | own)
     if values["optimizer"] == LBFGS:
         drop_loaded(values, "kind", {"optimizer"})
     kind = values.pop("kind")
@@ -362,8 +364,8 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
     if kind not in ("linear", "tail", "logreg"):
         drop_loaded(values, "kind", {"bottleneck_norm"})
     if kind != "tail":
-        drop_loaded(values, "kind", {"train_batch_norm"})
-    train_batch_norm = values.pop("train_batch_norm", False)  # fine-tuning has taken its own
+        drop_loaded(values, "kind", own)
+    train_batch_norm = values.pop("train_batch_norm", False)
     return HeadSpec(kind, values.pop("layers"), values.pop("bottleneck_norm"), train_batch_norm)
 
 
