@@ -77,7 +77,7 @@ check() {
     run ruff check .
     run ruff format --check .
     run python -m mypy
-    run python -m pytest
+    run python -m pytest --numprocesses auto --dist worksteal
 }
 
 # install EXTRAS: make .venv and install into it, unless that is done already. The installation is editable: it

@@ -25,6 +25,7 @@ _HOMES = {
     "load_base": "fastcls.bases.loader",
     "cut": "fastcls.cutter",
     "extract": "fastcls.extraction.extractor",
+    "extract_several": "fastcls.extraction.extractor",
     "train_head": "fastcls.training.trainer",
     "stitch": "fastcls.inference.stitcher",
     "Classifier": "fastcls.inference.classifier",

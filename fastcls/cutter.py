@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,15 +134,43 @@ def bottleneck_model(cut: Cut) -> Any:
     """
     import keras
 
-    image = keras.Input((*cut.base.size, 3), dtype="uint8", name="image")
-    normalized = keras.Model(image, normalize(image, cut.base.normalize))
-    bottleneck = graph.replay(cut.trunk, normalized.outputs[0])
-    if len(bottleneck.shape) == 4 and cut.pool != "none":
-        bottleneck = _pool(bottleneck, cut.pool)
-    added = [*normalized.operations, graph.operation_of(bottleneck)]
-    kept = cut.trunk.operations
+    image, bottlenecks = _bottlenecks([cut])
+    return keras.Model(image, bottlenecks[0], name="trunk")
+
+
+def joint_model(cuts: Sequence[Cut]) -> Any:
+    """The trunk of several cuts of one base: what they share is computed once.
+
+    Returns:
+        Keras model, image (B, H, W, 3) uint8 RGB -> the bottlenecks of each cut, flattened, end to end:
+        (B, D) float32.
+    """
+    import keras
+
+    image, bottlenecks = _bottlenecks(cuts)
+    flat = [keras.layers.Flatten(name=f"cut_{place}")(tensor) for place, tensor in enumerate(bottlenecks)]
+    model = keras.Model(image, keras.layers.Concatenate(name="cuts")(flat), name="trunk")
+    graph.rename_apart(model.operations, taken=())
+    return model
+
+
+def _bottlenecks(cuts: Sequence[Cut]) -> tuple[Any, list[Any]]:
+    """An image tensor, and the bottleneck of each of some cuts of one base."""
+    import keras
+
+    base = cuts[0].base
+    image = keras.Input((*base.size, 3), dtype="uint8", name="image")
+    normalized = keras.Model(image, normalize(image, base.normalize))
+    whole = keras.Model(base.model.inputs[0], [cut.trunk.outputs[0] for cut in cuts])
+    tensors = graph.replay_all(whole, normalized.outputs[0])
+    pooled = [
+        _pool(tensor, cut.pool) if len(tensor.shape) == 4 and cut.pool != "none" else tensor
+        for tensor, cut in zip(tensors, cuts, strict=True)
+    ]
+    added = [*normalized.operations, *(graph.operation_of(tensor) for tensor in pooled)]
+    kept = whole.operations
     graph.rename_apart((o for o in added if o not in kept), taken=(o.name for o in kept))
-    return keras.Model(image, bottleneck, name="trunk")
+    return image, pooled
 
 
 def tail_model(cut: Cut) -> Any:

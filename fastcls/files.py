@@ -95,6 +95,8 @@ def resumable_folder(
         OptionError: Another process is making this folder, or there is one of this name that is not ours.
     """
     working = working_folder(path)
+    if working.exists() and not working.is_dir():
+        raise _not_ours(working)
     working.mkdir(parents=True, exist_ok=True)
     with _locked(working):
         _claim(working)
@@ -120,10 +122,12 @@ def working_folder(path: Path) -> Path:
 def _claim(folder: Path) -> None:
     """Mark a folder as one that may be emptied: a user's own may have any name."""
     if any(folder.iterdir()) and not (folder / _CLAIM).exists():
-        raise OptionError(
-            f"{folder} is needed for what is not finished. Move it away, or choose another --out"
-        )
+        raise _not_ours(folder)
     (folder / _CLAIM).touch()
+
+
+def _not_ours(path: Path) -> OptionError:
+    return OptionError(f"{path} is needed for what is not finished. Move it away, or choose another --out")
 
 
 @contextlib.contextmanager

@@ -64,6 +64,11 @@ def replay(model: Any, tensor: Any, leave_out: Iterable[Any] = ()) -> Any:
     return _replay(model, [tensor], {id(operation) for operation in leave_out})[0]
 
 
+def replay_all(model: Any, tensor: Any) -> list[Any]:
+    """`replay` of a model of several outputs: all of them."""
+    return _replay(model, [tensor], set())
+
+
 def rename_apart(operations: Iterable[Any], taken: Iterable[str]) -> None:
     """Number the names of operations that are taken already: a Keras graph has each name once.
 

@@ -390,7 +390,8 @@ def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
             f"{kinds[dataset.multi_label]}. A CSV has several with --label-separator, or with a column of 0 "
             "and 1 per class"
         )
-    unknown = sorted(set(dataset.class_names) - set(classifier.class_names))
+    # Not of all `class_names`: a table may have columns of classes that no image has.
+    unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))
     if unknown:
         raise DataError(
             f"The classifier does not know the classes {', '.join(unknown)} of {dataset.root}. It knows: "

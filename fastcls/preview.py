@@ -11,7 +11,7 @@ from typing import Any
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache.samples import SampleRow
-from fastcls.cache.store import Cache, count_lacking
+from fastcls.cache.store import Cache, locate_views
 from fastcls.cutter import bottleneck_model, cut, tail_model
 from fastcls.data import sources
 from fastcls.data.dataset import Dataset
@@ -80,7 +80,7 @@ def preview_run(
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
     shape, tail, extraction = _preview_extraction(dataset, spec, cache_root, views or ViewSpec())
-    classes, multi_label = len(dataset.class_names), dataset.multi_label
+    classes, multi_label = len(dataset.found_classes), dataset.multi_label
     if head.kind == "tail" and tail is None:
         raise OptionError(
             f"{spec.base.name} cut at {spec.layer} has no tail to train with --pool {spec.pool}"
@@ -138,14 +138,22 @@ def _preview_extraction(
 
 
 def _count_missing(dataset: Dataset, cache: Cache, views: ViewSpec) -> int:
-    """How many images lack a view; files whose times tell nothing of their bytes are read."""
+    """How many readable images lack a view; files whose times tell nothing of their bytes are read."""
     rows = [
-        row if row.digest else replace(row, digest=sources.digest(dataset.root / row.path))
+        row if row.digest else replace(row, digest=_digest(dataset.root / row.path))
         for row in make_plan(dataset, cache, views).rows
     ]
-    failed = {failure.digest for failure in cache.failures()}
-    lacking = count_lacking(cache.index(), rows, views)
-    return sum(bool(count) and row.digest not in failed for row, count in zip(rows, lacking, strict=True))
+    lacking = locate_views(cache.index(), rows, views).lacking
+    unusable = {"", *(failure.digest for failure in cache.failures())}
+    return sum(bool(count) and row.digest not in unusable for row, count in zip(rows, lacking, strict=True))
+
+
+def _digest(path: Path) -> str:
+    """The identity of an image; "" for one that the extraction will list as unreadable."""
+    try:
+        return sources.digest(path)
+    except OSError:
+        return ""
 
 
 def _without_download(spec: BaseSpec) -> BaseSpec:

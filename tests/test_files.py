@@ -49,6 +49,13 @@ def test_resumable_folder__a_users_own_is_not_touched(tmp_path: Path):
     ):
         pass
     assert [entry.name for entry in own.iterdir()] == ["thesis.txt"]
+    (tmp_path / "other.unfinished").write_text("mine")
+    with (
+        pytest.raises(OptionError, match="Move it away"),
+        files.resumable_folder(tmp_path / "other", lambda folder: False),
+    ):
+        pass
+    assert (tmp_path / "other.unfinished").read_text() == "mine"
 
 
 def test_atomic_folder__appears_whole_or_not_at_all(tmp_path: Path):

@@ -29,6 +29,7 @@ DIGEST_DTYPE = np.dtype("S32")
 # Since HDF5 1.10 its own structures carry checksums: a flipped bit there is an error, not another value.
 _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18
+_NOT_DEFLATED = 0b10  # in the mask of a chunk: the second filter, after the shuffle, was left out
 _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
 # What h5py raises for damaged files.
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError, zlib.error)
@@ -235,7 +236,7 @@ def _read_chunk(
     chunk, start = divmod(first, layout.chunk_rows)
     if layout.packed_bytes:
         file.seek(layout.offsets[chunk])
-        span[:] = layout.unpack(file.read(layout.packed_bytes[chunk]))[start:][: len(span)]
+        span[:] = layout.unpack(chunk, file.read(layout.packed_bytes[chunk]))[start:][: len(span)]
     else:
         file.seek(layout.offsets[chunk] + start * (span.nbytes // len(span)))
         if file.readinto(span.data.cast("B")) < span.nbytes:
@@ -275,6 +276,7 @@ class _Layout:
         chunk_rows: Rows that are stored together.
         offsets: Where in the file each chunk begins.
         packed_bytes: How many bytes each chunk takes there; empty when rows are not compressed.
+        plain: Chunks that HDF5 has not deflated, as that would have made them larger.
         checksums: (N,) uint32.
         running: (N + 1,) uint32, CRC-32 of all rows before the first, the second, ... and of all.
     """
@@ -284,6 +286,7 @@ class _Layout:
     chunk_rows: int
     offsets: tuple[int, ...]
     packed_bytes: tuple[int, ...]
+    plain: frozenset[int]
     checksums: np.ndarray
     running: np.ndarray
 
@@ -295,15 +298,17 @@ class _Layout:
         stored = [rows.id.get_chunk_info_by_coord((start, *within)) for start in starts]
         offsets = tuple(int(chunk.byte_offset) for chunk in stored)
         packed = tuple(int(chunk.size) for chunk in stored) if rows.compression else ()
+        plain = frozenset(place for place, chunk in enumerate(stored) if chunk.filter_mask & _NOT_DEFLATED)
         running = _running(expected, rows.dtype.itemsize * int(np.prod(rows.shape[1:])))
-        return cls(rows.dtype, rows.shape[1:], rows.chunks[0], offsets, packed, expected, running)
+        return cls(rows.dtype, rows.shape[1:], rows.chunks[0], offsets, packed, plain, expected, running)
 
     def empty(self, count: int) -> np.ndarray:
         return np.empty((count, *self.shape), self.dtype)
 
-    def unpack(self, packed: bytes) -> np.ndarray:
+    def unpack(self, chunk: int, packed: bytes) -> np.ndarray:
         """The rows of a chunk that HDF5 has shuffled (all first bytes, then all second ...) and deflated."""
-        planes = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(self.dtype.itemsize, -1)
+        shuffled = packed if chunk in self.plain else zlib.decompress(packed)
+        planes = np.frombuffer(shuffled, np.uint8).reshape(self.dtype.itemsize, -1)
         return np.ascontiguousarray(planes.T).view(self.dtype).reshape(-1, *self.shape)
 
 

@@ -11,6 +11,7 @@ CACHE/extraction.json  root of the images, and figures of the last extraction
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -54,7 +55,7 @@ class Manifest:
         shape: Shape of one bottleneck.
         architecture: Digest of the trunk's graph.
         weights_digest: Digest of the trunk's weights.
-        tail_digest: Digest of the tail beside the trunk; "" without one.
+        tail_digest: Digest of the graph and weights of the tail beside the trunk; "" without one.
         requests: Digests of the requests that led here, so that they are recognized without the base.
         fidelity: By engine: how near its bottlenecks of some images come to those of Keras in float32.
         views: Those of the last extraction; the shards may hold others besides.
@@ -307,15 +308,35 @@ class Index:
         return Rows(self.shards, np.where(found, numbers, _ABSENT), np.where(found, rows, _ABSENT))
 
 
-def count_lacking(index: Index, samples: Sequence[SampleRow], views: ViewSpec) -> np.ndarray:
-    """How many of its views each sample lacks: (N,) int64."""
-    wanted = np.array([views.of_split(sample.split) for sample in samples], np.int64)
-    lacking = np.zeros(len(samples), np.int64)
-    for number in range(wanted.max(initial=0)):
-        places = np.flatnonzero(wanted > number).tolist()
-        keys = [row_key(samples[place].digest, views, number) for place in places]
-        lacking[places] += ~index.locate(keys).present
-    return lacking
+@dataclass(frozen=True)
+class ViewRows:
+    """Where the bottlenecks of some samples' views are.
+
+    Attributes:
+        rows: Places of (N, K) views, K being the most that a sample is to have; -1 beyond a sample's own.
+        lacking: (N,) int64, how many of its views each sample lacks.
+    """
+
+    rows: Rows
+    lacking: np.ndarray
+
+    def take(self, places: np.ndarray, count: int) -> Rows:
+        """The first views of some samples, image by image."""
+        chosen = self.rows.take(places)
+        return Rows(chosen.shards, chosen.shard[:, :count].ravel(), chosen.row[:, :count].ravel())
+
+
+def locate_views(index: Index, samples: Sequence[SampleRow], views: ViewSpec) -> ViewRows:
+    """Find the views that each sample is to have."""
+    wanted = np.fromiter((views.of_split(sample.split) for sample in samples), np.int64, len(samples))
+    shape = len(samples), int(wanted.max(initial=0))
+    rows = Rows(index.shards, np.full(shape, _ABSENT, np.int32), np.full(shape, _ABSENT, np.int32))
+    for number in range(shape[1]):
+        having = wanted > number
+        keys = [row_key(s.digest, views, number) for s in itertools.compress(samples, having)]
+        found = index.locate(keys)
+        rows.shard[having, number], rows.row[having, number] = found.shard, found.row
+    return ViewRows(rows, wanted - rows.present.sum(axis=1))
 
 
 def cache_folders(root: Path) -> list[Path]:
@@ -324,13 +345,14 @@ def cache_folders(root: Path) -> list[Path]:
 
 
 def find_request(root: Path, request: str) -> Cache | None:
-    """The cache under `root` that a request led to before, if its trunk is still there."""
+    """The cache under `root` that a request led to before, if its models are still there."""
     for folder in cache_folders(root):
         try:
             cache = Cache(folder)
         except CacheError:
             continue  # of another version: left alone
-        if request in cache.manifest.requests and cache.trunk_path.exists():
+        has_tail = cache.tail_path.exists() or not cache.manifest.tail_digest
+        if request in cache.manifest.requests and cache.trunk_path.exists() and has_tail:
             return cache
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -51,11 +52,12 @@ def read_table(path: Path, columns: Sequence[str], make: Callable[..., _Row]) ->
 
 
 def read_header(path: Path) -> list[str]:
-    """The names of a table's columns; none if there is no such table."""
+    """The names of a table's columns; none if there is no such table, or a damaged one."""
     if not path.exists():
         return []
-    with path.open(**files.CSV_TEXT) as file:
+    with path.open(**files.CSV_TEXT) as file, contextlib.suppress(csv.Error):
         return next(csv.reader(file), [])
+    return []
 
 
 def _complete(lines: Any, count: int) -> Iterable[list[str]]:

@@ -33,22 +33,23 @@ def extract(data: str, cache_root: str, preview: str | None, **values: Any) -> N
     class, images have any number of labels. Images that were forwarded before, under whatever name, label
     or split, are not forwarded again.
     """
-    from fastcls.extraction.extractor import extract
+    from fastcls.extraction.extractor import extract_several
 
-    cut, views, config = options.read_cut(values), options.read_views(values), options.read_extract(values)
+    cuts, views, config = options.read_cuts(values), options.read_views(values), options.read_extract(values)
     dataset, root = options.open_data(data, values), Path(cache_root)
     if preview:
-        _draw(preview, dataset, cut, root, views)
+        _draw(preview, dataset, cuts[0], root, views)
         return
-    cache, done = extract(dataset, cut, root, config, views=views, progress=options.show_progress())
-    print_extraction(cache, done)
-    click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))} --out runs/NAME")
+    progress = options.show_progress()
+    for cache, done in extract_several(dataset, cuts, root, config, views=views, progress=progress):
+        print_extraction(cache, done)
+        click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))} --out runs/NAME")
 
 
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any) -> None:
     from fastcls.extraction import previewer
 
-    unused = {"engine", "workers", "batch_size", "shard_size", "max_failures", "precision", "dtype", "pool"}
+    unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures"}
     options.refuse_typed("--preview", unused)
     count = previewer.preview(dataset, cut, root, views, Path(preview))
     click.echo(f"{count} images, each with {views.count} views: {preview}. Nothing was extracted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 import os
@@ -17,6 +18,7 @@ SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 # What a table of one column per class holds besides; a class cannot have one of these names there.
 RESERVED = ("path", "split", "group", "digest")
+_LABEL_COLUMNS = frozenset({"label", "labels"})
 _PATH_COLUMNS = ("path", "filename", "filenames", "file", "image")
 _BITS = {"0": False, "0.0": False, "1": True, "1.0": True}
 _SHOWN = 5
@@ -62,16 +64,16 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
         OptionError: The separator cannot be one.
     """
     _check_separator(label_separator)
-    header, rows = _read_rows(path)
-    layout = _layout(path, header, label_separator)
     entries: dict[str, Entry] = {}
-    for line, row in rows:
-        entry = _entry(path, line, row, layout)
-        if entries.setdefault(entry.path, entry) != entry:
-            raise DataError(
-                f"{path}, line {line}: {entry.path!r} has another label, split or group before. "
-                f"Received: {entry[1:]}, before: {entries[entry.path][1:]}. Remove one of the rows."
-            )
+    with _opened(path) as (header, rows):
+        layout = _layout(path, header, label_separator)
+        for line, row in rows:
+            entry = _entry(path, line, row, layout)
+            if entries.setdefault(entry.path, entry) != entry:
+                raise DataError(
+                    f"{path}, line {line}: {entry.path!r} has another label, split or group before. "
+                    f"Received: {entry[1:]}, before: {entries[entry.path][1:]}. Remove one of the rows."
+                )
     _require_files(path, image_root or path.parent, entries)
     found = {name for entry in entries.values() for name in entry.class_names}
     if label_separator and max((len(e.class_names) for e in entries.values()), default=2) < 2:
@@ -82,10 +84,15 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
     return Table(tuple(entries.values()), tuple(sorted(found | set(unused))), layout.multi_label)
 
 
-def has_class_columns(path: Path) -> bool:
-    """Whether a CSV has a column per class, as split-data writes it for several labels per image."""
-    header, _ = _read_rows(path)
-    return not {"label", "labels"} & set(header)
+def is_split_table(path: Path) -> bool:
+    """Whether split-data wrote a CSV for several labels per image; a user's own may have the same name."""
+    with _opened(path) as (header, _):
+        return set(RESERVED) <= set(header) and not _LABEL_COLUMNS & set(header)
+
+
+def name_clash(class_names: Iterable[str]) -> str:
+    """A column that a table of one column per class has besides, if a class has that name; else ""."""
+    return min({*_LABEL_COLUMNS, *RESERVED} & {name.lower() for name in class_names}, default="")
 
 
 def some(names: Sequence[str] | Sequence[bytes]) -> str:
@@ -102,13 +109,14 @@ class _Layout(NamedTuple):
     class_columns: tuple[str, ...] = ()
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, _Row]]]:
-    """The stripped column names, and each row by them with its line number."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, _Row]]]]:
+    """The stripped column names, and row by row its line number and cells by them."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            return header, list(_numbered(reader, header))
+            yield header, _numbered(reader, header)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read as CSV ({error}). Save it as UTF-8, with commas between the cells, "
@@ -179,15 +187,20 @@ def _class_column_layout(
     if len(set(columns)) < len(columns) or "" in columns:
         raise DataError(f"{path} has two columns of one name, or one without. Received: {', '.join(header)}.")
 
+    columns.sort()
+
     def read(row: _Row, line: int) -> tuple[str, ...]:
-        cells = {name: row.get(name, "").strip() for name in columns}
-        wrong = [name for name, cell in cells.items() if cell not in _BITS]
-        if wrong:
-            raise DataError(
-                f"{path}, line {line}: expected 0 or 1 for each class, as there is no column label. "
-                f"Received: {cells[wrong[0]]!r} in column {wrong[0]!r}."
-            )
-        return tuple(sorted(name for name, cell in cells.items() if _BITS[cell]))
+        found = []
+        for name in columns:
+            bit = _BITS.get(row.get(name, "").strip())
+            if bit is None:
+                raise DataError(
+                    f"{path}, line {line}: expected 0 or 1 for each class, as there is no column label. "
+                    f"Received: {row.get(name, '').strip()!r} in column {name!r}."
+                )
+            if bit:
+                found.append(name)
+        return tuple(found)
 
     return _Layout(path_column, read, True, tuple(columns))
 
@@ -207,8 +220,11 @@ def _entry(path: Path, line: int, row: _Row, layout: _Layout) -> Entry:
 
 def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
     # Path.is_file raises for a name that is too long.
-    files = {path: root / split_address(path)[0] for path in paths}
-    missing = [path for path, file in files.items() if not os.path.isfile(file)]  # noqa: PTH113
+    missing = [
+        path
+        for path in paths
+        if not os.path.isfile(os.path.join(root, split_address(path)[0]))  # noqa: PTH113, PTH118 (quicker)
+    ]
     if missing:
         raise DataError(
             f"{table} lists {len(missing)} files that do not exist: {some(missing)}. "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fastcls import files
-from fastcls.data.csv_reader import RESERVED
-from fastcls.data.dataset import Dataset
-from fastcls.errors import OptionError
+from fastcls.data.csv_reader import name_clash
+from fastcls.data.dataset import Dataset, Sample
+from fastcls.errors import DataError, OptionError
 
 _COLUMNS = ("path", "label", "split", "group")
 
@@ -25,30 +26,57 @@ def write_csv(dataset: Dataset, path: Path) -> None:
         path: The file to make. Paths in it are relative to its folder.
 
     Raises:
-        OptionError: The file exists, or a class has the name of another column.
+        OptionError: The file exists.
+        DataError: A class has the name of another column.
     """
-    if path.exists():
-        raise OptionError(f"{path} exists already. Choose another --out, or remove it first")
-    clash = sorted({"label", "labels", *RESERVED} & {name.lower() for name in dataset.class_names})
-    if dataset.multi_label and clash:
-        raise OptionError(f"No class can be called {clash[0]!r}: the table has a column of that name")
+    require_new_file(path)
+    if dataset.multi_label:
+        require_column_names(dataset.class_names)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(_rows(dataset, path.parent))
     files.write_text(path, text.getvalue())
 
 
+def require_new_file(path: Path) -> None:
+    """Raise OptionError for a file that exists."""
+    if path.exists():
+        raise OptionError(f"{path} exists already. Choose another --out, or remove it first")
+
+
+def require_column_names(class_names: Sequence[str]) -> None:
+    """Raise DataError for a class that cannot have a column of its name."""
+    clash = name_clash(class_names)
+    if clash:
+        raise DataError(
+            f"No class can be called {clash!r}: the table has a column per class besides its own of that "
+            "name. Rename the class."
+        )
+
+
 def _rows(dataset: Dataset, folder: Path) -> Iterator[tuple[str | int, ...]]:
-    labels = range(len(dataset.class_names))
+    count, place = len(dataset.class_names), relative_to(folder)
     yield ("path", "split", "group", *dataset.class_names) if dataset.multi_label else _COLUMNS
     for sample in dataset.samples:
-        image = path_from(folder, dataset.locate(sample))
+        image = place(dataset.locate(sample))
         if dataset.multi_label:
-            yield image, sample.split, sample.group, *(int(label in sample.labels) for label in labels)
+            yield image, sample.split, sample.group, *class_bits(sample, count)
         else:
             yield image, dataset.class_names[sample.label], sample.split, sample.group
 
 
-def path_from(folder: Path, image: Path) -> str:
-    """POSIX path of an image relative to a folder."""
+def class_bits(sample: Sample, count: int) -> list[int]:
+    """Whether a sample has each of `count` classes, as 0 and 1."""
+    return [int(label in sample.labels) for label in range(count)]
+
+
+def relative_to(folder: Path) -> Callable[[Path], str]:
+    """A function that gives the POSIX path of an image relative to a folder."""
     # The folders are resolved, as ".." leads elsewhere from behind a symbolic link; the image keeps its name.
-    return Path(os.path.relpath(image.parent.resolve() / image.name, folder.resolve())).as_posix()
+    # Each of them once: that asks the file system for every folder above.
+    origin = folder.resolve()
+
+    @functools.cache
+    def way_to(parent: Path) -> Path:
+        return Path(os.path.relpath(parent.resolve(), origin))
+
+    return lambda image: (way_to(image.parent) / image.name).as_posix()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, has_class_columns, read_csv, some
+from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
 from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
 
@@ -83,7 +83,7 @@ class Dataset:
             )
         if records:
             return cls.from_tfrecords(records)
-        if (path / SPLIT_TABLE).is_file() and has_class_columns(path / SPLIT_TABLE):
+        if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
         return cls.from_folder(path)
 
@@ -173,6 +173,12 @@ class Dataset:
             for label in sample.labels:
                 table[self.class_names[label]][sample.split] += 1
         return table
+
+    @property
+    def found_classes(self) -> tuple[str, ...]:
+        """Names of the classes that images have, sorted: a table may name others too."""
+        labels = {label for sample in self.samples for label in sample.labels}
+        return tuple(self.class_names[label] for label in sorted(labels))
 
     def names_of(self, sample: Sample) -> tuple[str, ...]:
         """Names of the classes of a sample, sorted."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastcls import files
 from fastcls.data.csv_reader import RESERVED
-from fastcls.data.csv_writer import path_from
+from fastcls.data.csv_writer import class_bits, relative_to, require_column_names
 from fastcls.data.dataset import SPLIT_TABLE, SPLITS, Dataset, Sample
 from fastcls.data.split_writer import SplitResult, explained
 from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
@@ -41,7 +41,7 @@ def write_split_table(
             small or has the name of another column; the dataset has splits already.
     """
     require_unsplit(dataset)
-    _require_column_names(dataset)
+    require_column_names(dataset.class_names)
     with explained(out):
         earlier = _read_earlier(out)
         digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
@@ -53,8 +53,9 @@ def write_split_table(
             fixed=earlier,
             allow_small=allow_small,
         )
+        place = relative_to(out)
         placed = [
-            (replace(sample, path=path_from(out, dataset.locate(sample)), split=split), digest)
+            (replace(sample, path=place(dataset.locate(sample)), split=split), digest)
             for sample, split, digest in zip(dataset.samples, splits, digests, strict=True)
         ]
         placed.sort(key=lambda row: row[0].path)
@@ -62,7 +63,7 @@ def write_split_table(
     units = group_units(digests, [sample.group for sample in dataset.samples])
     return SplitResult(
         replace(dataset, root=out, samples=tuple(sample for sample, _ in placed)),
-        added=len(set(digests) - set(earlier)),
+        added=sum(digest not in earlier for digest in digests),
         vanished=len(set(earlier) - set(digests)),
         tied=sum(len(unit) for unit in units if len(unit) > 1),
     )
@@ -73,7 +74,7 @@ def _table(class_names: Sequence[str], rows: Iterable[tuple[Sample, str]]) -> st
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*RESERVED, *class_names])
     for sample, digest in rows:
-        bits = [int(label in sample.labels) for label in range(len(class_names))]
+        bits = class_bits(sample, len(class_names))
         writer.writerow([sample.path, sample.split, sample.group, digest, *bits])
     return text.getvalue()
 
@@ -89,8 +90,11 @@ def _read_earlier(out: Path) -> dict[str, str]:
                 "Nothing was written. Choose a new or empty output folder."
             )
         return {}
-    with table.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error):
+        header, rows = [], []
     places = [row[: len(RESERVED)] for row in rows]
     if header[: len(RESERVED)] != list(RESERVED) or not all(
         len(row) == len(header) and row[1] in SPLITS for row in rows
@@ -101,12 +105,3 @@ def _read_earlier(out: Path) -> dict[str, str]:
             "output folder."
         )
     return {digest: split for _, split, _, digest in places}
-
-
-def _require_column_names(dataset: Dataset) -> None:
-    clash = sorted({"label", "labels", *RESERVED} & {name.lower() for name in dataset.class_names})
-    if clash:
-        raise DataError(
-            f"No class can be called {clash[0]!r}: the table of a split has a column per class besides its "
-            "own of that name. Rename the class."
-        )

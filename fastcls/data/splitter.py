@@ -242,6 +242,7 @@ def _round_half_up(total: int, fraction: float) -> int:
 
 
 def file_digests(paths: Sequence[Path]) -> list[str]:
+    """The identity of each image; raises DataError for one that cannot be read."""
     with ThreadPoolExecutor() as pool:  # Reading and hashing release the GIL.
         return list(pool.map(_readable_digest, paths))
 
@@ -256,6 +257,7 @@ def _readable_digest(path: Path) -> str:
 
 
 def require_unsplit(dataset: Dataset) -> None:
+    """Raise DataError for a data set that is divided already."""
     if dataset.splits:
         raise DataError(
             f"{dataset.root} is split already into {', '.join(dataset.splits)}. "

@@ -163,7 +163,10 @@ class _Names:
 def _read_labels(path: Path) -> dict[int, str]:
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 ({error}). Save it as UTF-8") from error
     matches = [_LABEL_LINE.fullmatch(line.strip()) for line in lines if line.strip()]
     if not all(matches):
         raise DataError(f"{path} has a line that is not of the form NUMBER:NAME. Correct it")

@@ -7,7 +7,7 @@ image/class/label, image/class/text, image/filename.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -68,8 +68,7 @@ def write_tfrecords(
     if out.exists():
         raise OptionError(f"{out} exists already. Choose another --out, or remove it first")
     _require_lines(dataset.class_names)
-    parts = {split: dataset.subset(split).samples for split in dataset.splits}
-    parts = parts or {"": dataset.samples}
+    parts = _parts(dataset)
     _require_enough(parts, shards)
     written = []
     with files.atomic_folder(out) as folder:
@@ -94,7 +93,16 @@ def _require_lines(class_names: Sequence[str]) -> None:
         )
 
 
-def _require_enough(parts: dict[str, tuple[Sample, ...]], shards: int | None) -> None:
+def _parts(dataset: Dataset) -> dict[str, list[Sample]]:
+    """The samples of each split; where others have one, those without are trained on, here as anywhere."""
+    parts: dict[str, list[Sample]] = {split: [] for split in dataset.splits}
+    rest = "train" if parts else ""
+    for sample in dataset.samples:
+        parts.setdefault(sample.split or rest, []).append(sample)
+    return parts
+
+
+def _require_enough(parts: Mapping[str, Sequence[Sample]], shards: int | None) -> None:
     for split, samples in parts.items():
         if shards and shards > len(samples):
             part = f"the {split} part" if split else "the data set"

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastcls.cache.store import Cache
+from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.engines import REFERENCE, engine_class, engine_path, engines_of
 from fastcls.engines.tensorflow import Trunk, gpus
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
-from fastcls.extraction.fidelity import Fidelity, InfidelityError, measure, some_images, spread
-from fastcls.extraction.planner import Plan, Requested, make_plan
+from fastcls.extraction.fidelity import (
+    Fidelity,
+    InfidelityError,
+    compare,
+    forward,
+    some_images,
+    spread,
+)
+from fastcls.extraction.joint import joint_trunk, split_rows
+from fastcls.extraction.planner import Plan, Requested, Work, make_plan
 from fastcls.machine import available_memory, cores
 from fastcls.specs import ExtractConfig, ViewSpec
 
@@ -35,25 +45,51 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The cache to fill, what is missing in it, and who fills it.
+class Target:
+    """A cache that was asked for.
 
     Attributes:
+        requested: What asked for it.
         cache: The cache.
-        plan: What is missing.
-        engine: Name of the engine; "" when nothing is missing.
-        path: The engine as "module:class".
-        fidelity: How near it comes to Keras in float32; None for the reference itself.
+        plan: What is missing in it.
+        trunk: The model that makes its rows.
     """
 
+    requested: Requested
     cache: Cache
     plan: Plan
+    trunk: Trunk
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The caches that were asked for, what is missing in them, and who fills them.
+
+    Attributes:
+        targets: One per cut.
+        work: What has to be forwarded for those in `filled`.
+        trunk: What the engine runs, whose rows are those of `filled`, end to end.
+        engine: Name of the engine; "" when nothing is missing.
+        path: The engine as "module:class".
+    """
+
+    targets: tuple[Target, ...]
+    work: Work
+    trunk: Trunk
     engine: str = ""
     path: str = REFERENCE
-    fidelity: Fidelity | None = None
+
+    @property
+    def filled(self) -> list[Target]:
+        """The caches that lack something."""
+        return _filled(self.targets)
+
+    def fidelity(self, target: Target) -> Fidelity | None:
+        """How near the rows of a cache come to Keras in float32; None for the reference itself."""
+        return Fidelity.read(target.cache.manifest.fidelity.get(self.engine))
 
     def __str__(self) -> str:
-        return f"{self.engine} in {self.cache.manifest.precision}"
+        return f"{self.engine} in {self.filled[0].cache.manifest.precision}"
 
 
 @dataclass(frozen=True)
@@ -79,44 +115,112 @@ class Crew:
         return f"{processes} x {threads}{devices}, batches of {self.batch_size}"
 
 
-def choose(requested: Requested, dataset: Dataset, views: ViewSpec, engine: str) -> Choice:
-    """Find the cache of a request, and who can fill it.
+def choose(
+    requests: Sequence[Requested], dataset: Dataset, root: Path, views: ViewSpec, engine: str
+) -> Choice:
+    """Find the caches of some requests of one base, and who can fill them.
 
     A request that was served before keeps its cache and precision, as long as this machine can compute
     what is missing. Else the precisions are tried from the fastest, in each the engines likewise.
 
     Args:
-        requested: What to cut and where to keep it.
+        requests: What to cut.
         dataset: The images.
+        root: Folder of caches.
         views: What each image to train on is to have.
         engine: An engine's name, or "auto".
 
     Raises:
         OptionError: No engine can do what was asked for, or none comes near enough to Keras in float32.
     """
-    known = requested.known()
-    if known:
-        plan = make_plan(dataset, known, views)
-        if not plan.missing:
-            return Choice(known, plan)
+    known = [_known_target(requested, dataset, views) for requested in requests]
+    if all(target and not target.plan.missing for target in known):
+        return _combine([target for target in known if target], dataset, root, views)
+    for requested, target in zip(requests, known, strict=True):
+        if not target:
+            requested.check()
+    asked = requests[0].precision
     obstacles: list[OptionError | MissingExtraError] = []
-    for precision in _precisions(requested.precision, known):
+    for precision in _precisions(asked, [target for target in known if target and target.plan.missing]):
         able = _able(engine, precision, obstacles)
-        if not able and requested.precision == "auto":
+        if not able and asked == "auto":
             continue
-        cache, trunk = requested.open(precision)
-        plan = make_plan(dataset, cache, views)
-        trial = _Trial(cache, trunk, dataset)
-        found = trial.first(able, obstacles) if plan.missing else ("", REFERENCE, None)
+        targets = [
+            target if target and not target.plan.missing else _open(requested, precision, dataset, views)
+            for requested, target in zip(requests, known, strict=True)
+        ]
+        choice = _combine(targets, dataset, root, views)
+        found = _Trial(choice, dataset).first(able, obstacles) if choice.filled else ("", REFERENCE)
         if found:
-            requested.settle(cache)
-            choice = Choice(cache, plan, *found)
-            for error in obstacles:
-                if isinstance(error, (ConversionError, InfidelityError)):
-                    logger.warning("%s. Taken instead: %s", error, choice)
-            return choice
-        requested.discard(cache)
-    raise _explain(engine, requested.precision, obstacles)
+            return _settle(replace(choice, engine=found[0], path=found[1]), obstacles)
+        _discard(choice)
+    raise _explain(engine, asked, obstacles)
+
+
+def take(requests: Sequence[Requested], dataset: Dataset, root: Path, views: ViewSpec, path: str) -> Choice:
+    """Find the caches of some requests, and have them filled by an engine "module:class", as it is."""
+    known = [_known_target(requested, dataset, views) for requested in requests]
+    targets = [
+        target or _open(requested, "float32", dataset, views)
+        for requested, target in zip(requests, known, strict=True)
+    ]
+    choice = _combine(targets, dataset, root, views)
+    return _settle(replace(choice, engine=path, path=path), [])
+
+
+def _known_target(requested: Requested, dataset: Dataset, views: ViewSpec) -> Target | None:
+    cache = requested.known()
+    if cache is None:
+        return None
+    return Target(requested, cache, make_plan(dataset, cache, views), Trunk(cache.trunk_path))
+
+
+def _open(requested: Requested, precision: str, dataset: Dataset, views: ViewSpec) -> Target:
+    cache, trunk = requested.open(precision)
+    return Target(requested, cache, make_plan(dataset, cache, views), trunk)
+
+
+def _combine(targets: Sequence[Target], dataset: Dataset, root: Path, views: ViewSpec) -> Choice:
+    _require_different(targets)
+    filled = _filled(targets)
+    work = Work.of(dataset, [target.plan for target in filled], views)
+    if len(filled) > 1:
+        caches = [target.cache for target in filled]
+        trunk = joint_trunk([target.requested for target in filled], caches, root)
+    else:
+        trunk = (filled or targets)[0].trunk
+    return Choice(tuple(targets), work, trunk)
+
+
+def _require_different(targets: Sequence[Target]) -> None:
+    """Refuse two cuts of one cache, such as a layer without a map, pooled in two ways."""
+    folders = [target.cache.folder for target in targets]
+    for place, folder in enumerate(folders):
+        if folder in folders[:place]:
+            for target in targets:
+                target.requested.discard(target.cache)
+            raise OptionError(f"Two of the cuts have the same bottlenecks, those of {folder}. Leave one out")
+
+
+def _filled(targets: Sequence[Target]) -> list[Target]:
+    return [target for target in targets if target.plan.missing]
+
+
+def _settle(choice: Choice, obstacles: Sequence[Exception]) -> Choice:
+    for target in choice.targets:
+        target.requested.settle(target.cache)
+    for error in obstacles:
+        if isinstance(error, (ConversionError, InfidelityError)):
+            logger.warning("%s. Taken instead: %s", error, choice)
+    return choice
+
+
+def _discard(choice: Choice) -> None:
+    """Remove what was made for a precision that nobody can compute in."""
+    if len(choice.filled) > 1:
+        shutil.rmtree(choice.trunk.path.parent)
+    for target in choice.targets:
+        target.requested.discard(target.cache)
 
 
 def divide(config: ExtractConfig, choice: Choice) -> Crew:
@@ -126,24 +230,24 @@ def divide(config: ExtractConfig, choice: Choice) -> Crew:
     workers = config.workers
     if workers is None:
         own, copies = _WORKER_MEMORY.get(choice.engine, _WORKER_MEMORY["openvino"])
-        worker_bytes = own + copies * choice.cache.trunk_path.stat().st_size
+        worker_bytes = own + copies * choice.trunk.path.stat().st_size
         fitting = min(cores(), available_memory() // worker_bytes)
-        useful = math.ceil(choice.plan.missing_rows / max(_IMAGES_PER_WORKER, batch_size))
+        useful = math.ceil(choice.work.rows / max(_IMAGES_PER_WORKER, batch_size))
         workers = devices or max(1, min(fitting, useful))
     return Crew(workers, max(1, cores() // max(1, workers)), batch_size, min(devices, max(1, workers)))
 
 
 class _Trial:
-    """Engines on trial for one cache."""
+    """Engines on trial for the caches that are to be filled."""
 
-    def __init__(self, cache: Cache, trunk: Trunk, dataset: Dataset) -> None:
-        self._cache, self._trunk, self._dataset = cache, trunk, dataset
+    def __init__(self, choice: Choice, dataset: Dataset) -> None:
+        self._trunk, self._dataset = choice.trunk, dataset
+        self._caches = [target.cache for target in choice.filled]
 
     def first(
         self, names: Sequence[str], obstacles: list[OptionError | MissingExtraError]
-    ) -> tuple[str, str, Fidelity | None] | None:
+    ) -> tuple[str, str] | None:
         """The first engine that can be trusted; what stands against the others joins `obstacles`."""
-        precision = self._cache.manifest.precision
         for name in names:
             try:
                 return self._trust(name)
@@ -152,41 +256,57 @@ class _Trial:
             except ConversionError as error:
                 obstacles.append(error)
                 if "tensorflow" not in names:
-                    return self.first(_able("tensorflow", precision, obstacles), obstacles)
+                    return self.first(_able("tensorflow", self._manifest.precision, obstacles), obstacles)
         return None
 
-    def _trust(self, name: str) -> tuple[str, str, Fidelity | None]:
-        precision = self._cache.manifest.precision
+    def _trust(self, name: str) -> tuple[str, str]:
+        precision = self._manifest.precision
         path = engine_path(name, precision)
         if path == REFERENCE:
-            return name, path, None
+            return name, path
         engine = engine_class(path)
         self._require_calibration(engine)
         engine.prepare(self._trunk, self._calibration)
-        if name not in self._cache.manifest.fidelity and len(self._images):
-            loaded = engine(self._cache.trunk_path, cores())
-            figures = measure(loaded.run, self._trunk.run, self._images[self._compared])
-            self._cache.note_fidelity(name, asdict(figures))
-        fidelity = Fidelity.read(self._cache.manifest.fidelity.get(name))
-        if fidelity:
-            fidelity.require(name, precision)
-        return name, path, fidelity
+        self._measure(name, engine)
+        for cache in self._caches:
+            fidelity = Fidelity.read(cache.manifest.fidelity.get(name))
+            if fidelity:
+                fidelity.require(name, precision)
+        return name, path
+
+    def _measure(self, name: str, engine: Any) -> None:
+        """Note for each cache how near the engine comes, unless that is known."""
+        unknown = [name not in cache.manifest.fidelity for cache in self._caches]
+        if not any(unknown) or not len(self._images):
+            return
+        loaded = engine(self._trunk.path, cores())
+        shapes = [cache.manifest.shape for cache in self._caches]
+        compared = self._images[self._compared]
+        ours, theirs = (split_rows(forward(run, compared), shapes) for run in (loaded.run, self._trunk.run))
+        for cache, is_unknown, mine, reference in zip(self._caches, unknown, ours, theirs, strict=True):
+            if is_unknown:
+                cache.note_fidelity(name, asdict(compare(mine, reference)))
 
     def _require_calibration(self, engine: Any) -> None:
         """Rows that were made by a calibration that is lost cannot be joined by those of another."""
-        if not getattr(engine, "is_calibrated", False) or not len(self._cache.index()):
+        (cache, *_) = self._caches  # several are not calibrated together
+        if not getattr(engine, "is_calibrated", False) or not len(cache.index()):
             return
-        place = engine.place(self._cache.trunk_path)
+        place = engine.place(cache.trunk_path)
         if not place.exists():
             raise CacheError(
                 f"{place} is gone, by which the bottlenecks of this cache were made. Put it back, or remove "
-                f"the cache folder {self._cache.folder}"
+                f"the cache folder {cache.folder}"
             )
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self._caches[0].manifest  # precision and size are those of all
 
     @cached_property
     def _images(self) -> np.ndarray:
         paths = [self._dataset.locate(sample) for sample in self._dataset.samples]
-        return some_images(paths, self._cache.manifest.size, _COMPARED + _CALIBRATED)
+        return some_images(paths, self._manifest.size, _COMPARED + _CALIBRATED)
 
     @property
     def _compared(self) -> list[int]:
@@ -202,10 +322,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _precisions(asked: str, known: Cache | None) -> list[str]:
+def _precisions(asked: str, known: Sequence[Target]) -> list[str]:
     if asked != "auto":
         return [asked]
-    first = [known.manifest.precision] if known else []
+    first = sorted({target.cache.manifest.precision for target in known})
+    if len(first) > 1:
+        raise OptionError(
+            f"The caches of these cuts were made in {' and '.join(first)}. Extract one --cut at a time, or "
+            "all in one --precision"
+        )
     return list(dict.fromkeys([*first, *(_AUTO_PRECISIONS_GPU if gpus() else _AUTO_PRECISIONS)]))
 
 

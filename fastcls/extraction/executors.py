@@ -17,7 +17,7 @@ from typing import Any
 
 from fastcls.errors import WorkerError
 from fastcls.extraction.planner import ShardTask
-from fastcls.extraction.worker import ShardInfo, Worker, WorkerSpec, identify
+from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec, identify
 
 # So many deaths per worker without one image done in between: the workers themselves cannot live.
 _FATAL_DEATHS = 8
@@ -29,7 +29,7 @@ _COMMAND = "from fastcls.extraction.worker import main; main()"
 
 def run_inline(
     tasks: Sequence[ShardTask], spec: WorkerSpec, on_progress: Callable[[int], Any]
-) -> Generator[ShardInfo, None, None]:
+) -> Generator[Results, None, None]:
     """Run tasks in this process, one after the other."""
     worker = Worker(spec, on_progress)
     for task in tasks:
@@ -38,7 +38,7 @@ def run_inline(
 
 def run_processes(
     tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
-) -> Generator[ShardInfo, None, None]:
+) -> Generator[Results, None, None]:
     """Run tasks in worker processes.
 
     A process that dies costs its task, which is tried again; a task that kills a second process is
@@ -66,7 +66,7 @@ class _Crew:
         self._members: dict[Connection[Any, Any], _Member] = {}
         self._deaths = 0
 
-    def results(self, on_progress: Callable[[int], Any]) -> Iterator[ShardInfo]:
+    def results(self, on_progress: Callable[[int], Any]) -> Iterator[Results]:
         """Results as they come; returns when every task has one."""
         while self._assign():
             for connection in wait(list(self._members)):
@@ -106,7 +106,7 @@ class _Crew:
         self._members[member.connection] = member
         return member
 
-    def _bury(self, member: _Member) -> Iterator[ShardInfo]:
+    def _bury(self, member: _Member) -> Iterator[Results]:
         """Decide what becomes of the task of a process that has died."""
         del self._members[member.connection]
         code, cause = member.last_words()
@@ -126,7 +126,7 @@ class _Crew:
             self._suspect.update(halves)
             self._waiting.extend(halves)
         else:
-            yield _set_aside(task, code, cause)
+            yield _set_aside(task, code, cause, len(self._spec.caches))
 
 
 class _Member:
@@ -197,8 +197,10 @@ def _halve(task: ShardTask) -> list[ShardTask]:
     return [replace(task, images=images) for images in (task.images[:middle], task.images[middle:])]
 
 
-def _set_aside(task: ShardTask, code: int, cause: str) -> ShardInfo:
-    reading, _ = identify(task.root, task.images[0].path)
+def _set_aside(task: ShardTask, code: int, cause: str, caches: int) -> Results:
+    (image,) = task.images
+    reading, _ = identify(task.root, image.path)
     if -code in _ENDED_FROM_OUTSIDE:
         reading = replace(reading, digest="")  # perhaps not the image's fault: the next run tries it again
-    return ShardInfo(None, 0, 0, (replace(reading, reason=f"crashes the worker: {cause}"),))
+    reading = replace(reading, reason=f"crashes the worker: {cause}")
+    return tuple(ShardInfo(None, 0, 0, (reading,) * (place in image.caches)) for place in range(caches))

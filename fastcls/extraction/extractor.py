@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from fastcls.cache.store import Cache, Failure
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, WorkerError
-from fastcls.extraction.chooser import Choice, choose, divide
+from fastcls.extraction.chooser import Choice, Target, choose, divide, take
 from fastcls.extraction.executors import run_inline, run_processes
-from fastcls.extraction.planner import Plan, Requested, make_plan
+from fastcls.extraction.joint import request_all
 from fastcls.extraction.worker import ShardInfo, WorkerSpec
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
@@ -92,53 +92,78 @@ def extract(
         DataError: Not a single image could be read.
         OSError: The cache cannot be written; finished shards are kept.
     """
-    config = config or ExtractConfig()
-    started = time.monotonic()
-    with _named(Path(root)):
-        choice = _choose(dataset, Requested(cut, Path(root)), views or ViewSpec(), config, engine)
-        cache = choice.cache
-        cache.note_views(choice.plan.views)
-        _remove_leftovers(cache)
-        ledger = _Ledger(dataset, choice, config.max_failures, started)
-        try:
-            ledger.save()
-            _run(ledger, choice, config, progress)
-        finally:
-            _remove_leftovers(cache)
-            ledger.save()
-    done = ledger.figures()
-    if dataset.samples and done.failures == done.images:
-        raise DataError(f"Not one of {done.images} images could be read: {ledger.failures[0].reason}")
+    ((cache, done),) = extract_several(
+        dataset, [cut], root, config, views=views, engine=engine, progress=progress
+    )
     return cache, done
 
 
-def _choose(
-    dataset: Dataset, requested: Requested, views: ViewSpec, config: ExtractConfig, engine: str | None
-) -> Choice:
-    if not engine:
-        return choose(requested, dataset, views, config.engine)
-    cache = requested.known() or requested.open("float32")[0]
-    requested.settle(cache)
-    return Choice(cache, make_plan(dataset, cache, views), engine, engine)
+def extract_several(
+    dataset: Dataset,
+    cuts: Sequence[CutSpec | Cut],
+    root: Path,
+    config: ExtractConfig | None = None,
+    *,
+    views: ViewSpec | None = None,
+    engine: str | None = None,
+    progress: bool = False,
+) -> list[tuple[Cache, Extraction]]:
+    """`extract` for several cuts of one base, in one forward pass per image.
+
+    Each cut has the cache that it would have alone. An image of which all but one have their rows is
+    forwarded for that one.
+
+    Returns:
+        The cache and its figures, for each cut.
+    """
+    config, root = config or ExtractConfig(), Path(root)
+    started = time.monotonic()
+    with _named(root):
+        requests = request_all(cuts, root)
+        if engine:
+            choice = take(requests, dataset, root, views or ViewSpec(), engine)
+        else:
+            choice = choose(requests, dataset, root, views or ViewSpec(), config.engine)
+        ledgers = [
+            _Ledger(dataset, choice, target, config.max_failures, started) for target in choice.targets
+        ]
+        for ledger in ledgers:
+            ledger.cache.note_views(choice.work.views)
+            _remove_leftovers(ledger.cache)
+        try:
+            for ledger in ledgers:
+                ledger.save()
+            _run(ledgers, choice, config, progress)
+        finally:
+            for ledger in ledgers:
+                _remove_leftovers(ledger.cache)
+                ledger.save()
+    for ledger in ledgers:
+        ledger.require_some_images()
+    return [(ledger.cache, ledger.figures()) for ledger in ledgers]
 
 
-def _run(ledger: _Ledger, choice: Choice, config: ExtractConfig, progress: bool) -> None:
-    ledger.require_few_failures()
-    if not choice.plan.missing:
+def _run(ledgers: Sequence[_Ledger], choice: Choice, config: ExtractConfig, progress: bool) -> None:
+    for ledger in ledgers:
+        ledger.require_few_failures()
+    filled = [ledger for ledger in ledgers if ledger.is_filled]
+    if not filled:
         return
     crew = divide(config, choice)
-    ledger.crew = str(crew)
-    logger.info("%s: %s; %s", choice, crew, choice.fidelity or "the reference itself")
-    tasks = choice.plan.tasks(config.shard_size, crew.batch_size, crew.workers)
+    for ledger in filled:
+        ledger.crew = str(crew)
+        logger.info("%s: %s; %s", choice, crew, choice.fidelity(ledger.target) or "the reference itself")
+    tasks = choice.work.tasks(config.shard_size, crew.batch_size, crew.workers)
     spec = WorkerSpec(
-        choice.cache.folder.absolute(),
+        tuple(ledger.cache.folder.absolute() for ledger in filled),
+        choice.trunk.path.absolute(),
         crew.batch_size,
         crew.threads,
         choice.path,
         crew.gpus,
         config.compress,
     )
-    with tqdm(total=len(choice.plan.missing), unit="image", desc="extract", disable=not progress) as bar:
+    with tqdm(total=len(choice.work.images), unit="image", desc="extract", disable=not progress) as bar:
 
         def advance(images: int) -> None:
             if not bar.n:
@@ -150,16 +175,20 @@ def _run(ledger: _Ledger, choice: Choice, config: ExtractConfig, progress: bool)
         else:
             results = run_inline(tasks, spec, advance)
         with contextlib.closing(results):  # whatever happens, the workers end here
-            for info in results:
-                ledger.add(info)
+            for infos in results:
+                for ledger, info in zip(filled, infos, strict=True):
+                    ledger.add(info)
 
 
 class _Ledger:
-    """What is known of each sample while shards come in, and the tables that say so."""
+    """What is known of each sample of a cache while shards come in, and the tables that say so."""
 
-    def __init__(self, dataset: Dataset, choice: Choice, max_failures: int | None, started: float) -> None:
-        plan: Plan = choice.plan
-        self.cache = choice.cache
+    def __init__(
+        self, dataset: Dataset, choice: Choice, target: Target, max_failures: int | None, started: float
+    ) -> None:
+        plan = target.plan
+        self.cache, self.target = target.cache, target
+        self.is_filled = bool(plan.missing)
         self.crew = ""
         self.failures: list[Failure] = list(plan.failures)
         self._choice = choice
@@ -197,6 +226,12 @@ class _Ledger:
                 f"{self._max_failures}. They are listed in {self.cache.folder / 'failures.csv'}"
             )
 
+    def require_some_images(self) -> None:
+        """Raise DataError when not one image has a bottleneck."""
+        if self._rows and len(self.failures) == len(self._rows):
+            fact = f"Not one of {len(self._rows)} images could be read"
+            raise DataError(f"{fact}: {self.failures[0].reason}")
+
     def save(self) -> None:
         """Write the tables beside the shards, and the figures so far."""
         # First: it says which folder the table of samples speaks of.
@@ -210,10 +245,11 @@ class _Ledger:
     def figures(self) -> Extraction:
         """What has been done so far."""
         count, failed = len(self._rows), len(self.failures)
+        fidelity = self._choice.fidelity(self.target) if self.is_filled else None
         return Extraction(
             data=self._root,
             images=count,
-            views=self._choice.plan.views.count,
+            views=self._choice.work.views.count,
             forwarded=self._forwarded,
             rows=self._new_rows,
             reused=count - self._forwarded - failed - self._missing,
@@ -221,9 +257,9 @@ class _Ledger:
             missing=self._missing,
             shards=self._shards,
             seconds=round(time.monotonic() - self._started, 3),
-            engine=self._choice.engine,
+            engine=self._choice.engine if self.is_filled else "",
             crew=self.crew,
-            fidelity=asdict(self._choice.fidelity) if self._choice.fidelity else None,
+            fidelity=asdict(fidelity) if fidelity else None,
         )
 
 

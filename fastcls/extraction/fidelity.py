@@ -89,13 +89,9 @@ def compare(rows: np.ndarray, reference: np.ndarray) -> Fidelity:
     )
 
 
-def measure(
-    run: Callable[[np.ndarray], np.ndarray], reference: Callable[[np.ndarray], np.ndarray], images: np.ndarray
-) -> Fidelity:
-    """Compare what two functions make of the same images (N, H, W, 3) uint8, a batch at a time."""
-    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    ours, theirs = (np.concatenate([function(batch) for batch in batches]) for function in (run, reference))
-    return compare(ours, theirs)
+def forward(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """What a function makes of images (N, H, W, 3) uint8, a batch at a time."""
+    return np.concatenate([run(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)])
 
 
 def some_images(paths: Sequence[Path], size: tuple[int, int], count: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from fastcls.bases.loader import is_function, load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import store
 from fastcls.cache.samples import FileState, SampleRow
-from fastcls.cache.store import Cache, Failure, Manifest, count_lacking
+from fastcls.cache.store import Cache, Failure, Manifest, locate_views
 from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
@@ -42,16 +42,18 @@ class Wanted(NamedTuple):
         path: POSIX path.
         views: How many views it is to have.
         rows: How many of them are not there, as far as is known before the file is read.
+        caches: Which of the caches that are filled at once lack one, by their places.
     """
 
     path: str
     views: int = 1
     rows: int = 1
+    caches: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """The unit of work: images to turn into the rows of one shard.
+    """The unit of work: images to turn into the rows of one shard of each cache.
 
     Attributes:
         root: Folder that the paths are relative to, absolute.
@@ -66,28 +68,50 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of every sample, and what has to be done.
+    """What is known of every sample of a cache, and what it lacks.
 
     Attributes:
-        root: Folder that the paths are relative to, absolute.
         rows: One per sample, in the data set's order; digest and state where they are known.
         missing: Images without a bottleneck of each of their views.
         failures: Images that are known to be unreadable.
         is_new: Whether `rows` differs from the table beside the shards.
-        views: What each image to train on is to have.
     """
 
-    root: Path
     rows: list[SampleRow]
     missing: list[Wanted]
     failures: list[Failure]
     is_new: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """What has to be forwarded.
+
+    Attributes:
+        root: Folder that the paths are relative to, absolute.
+        images: Images that some cache lacks a row of.
+        views: What each image to train on is to have.
+    """
+
+    root: Path
+    images: list[Wanted]
     views: ViewSpec
 
+    @classmethod
+    def of(cls, dataset: Dataset, plans: Sequence[Plan], views: ViewSpec) -> Work:
+        """What the caches of some plans lack, each image once."""
+        images: dict[str, Wanted] = {}
+        for place, plan in enumerate(plans):
+            for image in plan.missing:
+                same = images.get(image.path, image._replace(caches=()))
+                rows = max(same.rows, image.rows)
+                images[image.path] = same._replace(rows=rows, caches=(*same.caches, place))
+        return cls(dataset.root.absolute(), sorted(images.values()), views)
+
     @property
-    def missing_rows(self) -> int:
-        """How many bottlenecks are missing."""
-        return sum(image.rows for image in self.missing)
+    def rows(self) -> int:
+        """How many bottlenecks of one cut, at most, have to be computed."""
+        return sum(image.rows for image in self.images)
 
     def tasks(self, size: int, batch_size: int, workers: int) -> list[ShardTask]:
         """Divide what is missing into shard tasks: as many rows for each worker, in whole batches.
@@ -99,12 +123,12 @@ class Plan:
             batch_size: Rows per forward pass.
             workers: How many share the work.
         """
-        rounds = math.ceil(self.missing_rows / (size * max(1, workers)))
-        fair = math.ceil(self.missing_rows / max(1, rounds * max(1, workers)))
+        rounds = math.ceil(self.rows / (size * max(1, workers)))
+        fair = math.ceil(self.rows / max(1, rounds * max(1, workers)))
         size = min(size, math.ceil(fair / batch_size) * batch_size)
         groups: list[list[Wanted]] = []
         rows = size  # of the last group
-        for image in self.missing:
+        for image in self.images:
             if rows + image.rows > size:
                 groups.append([])
                 rows = 0
@@ -119,14 +143,15 @@ class Requested:
     Args:
         request: What to cut, or a base that is cut already.
         root: Folder of caches.
+        base_of: Another request, of the same base.
 
     Attributes:
         precision: As asked for.
     """
 
-    def __init__(self, request: CutSpec | Cut, root: Path) -> None:
+    def __init__(self, request: CutSpec | Cut, root: Path, base_of: Requested | None = None) -> None:
         self.precision = request.precision
-        self._request, self._root = request, root
+        self._request, self._root, self._base_of = request, root, base_of
         self._is_new = False  # the cache that was opened last
         self._token = _request_token(request) if isinstance(request, CutSpec) else None
 
@@ -181,12 +206,22 @@ class Requested:
         if self._is_new and not cache.shards_folder.exists():
             shutil.rmtree(cache.folder)
 
+    def check(self) -> None:
+        """Raise OptionError for a base or a cut that cannot be used, before anything is made."""
+        _ = self._built
+
+    @property
+    def cut(self) -> Cut:
+        """The base, cut."""
+        return self._built[0]
+
     @cached_property
     def _built(self) -> tuple[Cut, Any, Any]:
         made = self._request
         if isinstance(made, CutSpec):
             kept: dict[str, Any] = {"pool": made.pool, "dtype": made.dtype, "precision": made.precision}
-            made = cut(load_base(made.base), made.layer, **kept)
+            base = self._base_of.cut.base if self._base_of else load_base(made.base)
+            made = cut(base, made.layer, **kept)
         return made, bottleneck_model(made), tail_model(made)
 
     @property
@@ -203,7 +238,7 @@ def make_plan(dataset: Dataset, cache: Cache, views: ViewSpec) -> Plan:
     """
     rows, is_new = _known_rows(dataset, cache)
     known = {failure.digest: failure for failure in _or_empty(cache.failures) if failure.digest}
-    lacking = count_lacking(cache.index(), rows, views)
+    lacking = locate_views(cache.index(), rows, views).lacking
     failures, missing = [], []
     for place in np.flatnonzero(lacking):
         row = rows[place]
@@ -211,7 +246,7 @@ def make_plan(dataset: Dataset, cache: Cache, views: ViewSpec) -> Plan:
             failures.append(replace(known[row.digest], path=row.path))
         else:
             missing.append(Wanted(row.path, views.of_split(row.split), int(lacking[place])))
-    return Plan(dataset.root.absolute(), rows, missing, failures, is_new, views)
+    return Plan(rows, missing, failures, is_new)
 
 
 def _request_token(spec: CutSpec) -> str | None:
@@ -254,10 +289,16 @@ def _describe(made: Cut, model: Any, tail: Any, weights: str) -> Manifest:
         architecture=graph.architecture_digest(model),
         weights_digest=graph.weights_digest(model),
         # Two bases may share a trunk and go on in two ways.
-        tail_digest=graph.weights_digest(tail) if tail else "",
+        tail_digest=_tail_digest(tail) if tail else "",
         versions={"fastcls": fastcls.__version__}
         | {name: importlib.metadata.version(name) for name in ("keras", "tensorflow")},
     )
+
+
+def _tail_digest(tail: Any) -> str:
+    from fastcls import graph
+
+    return files.json_digest([graph.architecture_digest(tail), graph.weights_digest(tail)])
 
 
 def _fingerprint(manifest: Manifest) -> str:

@@ -32,6 +32,7 @@ from fastcls.data.decoder import UnreadableImage, decode
 from fastcls.data.views import make_view, row_key
 from fastcls.engines import REFERENCE, Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
+from fastcls.extraction.joint import split_rows
 from fastcls.extraction.planner import ShardTask, Wanted
 from fastcls.parallel import ahead
 
@@ -46,7 +47,8 @@ class WorkerSpec:
     """What a worker needs to know besides its tasks.
 
     Attributes:
-        cache: The cache folder, absolute.
+        caches: The folders of the caches to fill, absolute.
+        trunk: The saved model whose rows are those of the caches, end to end.
         batch_size: Images per forward pass.
         threads: Threads for decoding, and for the engine.
         engine: "module:class" with the signature of `TensorFlowEngine`.
@@ -54,7 +56,8 @@ class WorkerSpec:
         compress: Deflate the rows of a shard.
     """
 
-    cache: Path
+    caches: tuple[Path, ...]
+    trunk: Path
     batch_size: int
     threads: int
     engine: str = REFERENCE
@@ -85,13 +88,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """Result of a shard task.
+    """Result of a shard task for one cache.
 
     Attributes:
         path: The shard; None when the task held no new view.
         forwarded: How many images got a bottleneck.
         rows: How many bottlenecks they got.
-        readings: One per image of the task.
+        readings: One per image of the task that the cache lacks a row of.
     """
 
     path: Path | None
@@ -100,20 +103,28 @@ class ShardInfo:
     readings: tuple[Reading, ...]
 
 
+# Of one task, for each cache.
+Results = tuple[ShardInfo, ...]
+
+
 @dataclass(frozen=True)
 class _View:
     """One view of an image, or an image without any to forward.
 
     Attributes:
         reading: What was learnt by reading the image.
-        key: What its row is found by; "" without pixels.
+        caches: Those that want the image.
+        key: What the view's row is found by.
         pixels: (H, W, 3) uint8.
+        lacking: The caches that lack the row; none: there is nothing to forward.
         is_last: Whether this is the image's last view in the task.
     """
 
     reading: Reading
+    caches: tuple[int, ...]
     key: str = ""
     pixels: np.ndarray | None = None
+    lacking: tuple[int, ...] = ()
     is_last: bool = True
 
 
@@ -121,82 +132,78 @@ class Worker:
     """Turns shard tasks into shards.
 
     Args:
-        spec: Cache, batch size, threads, engine.
+        spec: Caches, batch size, threads, engine.
         on_progress: Called with the number of images that are done since the last call; with 0 when the
             engine is loaded.
 
     Raises:
-        CacheError: The cache folder is not a cache.
+        CacheError: A cache folder is not a cache.
     """
 
     def __init__(self, spec: WorkerSpec, on_progress: Callable[[int], Any]) -> None:
         cv2.setNumThreads(1)  # images are decoded side by side, each by one thread
         self._spec = spec
         self._on_progress = on_progress
-        self._cache = Cache(spec.cache)
-        self._index = self._cache.index()
+        self._caches = [Cache(folder) for folder in spec.caches]
+        self._indexes = [cache.index() for cache in self._caches]
         self._engine: Engine | None = None
-        self._images = np.zeros((spec.batch_size, *self._cache.manifest.size, 3), np.uint8)
+        self._size = self._caches[0].manifest.size
+        self._images = np.zeros((spec.batch_size, *self._size, 3), np.uint8)
 
-    def run(self, task: ShardTask) -> ShardInfo:
+    def run(self, task: ShardTask) -> Results:
         """Run one task.
 
         Raises:
             WorkerError: The engine cannot be loaded, or fails.
-            OSError: The shard cannot be written.
+            OSError: A shard cannot be written.
         """
-        manifest = self._cache.manifest
-        described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
-        readings: list[Reading] = []
-        forwarded: set[str] = set()
-        spoilt: dict[str, str] = {}
-        place = self._cache.shards_folder
-        compress = self._spec.compress
-        with ShardWriter(place, manifest.shape, manifest.dtype, described, compress=compress) as writer:
+        with contextlib.ExitStack() as stack:
+            sinks = [self._open(cache, place, stack) for place, cache in enumerate(self._caches)]
             for batch in _batches(self._read(task), self._spec.batch_size):
-                views = [view for view in batch if view.pixels is not None]
-                spoilt |= self._forward(views, writer)
-                forwarded |= {view.reading.digest for view in views}
-                done = [view.reading for view in batch if view.is_last]
-                readings += done
+                self._forward([view for view in batch if view.lacking], sinks)
+                done = [view for view in batch if view.is_last]
+                for sink in sinks:
+                    sink.note(done)
                 self._on_progress(len(done))
-            path = writer.finish()
-            rows = len(writer)
-        readings = [replace(r, reason=spoilt[r.digest]) if r.digest in spoilt else r for r in readings]
-        return ShardInfo(path, len(forwarded - set(spoilt)), rows, tuple(readings))
+            return tuple(sink.finish() for sink in sinks)
+
+    def _open(self, cache: Cache, place: int, stack: contextlib.ExitStack) -> _Sink:
+        manifest = cache.manifest
+        described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
+        kind = (manifest.shape, manifest.dtype, described)
+        writer = ShardWriter(cache.shards_folder, *kind, compress=self._spec.compress)
+        return _Sink(place, stack.enter_context(writer), manifest.dtype)
 
     def _read(self, task: ShardTask) -> Iterator[_View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
-        seen: set[str] = set()
-        read = _Reader(task, self._cache.manifest.size, self._index)
+        seen: set[tuple[int, str]] = set()
+        read = _Reader(task, self._size, self._indexes)
         most = max((image.views for image in task.images), default=1)
         depth = self._spec.threads + 2 * self._spec.batch_size // most
-        for reading, views in ahead(read, task.images, threads=self._spec.threads, depth=depth):
-            new = [(key, pixels) for key, pixels in views.items() if key not in seen]
-            seen.update(views)
-            for number, (key, pixels) in enumerate(new, start=1):
-                yield _View(reading, key, pixels, is_last=number == len(new))
-            if not new:
-                yield _View(reading)
+        for views in ahead(read, task.images, threads=self._spec.threads, depth=depth):
+            new = []
+            for view in views:
+                lacking = tuple(place for place in view.lacking if (place, view.key) not in seen)
+                seen.update((place, view.key) for place in lacking)
+                new += [replace(view, lacking=lacking, is_last=False)] if lacking else []
+            yield from new[:-1]
+            yield replace(new[-1] if new else views[-1], lacking=new[-1].lacking if new else (), is_last=True)
 
-    def _forward(self, views: Sequence[_View], writer: ShardWriter) -> dict[str, str]:
-        """Forward views and store their rows; returns why some gave none, by digest of the image."""
+    def _forward(self, views: Sequence[_View], sinks: Sequence[_Sink]) -> None:
+        """Forward views, and hand each cache those rows that it lacks."""
         if not views:
-            return {}
+            return
         for place, view in enumerate(views):
             self._images[place] = view.pixels  # type: ignore[assignment]
         rows = self._run_engine()[: len(views)]
-        with np.errstate(over="ignore"):
-            rows = rows.astype(self._cache.manifest.dtype, copy=False)
-        finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        writer.append([view.key for view, fits in zip(views, finite, strict=True) if fits], rows[finite])
-        reason = f"its bottleneck does not fit {rows.dtype} (overflow or not a number)"
-        return {view.reading.digest: reason for view, fits in zip(views, finite, strict=True) if not fits}
+        parts = split_rows(rows, [cache.manifest.shape for cache in self._caches])
+        for sink, part in zip(sinks, parts, strict=True):
+            sink.add(views, part)
 
     def _run_engine(self) -> np.ndarray:
         # The engine is loaded late: digesting images that turn out to be known needs none.
         if not self._engine:
-            trunk = self._cache.trunk_path
+            trunk = self._spec.trunk
             advice = (
                 f"If {trunk} or what was converted from it (openvino) is damaged, delete both: the same "
                 "command makes them anew"
@@ -210,26 +217,76 @@ class Worker:
 
 
 class _Reader:
-    """Reads and decodes one image file, and makes those of its views that are not there."""
+    """Reads and decodes one image file, and makes those of its views that some cache lacks."""
 
-    def __init__(self, task: ShardTask, size: tuple[int, int], known: Index) -> None:
+    def __init__(self, task: ShardTask, size: tuple[int, int], known: Sequence[Index]) -> None:
         self._root, self._views, self._size, self._known = task.root, task.views, size, known
 
-    def __call__(self, wanted: Wanted) -> tuple[Reading, dict[str, np.ndarray]]:
+    def __call__(self, wanted: Wanted) -> list[_View]:
         reading, data = identify(self._root, wanted.path)
         if reading.reason:
-            return reading, {}
+            return [_View(reading, wanted.caches)]
         keys = [row_key(reading.digest, self._views, number) for number in range(wanted.views)]
-        absent = np.flatnonzero(~self._known.locate(keys).present)
-        if not len(absent):
-            return reading, {}
+        present = {place: self._known[place].locate(keys).present for place in wanted.caches}
+        lacking = [tuple(place for place in present if not present[place][n]) for n in range(wanted.views)]
+        if not any(lacking):
+            return [_View(reading, wanted.caches)]
         try:
             image = decode(data, self._size)
         except UnreadableImage as error:
-            return replace(reading, reason=str(error)), {}
-        return reading, {
-            keys[number]: make_view(image, reading.digest, self._views, number) for number in absent.tolist()
-        }
+            return [_View(replace(reading, reason=str(error)), wanted.caches)]
+        return [
+            _View(
+                reading,
+                wanted.caches,
+                keys[number],
+                make_view(image, reading.digest, self._views, number),
+                lacking[number],
+            )
+            for number in range(wanted.views)
+            if lacking[number]
+        ]
+
+
+class _Sink:
+    """Takes the rows of one cache while a task runs.
+
+    Args:
+        place: The cache's, among those that are filled.
+        writer: Its shard.
+        dtype: In which a row is stored.
+    """
+
+    def __init__(self, place: int, writer: ShardWriter, dtype: str) -> None:
+        self._place, self._writer, self._dtype = place, writer, dtype
+        self._readings: list[Reading] = []
+        self._forwarded: set[str] = set()
+        self._spoilt: set[str] = set()  # digests of images with a row that cannot be stored
+
+    def add(self, views: Sequence[_View], rows: np.ndarray) -> None:
+        """Store the rows (N, ...) of those of N views that the cache lacks."""
+        places = [number for number, view in enumerate(views) if self._place in view.lacking]
+        if not places:
+            return
+        with np.errstate(over="ignore"):
+            rows = rows[places].astype(self._dtype, copy=False)
+        finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        for number, fits in zip(places, finite, strict=True):
+            (self._forwarded if fits else self._spoilt).add(views[number].reading.digest)
+        keys = [views[number].key for number in places]
+        self._writer.append([key for key, fits in zip(keys, finite, strict=True) if fits], rows[finite])
+
+    def note(self, views: Sequence[_View]) -> None:
+        """Take in what was learnt of images whose last views these are."""
+        self._readings += [view.reading for view in views if self._place in view.caches]
+
+    def finish(self) -> ShardInfo:
+        """Complete the shard."""
+        path = self._writer.finish()
+        reason = f"its bottleneck does not fit {self._dtype} (overflow or not a number)"
+        readings = [replace(r, reason=reason) if r.digest in self._spoilt else r for r in self._readings]
+        forwarded = len(self._forwarded - self._spoilt)
+        return ShardInfo(path, forwarded, len(self._writer), tuple(readings))
 
 
 def identify(root: Path, path: str) -> tuple[Reading, bytes]:
@@ -295,12 +352,12 @@ def _engine_trouble(fact: str, advice: str) -> Iterator[None]:
 
 
 def _batches(views: Iterable[_View], size: int) -> Iterator[list[_View]]:
-    """Groups that hold `size` views to forward each, with those without pixels between them."""
+    """Groups that hold `size` views to forward each, with those that need it not between them."""
     batch: list[_View] = []
     count = 0
     for view in views:
         batch.append(view)
-        count += view.pixels is not None
+        count += bool(view.lacking)
         if count == size or len(batch) == 16 * size:
             yield batch
             batch, count = [], 0

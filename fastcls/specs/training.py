@@ -34,11 +34,11 @@ class HeadSpec:
     """The trainable part on top of the bottleneck.
 
     Attributes:
-        kind: "linear", a softmax layer with `layers` before it; "tail", what follows in the base, with its
-            weights, before that; "logreg", a softmax layer fitted by logistic
-            regression; "prototype", the nearest class mean; "knn", the nearest training rows; or
-            "file.py:function", which takes the bottleneck tensor and the number of classes and returns
-            the tensor of class probabilities.
+        kind: "linear", a softmax layer (sigmoid, for several labels per image) with `layers` before it;
+            "tail", what follows in the base, with its weights, before that; "logreg", a softmax layer
+            fitted by logistic regression; "prototype", the nearest class mean; "knn", the nearest training
+            rows; or "file.py:function", which takes the bottleneck tensor and the number of classes and
+            returns the tensor of class probabilities.
         layers: Hidden layers before the softmax layer of a linear head or a tail: an int is a ReLU dense
             layer of that many units, a float below 1 a dropout of that rate.
         norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck first:

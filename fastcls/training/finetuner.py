@@ -174,7 +174,7 @@ def _network(
 ) -> Any:
     import keras
 
-    classes = dataset.class_names
+    classes = dataset.found_classes
     if isinstance(start, BaseSpec):
         base = load_base(start)
         keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
@@ -211,8 +211,8 @@ def _read(
         if place not in images.unreadable
     ]
     own, val = divide(rows, config, str(dataset.root))
-    labels = label_array(rows, dataset.class_names, multi_label=dataset.multi_label)
-    require_every_class(labels[own], dataset.class_names)
+    labels = label_array(rows, dataset.found_classes, multi_label=dataset.multi_label)
+    require_every_class(labels[own], dataset.found_classes)
     recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
     places, balanced = np.array(readable), config.sampling == "balanced"
     own_feed = ImageFeed(
@@ -220,7 +220,7 @@ def _read(
     )
     require_areas(labels[val])
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
-    return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.class_names, len(val))
+    return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.found_classes, len(val))
 
 
 def _about(data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:

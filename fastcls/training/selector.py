@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from fastcls import files
 from fastcls.cache.samples import FileState, SampleRow
-from fastcls.cache.store import Cache, Index, Rows, count_lacking
+from fastcls.cache.store import Cache, Rows, locate_views
 from fastcls.data import sources
 from fastcls.data.splitter import assign_splits
-from fastcls.data.views import row_key
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
+
+_UNKNOWN = FileState()
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,20 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     if not config.allow_stale:
         _require_unchanged(cache, samples)
     class_names = tuple(sorted({name for row in samples for name in row.labels}))
-    views, index = _views(cache, config), cache.index()
-    samples = _present(cache, index, samples, views, config)
+    views = _views(cache, config)
+    found = locate_views(cache.index(), samples, views)
+    _require_complete(cache, samples, found.lacking, views, config)
+    present = np.flatnonzero(found.lacking == 0)
+    samples = [samples[place] for place in present]
     own, val = divide(samples, config, f"Cache {cache.folder}")
     labels = label_array(samples, class_names, multi_label=cache.multi_label)
 
-    def take(places: list[int], views: ViewSpec) -> LabeledRows:
-        keys = [row_key(samples[p].digest, views, number) for p in places for number in range(views.count)]
-        return LabeledRows(index.locate(keys), labels[places].repeat(views.count, axis=0), views.count)
+    def take(places: list[int], count: int) -> LabeledRows:
+        return LabeledRows(found.take(present[places], count), labels[places].repeat(count, axis=0), count)
 
     require_every_class(labels[own], class_names)
-    plain = take(val, ViewSpec()) if val else None
-    return Selection(class_names, take(own, views), plain, cache.multi_label)
+    plain = take(val, 1) if val else None
+    return Selection(class_names, take(own, views.count), plain, cache.multi_label)
 
 
 def _views(cache: Cache, config: TrainConfig) -> ViewSpec:
@@ -101,13 +104,12 @@ def _views(cache: Cache, config: TrainConfig) -> ViewSpec:
     return replace(noted, count=wanted)
 
 
-def _present(
-    cache: Cache, index: Index, samples: list[SampleRow], views: ViewSpec, config: TrainConfig
-) -> list[SampleRow]:
-    """The samples with a bottleneck of each of their views."""
-    lacking = count_lacking(index, samples, views)
+def _require_complete(
+    cache: Cache, samples: Sequence[SampleRow], lacking: np.ndarray, views: ViewSpec, config: TrainConfig
+) -> None:
+    """Refuse a cache in which images lack views that can be made, unless that is allowed."""
     failed = {failure.path for failure in cache.failures()}
-    missing = [samples[place].path for place in np.flatnonzero(lacking)]
+    missing = [samples[place].path for place in np.flatnonzero(lacking).tolist()]
     missing = [path for path in missing if path not in failed]
     if missing and not config.allow_partial:
         raise CacheError(
@@ -115,7 +117,6 @@ def _present(
             f"yet{_of_views(views)} (the first is {missing[0]!r}). Run the same `fastcls extract` again to "
             "complete it, or train on what there is with --allow-partial"
         )
-    return [row for row, lacks in zip(samples, lacking, strict=True) if not lacks]
 
 
 def _of_views(views: ViewSpec) -> str:
@@ -124,8 +125,8 @@ def _of_views(views: ViewSpec) -> str:
 
 def _require_unchanged(cache: Cache, samples: Sequence[SampleRow]) -> None:
     report = cache.folder / "extraction.json"
-    root = Path(files.read_json(report)["data"]) if report.exists() else None
-    changed = [row.path for row in samples if root and _has_changed(root / row.path, row)]
+    root = files.read_json(report)["data"] if report.exists() else ""
+    changed = [row.path for row in samples if root and _has_changed(root, row)]
     if changed:
         raise CacheError(
             f"Cache {cache.folder} is stale: {len(changed)} images have changed since their extraction "
@@ -134,10 +135,11 @@ def _require_unchanged(cache: Cache, samples: Sequence[SampleRow]) -> None:
         )
 
 
-def _has_changed(path: Path, row: SampleRow) -> bool:
+def _has_changed(root: str, row: SampleRow) -> bool:
     """Whether a file is there and not the one that was extracted; images that are gone do not matter."""
-    if row.state == FileState():
+    if row.state == _UNKNOWN:
         return False
+    path = os.path.join(root, row.path)  # noqa: PTH118 (10 times quicker)
     try:
         state = FileState.of(path)
     except OSError:

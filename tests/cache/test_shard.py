@@ -70,6 +70,15 @@ def test_compressed_shard__is_smaller_and_read_by_hdf5_alike(tmp_path):
         read_rows(packed, np.arange(COUNT))
 
 
+def test_compressed_shard__may_hold_a_chunk_that_hdf5_would_not_deflate(tmp_path):
+    path = write(tmp_path, compress=True)
+    with h5py.File(path, "r+") as file:
+        rows = file["bottlenecks"].id
+        _, packed = rows.read_direct_chunk((0, 0, 0))
+        rows.write_direct_chunk((0, 0, 0), zlib.decompress(packed), filter_mask=0b10)
+    np.testing.assert_array_equal(read_rows(path, np.arange(COUNT)), ROWS)
+
+
 def test_read_rows__bear_a_damaged_row_between_them(tmp_path):
     path = write(tmp_path)
     read_rows(path, np.arange(COUNT))

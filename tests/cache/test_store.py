@@ -48,6 +48,10 @@ def test_cache__is_found_again(cache, tmp_path):
     assert Cache.find(tmp_path).folder == Cache.find(cache.folder).folder == cache.folder
     assert find_request(tmp_path, "asked").folder == cache.folder
     assert find_request(tmp_path, "never asked") is None
+    cache._note(tail_digest="t")
+    assert find_request(tmp_path, "asked") is None  # its tail is gone
+    cache.tail_path.touch()
+    assert find_request(tmp_path, "asked").folder == cache.folder
     cache.trunk_path.unlink()
     assert find_request(tmp_path, "asked") is None
 
@@ -168,6 +172,7 @@ def test_samples__several_labels_come_back_whatever_their_names(cache):
         lambda data: data.replace(b"digest", b"digset"),
         lambda data: b"\x89HDF\0\0\0" + data,
         lambda data: data + b'"',
+        lambda data: b"x" * 200_000,
     ],
 )
 def test_tables__damaged_ones_are_refused(cache, name, damage):

@@ -65,6 +65,8 @@ def test_extract__lists_a_damaged_record_and_goes_on(fastcls, base, packed, tmp_
     result = fastcls("extract", packed, *asked)
     assert result.code == 0 and "59 forwarded, 0 reused, 1 unreadable" in result.out
     assert "train-00000-of-00002.tfrecord#" in result.err and "its checksum differs" in result.err
+    planned = fastcls("run", packed, *asked, "--out", tmp_path / "run", "--dry-run")
+    assert planned.code == 0 and ": 0 images to forward" in planned.out, planned.err
 
 
 def test_to_csv__paths_hold_wherever_the_table_lies(fastcls, photos, tmp_path):

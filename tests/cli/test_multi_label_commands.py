@@ -82,6 +82,13 @@ def test_test__agrees_with_what_is_predicted(fastcls, made):
     assert figures["mean_auroc"] > 0.9
 
 
+def test_test__bears_a_column_of_a_class_that_no_image_has(fastcls, made, table, tmp_path):
+    rows = [f"{table.parent / f'{number:02}.png'},{number % 2},1,0,0" for number in range(4)]
+    (tmp_path / "a.csv").write_text("\n".join(["path,blue,green,red,never", *rows]))
+    result = fastcls("test", made / "run", tmp_path / "a.csv", "--out", tmp_path / "test")
+    assert result.code == 0 and "never" not in result.out, result.err
+
+
 def test_predict__thresholds_are_those_of_the_run(fastcls, made, table):
     known = json.loads((made / "run/run.json").read_text())
     thresholds = dict(zip(CLASSES, known["thresholds"], strict=True))

@@ -20,7 +20,7 @@ RECIPE = "flip,crop=0.6:1,rotate=15,contrast=0.8:1.2"
 
 def test_run__trains_on_views_that_are_those_of_keras(fastcls, photos, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = ("--base", base, "--precision", "float32", "--learning-rate", 0.05, "--epochs", 3)
+    asked = ("--base", base, "--cut", "conv", "--pool", "avg", "--precision", "float32", "--epochs", 3)
     views = ("--views", 3, "--augment", RECIPE)
     ran = fastcls("run", photos, *asked, *views, "--view-seed", 5, "--out", "runs/one")
     assert ran.code == 0, ran.err
@@ -30,6 +30,10 @@ def test_run__trains_on_views_that_are_those_of_keras(fastcls, photos, base, tmp
     assert "trained on 36 images of 3 views each, validated on 12" in ran.out
     known = json.loads(Path("runs/one/run.json").read_text())
     assert known["training"]["views"] == 3 and known["cache"]["views"]["recipe"] == spec.recipe
+    again = fastcls("run", photos, "--config", "runs/one", "--dry-run", "--out", "runs/two")
+    assert again.code == 0 and "-conv-16x16-" in again.out and " 0 images to forward" in again.out
+    more = fastcls("run", photos, "--config", "runs/one", "--views", 4, "--dry-run", "--out", "runs/two")
+    assert more.code == 0 and " 36 images to forward" in more.out
     cache = Cache.find(Path("bottlenecks"))
     samples = [row for row in cache.samples() if row.split == "train"][:4]
     keys = [row_key(row.digest, spec, number) for row in samples for number in range(3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tracemalloc
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,16 @@ def test_from_csv__warns_of_what_is_odd(tmp_path, caplog):
     assert "no '$' between two labels: no image has more than one" in caplog.text
     Dataset.open(write(tmp_path, "path,a,b,c\n1.jpg,1,1,0\n2.jpg,0,0,0\n"))
     assert "has no image of the class 'c'" in caplog.text
+
+
+def test_from_csv__the_cells_of_many_classes_are_not_kept(tmp_path):
+    header = ",".join(["path", *(f"class {number}" for number in range(100))])
+    table = write(tmp_path, f"{header}\n" + f"1.jpg,1,1{',0' * 98}\n" * 2000)
+    tracemalloc.start()
+    assert len(Dataset.open(table).samples) == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20  # together they take 10 MiB
 
 
 def test_open__separators_that_are_none_and_folders(tmp_path):
@@ -216,6 +227,24 @@ def test_write_split_table__keeps_the_split_of_each_image(source, tmp_path):
     assert all(after[path] == before[path] for path in before.keys() & after.keys())
 
 
+def test_write_split_table__counts_copies_too(source, tmp_path):
+    copied = source.root / "1.jpg"
+    (source.root / "0.jpg").write_bytes(copied.read_bytes())
+    first = write_split_table(source, tmp_path / "out", SPEC, allow_small=True)
+    assert (first.added, len(first.dataset.samples)) == (60, 60)
+    again = write_split_table(source, tmp_path / "out", SPEC, allow_small=True)
+    assert (again.added, again.vanished) == (0, 0)
+
+
+def test_open__a_users_own_split_csv_does_not_hide_the_class_folders(tmp_path):
+    for name in ("a/1.jpg", "b/1.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "split.csv").write_text("path,fold\na/1.jpg,1\n")
+    dataset = Dataset.open(tmp_path)
+    assert (dataset.class_names, len(dataset.samples), dataset.left_out) == (("a", "b"), 2, 1)
+
+
 def test_write_split_table__whatever_characters_the_names_hold(tmp_path):
     with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -235,6 +264,9 @@ def test_write_split_table__leaves_what_is_not_its_own(source, tmp_path):
         write_split_table(source, tmp_path / "full", SPEC)
     (tmp_path / "full/split.csv").write_text("path,label\n1.jpg,a\n")
     with pytest.raises(DataError, match=r"columns path,split,group,digest.*received: path,label"):
+        write_split_table(source, tmp_path / "full", SPEC)
+    (tmp_path / "full/split.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="or is damaged"):
         write_split_table(source, tmp_path / "full", SPEC)
     named = replace(source, class_names=("Split", *source.class_names[1:]))
     with pytest.raises(DataError, match="No class can be called 'split'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,13 @@ def test_write_tfrecords__keeps_several_labels_and_groups(photos, tmp_path):
     assert record["image/class/text"].bytes_list.value == [b"a", b"b"]
 
 
+def test_write_tfrecords__images_without_a_split_among_others_are_trained_on(photos, tmp_path):
+    dataset = split(Dataset.open(photos), SplitSpec(val=0.2, test=0.2))
+    some = [replace(s, split="") if s.split == "train" and "0" in s.path else s for s in dataset.samples]
+    write_tfrecords(replace(dataset, samples=tuple(some)), tmp_path / "packed")
+    assert described(Dataset.open(tmp_path / "packed")) == described(dataset)
+
+
 @pytest.mark.parametrize(
     ("shards", "error", "complaint"),
     [
@@ -211,6 +219,9 @@ def test_read_tfrecords__numbers_alone_are_named_by_labels_txt(tmp_path):
     ]
     (tmp_path / "packed" / "labels.txt").write_text("tench\nrose\n")
     with pytest.raises(DataError, match="NUMBER:NAME"):
+        Dataset.open(path)
+    (tmp_path / "packed" / "labels.txt").write_bytes("0:größe\n5:rose\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"labels\.txt is not UTF-8"):
         Dataset.open(path)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,11 +13,11 @@ from fastcls.cache.store import Cache, cache_folders
 from fastcls.engines import REFERENCE
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
-from fastcls.extraction import chooser
+from fastcls.extraction import chooser, worker
 from fastcls.extraction.chooser import Choice, Crew, choose, divide
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.planner import Requested
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, ViewSpec
 
 COUNT = 6
 INLINE = ExtractConfig(workers=0, batch_size=2)
@@ -93,9 +92,9 @@ def model_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    dataset = write_images(tmp_path_factory.mktemp("data"), COUNT)
-    time.sleep(2.1)  # so that the state of the files is relied on
-    return dataset
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "_SETTLED_NS", 0)  # the state of young files is relied on
+        yield write_images(tmp_path_factory.mktemp("data"), COUNT)
 
 
 class User:
@@ -108,7 +107,8 @@ class User:
         return CutSpec(BaseSpec(str(self._model_path), size=(8, 8)), layer="second", precision=precision)
 
     def choose(self, dataset, engine="auto", precision="auto"):
-        return choose(Requested(self._spec(precision), self.root), dataset, engine)
+        requests = [Requested(self._spec(precision), self.root)]
+        return choose(requests, dataset, self.root, ViewSpec(), engine)
 
     def extract(self, dataset, precision="auto"):
         return extract(dataset, self._spec(precision), self.root, INLINE)
@@ -128,7 +128,7 @@ def more_images(dataset, tmp_path):
 
 
 def decided(choice):
-    return choice.engine, choice.cache.manifest.precision
+    return choice.engine, choice.targets[0].cache.manifest.precision
 
 
 # A new request
@@ -245,7 +245,7 @@ def test_choose__compares_once_and_notes_the_figures(machine, user, dataset, mor
     assert noted == done.fidelity
     assert noted["images"] == COUNT and noted["median_error"] == pytest.approx(0.01, rel=1e-3)
     choice = user.choose(more_images)
-    assert engine.loaded == 2 and choice.fidelity.median_error == noted["median_error"]
+    assert engine.loaded == 2 and choice.fidelity(choice.targets[0]).median_error == noted["median_error"]
     user.choose(more_images, "tensorflow")
     assert set(Cache(cache.folder).manifest.fidelity) == {"openvino", "tensorflow"}
 
@@ -255,7 +255,7 @@ def test_choose__images_that_cannot_be_read_are_not_compared(machine, user, tmp_
     for sample in data.samples:
         data.locate(sample).write_bytes(b"")
     choice = user.choose(data)
-    assert decided(choice) == ("openvino", "bfloat16") and choice.fidelity is None
+    assert decided(choice) == ("openvino", "bfloat16") and choice.fidelity(choice.targets[0]) is None
 
 
 # A request that was served before
@@ -275,7 +275,7 @@ def test_choose__what_is_complete_is_used_whatever_the_machine(machine, user, da
     for engine in machine.values():
         engine.obstacle = NO_UNIT
     choice = user.choose(dataset, precision="bfloat16")
-    assert (choice.cache.folder, choice.engine, choice.plan.missing) == (cache.folder, "", [])
+    assert (choice.targets[0].cache.folder, choice.engine, choice.filled) == (cache.folder, "", [])
 
 
 def test_choose__what_the_machine_cannot_continue_begins_anew_in_one_other_cache(
@@ -288,8 +288,8 @@ def test_choose__what_the_machine_cannot_continue_begins_anew_in_one_other_cache
     assert (second.manifest.precision, done.forwarded) == ("float32", COUNT + 1)
     for engine in machine.values():
         engine.obstacle = None
-    assert user.choose(more_images).cache.folder == second.folder != first.folder
-    assert user.choose(dataset).cache.folder == second.folder
+    (more,), (known,) = user.choose(more_images).targets, user.choose(dataset).targets
+    assert more.cache.folder == known.cache.folder == second.folder != first.folder
 
 
 def test_choose__a_lost_calibration_is_not_replaced_under_the_rows_it_made(
@@ -320,8 +320,8 @@ def crew(tmp_path, monkeypatch):
         monkeypatch.setattr(chooser, "cores", lambda: cores)
         monkeypatch.setattr(chooser, "available_memory", lambda: int(gib * 2**30))
         monkeypatch.setattr(chooser, "gpus", lambda: [(8, 0)] * gpus)
-        plan = SimpleNamespace(missing=["image"] * missing)
-        made = divide(ExtractConfig(**config), Choice(SimpleNamespace(trunk_path=trunk), plan, engine))
+        choice = Choice((), SimpleNamespace(rows=missing), SimpleNamespace(path=trunk), engine)
+        made = divide(ExtractConfig(**config), choice)
         return made.workers, made.threads, made.batch_size, made.gpus
 
     return run

@@ -35,6 +35,7 @@ from extraction_support import (
 from fastcls import files
 from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, DataError, OptionError, WorkerError
+from fastcls.extraction import worker
 from fastcls.extraction.extractor import extract
 from fastcls.specs import ExtractConfig
 
@@ -50,6 +51,12 @@ def root(tmp_path):
 @pytest.fixture
 def data(tmp_path):
     return tmp_path / "data"
+
+
+@pytest.fixture
+def young_files_trusted(monkeypatch):
+    """This process relies on the state of files that were written just now."""
+    monkeypatch.setattr(worker, "_SETTLED_NS", 0)
 
 
 def fill(data, root, config=INLINE, engine=ENGINE, dtype="float32"):
@@ -189,12 +196,11 @@ def test_extract__forwards_exactly_what_changed(data, root):
     assert np.array_equal(cached_rows(root)["train/b/renamed.png"], expected_rows([100])[0])
 
 
-def test_extract__bytes_changed_behind_size_and_time_are_seen(data, root):
+def test_extract__bytes_changed_behind_size_and_time_are_seen(data, root, young_files_trusted):
     write_images(data, 4)
     image = data / "a" / "000000.png"
     padding = b"\0" * 16  # behind the end of a PNG anything may follow
     image.write_bytes(encoded(0) + padding)
-    time.sleep(2.1)  # so that the state of the file is relied on
     fill(data, root)
     state = image.stat()
     other = encoded(300)
@@ -237,11 +243,10 @@ def test_extract__unreadable_images_are_data(data, root):
     assert len(cached_rows(root)) == 6
 
 
-def test_extract__known_failures_are_not_tried_again_until_repaired(data, root):
+def test_extract__known_failures_are_not_tried_again_until_repaired(data, root, young_files_trusted):
     write_images(data, 8)
     break_images(data)
     (data / "a" / "gone.png").unlink()
-    time.sleep(2.1)  # so that the state of the files is relied on
     fill(data, root)
     tried = fill(data, root, SMALL, engine="nowhere:Nothing")
     assert (tried.forwarded, tried.reused, tried.failures, tried.shards) == (0, 6, 3, 0)
@@ -344,7 +349,7 @@ ARGUMENTS = ("--workers", "2", "--batch-size", "1", "--shard-size", "8")
 
 
 def test_extract__resumes_after_kills_at_random_moments(data, root):
-    count, kills = 320, 20
+    count, kills = 320, 10
     write_images(data, count)
     prepare(root)
     number_of = {files.digest(encoded(number)).encode(): number for number in range(count)}
@@ -353,7 +358,7 @@ def test_extract__resumes_after_kills_at_random_moments(data, root):
     for kill in range(kills):
         token = f"{os.getpid()}-kill-{kill}"
         process = start_command(*extract_arguments(data, root, *ARGUMENTS), token=token, TEST_DELAY_S="0.004")
-        if kill % 4 == 0:
+        if kill % 3 == 0:
             time.sleep(moments.uniform(0, 1))  # perhaps before anything is forwarded
         else:
             goal = seen + moments.randint(1, 24)
@@ -520,12 +525,11 @@ def test_command__a_second_run_reads_no_file_and_loads_no_tensorflow(data, root)
     assert "12 images: 0 forwarded, 12 reused" in out
 
 
-def test_extract__memory_per_image_is_that_of_a_small_table(data, root):
+def test_extract__memory_per_image_is_that_of_a_small_table(data, root, young_files_trusted):
     count = 10_000
     write_images(data, 2)
     for number in range(2, count):  # links to one image: nothing but the table grows
         os.link(data / "a" / "000000.png", data / "ab"[number % 2] / f"{number:06}.png")
-    time.sleep(2.1)  # so that the state of the files is relied on
     fill(data, root, ExtractConfig(workers=0, batch_size=8))
     dataset, request = Dataset.open(data), requested(root)
     tracemalloc.start()

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.extraction.planner import Plan, Wanted
+from fastcls.extraction.planner import Wanted, Work
 from fastcls.specs import ViewSpec
 
 
 def tasks(missing, size, batch_size, workers):
     images = [Wanted(f"{number}.png") for number in range(missing)]
-    return Plan(Path("/data"), [], images, [], False, ViewSpec()).tasks(size, batch_size, workers)
+    return Work(Path("/data"), images, ViewSpec()).tasks(size, batch_size, workers)
 
 
 def test_tasks__every_image_once_in_order_and_fairly():

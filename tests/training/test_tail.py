@@ -98,3 +98,7 @@ def test_caches__of_bases_that_differ_behind_the_cut_are_two(photos, cache):
     other.model.get_layer("three").set_weights([np.zeros((3, 3, 6, 8)), np.zeros(8)])
     found, _ = extract(photos, cut(other, "cut", precision="float32"), cache.folder.parent, INLINE)
     assert found.folder != cache.folder
+    bent = make_base()  # the same weights, and another function of them
+    bent.model.get_layer("three").activation = keras.activations.relu
+    found, _ = extract(photos, cut(bent, "cut", precision="float32"), cache.folder.parent, INLINE)
+    assert found.folder != cache.folder

@@ -86,9 +86,11 @@ def cut_options(command: Command) -> Command:
         command,
         click.option(
             "--cut",
-            "layer",
+            "cuts",
             metavar="LAYER",
-            help="Layer to cut at (`fastcls layers BASE` lists them). [default: before the classifier]",
+            multiple=True,
+            help="Layer to cut at (`fastcls layers BASE` lists them); `extract` takes several, each with its "
+            "own cache, in one forward pass. [default: before the classifier]",
         ),
         click.option(
             "--pool",
@@ -224,8 +226,20 @@ def read_base(values: dict[str, Any]) -> BaseSpec:
 
 def read_cut(values: dict[str, Any]) -> CutSpec:
     """Take the base and cut options out of a command's values."""
+    cuts = read_cuts(values)
+    if len(cuts) > 1:
+        raise click.UsageError(
+            "A head is trained on one cut: give one --cut. `fastcls extract` takes several."
+        )
+    return cuts[0]
+
+
+def read_cuts(values: dict[str, Any]) -> list[CutSpec]:
+    """Take the base and cut options out of a command's values: a spec per cut."""
     base = read_base(values)
-    return CutSpec(base, **{name: values.pop(name) for name in ("layer", "pool", "dtype", "precision")})
+    layers = values.pop("cuts") or (None,)
+    kept = {name: values.pop(name) for name in ("pool", "dtype", "precision")}
+    return [CutSpec(base, layer, **kept) for layer in layers]
 
 
 def read_extract(values: dict[str, Any]) -> ExtractConfig:

@@ -153,5 +153,7 @@ def _as_typed(value: Any, parameter: click.Parameter) -> Any:
     """A value of a JSON file as the command line would give it, so that it is checked as strictly."""
     if isinstance(value, bool) and getattr(parameter, "is_flag", False):
         return value
+    if isinstance(value, list) and getattr(parameter, "multiple", False):
+        return [str(part) for part in value]
     is_list = isinstance(value, list) and getattr(parameter.type, "takes_lists", False)
     return tuple(value) if is_list else str(value)

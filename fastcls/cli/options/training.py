@@ -32,7 +32,7 @@ from fastcls.specs import (
 )
 
 _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
-_LOSS = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier", "name")
+_LOSS = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier")
 _RATE = ("factor", "interval", "patience", "minimum")
 # What has no effect on a head that is fitted at once; `optimizer` may name one.
 _GRADIENT_OPTIONS = (
@@ -287,7 +287,6 @@ def loss_options(command: Command) -> Command:
         command,
         click.option(
             "--loss",
-            "name",
             type=click.Choice(("auto", *LOSSES)),
             default=LossSpec.name,
             show_default=True,
@@ -378,7 +377,7 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
     schedule = _read_schedule(values)
     if values["class_weight"] == "none":
         drop_loaded(values, "class_weight", {"class_weight_multiplier"})
-    loss = LossSpec(**{name: values.pop(name) for name in _LOSS})
+    loss = LossSpec(name=values.pop("loss"), **{name: values.pop(name) for name in _LOSS})
     if values.get("val") == 0:
         drop_loaded(values, "val", {"min_accuracy", "checkpoint_best_only", "confusion_every"})
     checkpoints, logs = read_records(values)
