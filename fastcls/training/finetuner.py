@@ -104,6 +104,11 @@ def finetune(
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
     import_keras()
     with _strategy().scope():
+        if config.batch_size % _devices():  # Keras cannot begin with shares that differ
+            raise OptionError(
+                f"The batch size must be a multiple of the {_devices()} GPUs that divide each batch. "
+                f"Received: {config.batch_size}"
+            )
         model, trainee = networks_of(dataset, start, spec, config, head)
         images, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
         request = _describe(trainee, images, data, spec, config)

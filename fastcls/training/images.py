@@ -112,7 +112,8 @@ class ImageFeed:
 
         order, size = self._order(epoch), self.batch_size
         if self._seed is None:
-            size = next((b for b in range(size, least, -1) if not 0 < len(order) % b < least), size)
+            sizes = range(min(size, len(order)) // least * least, 0, -least)
+            size = next((b for b in sizes if not 0 < len(order) % b < least), size)
         elif len(order) > size and len(order) % size < least:
             order = order[: len(order) - len(order) % size]
 
