@@ -59,7 +59,9 @@ def train_head(cache: str, out: str, restart: bool, dry_run: bool, **values: Any
 
     head, config = options.read_head(values), options.read_training(values)
     start = Path(values["start"]) if values["start"] else None
-    asked = (Cache.find(Path(cache)), None if start and head == HeadSpec() else head, config, Path(out))
+    typed = any(map(options.is_typed, ("kind", "layers", "bottleneck_norm", "train_batch_norm")))
+    own_head = None if start and head == HeadSpec() and not typed else head
+    asked = (Cache.find(Path(cache)), own_head, config, Path(out))
     if dry_run:
         click.echo(preview_training(*asked, start=start))
         return

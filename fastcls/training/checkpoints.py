@@ -83,7 +83,7 @@ class Checkpoints:
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
         write_snapshot(path, standing, trainee, {"request": self._request, **self.about})
         _prune(path.parent, _GO_ON_FROM)
-        if self._spec.every and is_kept(standing.history, self._spec, self._monitor):
+        if self._is_asked_for(row) and is_kept(standing.history, self._spec, self._monitor):
             kept = self.folder / "checkpoints" / path.name
             _link(path, kept)
             _prune(kept.parent, self._spec.keep)
@@ -106,9 +106,13 @@ class Checkpoints:
         return None
 
     def _is_due(self, row: Row) -> bool:
-        if self._spec.every is not None:
-            return self._spec.every > 0 and row["epoch"] % self._spec.every == 0
-        return time.monotonic() - self._saved + row["seconds"] > _LOSE_AT_MOST_S
+        if self._spec.every == 0:
+            return False
+        is_late = time.monotonic() - self._saved + row["seconds"] > _LOSE_AT_MOST_S
+        return is_late or self._is_asked_for(row)
+
+    def _is_asked_for(self, row: Row) -> bool:
+        return bool(self._spec.every) and row["epoch"] % (self._spec.every or 1) == 0
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -225,7 +225,7 @@ def _read(
     )
     require_areas(labels[val])
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
-    return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.found_classes, len(val))
+    return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.found_classes, labels[val])
 
 
 def _about(data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:
@@ -239,13 +239,14 @@ def _describe(
     trainee: Any, images: Images, data: TrainingData, spec: FinetuneSpec, config: TrainConfig
 ) -> dict[str, Any]:
     """What decides the result: two of equal description end with the same network."""
+    val_labels = [] if data.val_labels is None else data.val_labels.tolist()
     return {
         "training": asdict(config),
         "finetuning": asdict(spec),
         "network": graph.architecture_digest(trainee),
         "weights": graph.weights_digest(trainee),
         "classes": files.json_digest(data.class_names),
-        "images": files.json_digest([images.digests, data.labels.tolist(), data.val_images]),
+        "images": files.json_digest([images.digests, data.labels.tolist(), val_labels]),
     }
 
 

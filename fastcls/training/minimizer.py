@@ -34,7 +34,7 @@ class TrainingData:
         labels: Of all that is trained on, as `LabeledRows` has them.
         images: Images per epoch.
         class_names: The C classes.
-        val_images: Images validated on.
+        val_labels: Of all that is validated on, where that is needed.
     """
 
     train: Feed
@@ -42,7 +42,12 @@ class TrainingData:
     labels: np.ndarray
     images: int
     class_names: tuple[str, ...]
-    val_images: int = 0
+    val_labels: np.ndarray | None = None
+
+    @property
+    def val_images(self) -> int:
+        """Images validated on."""
+        return 0 if self.val_labels is None else len(self.val_labels)
 
     @property
     def multi_label(self) -> bool:
