@@ -309,7 +309,7 @@ def test_load_base__saved_model_of_keras_2(tmp_path):
     model = legacy.Model(image, legacy.layers.GlobalAveragePooling2D()(x))
     model.save(tmp_path / "saved", save_format="tf")
     base = load_base(str(tmp_path / "saved"))
-    halves = cut(base, "join")
+    halves = cut(base, "join", pool="avg")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
     expected = model(pixels).numpy()
     np.testing.assert_allclose(halves.tail(halves.trunk(pixels)).numpy(), expected, rtol=1e-6)
