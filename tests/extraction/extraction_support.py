@@ -21,7 +21,8 @@ from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.engines.tensorflow import TensorFlowEngine
 from fastcls.extraction import planner
-from fastcls.specs import BaseSpec, CutSpec
+from fastcls.extraction.extractor import extract
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 
 ENGINE = "extraction_support:PixelEngine"
 SIZE = (8, 8)
@@ -258,3 +259,24 @@ def _main():
 
 if __name__ == "__main__":
     _main()
+
+
+SMALL = ExtractConfig(workers=1, batch_size=1, shard_size=4)
+INLINE = ExtractConfig(workers=0, batch_size=1, shard_size=4)
+ARGUMENTS = ("--workers", "2", "--batch-size", "1", "--shard-size", "8")
+
+
+def fill(data, root, config=INLINE, engine=ENGINE, dtype="float32"):
+    request = requested(root, dtype) if root.exists() else prepare(root, dtype)
+    return extract(Dataset.open(data), request, root, config, engine=engine)[1]
+
+
+def check_complete(root, count, without=()):
+    """Every image has its exact row, and every digest is in one place."""
+    rows = cached_rows(root)
+    numbers = [number for number in range(count) if number not in without]
+    assert [int(path[2:8]) for path in rows] == sorted(numbers, key=lambda number: (number % 2, number))
+    found = np.stack([rows[f"{'ab'[number % 2]}/{number:06}.png"] for number in numbers])
+    assert np.array_equal(found, expected_rows(numbers))
+    assert len(only_cache(root).index()) == len(set(only_cache(root).index().digests)) == len(numbers)
+    assert leftovers(root) == []

@@ -1,6 +1,4 @@
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -10,70 +8,30 @@ import h5py
 import numpy as np
 import pytest
 from extraction_support import (
-    ABORT,
+    ARGUMENTS,
     ENGINE,
-    KILL_ONCE,
     NAN,
     OVERFLOW,
-    RAISE,
+    SMALL,
     cached_rows,
+    check_complete,
     encoded,
     expected_rows,
     extract_arguments,
+    fill,
     forwarded,
     leftovers,
-    living,
     only_cache,
     prepare,
     requested,
     run_command,
-    start_command,
-    wait_until,
     write_images,
 )
 
-from fastcls import files
 from fastcls.data.dataset import Dataset
-from fastcls.errors import CacheError, DataError, OptionError, WorkerError
-from fastcls.extraction import worker
+from fastcls.errors import DataError, WorkerError
 from fastcls.extraction.extractor import extract
 from fastcls.specs import ExtractConfig
-
-SMALL = ExtractConfig(workers=1, batch_size=1, shard_size=4)
-INLINE = ExtractConfig(workers=0, batch_size=1, shard_size=4)
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def young_files_trusted(monkeypatch):
-    """This process relies on the state of files that were written just now."""
-    monkeypatch.setattr(worker, "_SETTLED_NS", 0)
-
-
-def fill(data, root, config=INLINE, engine=ENGINE, dtype="float32"):
-    request = requested(root, dtype) if root.exists() else prepare(root, dtype)
-    return extract(Dataset.open(data), request, root, config, engine=engine)[1]
-
-
-def check_complete(root, count, without=()):
-    """Every image has its exact row, and every digest is in one place."""
-    rows = cached_rows(root)
-    numbers = [number for number in range(count) if number not in without]
-    assert [int(path[2:8]) for path in rows] == sorted(numbers, key=lambda number: (number % 2, number))
-    found = np.stack([rows[f"{'ab'[number % 2]}/{number:06}.png"] for number in numbers])
-    assert np.array_equal(found, expected_rows(numbers))
-    assert len(only_cache(root).index()) == len(set(only_cache(root).index().digests)) == len(numbers)
-    assert leftovers(root) == []
-
 
 # Who does the work
 
@@ -290,225 +248,6 @@ def test_extract__bottlenecks_that_do_not_fit(data, root, command):
     for failure in only_cache(root).failures():
         assert "does not fit float16" in failure.reason
     assert fill(data, root, dtype="float16").failures == 2
-
-
-# Crashes
-
-
-def test_extract__finds_the_image_that_crashes_a_worker(data, root):
-    write_images(data, 24, {5: ABORT, 14: ABORT})
-    time.sleep(2.1)  # so that the state of the files is relied on
-    done = fill(data, root, ExtractConfig(workers=2, batch_size=1, shard_size=8))
-    assert (done.forwarded, done.failures) == (22, 2)
-    failures = only_cache(root).failures()
-    assert [failure.path for failure in failures] == ["a/000014.png", "b/000005.png"]
-    assert {failure.reason for failure in failures} == {"crashes the worker: killed by SIGABRT"}
-    check_complete(root, 24, without=(5, 14))
-    assert fill(data, root, SMALL, engine="nowhere:Nothing").failures == 2
-
-
-def test_extract__a_worker_killed_once_costs_only_a_retry(data, root):
-    write_images(data, 24, {5: KILL_ONCE})
-    done = fill(data, root, ExtractConfig(workers=2, batch_size=1, shard_size=8))
-    assert (done.forwarded, done.failures) == (24, 0)
-    assert len(forwarded(root)) <= 24 + 8 and leftovers(root) == []
-
-
-@pytest.mark.parametrize(
-    "engine, message",
-    [
-        ("nowhere:Nothing", "cannot load .*ModuleNotFoundError: No module named 'nowhere'"),
-        ("extraction_support:BrokenEngine", "cannot load .*RuntimeError: no such device"),
-        ("extraction_support:DyingEngine", "cannot live: killed by SIGABRT"),
-    ],
-)
-def test_extract__workers_that_can_never_live(data, root, engine, message):
-    write_images(data, 24)
-    with pytest.raises(WorkerError, match=message):
-        fill(data, root, ExtractConfig(workers=2, shard_size=8), engine=engine)
-
-
-def test_extract__an_engine_that_raises_stops_the_run(data, root):
-    write_images(data, 8, {5: RAISE})
-    with pytest.raises(WorkerError, match="A batch of 1 images failed: ValueError: the engine does not"):
-        fill(data, root, SMALL)
-
-
-def test_extract__workers_that_cannot_start_say_why(data, root, monkeypatch, tmp_path):
-    write_images(data, 4)
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.exit('no licence today')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(WorkerError, match="ended with exit code 1: SystemExit: no licence today"):
-        fill(data, root, SMALL)
-
-
-# Interruptions
-
-
-ARGUMENTS = ("--workers", "2", "--batch-size", "1", "--shard-size", "8")
-
-
-def test_extract__resumes_after_kills_at_random_moments(data, root):
-    count, kills = 320, 10
-    write_images(data, count)
-    prepare(root)
-    number_of = {files.digest(encoded(number)).encode(): number for number in range(count)}
-    moments = random.Random(7)
-    finished, seen = set(), 0
-    for kill in range(kills):
-        token = f"{os.getpid()}-kill-{kill}"
-        process = start_command(*extract_arguments(data, root, *ARGUMENTS), token=token, TEST_DELAY_S="0.004")
-        if kill % 3 == 0:
-            time.sleep(moments.uniform(0, 1))  # perhaps before anything is forwarded
-        else:
-            goal = seen + moments.randint(1, 24)
-            assert wait_until(lambda: len(forwarded(root)) >= goal)  # noqa: B023
-        process.kill()
-        process.communicate()
-        assert wait_until(lambda: not living(token), timeout_s=3), "orphaned workers go on"  # noqa: B023
-        assert not finished.intersection(forwarded(root)[seen:]), "a finished shard is computed again"
-        finished |= {number_of[digest] for digest in only_cache(root).index().digests}
-        seen = len(forwarded(root))
-    assert 0 < len(finished) < count  # otherwise this has not tested much
-    code, _, error = run_command(*extract_arguments(data, root, *ARGUMENTS))
-    assert code == 0, error
-    assert not finished.intersection(forwarded(root)[seen:])
-    check_complete(root, count)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_extract__ends_in_order_when_interrupted(data, root, number):
-    write_images(data, 64)
-    prepare(root)
-    token = f"{os.getpid()}-{number.name}"
-    process = start_command(*extract_arguments(data, root, *ARGUMENTS), token=token, TEST_DELAY_S="0.02")
-    cache = only_cache(root)
-    assert wait_until(lambda: cache.shards_folder.exists() and len(cache.index()) >= 16)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert error.lstrip().startswith("Interrupted. What is finished is kept") and "Traceback" not in error
-    assert living(token) == [] and leftovers(root) == []
-    kept = len(cache.index())
-    assert 16 <= kept < 64 and len(cache.samples()) == 64
-    report = files.read_json(cache.folder / "extraction.json")
-    assert report["data"] == str(data) and report["missing"] >= 64 - kept
-    done = fill(data, root)
-    assert (done.forwarded, done.reused) == (64 - kept, kept)
-    check_complete(root, 64)
-
-
-def test_extract__two_runs_at_once(data, root):
-    write_images(data, 80)
-    prepare(root)
-    arguments = extract_arguments(data, root, *ARGUMENTS)
-    both = [start_command(*arguments, TEST_DELAY_S="0.005") for _ in range(2)]
-    for process in both:
-        _, error = process.communicate(timeout=60)
-        assert process.returncode == 0, error
-    assert len(cached_rows(root)) == 80 and leftovers(root) == []
-    numbers = [int(path[2:8]) for path in cached_rows(root)]
-    assert np.array_equal(np.stack(list(cached_rows(root).values())), expected_rows(numbers))
-    assert fill(data, root, engine="nowhere:Nothing").reused == 80
-
-
-# Damage
-
-
-def damage_shard(root, number, change):
-    path = sorted(only_cache(root).shards_folder.iterdir())[number]
-    path.write_bytes(change(bytearray(path.read_bytes())))
-    return path
-
-
-def flip(place):
-    def change(data):
-        data[place % len(data)] ^= 0x10
-        return data
-
-    return change
-
-
-@pytest.mark.parametrize(
-    "change", [flip(60), lambda data: data[:1000], lambda data: b"", lambda data: b"x" * 99]
-)
-def test_extract__heals_a_damaged_shard(data, root, change):
-    write_images(data, 12)
-    fill(data, root)
-    damage_shard(root, 1, change)
-    before = set(cached_rows(root))
-    done = fill(data, root)
-    assert (done.forwarded, done.reused, len(before)) == (4, 8, 8)
-    assert len(forwarded(root)) == 16
-    check_complete(root, 12)
-
-
-def test_extract__a_damaged_row_is_named_and_forwarded_again_once_its_shard_is_gone(data, root):
-    write_images(data, 12)
-    fill(data, root)
-    row = expected_rows([0])[0].tobytes()
-    shards = only_cache(root).shards_folder
-    path = next(path for path in shards.iterdir() if row in path.read_bytes())
-    path.write_bytes(path.read_bytes().replace(row, row[::-1]))
-    with pytest.raises(CacheError, match=f"Shard {path} is damaged: row 0 .* Delete this one file"):
-        cached_rows(root)
-    path.unlink()
-    assert fill(data, root).forwarded == 4
-    check_complete(root, 12)
-
-
-@pytest.mark.parametrize("name", ["samples.csv", "failures.csv"])
-def test_extract__makes_a_damaged_table_anew(data, root, name):
-    write_images(data, 6)
-    (data / "a" / "broken.png").write_bytes(b"")
-    fill(data, root)
-    table = only_cache(root).folder / name
-    good = table.read_text()
-    table.write_text(good[: len(good) // 4])
-    done = fill(data, root, engine="nowhere:Nothing")
-    assert (done.forwarded, done.reused, done.failures) == (0, 6, 1)
-    assert len(only_cache(root).samples()) == 7 and len(only_cache(root).failures()) == 1
-
-
-def test_extract__never_mixes_with_another_version(data, root):
-    write_images(data, 4)
-    fill(data, root)
-    manifest = only_cache(root).folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(OptionError, match=r"base\.keras"):  # it looks for the base anew, which is no model
-        fill(data, root)
-    assert len(forwarded(root)) == 4
-
-
-# The disk
-
-
-def test_command__a_full_disk(data, tmp_path, mount):
-    write_images(data, 200)
-    root = mount(tmp_path / "disk", "tmpfs", "size=200k") / "cache"
-    prepare(root)
-    arguments = extract_arguments(data, root, *ARGUMENTS)
-    code, _, error = run_command(*arguments)
-    assert code == 1 and "Traceback" not in error
-    assert f"cannot write or read {root}" in error and "No space left on device. Make room" in error
-    assert leftovers(root) == []
-    seen = forwarded(root)
-    kept = len(only_cache(root).index())
-    subprocess.run(["mount", "-o", "remount,size=8m", root.parent], check=True)
-    code, _, error = run_command(*arguments)
-    assert code == 0, error
-    assert kept and len(forwarded(root)) - len(seen) == 200 - kept
-    check_complete(root, 200)
-
-
-def test_command__a_read_only_cache(data, root, mount):
-    write_images(data, 8)
-    prepare(root)
-    mount(root, root, "bind")
-    mount(root, root, "remount,bind,ro")
-    code, _, error = run_command(*extract_arguments(data, root))
-    assert code == 1 and "Traceback" not in error
-    assert f"cannot write or read {root}" in error and "Read-only file system" in error
 
 
 # The command line
