@@ -1,5 +1,6 @@
 import pytest
 
+from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import ARCHITECTURES
 from fastcls.cutter import cut_points
@@ -17,6 +18,7 @@ def test_bases__lists_every_one_with_its_figures(fastcls):
 
 
 def test_layers__of_an_application_needs_no_weights(fastcls, monkeypatch):
+    import_keras()  # as the commands do: imported by itself, TensorFlow prints notices from then on
     from keras.src.utils import file_utils
 
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: pytest.fail("a download"))
