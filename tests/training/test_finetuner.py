@@ -10,6 +10,7 @@ import pytest
 
 from fastcls import preview
 from fastcls.backend import import_keras
+from fastcls.bases.loader import load_base
 from fastcls.data.dataset import Dataset
 from fastcls.data.views import augment
 from fastcls.errors import DataError, OptionError
@@ -150,6 +151,21 @@ def test_finetune__trains_batch_normalization_from_scratch_only(photos, weights_
     spec = FinetuneSpec(batch_norm=None)
     found = finetuner.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
     assert found == weights_random
+
+
+def test_finetune__moving_averages_follow_a_short_training(photos, base):
+    slow = load_base(base).model
+    for layer in slow.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9999
+    slow.save(base.name + ".slow.keras")
+    start = BaseSpec(base.name + ".slow.keras", normalize="tf")
+    config = TrainConfig("SGD", epochs=12, batch_size=6, learning_rate=1e-6, val=0.25)
+    done = finetune(photos, start, FinetuneSpec("all", batch_norm=True, **PLAIN), config)
+    pixels = np.stack([cv2.imread(str(photos.locate(s)))[..., ::-1] for s in photos.samples])
+    seen = done.model.get_layer("one")(pixels / 127.5 - 1).numpy()
+    mean = done.model.get_layer("one_bn").moving_mean
+    np.testing.assert_allclose(mean, seen.mean(axis=(0, 1, 2)), atol=0.05)
 
 
 def test_finetune__computes_in_mixed_precision_and_saves_float32(photos, base, tmp_path):
