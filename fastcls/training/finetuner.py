@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -34,7 +33,6 @@ from fastcls.training.thresholds import DEFAULT, find_thresholds
 _VAL_BATCH = 32
 # From which compute capability on GPUs are fast in float16.
 _TENSOR_CORES = (7, 0)
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ class FinetunedNetwork:
         train_count: Images trained on.
         val_count: Images validated on.
         thresholds: See `TrainedHead`.
-        trained: Number of parameters that were trained.
         unreadable: Images that could not be used, and why.
     """
 
@@ -63,7 +60,6 @@ class FinetunedNetwork:
     train_count: int
     val_count: int
     thresholds: tuple[float, ...] | None
-    trained: int
     unreadable: dict[str, str]
 
     @property
@@ -104,11 +100,7 @@ def finetune(
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
     import_keras()
     with _strategy().scope():
-        if config.batch_size % _devices():  # Keras cannot begin with shares that differ
-            raise OptionError(
-                f"The batch size must be a multiple of the {_devices()} GPUs that divide each batch. "
-                f"Received: {config.batch_size}"
-            )
+        _require_equal_shares(config)
         model, trainee = networks_of(dataset, start, spec, config, head)
         images, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
         request = _describe(trainee, images, data, spec, config)
@@ -134,9 +126,16 @@ def finetune(
         data.images,
         data.val_images,
         find_thresholds(model, data.val, config.threshold, data.class_names) if data.multi_label else None,
-        sum(int(np.prod(weight.shape)) for weight in trainee.trainable_weights),
         {str(images.paths[place]): reason for place, reason in images.unreadable.items()},
     )
+
+
+def _require_equal_shares(config: TrainConfig) -> None:
+    if config.batch_size % _devices():  # Keras cannot begin with shares that differ
+        raise OptionError(
+            f"The batch size must be a multiple of the {_devices()} GPUs that divide each batch. "
+            f"Received: {config.batch_size}"
+        )
 
 
 def _strategy() -> Any:
