@@ -252,8 +252,10 @@ def _link_or_copy(source: Path, target: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> bool:
-    with files.atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
+    # Not atomic_path, which looks for leftovers each time: a class may have 100,000 images.
+    with files.temporary_folder(target.parent) as folder:
+        shutil.copyfile(source, folder / target.name)
+        files.put(folder / target.name, target)
     return False
 
 
