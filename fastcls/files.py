@@ -38,13 +38,20 @@ def open_file(path: str | Path) -> BinaryIO:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.fdopen(descriptor, "rb")
-        os.close(descriptor)
     except OSError as error:
-        if error.errno != errno.ENXIO:  # a socket cannot even be opened
+        if error.errno != errno.ENXIO:
             raise
-    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        raise _not_regular(path) from error  # a socket
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise _not_regular(path)
+
+
+def _not_regular(path: str | Path) -> OSError:
+    return OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def file_digest(path: Path) -> str:

@@ -186,7 +186,7 @@ def test_open_file__takes_regular_files_alone_and_never_waits(tmp_path: Path, mo
     with socket.socket(socket.AF_UNIX) as server:
         monkeypatch.chdir(tmp_path)  # the path of a socket must be short
         server.bind("socket")
-    for name in ("pipe", "socket", "."):
+    for name in ("pipe", "socket"):
         with pytest.raises(OSError, match="not a regular file"):
             files.open_file(tmp_path / name)
         with pytest.raises(OSError, match="not a regular file"):

@@ -289,7 +289,7 @@ def test_write_split__killed_at_any_point_then_rerun_equals_uninterrupted(
         with monkeypatch.context() as patch:
             for owner, name in (
                 steps[mode],
-                (split_writer, "_write_table"),
+                (split_writer, "write_split_rows"),
                 (split_writer, "_place_files"),
                 (Path, "rename"),
             ):
