@@ -22,6 +22,7 @@ DIGEST_BYTES = 16
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
 _TEMPORARY = ".tmp-fastcls-"
 _CLAIM = ".fastcls-unfinished"
+_CHECKSUM = "checksum"
 logger = logging.getLogger(__name__)
 
 
@@ -290,6 +291,37 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_checked_json(path: Path, value: dict[str, Any]) -> None:
+    """Write an indented JSON file atomically; its last member, "checksum", guards the rest."""
+    kept = json.loads(json.dumps(value))  # as it will be read: keys are text, tuples are lists
+    checked = {**kept, _CHECKSUM: json_digest(kept)}
+    text = json.dumps(checked, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8
+        text = json.dumps(checked, indent=2)
+    write_text(path, text + "\n")
+
+
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what `write_checked_json` has written, without its checksum.
+
+    Raises:
+        ValueError: It is truncated, not such a file, or changed; the message is one line.
+        OSError: It cannot be read.
+    """
+    try:
+        value = read_json(path)
+    except (ValueError, RecursionError) as error:  # of a wrong encoding too
+        raise ValueError(f"it is no JSON ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(value, dict) or _CHECKSUM not in value:
+        raise ValueError("it is no JSON object with a checksum")
+    checksum = value.pop(_CHECKSUM)
+    if checksum != json_digest(value):
+        raise ValueError("its checksum differs: it has been changed")
+    return value
 
 
 def sync(path: Path) -> None:

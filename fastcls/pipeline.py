@@ -14,6 +14,7 @@ from tqdm import tqdm
 import fastcls
 from fastcls import files
 from fastcls.backend import import_keras, reproducible_build
+from fastcls.cache import record
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.data.splitter import split
@@ -61,6 +62,7 @@ def run(
     cache_root: Path,
     splits: SplitSpec | None = None,
     views: ViewSpec | None = None,
+    name: str | None = None,
     extraction: ExtractConfig | None = None,
     request: Mapping[str, Any] | None = None,
     restart: bool = False,
@@ -77,6 +79,7 @@ def run(
         cache_root: Folder of bottleneck caches.
         splits: How to divide the images of each class; only for a data set that is not split.
         views: Augmented views to make of each image to train on; all are trained on.
+        name: What the data set is called in the cache, which may serve several; its own name by default.
         extraction: How the extraction runs.
         request: What else run.json is to hold of the request.
         restart: Begin again where a training was interrupted.
@@ -91,7 +94,9 @@ def run(
     check_labels(head, config, multi_label=dataset.multi_label)
     check_cut(head, cut)
     dataset, config = divide(dataset, splits, config)
-    cache, extracted = extract(dataset, cut, cache_root, extraction, views=views, progress=progress)
+    cache, extracted = extract(
+        dataset, cut, cache_root, extraction, views=views, name=name, progress=progress
+    )
     classifier, trained = train_run(
         cache, head, config, out, request=request, restart=restart, progress=progress
     )
@@ -135,7 +140,7 @@ def train_run(
     the same call goes on from there.
 
     Args:
-        cache: The bottlenecks.
+        cache: The bottlenecks, and the data set that is trained on.
         head: What to train; None for a softmax layer, or the head of `start`.
         config: How to train it.
         out: The run folder; it appears whole, and must not exist.
@@ -146,8 +151,10 @@ def train_run(
 
     Raises:
         OptionError: `out` exists, or another request was interrupted there.
+        CacheError: The cache is partial, stale or damaged.
     """
     require_new(out)
+    record.require_whole(cache.trunk_path)  # before the training, which does without it
     with files.resumable_folder(out, has_checkpoint, restart=restart) as folder:
         earlier = load_head(start) if start else None
         trained = train_head(cache, head, config, start=earlier, folder=folder, progress=progress)
@@ -163,8 +170,9 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
     """Join a trained head to the trunk of its cache, with all that is known of both."""
     import keras
 
+    record.require_whole(cache.trunk_path)
     trunk = keras.saving.load_model(cache.trunk_path, compile=False)
-    manifest = asdict(cache.manifest)
+    manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
     del manifest["requests"]
     provenance = {
         "fastcls": fastcls.__version__,

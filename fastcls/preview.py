@@ -10,13 +10,15 @@ from typing import Any
 
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
+from fastcls.cache import record
+from fastcls.cache.index import locate_views
 from fastcls.cache.samples import SampleRow
-from fastcls.cache.store import Cache, locate_views
+from fastcls.cache.store import Cache
 from fastcls.cutter import bottleneck_model, cut, tail_model
 from fastcls.data import sources
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
-from fastcls.extraction.planner import Requested, make_plan
+from fastcls.extraction.planner import Order, Requested, make_plan
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import divide, load_head, require_new
 from fastcls.specs import (
@@ -47,6 +49,7 @@ def preview_training(
 ) -> str:
     """What `train_run` would do with the same arguments; raises what that would before it begins."""
     require_new(out)
+    record.require_whole(cache.trunk_path)
     earlier = load_head(start) if start else None
     spec = start_spec(head, earlier)
     check_effect(spec, config)
@@ -69,6 +72,7 @@ def preview_run(
     cache_root: Path,
     splits: SplitSpec | None = None,
     views: ViewSpec | None = None,
+    name: str | None = None,
 ) -> str:
     """What `run` would do with the same arguments, as far as that is known without a forward pass."""
     require_new(out)
@@ -79,7 +83,7 @@ def preview_run(
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
-    shape, tail, extraction = _preview_extraction(dataset, spec, cache_root, views or ViewSpec())
+    shape, tail, extraction = _preview_extraction(spec, cache_root, Order(dataset, views or ViewSpec(), name))
     classes, multi_label = len(dataset.found_classes), dataset.multi_label
     if head.kind == "tail" and tail is None:
         raise OptionError(
@@ -119,32 +123,30 @@ def preview_finetuning(
     return "\n".join([*described, written])
 
 
-def _preview_extraction(
-    dataset: Dataset, spec: CutSpec, root: Path, views: ViewSpec
-) -> tuple[tuple[int, ...], Any, str]:
+def _preview_extraction(spec: CutSpec, root: Path, order: Order) -> tuple[tuple[int, ...], Any, str]:
     """Shape of a bottleneck, what follows it in the base, and how many images would be forwarded."""
     known = Requested(spec, root).known()
     if known:
-        missing = _count_missing(dataset, known, views)
-        tail = load_tail(known) if known.tail_path.exists() else None
+        missing = _count_missing(order, order.served_by(known))
+        tail = load_tail(known) if known.manifest.tail_digest else None
         return tuple(known.manifest.shape), tail, f"Cache {known.folder}: {missing} images to forward"
     made = cut(load_base(_without_download(spec.base)), spec.layer, pool=spec.pool, dtype=spec.dtype)
     shape = tuple(bottleneck_model(made).outputs[0].shape[1:])
     told = (
         f"{made.base.name} cut at {made.layer}: bottlenecks of {'x'.join(map(str, shape))} {spec.dtype}; no "
-        f"cache of it in {root} yet, {len(dataset.samples)} images to forward"
+        f"cache of it in {root} yet, {len(order.dataset.samples)} images to forward"
     )
     return shape, tail_model(made), told
 
 
-def _count_missing(dataset: Dataset, cache: Cache, views: ViewSpec) -> int:
+def _count_missing(order: Order, cache: Cache) -> int:
     """How many readable images lack a view; files whose times tell nothing of their bytes are read."""
     rows = [
-        row if row.digest else replace(row, digest=_digest(dataset.root / row.path))
-        for row in make_plan(dataset, cache, views).rows
+        row if row.digest else replace(row, digest=_digest(order.dataset.root / row.path))
+        for row in make_plan(order, cache).rows
     ]
-    lacking = locate_views(cache.index(), rows, views).lacking
-    unusable = {"", *(failure.digest for failure in cache.failures())}
+    lacking = locate_views(cache.index(), rows, order.views).lacking
+    unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
     return sum(bool(count) and row.digest not in unusable for row, count in zip(rows, lacking, strict=True))
 
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from fastcls import files
 from fastcls.backend import import_keras
+from fastcls.cache.index import Rows
 from fastcls.cache.shard import ShardWriter
-from fastcls.cache.store import Rows
 from fastcls.specs import DTYPES, HeadSpec
 from fastcls.training.feeder import Feeder
 from fastcls.training.fitter import CompiledPasses

@@ -1,7 +1,8 @@
-"""`samples.csv`: which images a cache serves, with class, split, digest and the state of the file.
+"""`samples/NAME.csv`: which images a cache serves, with class, split, digest and the state of the file.
 
 It lets the cache train without the images, and an unchanged image go unread. The table of a multi-label data
 set has the column `labels` in place of `label`: a JSON array of the names, whatever characters they hold.
+`failures/NAME.csv` lists those of these images that gave no bottleneck.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcls.cache.tables import read_header, read_table, write_table
+from fastcls.cache.tables import read_lines, write_lines
 from fastcls.data import sources
 
 COLUMNS = ("path", "label", "split", "group", "digest", "size", "mtime_ns", "ctime_ns")
 MULTI_LABEL_COLUMNS = ("path", "labels", *COLUMNS[2:])
+FAILURE_COLUMNS = ("path", "digest", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One line of `samples.csv`.
+    """One line of a table of samples.
 
     Attributes:
         path: POSIX path relative to the data set's root.
@@ -62,26 +64,51 @@ class SampleRow:
         return label
 
 
-def write_samples(path: Path, rows: Iterable[SampleRow], *, multi_label: bool = False) -> None:
-    """Write the table atomically."""
+@dataclass(frozen=True)
+class Failure:
+    """An image that gave no bottleneck.
+
+    Attributes:
+        path: As in the table of samples.
+        digest: Its identity; "" when the file could not be read at all.
+        reason: One line.
+    """
+
+    path: str
+    digest: str
+    reason: str
+
+
+def write_samples(path: Path, rows: Iterable[SampleRow], *, multi_label: bool) -> int:
+    """Write a table of samples; returns how many there are."""
     columns = MULTI_LABEL_COLUMNS if multi_label else COLUMNS
-    write_table(path, columns, (_as_line(row, multi_label) for row in rows))
+    return write_lines(path, columns, (_as_line(row, multi_label) for row in rows))
 
 
-def read_samples(path: Path) -> list[SampleRow]:
-    """Read the table; empty if there is none yet.
+def read_samples(path: Path, *, multi_label: bool) -> list[SampleRow]:
+    """Read a table of samples.
 
     Raises:
-        CacheError: It is damaged.
+        ValueError: It is damaged.
     """
-    if is_multi_label(path):
-        return read_table(path, MULTI_LABEL_COLUMNS, _reader(_parse_labels))
-    return read_table(path, COLUMNS, _reader(_one_label))
+    if multi_label:
+        return read_lines(path, MULTI_LABEL_COLUMNS, _reader(_parse_labels))
+    return read_lines(path, COLUMNS, _reader(_one_label))
 
 
-def is_multi_label(path: Path) -> bool:
-    """Whether the table is of a multi-label data set; false if there is none yet."""
-    return read_header(path) == list(MULTI_LABEL_COLUMNS)
+def write_failures(path: Path, failures: Iterable[Failure]) -> int:
+    """Write a table of failures; returns how many there are."""
+    lines = ((failure.path, failure.digest, failure.reason) for failure in failures)
+    return write_lines(path, FAILURE_COLUMNS, lines)
+
+
+def read_failures(path: Path) -> list[Failure]:
+    """Read a table of failures.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    return read_lines(path, FAILURE_COLUMNS, Failure)
 
 
 def _as_line(row: SampleRow, multi_label: bool) -> tuple[str | int, ...]:

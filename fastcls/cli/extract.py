@@ -18,6 +18,7 @@ from fastcls.cli import options
 @options.cut_options
 @options.view_options
 @options.extract_options
+@options.name_option
 @click.option(
     "--preview",
     type=click.Path(dir_okay=False),
@@ -25,7 +26,7 @@ from fastcls.cli import options
     help="Draw some images, a row each, with their views, as the trunk would see them, and stop: nothing is "
     "extracted.",
 )
-def extract(data: str, cache_root: str, preview: str | None, **values: Any) -> None:
+def extract(data: str, cache_root: str, name: str | None, preview: str | None, **values: Any) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
     DATA is a folder made by split-data, a folder per class, TFRecord files (one, a folder of them, or a
@@ -41,15 +42,18 @@ def extract(data: str, cache_root: str, preview: str | None, **values: Any) -> N
         _draw(preview, dataset, cuts[0], root, views)
         return
     progress = options.show_progress()
-    for cache, done in extract_several(dataset, cuts, root, config, views=views, progress=progress):
+    for cache, done in extract_several(
+        dataset, cuts, root, config, views=views, name=name, progress=progress
+    ):
         print_extraction(cache, done)
-        click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))} --out runs/NAME")
+        said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
+        click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")
 
 
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any) -> None:
     from fastcls.extraction import previewer
 
-    unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures"}
+    unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
     options.refuse_typed("--preview", unused)
     count = previewer.preview(dataset, cut, root, views, Path(preview))
     click.echo(f"{count} images, each with {views.count} views: {preview}. Nothing was extracted")
@@ -59,7 +63,7 @@ def print_extraction(cache: Any, done: Any) -> None:
     """Print the figures of an extraction."""
     from fastcls.extraction.fidelity import Fidelity
 
-    manifest = cache.manifest
+    manifest, listing = cache.manifest, cache.listing
     shape = "x".join(map(str, manifest.shape))
     click.echo(
         f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
@@ -75,8 +79,9 @@ def print_extraction(cache: Any, done: Any) -> None:
         f"{done.failures} unreadable; {done.seconds:.1f} s"
     )
     if done.views > 1:
-        click.echo(f"{done.views} views of each image to train on: {manifest.views}")
+        click.echo(f"{done.views} views of each image to train on: {listing.report().views}")
+    click.echo(f"Listed as {listing.name} in {listing.samples_path.relative_to(cache.folder)}")
     if done.failures:
-        click.echo(f"The unreadable images are listed in {cache.folder / 'failures.csv'}:", err=True)
-        for failure in cache.failures()[:5]:
+        click.echo(f"The unreadable images are listed in {listing.failures_path}:", err=True)
+        for failure in listing.failures()[:5]:
             click.echo(f"  {failure.path!r}: {failure.reason}", err=True)

@@ -20,6 +20,7 @@ from fastcls.specs import SplitSpec
 @options.cut_options
 @options.view_options
 @options.extract_options
+@options.name_option
 @options.train_options
 @options.train_batch_size("--train-batch-size")
 @options.request_options
@@ -29,6 +30,7 @@ def run(
     val: float,
     test: float,
     cache_root: str,
+    name: str | None,
     restart: bool,
     dry_run: bool,
     **values: Any,
@@ -54,13 +56,14 @@ def run(
     splits = SplitSpec(val=val, test=test, seed=config.seed) if is_asked or not dataset.splits else None
     asked = (dataset, cut, head, config, Path(out))
     if dry_run:
-        click.echo(preview_run(*asked, cache_root=Path(cache_root), splits=splits, views=views))
+        click.echo(preview_run(*asked, cache_root=Path(cache_root), splits=splits, views=views, name=name))
         return
     result = pipeline.run(
         *asked,
         cache_root=Path(cache_root),
         splits=splits,
         views=views,
+        name=name,
         extraction=extraction,
         request=options.read_request(),
         restart=restart,

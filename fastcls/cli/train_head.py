@@ -24,6 +24,11 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 @click.command("train-head")
 @click.argument("cache", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Data set to train on, as `extract` has called it. [default: the only one of the cache]",
+)
 @options.train_options
 @options.train_batch_size("--batch-size")
 @click.option(
@@ -47,7 +52,7 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 @click.option("--allow-partial", is_flag=True, help="Train although images have no bottleneck yet.")
 @click.option("--allow-stale", is_flag=True, help="Train although image files changed after extraction.")
 @options.request_options
-def train_head(cache: str, out: str, restart: bool, dry_run: bool, **values: Any) -> None:
+def train_head(cache: str, out: str, name: str | None, restart: bool, dry_run: bool, **values: Any) -> None:
     """Train a head on the bottlenecks of CACHE, and stitch it to the trunk.
 
     CACHE is a cache folder, or a folder that holds only one. The images are not needed. A training that was
@@ -61,7 +66,7 @@ def train_head(cache: str, out: str, restart: bool, dry_run: bool, **values: Any
     start = Path(values["start"]) if values["start"] else None
     typed = any(map(options.is_typed, ("kind", "layers", "bottleneck_norm", "train_batch_norm")))
     own_head = None if start and head == HeadSpec() and not typed else head
-    asked = (Cache.find(Path(cache)), own_head, config, Path(out))
+    asked = (Cache.find(Path(cache), name), own_head, config, Path(out))
     if dry_run:
         click.echo(preview_training(*asked, start=start))
         return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
+from fastcls.data.names import safe_name
 from fastcls.data.split_rows import (
     SPLIT_PLAN,
     SPLIT_TABLE,
@@ -21,6 +22,7 @@ from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfr
 from fastcls.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+_NAME_BYTES = 100  # of the 255 that file systems allow
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +60,7 @@ class Dataset:
         left_out: How many files the folder holds besides: hidden, no image, or in no class folder.
             A hidden folder counts once.
         multi_label: Whether an image may have any number of classes, none included.
+        source: The folder, file or pattern that it was read from; None for the root.
     """
 
     root: Path
@@ -65,6 +68,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     left_out: int = 0
     multi_label: bool = False
+    source: Path | None = field(default=None, compare=False)
 
     @classmethod
     def open(
@@ -90,7 +94,7 @@ class Dataset:
                 "Leave them out."
             )
         if records:
-            return cls.from_tfrecords(records)
+            return replace(cls.from_tfrecords(records), source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
         return cls.from_folder(path)
@@ -143,7 +147,8 @@ class Dataset:
         """
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
-        return replace(made, multi_label=table.multi_label)
+        source = path.parent if path.name == SPLIT_TABLE else path
+        return replace(made, multi_label=table.multi_label, source=source)
 
     @classmethod
     def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
@@ -155,6 +160,18 @@ class Dataset:
         table, root = read_tfrecords(files), common_folder(files)
         made = _build(root, table.entries, table.class_names, source=root)
         return replace(made, multi_label=table.multi_label)
+
+    @property
+    def origin(self) -> Path:
+        """What it was read from, absolute."""
+        return Path(os.path.abspath(self.source or self.root))  # noqa: PTH100 (a link stays what it is called)
+
+    @property
+    def name(self) -> str:
+        """What it is called among others, after its folder or file: the safe name of a file."""
+        given = self.origin.name if os.path.isdir(self.origin) else self.origin.stem  # noqa: PTH112 (any text)
+        named = safe_name(given).strip("._-") or safe_name(self.root.absolute().name).strip("._-")
+        return named.encode()[:_NAME_BYTES].decode(errors="ignore") or "data"
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -69,17 +69,34 @@ def scan(file: Path) -> Iterator[tuple[int, memoryview]]:
         DamagedRecordError: The length of a record is damaged, or the file ends inside of one.
         OSError: The file cannot be read.
     """
+    view, place = look_into(file), 0
+    while place < len(view):
+        data = record_in(view, file, place)
+        yield place, data
+        place += _HEAD.size + len(data) + _TAIL.size
+
+
+def look_into(file: Path) -> memoryview:
+    """The bytes of a file, of which those are read that are looked at.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with files.open_file(file) as opened:
         if not opened.seek(0, 2):
-            return
+            return memoryview(b"")
         # Closed when nobody looks at it any more: views of it go out.
-        view = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-    place = 0
-    while place < len(view):
-        head = view[place : place + _HEAD.size]
-        start, stop = _extent(file, place, bytes(head), len(view))
-        yield place, view[start:stop]
-        place = stop + _TAIL.size
+        return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def record_in(view: memoryview, file: Path, place: int) -> memoryview:
+    """The data of a record of a file that `look_into` gave; they are not checked.
+
+    Raises:
+        DamagedRecordError: The length of the record is damaged, or the file ends inside of it.
+    """
+    start, stop = _extent(file, place, bytes(view[place : place + _HEAD.size]), len(view))
+    return view[start:stop]
 
 
 def read_record(file: Path, place: int) -> bytes:

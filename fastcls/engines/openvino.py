@@ -7,7 +7,9 @@ TensorFlow, whose import alone takes seconds.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +19,13 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import record
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import ConversionError, OptionError
 from fastcls.optional import require
+
+_ROOM_BYTES = 1 << 20  # a disk with less is full
+logger = logging.getLogger(__name__)
 
 
 class OpenVINOEngine:
@@ -32,6 +38,7 @@ class OpenVINOEngine:
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
+        CacheError: What `prepare` made is damaged.
     """
 
     _folder = "openvino"
@@ -48,6 +55,7 @@ class OpenVINOEngine:
         }
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
+        record.require_whole(*self._files(trunk))
         self._model = openvino.Core().compile_model(self.place(trunk), "CPU", options)
 
     @classmethod
@@ -64,8 +72,8 @@ class OpenVINOEngine:
         Raises:
             ConversionError: OpenVINO does not know an operation of the trunk.
         """
-        if not cls.place(trunk.path).exists():
-            _save(_convert(trunk), cls.place(trunk.path))
+        if cls.damage(trunk.path):
+            cls._save(_convert(trunk), trunk.path)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Forward a batch.
@@ -83,6 +91,31 @@ class OpenVINOEngine:
     def place(cls, trunk: Path) -> Path:
         """The file that the engine loads."""
         return trunk.with_name(cls._folder) / "trunk.xml"
+
+    @classmethod
+    def damage(cls, trunk: Path) -> str:
+        """What is wrong with what `prepare` made; "" when it is whole."""
+        return next(filter(None, map(record.damage, cls._files(trunk))), "")
+
+    @classmethod
+    def _files(cls, trunk: Path) -> tuple[Path, Path]:
+        place = cls.place(trunk)
+        return place, place.with_suffix(".bin")
+
+    @classmethod
+    def _save(cls, model: Any, trunk: Path) -> None:
+        """Put a model where the engine finds it, in place of a damaged one."""
+        place = cls.place(trunk)
+        if place.parent.exists():
+            logger.warning("%s %s. It is made anew", place, cls.damage(trunk))
+            shutil.rmtree(place.parent)
+        try:
+            with files.atomic_folder(place.parent) as temporary:
+                _write(model, temporary / place.name)
+                record.note_all(temporary)
+        except OSError:
+            if cls.damage(trunk):  # else another process was first, where there are no leases
+                raise
 
 
 class Bfloat16Engine(OpenVINOEngine):
@@ -119,7 +152,7 @@ class Int8Engine(OpenVINOEngine):
     @classmethod
     def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """Quantize the trunk on images (N, H, W, 3) uint8, unless that was done before."""
-        if cls.place(trunk.path).exists():
+        if not cls.damage(trunk.path):
             return
         nncf = require("nncf", extra="int8", purpose="The precision int8")
         images, model = read_images(), _convert(trunk)
@@ -132,7 +165,7 @@ class Int8Engine(OpenVINOEngine):
                 )
         except Exception as error:  # whatever NNCF raises, it does not know an operation
             raise ConversionError(f"NNCF cannot quantize this trunk: {error}") from error
-        _save(quantized, cls.place(trunk.path))
+        cls._save(quantized, trunk.path)
 
 
 def _openvino() -> ModuleType:
@@ -149,11 +182,11 @@ def _convert(trunk: Trunk) -> Any:
         raise ConversionError(f"OpenVINO cannot convert this trunk: {error}") from error
 
 
-def _save(model: Any, place: Path) -> None:
-    openvino = _openvino()
+def _write(model: Any, path: Path) -> None:
+    """Save a model; raises OSError when the disk is full, or fails."""
     try:
-        with files.atomic_folder(place.parent) as temporary:
-            openvino.save_model(model, temporary / place.name, compress_to_fp16=False)
-    except OSError:
-        if not place.exists():  # else another process was first
-            raise
+        _openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # of C++ streams, which do not tell why
+        is_full = shutil.disk_usage(path.parent).free < _ROOM_BYTES
+        code = errno.ENOSPC if is_full else errno.EIO
+        raise OSError(code, f"OpenVINO cannot write ({error})") from error

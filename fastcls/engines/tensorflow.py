@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.backend import import_keras
+from fastcls.cache import record
 from fastcls.errors import OptionError
 
 # x86: AVX-512 BF16 and AMX; ARM: the BF16 extension.
@@ -31,9 +32,16 @@ class Trunk:
 
     @cached_property
     def graph(self) -> Any:
-        """Its TensorFlow graph: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32."""
+        """Its TensorFlow graph: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32.
+
+        Raises:
+            CacheError: The saved model is damaged.
+        """
         keras = import_keras()
-        return trace(self._model or keras.saving.load_model(self.path, compile=False))
+        if self._model:
+            return trace(self._model)
+        record.require_whole(self.path)
+        return trace(keras.saving.load_model(self.path, compile=False))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """What Keras computes in float32: (B, H, W, 3) uint8 -> (B, ...) float32."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.engines import REFERENCE, engine_class, engine_path, engines_of
@@ -27,9 +28,10 @@ from fastcls.extraction.fidelity import (
     spread,
 )
 from fastcls.extraction.joint import joint_trunk, split_rows
-from fastcls.extraction.planner import Plan, Requested, Work, make_plan
+from fastcls.extraction.planner import Order, Plan, Requested, make_plan
+from fastcls.extraction.tasks import Work
 from fastcls.machine import available_memory, cores
-from fastcls.specs import ExtractConfig, ViewSpec
+from fastcls.specs import ExtractConfig
 
 # int8 is never chosen unasked. Mixed precision on GPUs is float16.
 _AUTO_PRECISIONS = ("bfloat16", "float16", "float32")
@@ -116,7 +118,7 @@ class Crew:
 
 
 def choose(
-    requests: Sequence[Requested], dataset: Dataset, root: Path, views: ViewSpec, engine: str
+    requests: Sequence[Requested], order: Order, root: Path, leases: Leases, engine: str = "auto"
 ) -> Choice:
     """Find the caches of some requests of one base, and who can fill them.
 
@@ -125,17 +127,17 @@ def choose(
 
     Args:
         requests: What to cut.
-        dataset: The images.
+        order: The images.
         root: Folder of caches.
-        views: What each image to train on is to have.
+        leases: Takes the caches.
         engine: An engine's name, or "auto".
 
     Raises:
         OptionError: No engine can do what was asked for, or none comes near enough to Keras in float32.
     """
-    known = [_known_target(requested, dataset, views) for requested in requests]
+    known = _known_targets(requests, order, leases)
     if all(target and not target.plan.missing for target in known):
-        return _combine([target for target in known if target], dataset, root, views)
+        return _combine([target for target in known if target], order, root)
     for requested, target in zip(requests, known, strict=True):
         if not target:
             requested.check()
@@ -145,45 +147,70 @@ def choose(
         able = _able(engine, precision, obstacles)
         if not able and asked == "auto":
             continue
-        targets = [
-            target if target and not target.plan.missing else _open(requested, precision, dataset, views)
-            for requested, target in zip(requests, known, strict=True)
-        ]
-        choice = _combine(targets, dataset, root, views)
-        found = _Trial(choice, dataset).first(able, obstacles) if choice.filled else ("", REFERENCE)
+        choice = _combine(_open_all(requests, known, precision, order, leases), order, root)
+        found = _Trial(choice, order.dataset).first(able, obstacles) if choice.filled else ("", REFERENCE)
         if found:
             return _settle(replace(choice, engine=found[0], path=found[1]), obstacles)
-        _discard(choice)
+        _discard(choice, leases)
     raise _explain(engine, asked, obstacles)
 
 
-def take(requests: Sequence[Requested], dataset: Dataset, root: Path, views: ViewSpec, path: str) -> Choice:
+def take(requests: Sequence[Requested], order: Order, root: Path, leases: Leases, path: str) -> Choice:
     """Find the caches of some requests, and have them filled by an engine "module:class", as it is."""
-    known = [_known_target(requested, dataset, views) for requested in requests]
-    targets = [
-        target or _open(requested, "float32", dataset, views)
-        for requested, target in zip(requests, known, strict=True)
-    ]
-    choice = _combine(targets, dataset, root, views)
+    known = _known_targets(requests, order, leases)
+    if not all(known):
+        leases.take([r.folder("float32") for r, target in zip(requests, known, strict=True) if not target])
+        known = [
+            _target(requested, target.cache, target.trunk, order)
+            if target
+            else _target(requested, *requested.open("float32"), order)
+            for requested, target in zip(requests, known, strict=True)
+        ]
+    choice = _combine([target for target in known if target], order, root)
     return _settle(replace(choice, engine=path, path=path), [])
 
 
-def _known_target(requested: Requested, dataset: Dataset, views: ViewSpec) -> Target | None:
-    cache = requested.known()
-    if cache is None:
-        return None
-    return Target(requested, cache, make_plan(dataset, cache, views), Trunk(cache.trunk_path))
+def _known_targets(requests: Sequence[Requested], order: Order, leases: Leases) -> list[Target | None]:
+    known = [requested.known() for requested in requests]
+    while leases.take([cache.folder for cache in known if cache]):
+        known = [requested.known() for requested in requests]
+    return [
+        _target(requested, cache, Trunk(cache.trunk_path), order) if cache else None
+        for requested, cache in zip(requests, known, strict=True)
+    ]
 
 
-def _open(requested: Requested, precision: str, dataset: Dataset, views: ViewSpec) -> Target:
-    cache, trunk = requested.open(precision)
-    return Target(requested, cache, make_plan(dataset, cache, views), trunk)
+def _open_all(
+    requests: Sequence[Requested],
+    known: Sequence[Target | None],
+    precision: str,
+    order: Order,
+    leases: Leases,
+) -> list[Target]:
+    """The targets of a precision; a known cache that lacks nothing is taken in the one it has."""
+    full = [target if target and not target.plan.missing else None for target in known]
+    leases.take(
+        target.cache.folder if target else requested.folder(precision)
+        for requested, target in zip(requests, full, strict=True)
+    )
+    return [
+        _target(requested, target.cache, target.trunk, order)
+        if target
+        else _target(requested, *requested.open(precision), order)
+        for requested, target in zip(requests, full, strict=True)
+    ]
 
 
-def _combine(targets: Sequence[Target], dataset: Dataset, root: Path, views: ViewSpec) -> Choice:
+def _target(requested: Requested, cache: Cache, trunk: Trunk, order: Order) -> Target:
+    cache = order.served_by(cache)
+    return Target(requested, cache, make_plan(order, cache), trunk)
+
+
+def _combine(targets: Sequence[Target], order: Order, root: Path) -> Choice:
     _require_different(targets)
     filled = _filled(targets)
-    work = Work.of(dataset, [target.plan for target in filled], views)
+    missing = [target.plan.missing for target in filled]
+    work = Work.of(order.dataset.root.absolute(), missing, order.views)
     if len(filled) > 1:
         caches = [target.cache for target in filled]
         trunk = joint_trunk([target.requested for target in filled], caches, root)
@@ -215,12 +242,14 @@ def _settle(choice: Choice, obstacles: Sequence[Exception]) -> Choice:
     return choice
 
 
-def _discard(choice: Choice) -> None:
+def _discard(choice: Choice, leases: Leases) -> None:
     """Remove what was made for a precision that nobody can compute in."""
     if len(choice.filled) > 1:
         shutil.rmtree(choice.trunk.path.parent)
     for target in choice.targets:
         target.requested.discard(target.cache)
+        if not target.cache.folder.exists():
+            leases.release([target.cache.folder])
 
 
 def divide(config: ExtractConfig, choice: Choice) -> Crew:
@@ -292,11 +321,11 @@ class _Trial:
         (cache, *_) = self._caches  # several are not calibrated together
         if not getattr(engine, "is_calibrated", False) or not len(cache.index()):
             return
-        place = engine.place(cache.trunk_path)
-        if not place.exists():
+        reason = engine.damage(cache.trunk_path)
+        if reason:
             raise CacheError(
-                f"{place} is gone, by which the bottlenecks of this cache were made. Put it back, or remove "
-                f"the cache folder {cache.folder}"
+                f"{engine.place(cache.trunk_path)} {reason}. By it the bottlenecks of this cache were made: "
+                f"put it back, or remove the cache folder {cache.folder}"
             )
 
     @property

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from fastcls.errors import WorkerError
-from fastcls.extraction.planner import ShardTask
+from fastcls.extraction.tasks import ShardTask
 from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec, identify
 
 # So many deaths per worker without one image done in between: the workers themselves cannot live.
@@ -122,7 +122,7 @@ class _Crew:
             self._suspect.add(task)
             self._waiting.append(task)
         elif len(task.images) > 1:
-            halves = _halve(task)
+            halves = task.halves()
             self._suspect.update(halves)
             self._waiting.extend(halves)
         else:
@@ -190,11 +190,6 @@ def _cause(code: int, chatter: bytes) -> str:
         return f"killed by {signal.Signals(-code).name}"
     lines = chatter.decode(errors="replace").strip().splitlines()
     return f"ended with exit code {code}: {lines[-1] if lines else 'no message'}"
-
-
-def _halve(task: ShardTask) -> list[ShardTask]:
-    middle = len(task.images) // 2
-    return [replace(task, images=images) for images in (task.images[:middle], task.images[middle:])]
 
 
 def _set_aside(task: ShardTask, code: int, cause: str, caches: int) -> Results:

@@ -12,13 +12,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fastcls import files
-from fastcls.cache.store import Cache, Failure
+from fastcls.cache.lease import Leases
+from fastcls.cache.listing import Report
+from fastcls.cache.samples import Failure
+from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, WorkerError
 from fastcls.extraction.chooser import Choice, Target, choose, divide, take
 from fastcls.extraction.executors import run_inline, run_processes
 from fastcls.extraction.joint import request_all
+from fastcls.extraction.planner import Order
 from fastcls.extraction.worker import ShardInfo, WorkerSpec
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
@@ -28,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Extraction:
-    """Figures of one extraction, also kept as `extraction.json` in the cache.
+    """Figures of one extraction, also kept in the report of the data set in the cache.
 
     Attributes:
         data: Root of the data set, absolute.
@@ -68,6 +72,7 @@ def extract(
     config: ExtractConfig | None = None,
     *,
     views: ViewSpec | None = None,
+    name: str | None = None,
     engine: str | None = None,
     progress: bool = False,
 ) -> tuple[Cache, Extraction]:
@@ -79,12 +84,13 @@ def extract(
         root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
         config: Workers, batch and shard size, bound on failures.
         views: Augmented views to have besides the plain one of each image of the split "train" or "".
+        name: What the data set is called in the cache, which may serve several; its own name by default.
         engine: Runs the trunk in place of `config.engine`: "module:class" with the signature of
             `TensorFlowEngine`.
         progress: Show a bar on stderr.
 
     Returns:
-        The cache and the figures of this run.
+        The cache, speaking of this data set, and the figures of this run.
 
     Raises:
         OptionError: The base, layer or weights cannot be used.
@@ -93,7 +99,7 @@ def extract(
         OSError: The cache cannot be written; finished shards are kept.
     """
     ((cache, done),) = extract_several(
-        dataset, [cut], root, config, views=views, engine=engine, progress=progress
+        dataset, [cut], root, config, views=views, name=name, engine=engine, progress=progress
     )
     return cache, done
 
@@ -105,6 +111,7 @@ def extract_several(
     config: ExtractConfig | None = None,
     *,
     views: ViewSpec | None = None,
+    name: str | None = None,
     engine: str | None = None,
     progress: bool = False,
 ) -> list[tuple[Cache, Extraction]]:
@@ -118,17 +125,17 @@ def extract_several(
     """
     config, root = config or ExtractConfig(), Path(root)
     started = time.monotonic()
-    with _named(root):
+    order = Order(dataset, views or ViewSpec(), name)
+    with _named(root), Leases() as leases:
         requests = request_all(cuts, root)
         if engine:
-            choice = take(requests, dataset, root, views or ViewSpec(), engine)
+            choice = take(requests, order, root, leases, engine)
         else:
-            choice = choose(requests, dataset, root, views or ViewSpec(), config.engine)
+            choice = choose(requests, order, root, leases, config.engine)
         ledgers = [
             _Ledger(dataset, choice, target, config.max_failures, started) for target in choice.targets
         ]
         for ledger in ledgers:
-            ledger.cache.note_views(choice.work.views)
             _remove_leftovers(ledger.cache)
         try:
             for ledger in ledgers:
@@ -192,8 +199,7 @@ class _Ledger:
         self.crew = ""
         self.failures: list[Failure] = list(plan.failures)
         self._choice = choice
-        self._root = str(dataset.root.absolute())
-        self._multi_label = dataset.multi_label
+        self._dataset = dataset
         self._max_failures = max_failures
         self._places = {row.path: place for place, row in enumerate(plan.rows)} if plan.missing else {}
         self._rows = plan.rows
@@ -223,7 +229,7 @@ class _Ledger:
         if self._max_failures is not None and len(self.failures) > self._max_failures:
             raise WorkerError(
                 f"{len(self.failures)} images could not be read, more than --max-failures "
-                f"{self._max_failures}. They are listed in {self.cache.folder / 'failures.csv'}"
+                f"{self._max_failures}. They are listed in {self.cache.listing.failures_path}"
             )
 
     def require_some_images(self) -> None:
@@ -234,12 +240,16 @@ class _Ledger:
 
     def save(self) -> None:
         """Write the tables beside the shards, and the figures so far."""
-        # First: it says which folder the table of samples speaks of.
-        files.write_json(self.cache.folder / "extraction.json", asdict(self.figures()))
-        if self._is_changed:
-            self.cache.write_samples(self._rows, multi_label=self._multi_label)
-            self._is_changed = False
-        self.cache.write_failures(sorted(self.failures, key=lambda failure: failure.path))
+        report = Report(
+            data=str(self._dataset.origin),
+            root=str(self._dataset.root.absolute()),
+            multi_label=self._dataset.multi_label,
+            views=self._choice.work.views,
+            extraction=asdict(self.figures()),
+        )
+        failures = sorted(self.failures, key=lambda failure: failure.path)
+        self.cache.listing.write(report, self._rows if self._is_changed else None, failures)
+        self._is_changed = False
         self._saved = time.monotonic()
 
     def figures(self) -> Extraction:
@@ -247,7 +257,7 @@ class _Ledger:
         count, failed = len(self._rows), len(self.failures)
         fidelity = self._choice.fidelity(self.target) if self.is_filled else None
         return Extraction(
-            data=self._root,
+            data=str(self._dataset.root.absolute()),
             images=count,
             views=self._choice.work.views.count,
             forwarded=self._forwarded,
@@ -275,5 +285,11 @@ def _named(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(cache: Cache) -> None:
-    for folder in (cache.folder, cache.shards_folder):
+    listing = cache.listing
+    for folder in (
+        cache.folder,
+        cache.shards_folder,
+        listing.samples_path.parent,
+        listing.failures_path.parent,
+    ):
         files.remove_leftovers(folder)

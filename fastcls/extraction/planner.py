@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
-import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,50 +19,45 @@ from fastcls import files
 from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import is_function, load_base
 from fastcls.bases.registry import find_architecture
-from fastcls.cache import store
-from fastcls.cache.samples import FileState, SampleRow
-from fastcls.cache.store import Cache, Failure, Manifest, locate_views
+from fastcls.cache import record, store
+from fastcls.cache.index import locate_views
+from fastcls.cache.listing import check_name
+from fastcls.cache.samples import Failure, FileState, SampleRow
+from fastcls.cache.store import Cache, Manifest
 from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import RECIPE
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import CacheError
+from fastcls.extraction.tasks import Wanted
 from fastcls.specs import NAMED_WEIGHTS, CutSpec, ViewSpec
 
 _DECIDING = ("size", "recipe", "dtype", "precision", "architecture", "weights_digest", "version")
-_Row = TypeVar("_Row")
 logger = logging.getLogger(__name__)
 
 
-class Wanted(NamedTuple):
-    """An image that lacks a row.
-
-    Attributes:
-        path: POSIX path.
-        views: How many views it is to have.
-        rows: How many of them are not there, as far as is known before the file is read.
-        caches: Which of the caches that are filled at once lack one, by their places.
-    """
-
-    path: str
-    views: int = 1
-    rows: int = 1
-    caches: tuple[int, ...] = (0,)
-
-
 @dataclass(frozen=True)
-class ShardTask:
-    """The unit of work: images to turn into the rows of one shard of each cache.
+class Order:
+    """What is to have its bottlenecks.
 
     Attributes:
-        root: Folder that the paths are relative to, absolute.
-        images: What to read.
-        views: What their views are.
+        dataset: The images.
+        views: What each image to train on is to have.
+        name: What the user calls the data set; None for its own name.
     """
 
-    root: Path
-    images: tuple[Wanted, ...]
+    dataset: Dataset
     views: ViewSpec
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name)
+
+    def served_by(self, cache: Cache) -> Cache:
+        """A cache, speaking of this data set."""
+        name, origin = self.name or self.dataset.name, self.dataset.origin
+        return cache.serving(name, origin, is_asked=self.name is not None)
 
 
 @dataclass(frozen=True)
@@ -81,60 +75,6 @@ class Plan:
     missing: list[Wanted]
     failures: list[Failure]
     is_new: bool
-
-
-@dataclass(frozen=True)
-class Work:
-    """What has to be forwarded.
-
-    Attributes:
-        root: Folder that the paths are relative to, absolute.
-        images: Images that some cache lacks a row of.
-        views: What each image to train on is to have.
-    """
-
-    root: Path
-    images: list[Wanted]
-    views: ViewSpec
-
-    @classmethod
-    def of(cls, dataset: Dataset, plans: Sequence[Plan], views: ViewSpec) -> Work:
-        """What the caches of some plans lack, each image once."""
-        images: dict[str, Wanted] = {}
-        for place, plan in enumerate(plans):
-            for image in plan.missing:
-                same = images.get(image.path, image._replace(caches=()))
-                rows = max(same.rows, image.rows)
-                images[image.path] = same._replace(rows=rows, caches=(*same.caches, place))
-        return cls(dataset.root.absolute(), sorted(images.values()), views)
-
-    @property
-    def rows(self) -> int:
-        """How many bottlenecks of one cut, at most, have to be computed."""
-        return sum(image.rows for image in self.images)
-
-    def tasks(self, size: int, batch_size: int, workers: int) -> list[ShardTask]:
-        """Divide what is missing into shard tasks: as many rows for each worker, in whole batches.
-
-        The views of one image stay together.
-
-        Args:
-            size: Rows per task at most, unless one image has more.
-            batch_size: Rows per forward pass.
-            workers: How many share the work.
-        """
-        rounds = math.ceil(self.rows / (size * max(1, workers)))
-        fair = math.ceil(self.rows / max(1, rounds * max(1, workers)))
-        size = min(size, math.ceil(fair / batch_size) * batch_size)
-        groups: list[list[Wanted]] = []
-        rows = size  # of the last group
-        for image in self.images:
-            if rows + image.rows > size:
-                groups.append([])
-                rows = 0
-            groups[-1].append(image)
-            rows += image.rows
-        return [ShardTask(self.root, tuple(group), self.views) for group in groups]
 
 
 class Requested:
@@ -171,34 +111,49 @@ class Requested:
         """The cache that served this request before, recognized without TensorFlow."""
         return store.find_request(self._root, self._token) if self._token else None
 
-    def open(self, precision: str) -> tuple[Cache, Trunk]:
-        """The cache of a precision, made if there is none, and its trunk.
+    def folder(self, precision: str) -> Path:
+        """Where the cache of a precision is, or would be.
 
         Raises:
             OptionError: The base, layer or weights cannot be used.
         """
-        known = self.known()
-        if known and known.manifest.precision == precision:
+        known = self._known_in(precision)
+        return known.folder if known else self._root / store.folder_name(self._describe(precision))
+
+    def open(self, precision: str) -> tuple[Cache, Trunk]:
+        """The cache of a precision, and its trunk; what is not there, or damaged, is made.
+
+        Raises:
+            OptionError: The base, layer or weights cannot be used.
+        """
+        known, self._is_new = self._known_in(precision), False
+        if known and not any(map(record.damage, known.models)):
             return known, Trunk(known.trunk_path)
+        manifest = self._describe(precision)
+        folder = self._root / store.folder_name(manifest)
+        self._is_new = not (folder / "manifest.json").exists()
+        _, model, tail = self._built
+        for saved, name in ((tail, "tail.keras"), (model, "trunk.keras")):
+            if saved:
+                _keep_model(folder / name, saved, manifest.fingerprint)
+        cache = _whole_cache(folder, manifest) or Cache.create(self._root, manifest)
+        return cache, Trunk(cache.trunk_path, model)
+
+    def _known_in(self, precision: str) -> Cache | None:
+        known = self.known()
+        return known if known and known.manifest.precision == precision else None
+
+    def _describe(self, precision: str) -> Manifest:
         made, model, tail = self._built
         manifest = replace(_describe(made, model, tail, self._weights), precision=precision)
-        manifest = replace(manifest, fingerprint=_fingerprint(manifest))
-        folder = self._root / store.folder_name(manifest)
-        self._is_new = not folder.exists()
-        for saved, name in ((tail, "tail.keras"), (model, "trunk.keras")):
-            if saved and not (folder / name).exists():
-                with files.atomic_path(folder / name) as temporary:
-                    saved.save(temporary)
-        is_known = (folder / "manifest.json").exists()
-        cache = Cache(folder) if is_known else Cache.create(self._root, manifest)
-        return cache, Trunk(cache.trunk_path, model)
+        return replace(manifest, fingerprint=_fingerprint(manifest))
 
     def settle(self, cache: Cache) -> None:
         """Remember that this cache, and no other, serves the request."""
         before = self.known()
-        if before and before.folder != cache.folder:
-            before.remove_request(self._token)
         if self._token:
+            if before and before.folder != cache.folder:
+                before.remove_request(self._token)
             cache.add_request(self._token)
 
     def discard(self, cache: Cache) -> None:
@@ -231,13 +186,19 @@ class Requested:
         return Path(given).name if given else own  # the digest tells files of one name apart
 
 
-def make_plan(dataset: Dataset, cache: Cache, views: ViewSpec) -> Plan:
+def make_plan(order: Order, cache: Cache) -> Plan:
     """Find the images of a data set that lack a bottleneck of one of their views.
 
     An image whose file has not changed since its digest was taken is not read.
+
+    Args:
+        order: The images.
+        cache: The cache, speaking of this data set.
     """
-    rows, is_new = _known_rows(dataset, cache)
-    known = {failure.digest: failure for failure in _or_empty(cache.failures) if failure.digest}
+    dataset, views, recalled = order.dataset, order.views, cache.listing.recall()
+    is_last = recalled.is_last and recalled.multi_label == dataset.multi_label
+    known = {failure.digest: failure for failure in recalled.failures if failure.digest}
+    rows, is_changed = _known_rows(dataset, recalled.samples)
     lacking = locate_views(cache.index(), rows, views).lacking
     failures, missing = [], []
     for place in np.flatnonzero(lacking):
@@ -245,8 +206,10 @@ def make_plan(dataset: Dataset, cache: Cache, views: ViewSpec) -> Plan:
         if row.digest in known:
             failures.append(replace(known[row.digest], path=row.path))
         else:
-            missing.append(Wanted(row.path, views.of_split(row.split), int(lacking[place])))
-    return Plan(rows, missing, failures, is_new)
+            missing.append(
+                Wanted(row.path, views.of_split(row.split), int(lacking[place]), digest=row.digest)
+            )
+    return Plan(rows, missing, failures, is_changed or not is_last)
 
 
 def _request_token(spec: CutSpec) -> str | None:
@@ -308,31 +271,47 @@ def _fingerprint(manifest: Manifest) -> str:
     return files.json_digest(deciding | tail)
 
 
-def _known_rows(dataset: Dataset, cache: Cache) -> tuple[list[SampleRow], bool]:
-    """A row per sample, and whether they differ from the rows beside the shards."""
-    stored = _or_empty(cache.samples)[::-1]
-    rows, is_new = [], cache.multi_label != dataset.multi_label
+def _known_rows(dataset: Dataset, stored: list[SampleRow]) -> tuple[list[SampleRow], bool]:
+    """A row per sample, and whether they differ from the rows beside the shards, which are used up."""
+    stored.reverse()
+    rows, is_changed = [], False
     names: dict[tuple[int, ...], tuple[str, ...]] = {}  # one tuple for all images of the same classes
     for sample in dataset.samples:
         # Both are sorted by path. Old rows leave memory while new ones come.
         while stored and stored[-1].path < sample.path:
             stored.pop()
-            is_new = True
+            is_changed = True
         old = stored.pop() if stored and stored[-1].path == sample.path else None
         known = (old.digest, old.state) if old and _is_unchanged(dataset.root, old) else ()
         labels = names.setdefault(sample.labels, dataset.names_of(sample))
         row = SampleRow(sample.path, labels, sample.split, sample.group, *known)
-        is_new |= row != old
+        is_changed |= row != old
         rows.append(row)
-    return rows, is_new or bool(stored)
+    return rows, is_changed or bool(stored)
 
 
-def _or_empty(read: Callable[[], list[_Row]]) -> list[_Row]:
-    try:
-        return read()
-    except CacheError as error:
-        logger.warning("%s", error)
-        return []
+def _whole_cache(folder: Path, manifest: Manifest) -> Cache | None:
+    """The cache in a folder; None if there is none, or its manifest is damaged or of another one."""
+    with contextlib.suppress(CacheError):
+        cache = Cache(folder)
+        if cache.manifest.fingerprint == manifest.fingerprint:
+            return cache
+    if (folder / "manifest.json").exists():
+        logger.warning(
+            "%s is damaged or of another cache. It is made anew, and no bottleneck is lost",
+            folder / "manifest.json",
+        )
+    return None
+
+
+def _keep_model(path: Path, model: Any, fingerprint: str) -> None:
+    """Save a model, unless it is there and whole."""
+    reason = record.damage(path)
+    if not reason:
+        return
+    if path.exists():
+        logger.warning("%s %s. It is made anew from the base", path, reason)
+    record.keep(path, model.save, of=fingerprint)
 
 
 def _is_unchanged(root: Path, row: SampleRow) -> bool:

@@ -24,16 +24,17 @@ import cv2
 import numpy as np
 
 from fastcls import files
-from fastcls.cache.samples import FileState
+from fastcls.cache.index import Index
+from fastcls.cache.samples import Failure, FileState
 from fastcls.cache.shard import ShardWriter
-from fastcls.cache.store import Cache, Failure, Index
+from fastcls.cache.store import Cache
 from fastcls.data import sources
 from fastcls.data.decoder import UnreadableImage, decode
 from fastcls.data.views import make_view, row_key
 from fastcls.engines import REFERENCE, Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
 from fastcls.extraction.joint import split_rows
-from fastcls.extraction.planner import ShardTask, Wanted
+from fastcls.extraction.tasks import ShardTask, Wanted
 from fastcls.parallel import ahead
 
 # A file younger than this when it is read could change again without a new time of modification.
@@ -82,7 +83,7 @@ class Reading:
     reason: str = ""
 
     def as_failure(self) -> Failure:
-        """This reading as a line of `failures.csv`."""
+        """This reading as a line of the table of failures."""
         return Failure(self.path, self.digest, self.reason)
 
 
@@ -301,9 +302,18 @@ def identify(root: Path, path: str) -> tuple[Reading, bytes]:
         data = sources.read_bytes(place)
     except OSError as error:
         return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
-    if time.time_ns() - max(state.mtime_ns, state.ctime_ns) < _SETTLED_NS:
+    if not _is_settled(state, time.time_ns()):
         state = FileState()
     return Reading(path, files.digest(data), state), data
+
+
+def _is_settled(state: FileState, now_ns: int) -> bool:
+    """Whether a change of the file from now on would show in its state.
+
+    The time of change (ctime) is the clock's at every change, whatever time of modification a file is
+    given: one in the future does not matter.
+    """
+    return now_ns - state.ctime_ns >= _SETTLED_NS and not 0 <= now_ns - state.mtime_ns < _SETTLED_NS
 
 
 def main() -> None:

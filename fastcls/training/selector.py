@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastcls import files
+from fastcls.cache.index import Rows, locate_views
+from fastcls.cache.listing import Report
 from fastcls.cache.samples import FileState, SampleRow
-from fastcls.cache.store import Cache, Rows, locate_views
+from fastcls.cache.store import Cache
 from fastcls.data import sources
 from fastcls.data.splitter import assign_splits
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
-
-_UNKNOWN = FileState()
 
 
 @dataclass(frozen=True)
@@ -68,31 +67,29 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
             not say how to proceed.
         DataError: A class has no training image.
     """
-    samples = cache.samples()
-    if not samples:
-        raise CacheError(f"Cache {cache.folder} holds no samples. Run `fastcls extract` first")
+    samples, report = cache.samples(), cache.listing.report()
     if not config.allow_stale:
-        _require_unchanged(cache, samples)
+        _require_unchanged(cache, report.root, samples)
     class_names = tuple(sorted({name for row in samples for name in row.labels}))
-    views = _views(cache, config)
+    views = _views(cache, report, config)
     found = locate_views(cache.index(), samples, views)
     _require_complete(cache, samples, found.lacking, views, config)
     present = np.flatnonzero(found.lacking == 0)
     samples = [samples[place] for place in present]
     own, val = divide(samples, config, f"Cache {cache.folder}")
-    labels = label_array(samples, class_names, multi_label=cache.multi_label)
+    labels = label_array(samples, class_names, multi_label=report.multi_label)
 
     def take(places: list[int], count: int) -> LabeledRows:
         return LabeledRows(found.take(present[places], count), labels[places].repeat(count, axis=0), count)
 
     require_every_class(labels[own], class_names)
     plain = take(val, 1) if val else None
-    return Selection(class_names, take(own, views.count), plain, cache.multi_label)
+    return Selection(class_names, take(own, views.count), plain, report.multi_label)
 
 
-def _views(cache: Cache, config: TrainConfig) -> ViewSpec:
+def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:
     """The views to train on."""
-    noted = cache.manifest.views
+    noted = report.views
     wanted = config.views or noted.count
     if wanted > noted.count:
         kind = f" --augment {noted.recipe} --view-seed {noted.seed}" if noted.recipe else ""
@@ -123,10 +120,8 @@ def _of_views(views: ViewSpec) -> str:
     return f" of one of their {views.count} views" if views.count > 1 else ""
 
 
-def _require_unchanged(cache: Cache, samples: Sequence[SampleRow]) -> None:
-    report = cache.folder / "extraction.json"
-    root = files.read_json(report)["data"] if report.exists() else ""
-    changed = [row.path for row in samples if root and _has_changed(root, row)]
+def _require_unchanged(cache: Cache, root: str, samples: Sequence[SampleRow]) -> None:
+    changed = [row.path for row in samples if row.digest and _has_changed(root, row)]
     if changed:
         raise CacheError(
             f"Cache {cache.folder} is stale: {len(changed)} images have changed since their extraction "
@@ -136,9 +131,10 @@ def _require_unchanged(cache: Cache, samples: Sequence[SampleRow]) -> None:
 
 
 def _has_changed(root: str, row: SampleRow) -> bool:
-    """Whether a file is there and not the one that was extracted; images that are gone do not matter."""
-    if row.state == _UNKNOWN:
-        return False
+    """Whether a file is there and not the one that was extracted; images that are gone do not matter.
+
+    A file that was young or of the future when it was extracted has a state that tells nothing: it is read.
+    """
     path = os.path.join(root, row.path)  # noqa: PTH118 (10 times quicker)
     try:
         state = FileState.of(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.backend import import_keras, reproducible_build
+from fastcls.cache import record
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
@@ -191,15 +192,17 @@ def load_tail(cache: Cache) -> Any:
 
     Raises:
         OptionError: There is nothing.
+        CacheError: It is damaged.
     """
     import keras
 
-    if not cache.tail_path.exists():
+    if not cache.manifest.tail_digest:
         raise OptionError(
             f"Cache {cache.folder} has no tail to train: it was cut at {cache.manifest.layer}, and nothing "
             f"follows there, or its maps were pooled ({cache.manifest.pool}). Extract with --cut and an "
             f"earlier layer: `fastcls layers {cache.manifest.base}` lists them"
         )
+    record.require_whole(cache.tail_path)
     with reproducible_build():  # what is random in the new layers does not depend on the old
         return keras.saving.load_model(cache.tail_path, compile=False)
 

@@ -63,7 +63,8 @@ def extract_large(
 
 def compare_caches(reduced: str, full: str) -> dict[str, Any]:
     """How near the rows of one cache come to those of another of the same images."""
-    from fastcls.cache.store import Cache, Rows
+    from fastcls.cache.index import Rows
+    from fastcls.cache.store import Cache
     from fastcls.extraction.fidelity import compare
 
     indexes = [Cache(Path(folder)).index() for folder in (reduced, full)]  # sorted by digest

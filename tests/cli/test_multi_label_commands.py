@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -153,9 +154,10 @@ def test_extract__a_cache_knows_which_kind_it_serves(made, table, cut, tmp_path)
     config = ExtractConfig(workers=0)
     one = tmp_path / "one.csv"
     one.write_text("path,label\n" + "".join(f"{table.parent / f'{n:02}.png'},{n % 2}\n" for n in range(80)))
-    cache, figures = extract(Dataset.open(one), cut, made / "caches", config)
-    assert figures.forwarded == 0 and not cache.multi_label
-    cache, figures = extract(Dataset.open(one, label_separator="$"), cut, made / "caches", config)
-    assert figures.forwarded == 0 and cache.multi_label  # the same rows, of another kind
-    extract(Dataset.open(made / "data"), cut, made / "caches", config)
-    assert Cache.find(made / "caches").multi_label
+    root = shutil.copytree(made / "caches", tmp_path / "caches")
+    cache, figures = extract(Dataset.open(one), cut, root, config)
+    assert figures.forwarded == 0 and not cache.listing.report().multi_label
+    cache, figures = extract(Dataset.open(one, label_separator="$"), cut, root, config)
+    assert figures.forwarded == 0 and cache.listing.report().multi_label  # the same rows, of another kind
+    assert Cache.find(root, "data").listing.report().multi_label
+    assert Cache.find(root, "data").samples() == Cache.find(made / "caches").samples()

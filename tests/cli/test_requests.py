@@ -29,7 +29,7 @@ REQUESTS = {
         "--learning-rate 0.0301 --schedule step --rate-factor 0.5 --rate-interval 3 --warmup 2 --l2 1e-05 "
         "--label-smoothing 0.1 --class-weight balanced --patience 4 --batch-size 16 --val 0.25 "
         "--allow-partial --allow-stale --checkpoint-every 2 --checkpoint-keep 3 --checkpoint-best-only "
-        "--min-accuracy 0.5 --log-steps 10 --confusion-every 5",
+        "--min-accuracy 0.5 --log-steps 10 --confusion-every 5 --name data",
         "cache --out run --optimizer AdamW --weight-decay 0.01 --schedule plateau --rate-patience 3 "
         "--rate-minimum 1e-6 --from other",
         "cache --out run --head head.py:head --val 0 --checkpoint-every 0",
@@ -52,7 +52,7 @@ REQUESTS = {
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
         "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
-        "--train-batch-size 8 --epochs 3 --seed 5",
+        "--train-batch-size 8 --epochs 3 --seed 5 --name data",
     ],
 }
 CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.backend import import_keras
-from fastcls.cache import store
+from fastcls.cache import record, store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.engines.tensorflow import TensorFlowEngine
@@ -167,8 +167,14 @@ def prepare(root, dtype="float32"):
         weights_digest="none",
         requests=(planner._request_token(request),),
     )
-    Cache.create(root, manifest).trunk_path.write_bytes(b"not a model")
+    cache = Cache.create(root, manifest)
+    keep_no_model(cache.trunk_path, manifest.fingerprint)
     return request
+
+
+def keep_no_model(path, of):
+    """Something that is no model in the place of one, as an engine of these tests takes it."""
+    record.keep(path, lambda temporary: temporary.write_bytes(b"not a model"), of=of)
 
 
 def only_cache(root):

@@ -9,6 +9,7 @@ import pytest
 from extraction_support import save_model, write_images
 
 import fastcls.engines
+from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.engines import REFERENCE
 from fastcls.engines.tensorflow import Trunk
@@ -16,7 +17,7 @@ from fastcls.errors import CacheError, ConversionError, MissingExtraError, Optio
 from fastcls.extraction import chooser, worker
 from fastcls.extraction.chooser import Choice, Crew, choose, divide
 from fastcls.extraction.extractor import extract
-from fastcls.extraction.planner import Requested
+from fastcls.extraction.planner import Order, Requested
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, ViewSpec
 
 COUNT = 6
@@ -69,6 +70,10 @@ class CalibratedEngine(Engine):
     def place(cls, trunk):
         return trunk.with_name("calibration")
 
+    @classmethod
+    def damage(cls, trunk):
+        return "" if cls.place(trunk).exists() else "is gone"
+
 
 @pytest.fixture
 def machine(monkeypatch):
@@ -108,7 +113,8 @@ class User:
 
     def choose(self, dataset, engine="auto", precision="auto"):
         requests = [Requested(self._spec(precision), self.root)]
-        return choose(requests, dataset, self.root, ViewSpec(), engine)
+        with Leases() as leases:
+            return choose(requests, Order(dataset, ViewSpec()), self.root, leases, engine)
 
     def extract(self, dataset, precision="auto"):
         return extract(dataset, self._spec(precision), self.root, INLINE)
@@ -300,7 +306,7 @@ def test_choose__a_lost_calibration_is_not_replaced_under_the_rows_it_made(
     user.choose(more_images, precision="int8")
     assert engine.calibrations == 1
     engine.place(cache.trunk_path).unlink()
-    with pytest.raises(CacheError, match=f"{cache.folder / 'calibration'} is gone.* Put it back, or remove"):
+    with pytest.raises(CacheError, match=f"{cache.folder / 'calibration'} is gone.* put it back, or remove"):
         user.choose(more_images, precision="int8")
     for path in cache.shards_folder.iterdir():
         path.unlink()

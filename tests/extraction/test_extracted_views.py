@@ -87,7 +87,7 @@ def test_extract__each_view_is_forwarded_as_it_is_made(data, root):
     assert counts(done) == (10, 10, 30, 0, 0, 0) and done.views == 3 and done.shards == 5
     for number in range(10):
         np.testing.assert_array_equal(*view_rows(root, number, 3))
-    assert len(cached_rows(root)) == 10 and only_cache(root).manifest.views == ViewSpec(3, RECIPE)
+    assert len(cached_rows(root)) == 10 and only_cache(root).listing.report().views == ViewSpec(3, RECIPE)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -105,7 +105,7 @@ def test_extract__more_views_forward_only_those(data, root, tmp_path, workers):
     for views in (4, 3, 1, 4):
         again = fill(data, root, views, engine=NOWHERE)
         assert counts(again) == (12, 0, 0, 12, 0, 0)
-        assert only_cache(root).manifest.views == ViewSpec(views, RECIPE)
+        assert only_cache(root).listing.report().views == ViewSpec(views, RECIPE)
     assert counts(fill(data, root, 3, recipe="flip=1")) == (12, 12, 24, 0, 0, 0)
 
 
@@ -160,10 +160,10 @@ def test_extract__goes_on_after_a_kill(data, root):
     process.kill()
     process.communicate()
     kept = len(only_cache(root).index())
-    assert 36 <= kept < 3 * count and only_cache(root).manifest.views == views
+    assert 36 <= kept < 3 * count and only_cache(root).listing.report().views == views
     code, out, error = run_command(*extract_arguments(data, root, *asked))
     assert code == 0, error
-    done = files.read_json(cache.folder / "extraction.json")
+    done = cache.listing.report().extraction
     assert done["rows"] >= 3 * count - kept - 24  # the killed workers may have finished a shard each
     assert (done["images"], done["forwarded"] + done["reused"], done["missing"]) == (count, count, 0)
     assert f"{count} images: {done['forwarded']} forwarded ({done['rows']} views)" in out

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.extraction.planner import Wanted, Work
+from fastcls.extraction.tasks import Wanted, Work
 from fastcls.specs import ViewSpec
 
 

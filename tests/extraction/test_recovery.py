@@ -131,8 +131,8 @@ def test_extract__ends_in_order_when_interrupted(data, root, number):
     assert living(token) == [] and leftovers(root) == []
     kept = len(cache.index())
     assert 16 <= kept < 64 and len(cache.samples()) == 64
-    report = files.read_json(cache.folder / "extraction.json")
-    assert report["data"] == str(data) and report["missing"] >= 64 - kept
+    report = cache.listing.report()
+    assert report.root == str(data) and report.extraction["missing"] >= 64 - kept
     done = fill(data, root)
     assert (done.forwarded, done.reused) == (64 - kept, kept)
     check_complete(root, 64)
@@ -197,7 +197,7 @@ def test_extract__a_damaged_row_is_named_and_forwarded_again_once_its_shard_is_g
     check_complete(root, 12)
 
 
-@pytest.mark.parametrize("name", ["samples.csv", "failures.csv"])
+@pytest.mark.parametrize("name", ["samples/data.csv", "failures/data.csv", "samples/data.json"])
 def test_extract__makes_a_damaged_table_anew(data, root, name):
     write_images(data, 6)
     (data / "a" / "broken.png").write_bytes(b"")
@@ -214,7 +214,7 @@ def test_extract__never_mixes_with_another_version(data, root):
     write_images(data, 4)
     fill(data, root)
     manifest = only_cache(root).folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 3'))
     with pytest.raises(OptionError, match=r"base\.keras"):  # it looks for the base anew, which is no model
         fill(data, root)
     assert len(forwarded(root)) == 4

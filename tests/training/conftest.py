@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training_support import write_listing
 
 from fastcls import files
 from fastcls.cache.samples import SampleRow
@@ -29,7 +30,7 @@ def multi_label_cache(make_cache: MakeCache) -> tuple[Cache, np.ndarray, np.ndar
         replace(row, labels=tuple(f"class {label}" for label in np.flatnonzero(has)))
         for row, has in zip(cache.samples(), targets, strict=True)
     ]
-    cache.write_samples(rows, multi_label=True)
+    write_listing(cache, rows, multi_label=True)
     return cache, features, targets
 
 
@@ -64,11 +65,11 @@ def make_cache(tmp_path: Path) -> MakeCache:
         splits = [
             "test" if place % 10 == 9 else "val" if place % 10 > 6 else "train" for place in range(count)
         ]
-        cache.write_samples(
+        rows = [
             SampleRow(f"{place}.png", (f"class {label}",), split, digest=digest)
             for place, (label, split, digest) in enumerate(zip(labels, splits, digests, strict=True))
-        )
-        cache.note_views(ViewSpec(views))
+        ]
+        write_listing(cache, rows, views=ViewSpec(views))
         return cache, features, labels
 
     return make

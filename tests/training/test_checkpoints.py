@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from training_support import write_listing
 
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
@@ -136,7 +137,7 @@ def test_train_head__other_labels_or_another_start_are_refused(make_cache, monke
     rows = cache.samples()
     places = [place for place, row in enumerate(rows) if row.split == "train"][:2]
     rows[places[0]] = replace(rows[places[0]], labels=rows[places[1]].labels)
-    cache.write_samples(rows)
+    write_listing(cache, rows)
     with pytest.raises(OptionError, match="train_rows was"):
         train_head(cache, None, ADAM, start=start, folder=tmp_path)
 

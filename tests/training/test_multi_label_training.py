@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from training_support import write_listing
 
 from fastcls.backend import import_keras
 from fastcls.errors import CacheError, DataError, OptionError
@@ -175,7 +176,7 @@ def test_feeder__draws_classes_equally_often_from_memory_or_shards(make_cache, m
     cache, features, labels = make_cache(300)
     labels = np.where(np.arange(300) % 30 < 2, labels, 2)
     rows = zip(cache.samples(), labels, strict=True)
-    cache.write_samples(replace(row, labels=(f"class {label}",)) for row, label in rows)
+    write_listing(cache, [replace(row, labels=(f"class {label}",)) for row, label in rows], multi_label=False)
     data = select(cache, TrainConfig()).train
     known = {row.tobytes(): label for row, label in zip(features, labels, strict=True)}
 
@@ -270,17 +271,17 @@ def test_select__refuses_classes_without_image_and_a_damaged_table(multi_label_c
     cache, _, _ = multi_label_cache
     rows = cache.samples()
     given = [replace(row, labels=("only",)) for row in rows]
-    cache.write_samples(given, multi_label=True)
+    write_listing(cache, given, multi_label=True)
     with pytest.raises(DataError, match=r"two classes or more.*only"):
         select(cache, TrainConfig())
     test = [replace(row, labels=("a", "rare") if row.split == "test" else ("a", "b")) for row in rows]
-    cache.write_samples(test, multi_label=True)
+    write_listing(cache, test, multi_label=True)
     with pytest.raises(DataError, match="No image to train on for: rare"):
         select(cache, TrainConfig())
-    cache.write_samples([replace(row, labels=("a", "b")) for row in rows], multi_label=True)
+    write_listing(cache, [replace(row, labels=("a", "b")) for row in rows], multi_label=True)
     with pytest.raises(DataError, match="No class has validation images with and without it"):
         train_head(cache, None, QUICK)
-    table = cache.folder / "samples.csv"
+    table = cache.listing.samples_path
     table.write_text(table.read_text().replace('"[""a"", ""b""]"', "a", 1))
     with pytest.raises(CacheError, match="damaged"):
         select(cache, TrainConfig())

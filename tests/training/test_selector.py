@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training_support import write_listing
 
 from fastcls import files
 from fastcls.backend import import_keras
-from fastcls.cache.samples import FileState
-from fastcls.cache.store import Failure
+from fastcls.cache.samples import Failure, FileState
 from fastcls.data.tfrecord import join_address
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import TrainConfig
@@ -48,19 +48,19 @@ def test_select__refuses_a_partial_cache_unless_told(make_cache):
 def test_select__an_unreadable_image_does_not_make_a_cache_partial(make_cache):
     cache, _, _ = make_cache()
     rows = cache.samples()
-    cache.write_samples([replace(rows[0], digest=""), *rows[1:]])
-    cache.write_failures([Failure(rows[0].path, "", "truncated")])
+    write_listing(cache, [replace(rows[0], digest=""), *rows[1:]])
+    write_listing(cache, None, [Failure(rows[0].path, "", "truncated")])
     assert len(select(cache, TrainConfig()).train) == 83
 
 
 def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path: Path):
     cache, _, _ = make_cache()
-    files.write_json(cache.folder / "extraction.json", {"data": str(tmp_path)})
+    write_listing(cache, root=str(tmp_path))
     image = tmp_path / "0.png"
     image.write_bytes(b"one")
     rows = cache.samples()
-    cache.write_samples(
-        [replace(rows[0], digest=files.file_digest(image), state=FileState.of(image)), *rows[1:]]
+    write_listing(
+        cache, [replace(rows[0], digest=files.file_digest(image), state=FileState.of(image)), *rows[1:]]
     )
     config = TrainConfig(allow_partial=True)
     select(cache, config)
@@ -88,11 +88,11 @@ def test_select__a_tfrecord_file_that_is_written_anew_is_stale(make_cache, tmp_p
                 writer.write(tf.train.Example(features=features).SerializeToString())
 
     write(b"one")
-    files.write_json(cache.folder / "extraction.json", {"data": str(tmp_path)})
+    write_listing(cache, root=str(tmp_path))
     first, *rows = cache.samples()
     address = join_address("a.tfrecord", 0)
     described = replace(first, path=address, digest=files.digest(b"one"), state=FileState.of(file))
-    cache.write_samples([described, *rows])
+    write_listing(cache, [described, *rows])
     config = TrainConfig(allow_partial=True)  # there is no bottleneck of "one"
     select(cache, config)
     os.utime(file, ns=(1, 1))
@@ -107,7 +107,7 @@ def test_select__a_tfrecord_file_that_is_written_anew_is_stale(make_cache, tmp_p
 
 def test_select__without_validation_part_asks_how_to_proceed(make_cache):
     cache, _, _ = make_cache()
-    cache.write_samples([replace(row, split="") for row in cache.samples()])
+    write_listing(cache, [replace(row, split="") for row in cache.samples()])
     with pytest.raises(DataError, match=r"no validation part.*--val 0.2.*--val 0"):
         select(cache, TrainConfig())
     assert select(cache, TrainConfig(val=0.0)).val is None
@@ -119,7 +119,7 @@ def test_select__without_validation_part_asks_how_to_proceed(make_cache):
 def test_select__a_carved_validation_part_does_not_tear_groups(make_cache):
     cache, _, _ = make_cache()
     rows = [replace(row, split="", group=f"{place // 6}") for place, row in enumerate(cache.samples())]
-    cache.write_samples(rows)
+    write_listing(cache, rows)
     chosen = select(cache, TrainConfig(val=0.3))
     places = {(s, r): place for place, (s, r) in enumerate(_places(cache))}
     sides = [
@@ -132,10 +132,10 @@ def test_select__a_carved_validation_part_does_not_tear_groups(make_cache):
 def test_select__refuses_a_class_without_training_image(make_cache):
     cache, _, _ = make_cache()
     rows = cache.samples()
-    cache.write_samples([replace(row, labels=("rare",)) if row.split == "test" else row for row in rows])
+    write_listing(cache, [replace(row, labels=("rare",)) if row.split == "test" else row for row in rows])
     with pytest.raises(DataError, match="No image to train on for: rare"):
         select(cache, TrainConfig())
-    cache.write_samples([replace(row, labels=("only",)) for row in rows])
+    write_listing(cache, [replace(row, labels=("only",)) for row in rows])
     with pytest.raises(DataError, match=r"two classes or more.*only"):
         select(cache, TrainConfig())
 

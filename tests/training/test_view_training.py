@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from training_support import write_listing
 
-from fastcls.cache.store import Failure
+from fastcls.cache.samples import Failure
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError, OptionError
 from fastcls.specs import HeadSpec, LossSpec, TrainConfig, ViewSpec
@@ -53,7 +54,7 @@ def test_select__takes_as_many_views_as_asked_for(make_cache):
 
 def test_select__views_that_are_not_there_make_a_cache_partial(make_cache):
     cache, _, _ = make_cache(views=2)
-    cache.note_views(ViewSpec(3))
+    write_listing(cache, views=ViewSpec(3))
     with pytest.raises(
         CacheError, match=r"partial: 84 of 120 images have no bottleneck yet of one of their 3"
     ):
@@ -61,10 +62,10 @@ def test_select__views_that_are_not_there_make_a_cache_partial(make_cache):
     assert select(cache, TrainConfig(views=2)).train.images == 84
     first = cache.samples()[0]
     assert cache.index().locate([row_key(first.digest, ViewSpec(2), 1)]).present.all()
-    cache.write_failures([Failure(row.path, row.digest, "a view is bad") for row in cache.samples()])
+    write_listing(cache, None, [Failure(row.path, row.digest, "a view is bad") for row in cache.samples()])
     chosen = select(cache, TrainConfig(views=2))
     assert chosen.train.images == 84  # failures of other views do not matter
-    cache.write_failures([])
+    write_listing(cache, None, [])
     next(cache.shards_folder.glob("*.h5")).unlink()
     some = select(cache, TrainConfig(views=2, allow_partial=True)).train
     assert 0 < some.images < 84 and len(some) == 2 * some.images

@@ -187,6 +187,19 @@ def extract_options(command: Command) -> Command:
     )
 
 
+def name_option(command: Command) -> Command:
+    """What a data set is called in a cache that serves several."""
+    return apply(
+        command,
+        click.option(
+            "--name",
+            metavar="NAME",
+            help="What the data set is called in the cache, which may serve several: its tables are "
+            "samples/NAME.csv and failures/NAME.csv. [default: after the folder or file of DATA]",
+        ),
+    )
+
+
 def view_options(command: Command) -> Command:
     """Which augmented views are kept."""
     return apply(

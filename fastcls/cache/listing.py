@@ -1,0 +1,344 @@
+"""What a cache knows of one data set: its samples, its failures, and a report that proves both whole.
+
+CACHE/samples/NAME.csv   path, class, split and digest of each image
+CACHE/samples/NAME.json  the report: where the images are, which views they have, figures of the last
+                         extraction, and number of lines and digest of both tables
+CACHE/failures/NAME.csv  images that gave no bottleneck, and why; without this file they are tried again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fastcls import files
+from fastcls.cache.samples import (
+    Failure,
+    SampleRow,
+    read_failures,
+    read_samples,
+    write_failures,
+    write_samples,
+)
+from fastcls.data.names import safe_name
+from fastcls.errors import CacheError, OptionError
+from fastcls.specs import ViewSpec
+
+_NAME_BYTES = 120
+_SUFFIX = 6  # letters that tell apart two data sets of one name
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a table must be.
+
+    Attributes:
+        lines: How many.
+        digest: Of its file; "" where there is none.
+        before: Of the file that it takes the place of: if that is still there, the writing was interrupted.
+    """
+
+    lines: int = 0
+    digest: str = ""
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a data set besides its images.
+
+    Attributes:
+        data: The folder, file or pattern that it was read from, absolute.
+        root: Folder that its paths are relative to, absolute.
+        multi_label: Whether an image may have any number of classes.
+        views: Those of its last extraction; the shards may hold others besides.
+        extraction: Figures of its last extraction.
+        written: When, in UTC.
+        samples: Its table of samples.
+        failures: Its table of failures.
+    """
+
+    data: str
+    root: str
+    multi_label: bool = False
+    views: ViewSpec = field(default_factory=ViewSpec)
+    extraction: dict[str, Any] = field(default_factory=dict)
+    written: str = ""
+    samples: Stamp = Stamp()
+    failures: Stamp = Stamp()
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What an extraction can rely on of the ones before.
+
+    Attributes:
+        samples: The table of samples; empty if there is none, or a damaged one.
+        failures: The table of failures, likewise.
+        multi_label: Whether the samples may have any number of classes.
+        is_last: Whether these are the tables that the report speaks of.
+    """
+
+    samples: list[SampleRow]
+    failures: list[Failure]
+    multi_label: bool
+    is_last: bool
+
+
+class _DoubtfulError(ValueError):
+    """A file is not what it must be; the message is a fact without a remedy."""
+
+
+class Listing:
+    """The tables of one data set in a cache.
+
+    Args:
+        cache: The cache's folder.
+        name: The data set's name.
+    """
+
+    def __init__(self, cache: Path, name: str) -> None:
+        self.name = name
+        self.report_path = cache / "samples" / f"{name}.json"
+        self.samples_path = cache / "samples" / f"{name}.csv"
+        self.failures_path = cache / "failures" / f"{name}.csv"
+
+    def report(self) -> Report:
+        """Read the report.
+
+        Raises:
+            CacheError: It is damaged or gone.
+        """
+        with _remedied():
+            return self._report()
+
+    def samples(self) -> list[SampleRow]:
+        """Read the table of samples.
+
+        Raises:
+            CacheError: It is damaged, or older than the report as the extraction was interrupted.
+        """
+        with _remedied():
+            return _parse_samples(self.samples_path, self._settled(self.samples_path, "samples"))
+
+    def failures(self) -> list[Failure]:
+        """Read the table of images that gave no bottleneck.
+
+        Raises:
+            CacheError: As for `samples`.
+        """
+        if not self.failures_path.exists():
+            return []
+        with _remedied():
+            self._settled(self.failures_path, "failures")
+            return _parse_failures(self.failures_path)
+
+    def recall(self) -> Recalled:
+        """Read both tables for an extraction: a warning names what is damaged and has to be made anew."""
+        samples: list[SampleRow] = []
+        failures: list[Failure] = []
+        is_last = multi_label = False
+        if self.report_path.exists() or self.samples_path.exists():
+            with _warned():
+                report = self._report()
+                multi_label = report.multi_label
+                with _warned():
+                    is_last = _is_last(self.samples_path, report.samples)
+                    samples = _parse_samples(self.samples_path, report)
+                if self.failures_path.exists():
+                    with _warned():
+                        _is_last(self.failures_path, report.failures)
+                        failures = _parse_failures(self.failures_path)
+        return Recalled(samples, failures, multi_label, is_last)
+
+    def write(self, report: Report, samples: Iterable[SampleRow] | None, failures: Sequence[Failure]) -> None:
+        """Replace the tables and the report.
+
+        The report is first: it knows the digests of the tables that come, and of those that are still there.
+
+        Args:
+            report: What is new; the stamps of the tables are found here.
+            samples: The table of samples; None for the one that is there.
+            failures: The table of failures; no file when there are none.
+
+        Raises:
+            OSError: The disk is full, or fails.
+        """
+        old = self._report_or_none() or report
+        listed, failed = old.samples, Stamp(before=_known_digest(self.failures_path, old.failures))
+        with contextlib.ExitStack() as places:
+            if samples is not None:
+                path = places.enter_context(files.atomic_path(self.samples_path))
+                lines = write_samples(path, samples, multi_label=report.multi_label)
+                before = _known_digest(self.samples_path, old.samples)
+                listed = Stamp(lines, files.file_digest(path), before)
+            if failures:
+                path = places.enter_context(files.atomic_path(self.failures_path))
+                lines = write_failures(path, failures)
+                failed = replace(failed, lines=lines, digest=files.file_digest(path))
+            written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            report = replace(report, written=written, samples=listed, failures=failed)
+            files.write_checked_json(self.report_path, asdict(report))
+        if not failures:
+            self.failures_path.unlink(missing_ok=True)
+
+    def _settled(self, path: Path, kind: str) -> Report:
+        """The report, if a table is the one that it speaks of."""
+        report = self._report()
+        if _digest(path) != getattr(report, kind).digest:
+            report = self._report()  # an extraction may have replaced both in between
+        if not _is_last(path, getattr(report, kind)):
+            raise _DoubtfulError(f"{path} is of before an extraction that was interrupted while it wrote it")
+        return report
+
+    def _report(self) -> Report:
+        try:
+            values = files.read_checked_json(self.report_path)
+            stamps = {kind: Stamp(**values[kind]) for kind in ("samples", "failures")}
+            return Report(**{**values, **stamps, "views": ViewSpec(**values["views"])})
+        except FileNotFoundError as error:
+            raise _DoubtfulError(f"{self.report_path} is gone") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _DoubtfulError(f"{self.report_path} is damaged: {error}") from error
+
+    def _report_or_none(self) -> Report | None:
+        with contextlib.suppress(_DoubtfulError):
+            return self._report()
+        return None
+
+
+def listings(cache: Path) -> list[Listing]:
+    """The data sets of a cache, by name."""
+    places = [*(cache / "samples").glob("[!.]*.json"), *(cache / "samples").glob("[!.]*.csv")]
+    return [Listing(cache, name) for name in sorted({place.stem for place in places})]
+
+
+def find_listing(cache: Path, name: str | None) -> Listing:
+    """A data set of a cache: the one of a name, or the only one.
+
+    Raises:
+        CacheError: There is none, or there are several to choose from.
+    """
+    known = listings(cache)
+    if not known:
+        raise CacheError(f"Cache {cache} holds no samples. Run `fastcls extract` first")
+    if name is None and len(known) == 1:
+        return known[0]
+    for listing in known:
+        if listing.name == name:
+            return listing
+    fact = f"has no data set {name!r}" if name else "serves several data sets"
+    listed = "\n".join(f"  {_in_words(listing)}" for listing in known)
+    raise CacheError(f"Cache {cache} {fact}. Choose one with --name:\n{listed}")
+
+
+def check_name(name: str) -> None:
+    """Raise OptionError for what cannot be the name of a data set, as it names files."""
+    if safe_name(name) != name or name.startswith(".") or not 0 < len(name.encode()) <= _NAME_BYTES:
+        raise OptionError(
+            f"--name cannot be {name!r}. Choose up to {_NAME_BYTES} letters, digits and `-_.` that do not "
+            "begin with a dot"
+        )
+
+
+def choose_listing(cache: Path, name: str, data: Path, *, is_asked: bool) -> Listing:
+    """Where the tables of a data set are, or are to be.
+
+    Args:
+        cache: The cache's folder.
+        name: The data set's name.
+        data: What it is read from, absolute.
+        is_asked: Whether the user chose the name. Else a second data set of this name gets another one, as
+            long as the first is still there.
+    """
+    plain = Listing(cache, name)
+    if is_asked:
+        if _is_of_another(plain, data):
+            logger.warning("%s described %s. It is replaced", plain.samples_path, plain.report().data)
+        return plain
+    own = Listing(cache, f"{name}-{files.digest(os.fsencode(data))[:_SUFFIX]}")
+    return own if own.report_path.exists() or _is_of_another(plain, data) else plain
+
+
+def _is_of_another(listing: Listing, data: Path) -> bool:
+    """Whether a name is taken by other data that are still there."""
+    try:
+        known = Path(listing.report().data)
+    except CacheError:
+        return False
+    if known.exists():
+        return not (data.exists() and known.samefile(data))
+    return known != data and any(glob.iglob(str(known)))  # noqa: PTH207 (it is absolute)
+
+
+def _in_words(listing: Listing) -> str:
+    try:
+        report = listing.report()
+    except CacheError as error:
+        return str(error)
+    return f"{listing.name}: {report.samples.lines} images of {report.data}, extracted {report.written}"
+
+
+def _parse_samples(path: Path, report: Report) -> list[SampleRow]:
+    try:
+        return read_samples(path, multi_label=report.multi_label)
+    except ValueError as error:
+        raise _DoubtfulError(f"{path} is damaged: {error}") from error
+
+
+def _parse_failures(path: Path) -> list[Failure]:
+    try:
+        return read_failures(path)
+    except ValueError as error:
+        raise _DoubtfulError(f"{path} is damaged: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    """The digest of a file; "" if there is none."""
+    try:
+        return files.file_digest(path)
+    except FileNotFoundError:
+        return ""
+
+
+def _known_digest(path: Path, stamp: Stamp) -> str:
+    """The digest of a file that a report speaks of; "" of any other."""
+    digest = _digest(path)
+    return digest if digest in (stamp.digest, stamp.before) else ""
+
+
+def _is_last(path: Path, stamp: Stamp) -> bool:
+    """Whether a table is the one of its report, or the one before; raises _DoubtfulError otherwise."""
+    digest = _digest(path)
+    if not digest:
+        raise _DoubtfulError(f"{path} is gone")
+    if digest not in (stamp.digest, stamp.before):
+        raise _DoubtfulError(f"{path} is damaged: it does not have the digest that its report names")
+    return digest == stamp.digest
+
+
+@contextlib.contextmanager
+def _remedied() -> Iterator[None]:
+    try:
+        yield
+    except _DoubtfulError as error:
+        raise CacheError(
+            f"{error}. Run the same `fastcls extract` again: it makes the table anew, and no bottleneck is "
+            "lost"
+        ) from error
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[None]:
+    try:
+        yield
+    except _DoubtfulError as error:
+        logger.warning("%s. It is made anew, and no bottleneck is lost", error)

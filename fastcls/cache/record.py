@@ -1,0 +1,77 @@
+"""Files that decide the value of a bottleneck, such as models, and the digests that prove them whole.
+
+The digests of the files of a folder are in its `digests.json`. They are written before a file gets its
+place: a file that does not have its digest is damaged or not ours, whatever was killed, and whenever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastcls import files
+from fastcls.errors import CacheError
+
+FILE = "digests.json"
+
+
+def keep(path: Path, write: Callable[[Path], Any], *, of: str) -> None:
+    """Write a file and note its digest.
+
+    Args:
+        path: The file.
+        write: Writes it to the path that it is given.
+        of: What the files of this folder belong to.
+    """
+    with files.atomic_path(path) as temporary:
+        write(temporary)
+        noted = _noted(path.parent, of)
+        _write(path.parent, {**noted, path.name: files.file_digest(temporary)}, of)
+
+
+def note_all(folder: Path, *, of: str = "") -> None:
+    """Note the digests of all files in a folder that has not got its place yet."""
+    _write(folder, {path.name: files.file_digest(path) for path in sorted(folder.iterdir())}, of)
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a file: "is gone" or "is damaged: ..."; "" when it is whole."""
+    if not path.is_file():
+        return "is gone"
+    try:
+        known = files.read_checked_json(path.parent / FILE)
+    except FileNotFoundError:
+        return f"cannot be checked: {path.parent / FILE} is gone"
+    except ValueError as error:
+        return f"cannot be checked: {path.parent / FILE} is damaged: {error}"
+    is_whole = known.get("files", {}).get(path.name) == files.file_digest(path)
+    return "" if is_whole else "is damaged: it does not have its digest"
+
+
+def require_whole(*paths: Path) -> None:
+    """Raise CacheError for the first file that is not whole."""
+    for path in paths:
+        reason = damage(path)
+        if reason:
+            raise CacheError(
+                f"{path} {reason}. Delete this one file and run the same `fastcls extract` again: it is made "
+                "anew, and no bottleneck is lost"
+            )
+
+
+def is_noted(path: Path, *, of: str) -> bool:
+    """Whether a file is there and its digest known, for what this folder belongs to; it is not read."""
+    return path.is_file() and path.name in _noted(path.parent, of)
+
+
+def _noted(folder: Path, of: str) -> dict[str, str]:
+    try:
+        known = files.read_checked_json(folder / FILE)
+    except (FileNotFoundError, ValueError):
+        return {}  # what it knew is made anew
+    return dict(known["files"]) if known.get("of") == of else {}
+
+
+def _write(folder: Path, digests: dict[str, str], of: str) -> None:
+    files.write_checked_json(folder / FILE, {"of": of, "files": digests})

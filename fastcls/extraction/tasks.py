@@ -1,0 +1,198 @@
+"""Divide what has to be forwarded into shard tasks; images that may be identical stay together."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcls.data import sources
+from fastcls.machine import cores
+from fastcls.parallel import ahead
+from fastcls.specs import ViewSpec
+
+
+class Wanted(NamedTuple):
+    """An image that lacks a row.
+
+    Attributes:
+        path: POSIX path.
+        views: How many views it is to have.
+        rows: How many of them are not there, as far as is known before the file is read.
+        caches: Which of the caches that are filled at once lack one, by their places.
+        digest: Its identity; "" as long as it is not known.
+    """
+
+    path: str
+    views: int = 1
+    rows: int = 1
+    caches: tuple[int, ...] = (0,)
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """The unit of work: images to turn into the rows of one shard of each cache.
+
+    Attributes:
+        root: Folder that the paths are relative to, absolute.
+        images: What to read.
+        views: What their views are.
+        joined: Places of images that may be identical to the one before.
+    """
+
+    root: Path
+    images: tuple[Wanted, ...]
+    views: ViewSpec
+    joined: frozenset[int] = frozenset()
+
+    def halves(self) -> tuple[ShardTask, ShardTask]:
+        """Two tasks of half as much each; what may be identical is torn only where there is nothing else."""
+        count = len(self.images)
+        places = [place for place in range(1, count) if place not in self.joined] or range(1, count)
+        middle = min(places, key=lambda place: abs(place - count // 2))
+        return self._part(0, middle), self._part(middle, count)
+
+    def _part(self, start: int, stop: int) -> ShardTask:
+        joined = frozenset(place - start for place in self.joined if start < place < stop)
+        return ShardTask(self.root, self.images[start:stop], self.views, joined)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What has to be forwarded.
+
+    Attributes:
+        root: Folder that the paths are relative to, absolute.
+        images: Images that some cache lacks a row of.
+        views: What each image to train on is to have.
+    """
+
+    root: Path
+    images: list[Wanted]
+    views: ViewSpec
+
+    @classmethod
+    def of(cls, root: Path, missing: Sequence[Sequence[Wanted]], views: ViewSpec) -> Work:
+        """What some caches lack, each image once.
+
+        Args:
+            root: Folder that the paths are relative to, absolute.
+            missing: The images that each cache lacks.
+            views: What each image to train on is to have.
+        """
+        images: dict[str, Wanted] = {}
+        for place, lacked in enumerate(missing):
+            for image in lacked:
+                same = images.get(image.path, image._replace(caches=()))
+                rows, digest = max(same.rows, image.rows), same.digest or image.digest
+                images[image.path] = same._replace(rows=rows, caches=(*same.caches, place), digest=digest)
+        return cls(root, sorted(images.values()), views)
+
+    @property
+    def rows(self) -> int:
+        """How many bottlenecks of one cut, at most, have to be computed."""
+        return sum(image.rows for image in self.images)
+
+    def tasks(self, size: int, batch_size: int, workers: int) -> list[ShardTask]:
+        """Divide what is missing into shard tasks: as many rows for each worker, in whole batches.
+
+        The views of one image stay together, and so do images that may be identical, where the first of
+        them is: an image of which no other task has a copy is forwarded once.
+
+        Args:
+            size: Rows per task at most, unless one image has more.
+            batch_size: Rows per forward pass.
+            workers: How many share the work.
+        """
+        rounds = math.ceil(self.rows / (size * max(1, workers)))
+        fair = math.ceil(self.rows / max(1, rounds * max(1, workers)))
+        size = min(size, math.ceil(fair / batch_size) * batch_size)
+        units = _Units.of(self.root, self.images, size)
+        tasks: list[ShardTask] = []
+        places: list[int] = []
+        rows = 0
+        for place in units.order.tolist():
+            is_joined = bool(places) and units.of_image[place] == units.of_image[places[-1]]
+            added = 0 if is_joined else int(units.rows[units.of_image[place]])
+            if places and rows + added > size:
+                tasks.append(self._task(places, units))
+                places, rows = [], 0
+            places.append(place)
+            rows += added
+        return [*tasks, self._task(places, units)] if places else tasks
+
+    def _task(self, places: Sequence[int], units: _Units) -> ShardTask:
+        kinds = units.of_image[places]
+        joined = frozenset((np.flatnonzero(kinds[1:] == kinds[:-1]) + 1).tolist())
+        return ShardTask(self.root, tuple(self.images[place] for place in places), self.views, joined)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Which images may be identical.
+
+    Attributes:
+        of_image: (N,) int64, the unit of each image.
+        rows: (U,) int64, how many rows a unit has at most.
+        order: (N,) int64, the images unit by unit, each where its first one is.
+    """
+
+    of_image: np.ndarray
+    rows: np.ndarray
+    order: np.ndarray
+
+    @classmethod
+    def of(cls, root: Path, images: Sequence[Wanted], size: int) -> _Units:
+        """Group images by their digests or, where these are not known, by their numbers of bytes.
+
+        Args:
+            root: Folder that the paths are relative to, absolute.
+            images: The images.
+            size: Of more rows than this, images of as many bytes are read to tell them apart.
+        """
+        rows = np.fromiter((image.rows for image in images), np.int64, len(images))
+        known = np.fromiter((bool(image.digest) for image in images), bool, len(images))
+        of_image = np.zeros(len(images), np.int64) if known.all() else _by_size(root, images)
+        count = of_image.max(initial=0) + 1
+        totals = np.bincount(of_image, rows, count)
+        is_known = np.bincount(of_image, known, count) == np.bincount(of_image, minlength=count)
+        several = np.bincount(of_image, minlength=count) > 1
+        divided = np.flatnonzero((several & (is_known | (totals > size)))[of_image])
+        of_image[divided] = count + _by_digest(root, [images[place] for place in divided.tolist()])
+        _, first, of_image = np.unique(of_image, return_index=True, return_inverse=True)
+        sums, most = np.bincount(of_image, rows).astype(np.int64), np.zeros(len(first), np.int64)
+        np.maximum.at(most, of_image, rows)
+        is_one = np.zeros(len(first), bool)  # image, in several files
+        is_one[of_image[divided]] = True
+        return cls(of_image, np.where(is_one, most, sums), np.argsort(first[of_image], kind="stable"))
+
+
+def _by_size(root: Path, images: Sequence[Wanted]) -> np.ndarray:
+    paths = (os.path.join(root, image.path) for image in images)  # noqa: PTH118 (10 times quicker)
+    sizes = np.fromiter(sources.sizes(paths), np.int64, len(images))
+    unknown = np.flatnonzero(sizes < 0)
+    sizes[unknown] = -1 - unknown  # nothing is known to be like them
+    return np.unique(sizes, return_inverse=True)[1]
+
+
+def _by_digest(root: Path, images: Sequence[Wanted]) -> np.ndarray:
+    def digest_of(image: Wanted) -> str:
+        with contextlib.suppress(OSError):
+            return image.digest or sources.digest(root / image.path)
+        return ""
+
+    threads = max(4, cores())  # most of the time they wait for the disk
+    numbers: dict[str, int] = {}
+    digests = ahead(digest_of, images, threads=threads, depth=64 * threads)
+    kinds = (
+        numbers.setdefault(digest or image.path, len(numbers))
+        for image, digest in zip(images, digests, strict=True)
+    )
+    return np.fromiter(kinds, np.int64, len(images))
