@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def resumable_folder(
         try:
             yield working
             working.rename(path)
-            (path / _CLAIM).unlink()
+            unclaim(path)
             sync(path.parent)
         finally:
             if working.exists() and not is_worth(working):
@@ -117,6 +117,11 @@ def resumable_folder(
 def working_folder(path: Path) -> Path:
     """Where a folder is made that may take several attempts."""
     return path.with_name(f"{path.name}.unfinished")
+
+
+def unclaim(path: Path) -> None:
+    """Remove the mark that a folder has while it is made; a process that is killed may leave it."""
+    (path / _CLAIM).unlink(missing_ok=True)
 
 
 def _claim(folder: Path) -> None:
@@ -163,6 +168,54 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with a last member "checksum" that is a digest of the others."""
+    write_json(path, {**value, "checksum": json_digest(value)})
+
+
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what `write_checked_json` wrote, without the checksum.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not what was written; the message is a reason on one line.
+    """
+    try:
+        value = read_json(path)
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    if value.pop("checksum", None) != json_digest(value):
+        raise ValueError("it does not match its checksum")
+    return value
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place where nothing can be made, before the work that would be lost.
+
+    Args:
+        path: A file or folder that is to be made, with its parents, or a folder to make something in.
+
+    Raises:
+        OptionError: A parent is a file, or cannot be written to.
+    """
+    parent = path.absolute()
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OptionError(f"{path} cannot be made: {parent} is not a folder. Choose another place")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OptionError(
+            f"{path} cannot be made: nothing can be written to {parent}. Correct its permissions, or choose "
+            "another place"
+        )
 
 
 def temporary_sibling(path: Path) -> Path:

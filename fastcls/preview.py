@@ -18,7 +18,8 @@ from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.planner import Requested, make_plan
 from fastcls.inference.classifier import Classifier
-from fastcls.pipeline import divide, load_head, require_new
+from fastcls.pipeline import divide, load_head
+from fastcls.runs import require_new
 from fastcls.specs import (
     SCHEDULES,
     BaseSpec,

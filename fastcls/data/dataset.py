@@ -50,6 +50,7 @@ class Dataset:
         left_out: How many files the folder holds besides: hidden, no image, or in no class folder.
             A hidden folder counts once.
         multi_label: Whether an image may have any number of classes, none included.
+        name: What it is called where there are several: its folder, or its file without the suffix.
     """
 
     root: Path
@@ -57,6 +58,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     left_out: int = 0
     multi_label: bool = False
+    name: str = ""
 
     @classmethod
     def open(
@@ -84,7 +86,7 @@ class Dataset:
         if records:
             return cls.from_tfrecords(records)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
-            return cls.from_csv(path / SPLIT_TABLE)
+            return replace(cls.from_csv(path / SPLIT_TABLE), name=_folder_name(path))
         return cls.from_folder(path)
 
     @classmethod
@@ -109,7 +111,8 @@ class Dataset:
             folders = [name for split in folders for name in _visible_folders(root / split)]
         _require_images(root, folders, entries)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
-        return _build(root, entries, class_names, source=root, left_out=left_out)
+        made = _build(root, entries, class_names, source=root, left_out=left_out)
+        return replace(made, name=_folder_name(root))
 
     @classmethod
     def from_csv(
@@ -132,7 +135,7 @@ class Dataset:
         """
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
-        return replace(made, multi_label=table.multi_label)
+        return replace(made, multi_label=table.multi_label, name=path.stem)
 
     @classmethod
     def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
@@ -143,7 +146,8 @@ class Dataset:
         """
         table, root = read_tfrecords(files), common_folder(files)
         made = _build(root, table.entries, table.class_names, source=root)
-        return replace(made, multi_label=table.multi_label)
+        name = files[0].stem if len(files) == 1 else _folder_name(root)
+        return replace(made, multi_label=table.multi_label, name=name)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -187,6 +191,10 @@ class Dataset:
     def locate(self, sample: Sample) -> Path:
         """The file of a sample."""
         return self.root / sample.path
+
+
+def _folder_name(folder: Path) -> str:
+    return folder.resolve().name or "data"  # "." has no name, and the root of all has none at all
 
 
 def is_image(name: str) -> bool:

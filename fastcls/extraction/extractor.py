@@ -87,7 +87,7 @@ def extract(
         The cache and the figures of this run.
 
     Raises:
-        OptionError: The base, layer or weights cannot be used.
+        OptionError: The base, layer or weights cannot be used, or the root cannot be made.
         WorkerError: Too many failures, or workers that cannot live; finished shards are kept.
         DataError: Not a single image could be read.
         OSError: The cache cannot be written; finished shards are kept.
@@ -118,6 +118,7 @@ def extract_several(
     """
     config, root = config or ExtractConfig(), Path(root)
     started = time.monotonic()
+    files.require_writable(root)
     with _named(root):
         requests = request_all(cuts, root)
         if engine:
