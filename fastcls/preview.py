@@ -93,7 +93,7 @@ def preview_run(
         f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
         extraction,
         *_describe_training(head, model, config, (parts["train"], parts["val"]), multi_label=multi_label),
-        _describe_files(head, config, out, "test/"),
+        _describe_files(head, config, out, f"test/{dataset.name}/"),
     ]
     return "\n".join(lines)
 
@@ -205,6 +205,6 @@ def _describe_files(head: HeadSpec, config: TrainConfig, out: Path, *more: str) 
         "confusion/": config.logs.confusion,
         "checkpoints/": config.checkpoints.every,
     }
-    names = ["classifier.keras", "head.keras", "run.json", "history.csv", "curves.png"]
+    names = ["classifier.keras", "head.keras", "images.csv", "run.json", "history.csv", "curves.png"]
     written = ", ".join([*names, *(name for name, is_written in optional.items() if is_written), *more])
     return f"Would write to {out}: {written}. Nothing was written"

@@ -85,7 +85,12 @@ class Run:
         Raises:
             OptionError: There is none, or it is damaged.
         """
-        return cls(folder, read_record(folder / RECORD))
+        record = read_record(folder / RECORD)
+        kinds = {"files": dict, "images": dict, "asked": dict, "decided_by": dict, "class_names": list}
+        wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+        if wrong or not all(isinstance(name, str) for name in record["class_names"]):
+            raise _damaged(folder / RECORD, f"it has no right {', '.join(wrong) or 'class_names'}")
+        return cls(folder, record)
 
     @classmethod
     def of(cls, path: Path) -> Run | None:
@@ -137,7 +142,7 @@ class Run:
     @property
     def knows_all_images(self) -> bool:
         """Whether no image that it was trained on is missing in `images`."""
-        return bool(self.record["images"]["complete"])
+        return bool(self.record["images"].get("complete"))
 
     def history(self) -> tuple[dict[str, float], ...]:
         """A row per epoch or candidate."""
@@ -158,10 +163,14 @@ def read_record(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise OptionError(f"Cannot read {path}: {error.strerror}. Name a run or its {RECORD}") from error
     except ValueError as error:
-        raise OptionError(
-            f"{path} is damaged, or was not written by this fastcls: {error}. Train again; {CLASSIFIER} "
-            "beside it may be whole, and can be named by itself"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> OptionError:
+    return OptionError(
+        f"{path} is damaged, or was not written by this fastcls: {reason}. Train again; {CLASSIFIER} beside "
+        "it may be whole, and can be named by itself"
+    )
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -250,6 +259,7 @@ def require_new(out: Path) -> None:
     is_folder = out.is_dir() and not out.is_symlink() and not out.is_mount()
     if (out.exists() or out.is_symlink()) and not (is_folder and not any(out.iterdir())):
         raise OptionError(f"{out} exists already. {_TAKE_ANOTHER}")
+    files.require_writable(out)
     files.require_writable(out.parent)
 
 
@@ -264,7 +274,7 @@ def require_same(folder: Path, member: str, now: Mapping[str, Any]) -> None:
     Raises:
         OptionError: They differ; the message says in what.
     """
-    earlier = Run.open(folder).record.get(member) or {}
+    earlier = Run.open(folder).record[member]
     if changes := differences(earlier, _plain(now)):
         raise OptionError(
             f"{folder} exists already, with a training of another request ({changes}). {_TAKE_ANOTHER}"

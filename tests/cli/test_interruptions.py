@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from fastcls import files, pipeline, runs
 from fastcls.cli import test as cli_test
 from fastcls.cli import train_head as cli_train_head
+from fastcls.data.dataset import Dataset
 from fastcls.evaluation import tester
 from fastcls.inference.classifier import Classifier
-from fastcls.training import images
+from fastcls.specs import FinetuneSpec, TrainConfig
+from fastcls.training import feeder, images
 from fastcls.training.checkpoints import Checkpoints
+from fastcls.training.finetuner import finetune
+from fastcls.training.trainer import train_head
 
 
 class Killed(BaseException):
@@ -118,28 +124,59 @@ def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, comm
     assert refused.code == 1 and "another request (data was" in refused.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("stage", ["training", "validation"])
+@pytest.fixture
+def press(monkeypatch):
+    """Returns a function that lets Ctrl-C be pressed once an image is trained or validated on."""
+
+    def press_at(stage, number=signal.SIGINT):
+        pressed, look = [], images.ImageFeed._look
+
+        def press_and_look(feed, row, epoch, time):
+            if not pressed and (feed._seed is None) == (stage == "validation"):
+                pressed.append(epoch)
+                os.kill(os.getpid(), number)  # TensorFlow has called Python, from a thread of its own
+            return look(feed, row, epoch, time)
+
+        monkeypatch.setattr(images.ImageFeed, "_look", press_and_look)
+        return pressed
+
+    return press_at
+
+
+@pytest.mark.parametrize(("stage", "number"), [("training", signal.SIGINT), ("validation", signal.SIGTERM)])
 def test_finetune__interrupted_inside_of_a_step_ends_in_order(
-    fastcls, trained, photos, tmp_path, monkeypatch, number, stage
+    fastcls, trained, photos, tmp_path, press, number, stage
 ):
-    pressed = []
-    look = images.ImageFeed._look
-
-    def press(feed, row, epoch, time):
-        if not pressed and (feed._seed is None) == (stage == "validation"):
-            pressed.append(epoch)
-            os.kill(os.getpid(), number)  # while TensorFlow has called Python from a thread of its own
-        return look(feed, row, epoch, time)
-
     options = ("--val", 0.2, "--epochs", 2, "--batch-size", 8, "--out", tmp_path / "run")
-    command = ("finetune", photos, "--from", trained.run, *options)
-    with monkeypatch.context() as patch:
-        patch.setattr(images.ImageFeed, "_look", press)
-        result = fastcls(*command)
+    pressed = press(stage, number)
+    result = fastcls("finetune", photos, "--from", trained.run, *options)
     assert pressed and result.code == 130
     assert "the same command goes on" in result.err and "Traceback" not in result.err
-    assert fastcls(*command).code == 0
+    assert not list(tmp_path.iterdir())  # of the first epoch, nothing is worth to go on from
+
+
+@pytest.mark.parametrize("stage", ["training", "validation"])
+def test_finetune__is_interrupted_between_two_steps(trained, photos, press, stage):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start, config = Classifier.load(trained.run), TrainConfig(epochs=2, batch_size=8, val=0.2)
+    press(stage)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        finetune(Dataset.from_folder(photos), start, FinetuneSpec(), config)
+    assert ended.traceback[-1].name == "let_through"
+
+
+def test_train_head__is_interrupted_between_two_blocks_of_steps(trained, monkeypatch):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    draw = feeder.draw_images
+
+    def press_and_draw(*values, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return draw(*values, **options)
+
+    monkeypatch.setattr(feeder, "draw_images", press_and_draw)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        train_head(trained.cache)
+    assert ended.traceback[-1].name == "let_through"
 
 
 def test_command__an_error_out_of_an_interrupted_call_is_no_error(fastcls, trained, photos, monkeypatch):
@@ -163,9 +200,6 @@ def test_run__has_no_leftovers_of_a_killed_process(fastcls, commands, tmp_path, 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill(patch, runs, "write_record", "before")
         fastcls(*commands["train-head"], "--out", out)
-    import subprocess
-    import sys
-
     for folder in ("", "checkpoints", "resume", "tensorboard"):
         place = out.with_name("run.unfinished") / folder / "epoch-0009.keras"
         subprocess.run([sys.executable, "-c", dead, str(place)], check=False)
