@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from fastcls import interrupts
 from fastcls.errors import MissingExtraError, OptionError
 
 
@@ -82,7 +83,7 @@ def computing_in(policy: str, layers: Sequence[Any]) -> Iterator[None]:
 
 
 def _start(threads: int) -> None:
-    with contextlib.ExitStack() as stack:
+    with interrupts.held(), contextlib.ExitStack() as stack:
         if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
             stack.enter_context(_stderr_kept_for_errors())
         import keras  # noqa: F401

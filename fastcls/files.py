@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -175,7 +175,7 @@ def resumable_folder(
                 remove_leftovers(inner.parent)
             yield working
             working.rename(path)
-            (path / _CLAIM).unlink()
+            unclaim(path)
             sync(path.parent)
         finally:
             if working.exists() and not is_worth(working):
@@ -185,6 +185,11 @@ def resumable_folder(
 def working_folder(path: Path) -> Path:
     """Where a folder is made that may take several attempts."""
     return path.with_name(f"{path.name}.unfinished")
+
+
+def unclaim(path: Path) -> None:
+    """Remove the mark that a folder has while it is made; a process that is killed may leave it."""
+    (path / _CLAIM).unlink(missing_ok=True)
 
 
 def _claim(folder: Path) -> None:
@@ -293,7 +298,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_checked_json(path: Path, value: dict[str, Any]) -> None:
+def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write an indented JSON file atomically; its last member, "checksum", guards the rest."""
     kept = json.loads(json.dumps(value))  # as it will be read: keys are text, tuples are lists
     checked = {**kept, _CHECKSUM: json_digest(kept)}
@@ -303,6 +308,27 @@ def write_checked_json(path: Path, value: dict[str, Any]) -> None:
     except UnicodeEncodeError:  # the name of a file that is not UTF-8
         text = json.dumps(checked, indent=2)
     write_text(path, text + "\n")
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place where nothing can be made, before the work that would be lost.
+
+    Args:
+        path: A file or folder that is to be made, with its parents, or a folder to make something in.
+
+    Raises:
+        OptionError: A parent is a file, or cannot be written to.
+    """
+    parent = path.absolute()
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OptionError(f"{path} cannot be made: {parent} is not a folder. Choose another place")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OptionError(
+            f"{path} cannot be made: nothing can be written to {parent}. Correct its permissions, or choose "
+            "another place"
+        )
 
 
 def read_checked_json(path: Path) -> dict[str, Any]:

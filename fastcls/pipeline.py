@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
 import fastcls
-from fastcls import files
-from fastcls.backend import import_keras, reproducible_build
+from fastcls import files, runs
 from fastcls.cache import record
+from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.data.splitter import split
-from fastcls.errors import DataError, OptionError
-from fastcls.evaluation.evaluator import (
-    MultiLabelPrediction,
-    Prediction,
-    write_evaluation,
-    write_multi_label_evaluation,
-)
-from fastcls.evaluation.metrics import Evaluation, evaluate
-from fastcls.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label
+from fastcls.errors import OptionError
 from fastcls.evaluation.pictures import draw_history
+from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.extractor import Extraction, extract
-from fastcls.inference.classifier import FILE_NAME, Classifier, ImageResult
+from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
+from fastcls.runs import Run, UsedImage
 from fastcls.specs import (
     BaseSpec,
     CutSpec,
@@ -43,13 +35,18 @@ from fastcls.specs import (
     check_cut,
     check_effect,
     check_labels,
-    specs_of_run,
 )
 from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
-from fastcls.training.finetuner import FinetunedNetwork, finetune
-from fastcls.training.snapshots import Snapshot
-from fastcls.training.thresholds import DEFAULT
-from fastcls.training.trainer import TrainedHead, train_head
+from fastcls.training.finetuner import (
+    FinetunedNetwork,
+    Finetuning,
+    finetune_prepared,
+    prepare_finetuning,
+)
+from fastcls.training.head_reader import load_head
+from fastcls.training.trainer import TrainedHead, prepare_training, train_prepared
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -75,7 +72,7 @@ def run(
         cut: Base and cut.
         head: The head to train.
         config: How to train it.
-        out: The run folder; it must not exist.
+        out: The run folder; one that is there must be of the same request, and is tested.
         cache_root: Folder of bottleneck caches.
         splits: How to divide the images of each class; only for a data set that is not split.
         views: Augmented views to make of each image to train on; all are trained on.
@@ -86,22 +83,41 @@ def run(
         progress: Show bars on stderr.
 
     Raises:
-        OptionError: `out` exists, there is to be no test part, `splits` is given for split data, or an
-            option has no effect on the head.
+        OptionError: `out` holds something else, there is to be no test part, `splits` is given for split
+            data, or an option has no effect on the head.
     """
-    require_new(out)
     check_effect(head, config)
     check_labels(head, config, multi_label=dataset.multi_label)
     check_cut(head, cut)
-    dataset, config = divide(dataset, splits, config)
-    cache, extracted = extract(
-        dataset, cut, cache_root, extraction, views=views, name=name, progress=progress
-    )
-    classifier, trained = train_run(
-        cache, head, config, out, request=request, restart=restart, progress=progress
-    )
-    tested = run_test(classifier, dataset, out / "test", progress=progress)
+    asked = {
+        "command": "run",
+        "data": _table_digest(dataset),
+        "cut": asdict(cut),
+        "head": asdict(head),
+        "training": asdict(config),
+        "splits": asdict(splits) if splits else None,
+        "views": asdict(views) if views else None,
+    }
+    with runs.in_the_making(out, asked, has_checkpoint, restart=restart) as folder:
+        dataset, config = divide(dataset, splits, config)
+        cache, extracted = extract(
+            dataset, cut, cache_root, extraction, views=views, name=name, progress=progress
+        )
+        known = {"asked": asked, "request": request}
+        classifier, trained = _train(cache, head, config, folder, known, progress=progress)
+    tested = run_test(out, dataset, classifier=classifier, progress=progress)
     return RunResult(cache, extracted, classifier, trained, tested)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What each stage of `run` made."""
+
+    cache: Cache
+    extraction: Extraction
+    classifier: Classifier
+    trained: TrainedHead
+    test: Tested
 
 
 def divide(dataset: Dataset, splits: SplitSpec | None, config: TrainConfig) -> tuple[Dataset, TrainConfig]:
@@ -143,26 +159,50 @@ def train_run(
         cache: The bottlenecks, and the data set that is trained on.
         head: What to train; None for a softmax layer, or the head of `start`.
         config: How to train it.
-        out: The run folder; it appears whole, and must not exist.
+        out: The run folder; it appears whole. One of the same request that is complete stays as it is.
         start: Run folder, or kept checkpoint of one, whose head is trained further.
         request: What else run.json is to hold of the request.
         restart: Begin again where a training was interrupted.
         progress: Show a bar on stderr.
 
     Raises:
-        OptionError: `out` exists, or another request was interrupted there.
+        OptionError: `out` holds something else, or another request was interrupted there.
         CacheError: The cache is partial, stale or damaged.
     """
-    require_new(out)
+    asked = {
+        "command": "train-head",
+        "cache": cache.manifest.fingerprint,
+        "head": asdict(head) if head else None,
+        "training": asdict(config),
+        "goes_on": start is not None,
+    }
+    with runs.in_the_making(out, asked, has_checkpoint, restart=restart) as folder:
+        known = {"asked": asked, "request": request}
+        return _train(cache, head, config, folder, known, start=start, progress=progress)
+
+
+def _train(
+    cache: Cache,
+    head: HeadSpec | None,
+    config: TrainConfig,
+    folder: Path,
+    known: Mapping[str, Any],
+    *,
+    start: Path | None = None,
+    progress: bool = False,
+) -> tuple[Classifier, TrainedHead]:
+    """Train a head in a folder, unless the same one is there."""
     record.require_whole(cache.trunk_path)  # before the training, which does without it
-    with files.resumable_folder(out, has_checkpoint, restart=restart) as folder:
-        earlier = load_head(start) if start else None
-        trained = train_head(cache, head, config, start=earlier, folder=folder, progress=progress)
-        classifier = stitch_classifier(cache, trained)
-        trained.model.save(folder / "head.keras")
-        _write_run(folder, classifier, request)
-        _write_history(trained, folder)
-    forget_checkpoints(out)
+    training = prepare_training(cache, head, config, start=load_head(start) if start else None)
+    if runs.is_complete(folder):
+        _go_on_with(folder, training.request)
+        trained = replace(load_head(folder), history=Run.open(folder).history())
+        return Classifier.load(folder), trained
+    images = _write_images(folder, training.chosen.images, start, multi_label=training.chosen.multi_label)
+    trained = train_prepared(training, folder, progress=progress)
+    classifier = stitch_classifier(cache, trained)
+    trained.model.save(folder / runs.HEAD)
+    _complete(folder, classifier, trained, {**known, "decided_by": training.request, "images": images})
     return classifier, trained
 
 
@@ -206,19 +246,32 @@ def finetune_run(
         start: A base, or a run folder whose classifier is trained further.
         spec: What of it is trained, and how images come.
         config: How it is trained.
-        out: The run folder; it appears whole, and must not exist.
+        out: The run folder; it appears whole. One of the same request that is complete stays as it is.
         head: What to put on a base; a softmax layer by default.
         request: What else run.json is to hold of the request.
         restart: Begin again where a training was interrupted.
         progress: Show a bar on stderr.
 
     Raises:
-        OptionError: `out` exists, or another request was interrupted there.
+        OptionError: `out` holds something else, or another request was interrupted there.
     """
-    require_new(out)
-    with files.resumable_folder(out, has_checkpoint, restart=restart) as folder:
+    asked = {
+        "command": "finetune",
+        "data": _table_digest(dataset),
+        "start": None if isinstance(start, Path) else asdict(start),
+        "head": asdict(head) if head else None,
+        "finetuning": asdict(spec),
+        "training": asdict(config),
+    }
+    with runs.in_the_making(out, asked, has_checkpoint, restart=restart) as folder:
         begun = Classifier.load(start) if isinstance(start, Path) else start
-        trained = finetune(dataset, begun, spec, config, head=head, folder=folder, progress=progress)
+        training = prepare_finetuning(dataset, begun, spec, config, head=head)
+        if runs.is_complete(folder):
+            _go_on_with(folder, training.request)
+            return _load_finetuned(folder, training)
+        earlier = start if isinstance(start, Path) else None
+        images = _write_images(folder, training.used, earlier, multi_label=dataset.multi_label)
+        trained = finetune_prepared(training, folder, progress=progress)
         provenance = {
             "fastcls": fastcls.__version__,
             "start": asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance,
@@ -229,179 +282,84 @@ def finetune_run(
             "val_count": trained.val_count,
         }
         classifier = Classifier(trained.model, trained.class_names, provenance, trained.thresholds)
-        _write_run(folder, classifier, request)
-        _write_history(trained, folder)
-    forget_checkpoints(out)
+        known = {"asked": asked, "request": request, "decided_by": training.request, "images": images}
+        _complete(folder, classifier, trained, known)
     return trained
 
 
-def load_head(run: Path) -> TrainedHead:
-    """The trained head of a run folder, or of a checkpoint that was kept in one.
-
-    Raises:
-        OptionError: It is neither.
-    """
-    file, known = (run, _read_checkpoint(run)) if run.is_file() else (run / "head.keras", _read_run(run))
-    keras = import_keras()
-    with reproducible_build():  # a file has no seeds of its dropouts
-        model = keras.saving.load_model(file, compile=False)
-    spec, config = specs_of_run(known)
-    figures = (known["figures"], known["train_count"], known["val_count"])
-    thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
-    return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds)
-
-
-def _read_run(run: Path) -> dict[str, Any]:
-    if not (run / "run.json").is_file() or not (run / "head.keras").is_file():
-        raise OptionError(f"{run} is not a run folder made by `fastcls train-head`")
-    return dict(files.read_json(run / "run.json"))
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    state = Snapshot.read(path).state
-    if "head" not in state:
-        raise OptionError(f"{path} is a checkpoint of a whole network, not of a head on bottlenecks")
-    thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
-    state["thresholds"] = thresholds  # they are chosen for the finished head alone
-    return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What each stage of `run` made."""
-
-    cache: Cache
-    extraction: Extraction
-    classifier: Classifier
-    trained: TrainedHead
-    test: Tested
-
-
-@dataclass(frozen=True)
-class Tested:
-    """A classifier's results on images of known class.
-
-    Attributes:
-        evaluation: The figures.
-        predictions: One per readable image.
-        unreadable: The others, with the reason.
-    """
-
-    evaluation: Evaluation | MultiLabelEvaluation
-    predictions: tuple[Prediction, ...] | tuple[MultiLabelPrediction, ...]
-    unreadable: tuple[ImageResult, ...]
-
-
-def run_test(
-    classifier: Classifier, dataset: Dataset, out: Path, *, batch_size: int = 16, progress: bool = False
-) -> Tested:
-    """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
-
-    Args:
-        classifier: What to test.
-        dataset: Images of classes that the classifier knows.
-        out: Folder for metrics.json, per_class.csv, confusion.png, predictions.csv and, with one label per
-            image, confusion.csv.
-        batch_size: Images per forward pass.
-        progress: Show a bar on stderr.
-
-    Raises:
-        DataError: A class is unknown to the classifier, the images have one label each and the classifier
-            gives several (or the other way round), or no image could be read.
-    """
-    tested = dataset.subset("test") if dataset.splits else dataset
-    if not tested.samples:
-        raise DataError(
-            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
-        )
-    _require_fitting(tested, classifier)
-    paths = [tested.locate(sample) for sample in tested.samples]
-    stream = classifier.predict(paths, batch_size=batch_size)
-    results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
-    readable = [(s, r) for s, r in zip(tested.samples, results, strict=True) if r.probabilities is not None]
-    if not readable:
-        raise DataError(f"Not one of {len(results)} test images of {dataset.root} could be read")
-    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
-    probabilities = np.stack([result.probabilities for _, result in readable])
-    judge = _judge_labels if classifier.multi_label else _judge_label
-    evaluation, predictions = judge(classifier, known, probabilities, out)
-    return Tested(evaluation, predictions, tuple(r for r in results if r.probabilities is None))
-
-
-# The path of each image and the names of its classes.
-_Known = list[tuple[str, tuple[str, ...]]]
-
-
-def _judge_label(
-    classifier: Classifier, known: _Known, probabilities: np.ndarray, out: Path
-) -> tuple[Evaluation, tuple[Prediction, ...]]:
-    class_names = classifier.class_names
-    labels = np.array([class_names.index(name) for _, (name,) in known])
-    evaluation = evaluate(labels, probabilities, class_names)
-    predictions = tuple(
-        Prediction(path, name, class_names[row.argmax()], float(row.max()))
-        for (path, (name,)), row in zip(known, probabilities, strict=True)
+def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
+    classifier, run = Classifier.load(folder), Run.open(folder)
+    return FinetunedNetwork(
+        classifier.model,
+        training.config,
+        classifier.class_names,
+        run.history(),
+        run.record["figures"],
+        run.record["train_count"],
+        run.record["val_count"],
+        classifier.thresholds,
+        training.unreadable,
     )
-    write_evaluation(evaluation, predictions, out)
-    return evaluation, predictions
 
 
-def _judge_labels(
-    classifier: Classifier, known: _Known, probabilities: np.ndarray, out: Path
-) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
-    class_names, thresholds = classifier.class_names, classifier.thresholds or ()
-    targets = np.array([[name in names for name in class_names] for _, names in known], np.int64)
-    evaluation = evaluate_multi_label(targets, probabilities, thresholds, class_names)
-    predictions = tuple(
-        MultiLabelPrediction(path, names, classifier.name_classes(row), tuple(row.tolist()))
-        for (path, names), row in zip(known, probabilities, strict=True)
-    )
-    write_multi_label_evaluation(evaluation, predictions, out)
-    return evaluation, predictions
+# The parts of a run
 
 
-def require_new(out: Path) -> None:
-    """Refuse to write a run over something that exists.
+def _table_digest(dataset: Dataset) -> str:
+    """What a data set says of its images, but not of their bytes."""
+    rows = [(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
+    return files.json_digest(rows)
 
-    Raises:
-        OptionError: The path exists and is not an empty folder.
+
+def _write_images(
+    folder: Path, used: Mapping[str, Sequence[SampleRow]], start: Path | None, *, multi_label: bool
+) -> dict[str, Any]:
+    """Write down the images that a training uses, and those of the run that it goes on from.
+
+    Returns:
+        How many there are of each use, and whether these are all that the classifier has ever seen.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OptionError(f"{out} exists already. Choose another --out, or remove it first")
+    own = [UsedImage(r.path, r.labels, use, r.digest) for use in (runs.TRAIN, runs.VAL) for r in used[use]]
+    run = Run.of(start) if start else None
+    digests = {image.digest for image in own}
+    earlier = [
+        replace(image, use=runs.EARLIER)
+        for image in (run.images() if run else ())
+        if image.digest not in digests
+    ]
+    runs.write_images(folder, [*own, *earlier], multi_label=multi_label)
+    counts = {use: sum(image.use == use for image in (*own, *earlier)) for use in runs.USES}
+    return {**counts, "complete": start is None or bool(run and run.knows_all_images)}
 
 
-def _write_run(folder: Path, classifier: Classifier, request: Mapping[str, Any] | None) -> None:
-    classifier.save(folder / FILE_NAME)
-    known = {
-        "class_names": classifier.class_names,
-        "thresholds": classifier.thresholds,
-        **classifier.provenance,
-    }
-    files.write_json(folder / "run.json", {**known, "request": request} if request else known)
+def _complete(
+    folder: Path,
+    classifier: Classifier,
+    trained: TrainedHead | FinetunedNetwork,
+    known: Mapping[str, Any],
+) -> None:
+    """Write what is left to write of a run, run.json last."""
+    classifier.save(folder / runs.CLASSIFIER)
+    _write_history(trained.history, trained.best, folder)
+    described = {"class_names": classifier.class_names, "thresholds": classifier.thresholds}
+    given = {name: value for name, value in known.items() if value is not None}
+    runs.write_record(folder, {**described, **classifier.provenance, **given})
+    forget_checkpoints(folder)  # after that: a complete training needs none to go on from
 
 
-def _write_history(trained: TrainedHead | FinetunedNetwork, folder: Path) -> None:
-    columns = list(trained.history[0])
-    with (folder / "history.csv").open("w", **files.CSV_TEXT) as file:
+def _go_on_with(folder: Path, request: Mapping[str, Any]) -> None:
+    """Take up a complete training, if it is the one that is asked for."""
+    runs.require_same(folder, "decided_by", request)
+    forget_checkpoints(folder)
+    logger.warning("The training of this request is complete in %s: nothing is trained again", folder)
+
+
+def _write_history(history: Iterable[Mapping[str, float]], best: Mapping[str, float], folder: Path) -> None:
+    rows = list(history)
+    columns = list(rows[0])
+    with files.atomic_path(folder / runs.HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(trained.history)
+        writer.writerows(rows)
     if {"loss", "val_loss"} & set(columns):  # neighbors without validation have no figures
-        draw_history(trained.history, folder / "curves.png", trained.best)
-
-
-def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
-    if classifier.multi_label != dataset.multi_label:
-        kinds = ("one label", "several labels")
-        raise DataError(
-            f"The classifier gives {kinds[classifier.multi_label]} per image, {dataset.root} has "
-            f"{kinds[dataset.multi_label]}. A CSV has several with --label-separator, or with a column of 0 "
-            "and 1 per class"
-        )
-    # Not of all `class_names`: a table may have columns of classes that no image has.
-    unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))
-    if unknown:
-        raise DataError(
-            f"The classifier does not know the classes {', '.join(unknown)} of {dataset.root}. It knows: "
-            f"{', '.join(classifier.class_names)}"
-        )
+        draw_history(rows, folder / runs.CURVES, best)

@@ -20,7 +20,8 @@ from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.planner import Order, Requested, make_plan
 from fastcls.inference.classifier import Classifier
-from fastcls.pipeline import divide, load_head, require_new
+from fastcls.pipeline import divide, load_head
+from fastcls.runs import require_new
 from fastcls.specs import (
     SCHEDULES,
     BaseSpec,
@@ -96,7 +97,7 @@ def preview_run(
         f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
         extraction,
         *_describe_training(head, model, config, (parts["train"], parts["val"]), multi_label=multi_label),
-        _describe_files(head, config, out, "test/"),
+        _describe_files(head, config, out, f"test/{dataset.name}/"),
     ]
     return "\n".join(lines)
 
@@ -206,6 +207,6 @@ def _describe_files(head: HeadSpec, config: TrainConfig, out: Path, *more: str) 
         "confusion/": config.logs.confusion,
         "checkpoints/": config.checkpoints.every,
     }
-    names = ["classifier.keras", "head.keras", "run.json", "history.csv", "curves.png"]
+    names = ["classifier.keras", "head.keras", "images.csv", "run.json", "history.csv", "curves.png"]
     written = ", ".join([*names, *(name for name, is_written in optional.items() if is_written), *more])
     return f"Would write to {out}: {written}. Nothing was written"

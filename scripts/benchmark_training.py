@@ -117,7 +117,7 @@ class Bench:
         with (out / "history.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return {
-            "accuracy": files.read_json(out / "test" / "metrics.json")["accuracy"],
+            "accuracy": files.read_json(next((out / "test").glob("*/metrics.json")))["accuracy"],
             "extraction_s": seconds,
             "training_s": training,
             # The first epoch traces the graph.

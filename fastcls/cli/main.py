@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import sys
 from typing import NoReturn
 
 import click
 
 import fastcls
+from fastcls import interrupts
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
@@ -25,7 +25,6 @@ from fastcls.cli.to_tfrecord import to_tfrecord
 from fastcls.cli.train_head import train_head
 from fastcls.errors import FastclsError
 
-_INTERRUPTED = 130
 # The state of the user's machine, not a bug of ours.
 _MACHINE_TROUBLE = {
     errno.ENOSPC,
@@ -69,25 +68,31 @@ for _command in _COMMANDS:
 def main() -> NoReturn:
     """Run the command line; exit 1 for what the user can mend, 2 for usage, 130 when interrupted."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end in the same order as on Ctrl-C
+    interrupts.install()
     try:
         cli(standalone_mode=False)
-    except click.ClickException as error:
+    except (KeyboardInterrupt, click.Abort):
+        _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
+    except Exception as error:
+        if interrupts.was_received():  # out of C code that was interrupted comes any exception
+            _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
+        _end_by(error)
+    sys.exit(0)
+
+
+def _end_by(error: Exception) -> NoReturn:
+    if isinstance(error, click.ClickException):
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _end("Interrupted. What is finished is kept: the same command goes on from there", _INTERRUPTED)
-    except FastclsError as error:
+    if isinstance(error, FastclsError):
         _end(f"Error: {error}", 1)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in _MACHINE_TROUBLE:
-            raise
+    if isinstance(error, OSError) and error.errno in _MACHINE_TROUBLE:
         place = f" {error.filename}" if error.filename else ""
         _end(f"Error: cannot write or read{place}: {os.strerror(error.errno)}. {_REMEDY}", 1)
-    sys.exit(0)
+    raise error
 
 
 _REMEDY = "Make room or correct the permissions, then run the same command: what is finished is kept"

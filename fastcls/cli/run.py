@@ -40,7 +40,7 @@ def run(
     PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is split already. The images stay
     where they are; the split is kept in the cache. A second run with the same base and cut forwards nothing
     again.
-    A training that was interrupted goes on when the same command is given again.
+    Whatever was interrupted goes on when the same command is given again.
     """
     from fastcls import pipeline
     from fastcls.cli.extract import print_extraction
@@ -71,4 +71,4 @@ def run(
     )
     print_extraction(result.cache, result.extraction)
     print_training(result.trained, out)
-    print_test(result.test, Path(out) / "test")
+    print_test(result.test)

@@ -14,36 +14,36 @@ from fastcls.cli import options
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
 @options.data_options
-@click.option("--out", type=click.Path(), help="Folder for tables and pictures. [default: RUN/test]")
+@click.option(
+    "--out",
+    type=click.Path(),
+    help="Folder for tables and pictures. [default: RUN/test/ and the name of DATA]",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
 def test(run: str, data: str, out: str | None, batch_size: int, **values: Any) -> None:
     """Test the classifier RUN on the images of DATA.
 
     RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, TFRecord files, or a split
-    folder, of which the test part is taken.
+    folder, of which the test part is taken. No result is written over another one; a warning says if images
+    had a part in the training.
     """
-    from fastcls.inference.classifier import Classifier
-    from fastcls.pipeline import run_test
+    from fastcls.evaluation.tester import run_test
 
     dataset = options.open_data(data, values)
-    classifier = Classifier.load(Path(run))
-    folder = Path(out) if out else _default_folder(Path(run))
-    result = run_test(classifier, dataset, folder, batch_size=batch_size, progress=options.show_progress())
-    print_test(result, folder)
+    progress = options.show_progress()
+    folder = Path(out) if out else None
+    print_test(run_test(Path(run), dataset, folder, batch_size=batch_size, progress=progress))
 
 
-def print_test(result: Any, folder: Path) -> None:
-    """Print the tables of a test."""
+def print_test(result: Any) -> None:
+    """Print the tables of a test, and what was tested on."""
     from fastcls.evaluation.metrics import Evaluation
 
     click.echo(result.evaluation.table())
     for failed in result.unreadable:
         click.echo(f"Unreadable: {str(failed.path)!r}: {failed.reason}", err=True)
+    click.echo(str(result.on))
     names = ["metrics.json", "per_class.csv", "confusion.png", "predictions.csv"]
     if isinstance(result.evaluation, Evaluation):
         names.insert(2, "confusion.csv")
-    click.echo(f"Written to {folder}: {', '.join(names)}")
-
-
-def _default_folder(run: Path) -> Path:
-    return (run if run.is_dir() else run.parent) / "test"
+    click.echo(f"In {result.folder}: {', '.join(names)}")

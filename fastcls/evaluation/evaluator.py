@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from fastcls import files
 from fastcls.evaluation.metrics import Evaluation
 from fastcls.evaluation.multilabel import MultiLabelEvaluation
 from fastcls.evaluation.pictures import draw_confusion, draw_found
+
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +57,23 @@ class MultiLabelPrediction:
     probabilities: tuple[float, ...]
 
 
-def write_evaluation(evaluation: Evaluation, predictions: Iterable[Prediction], folder: Path) -> None:
+def write_evaluation(
+    evaluation: Evaluation,
+    predictions: Iterable[Prediction],
+    folder: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Write metrics.json, per_class.csv, confusion.csv, confusion.png and predictions.csv into a folder.
 
     Args:
         evaluation: What `evaluate` returned.
         predictions: A row of predictions.csv each, in this order.
         folder: Made if missing. Older files of these names are replaced.
+        about: What else metrics.json is to hold, JSON-able.
     """
     class_rows = evaluation.class_dicts()
-    files.write_json(folder / "metrics.json", evaluation.to_dict())
+    files.write_json(folder / METRICS, {**evaluation.to_dict(), **(about or {})})
     _write_csv(folder / "per_class.csv", [list(class_rows[0]), *(row.values() for row in class_rows)])
     _write_csv(folder / "confusion.csv", _confusion_rows(evaluation))
     _write_csv(folder / "predictions.csv", _prediction_rows(predictions))
@@ -72,7 +81,11 @@ def write_evaluation(evaluation: Evaluation, predictions: Iterable[Prediction], 
 
 
 def write_multi_label_evaluation(
-    evaluation: MultiLabelEvaluation, predictions: Iterable[MultiLabelPrediction], folder: Path
+    evaluation: MultiLabelEvaluation,
+    predictions: Iterable[MultiLabelPrediction],
+    folder: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write metrics.json, per_class.csv, confusion.png and predictions.csv into a folder.
 
@@ -82,9 +95,10 @@ def write_multi_label_evaluation(
         evaluation: What `evaluate_multi_label` returned.
         predictions: A row of predictions.csv each, in this order.
         folder: Made if missing. Older files of these names are replaced.
+        about: What else metrics.json is to hold, JSON-able.
     """
     class_rows = evaluation.class_dicts()
-    files.write_json(folder / "metrics.json", evaluation.to_dict())
+    files.write_json(folder / METRICS, {**evaluation.to_dict(), **(about or {})})
     values = ([_or_dash(value) for value in row.values()] for row in class_rows)
     _write_csv(folder / "per_class.csv", [list(class_rows[0]), *values])
     _write_csv(folder / "predictions.csv", _multi_label_rows(evaluation.class_names, predictions))

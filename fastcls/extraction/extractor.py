@@ -93,7 +93,7 @@ def extract(
         The cache, speaking of this data set, and the figures of this run.
 
     Raises:
-        OptionError: The base, layer or weights cannot be used.
+        OptionError: The base, layer or weights cannot be used, or the root cannot be made.
         WorkerError: Too many failures, or workers that cannot live; finished shards are kept.
         DataError: Not a single image could be read.
         OSError: The cache cannot be written; finished shards are kept.
@@ -125,6 +125,7 @@ def extract_several(
     """
     config, root = config or ExtractConfig(), Path(root)
     started = time.monotonic()
+    files.require_writable(root)
     order = Order(dataset, views or ViewSpec(), name)
     with _named(root), Leases() as leases:
         requests = request_all(cuts, root)

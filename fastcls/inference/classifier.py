@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +19,10 @@ from fastcls.engines.tensorflow import freeze, trace
 from fastcls.errors import OptionError
 from fastcls.machine import cores
 from fastcls.parallel import ahead
+from fastcls.runs import CLASSIFIER, Run
 
 MEMBER = "fastcls.json"
-FILE_NAME = "classifier.keras"
+FILE_NAME = CLASSIFIER
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ class Classifier:
             OptionError: There is no such classifier, or it was not made by fastcls.
         """
         file = path / FILE_NAME if path.is_dir() else path
+        if file.is_file() and (run := Run.of(path) if path.is_dir() else None):
+            run.file(FILE_NAME)
         described = _read_member(file)
         class_names = tuple(described.pop("class_names"))
         thresholds = described.pop("thresholds", None)
@@ -170,6 +172,6 @@ def _read_member(file: Path) -> dict[str, Any]:
             described = json.loads(archive.read(MEMBER))
         if not isinstance(described["class_names"], list):
             raise ValueError("its class names are no list")
-    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # zipfile fails on a damaged file anywhere
         raise OptionError(f"{file} is not a classifier made by fastcls, or damaged: {error}") from error
     return dict(described)

@@ -13,6 +13,7 @@ from fastcls.specs.bases import (
     parse_mean_std,
 )
 from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
@@ -86,6 +87,7 @@ __all__ = [
     "check_labels",
     "check_normalize",
     "default_pool",
+    "differences",
     "parse_mean_std",
     "specs_of_run",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.errors import OptionError
+from fastcls.runs import require_same_unfinished
 from fastcls.specs import CheckpointSpec
 from fastcls.training.monitor import LOSS, Monitor
 from fastcls.training.snapshots import Row, Snapshot, Standing, Trainee, write_snapshot
@@ -66,7 +67,13 @@ class Checkpoints:
         """Go back to the last checkpoint, or stay at the beginning if there is none."""
         if not self.found or not self.folder:
             return Standing()
-        standing = self.found.restore(trainee)
+        try:
+            standing = self.found.restore(trainee)
+        except Exception as error:  # Keras fails on a file that does not fit anywhere
+            raise OptionError(
+                f"The training cannot go on from {self.found.path}: {type(error).__name__}: {error}. Remove "
+                "this file, or begin again with --restart"
+            ) from error
         logger.warning("Going on after epoch %d of the training in %s", len(standing.history), self.folder)
         for path in _numbered(self.folder / "checkpoints"):
             if _epoch_of(path) > len(standing.history):
@@ -101,7 +108,7 @@ class Checkpoints:
             except OptionError as error:
                 logger.warning("%s. It is left out", error)
                 continue
-            _require_same(found.state["request"], self._request, folder)
+            require_same_unfinished(folder, found.state["request"], self._request)
             return found
         return None
 
@@ -143,33 +150,10 @@ def is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor = LOS
     return not spec.best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
 
 
-def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    earlier, asked = _flat(before), _flat(now)
-    names = sorted(name for name in earlier.keys() | asked.keys() if earlier.get(name) != asked.get(name))
-    if names:
-        changes = "; ".join(f"{name} was {earlier.get(name)}, is {asked.get(name)}" for name in names)
-        raise OptionError(
-            f"{folder} holds an interrupted training of another request ({changes}). Give the same options "
-            "to finish it, another --out to leave it there, or --restart to give it up"
-        )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names.
-
-    >>> _flat({"training": {"epochs": 3}, "rows": "ab"})
-    {'training.epochs': 3, 'rows': 'ab'}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-        flat |= inner
-    return flat
-
-
 def _numbered(folder: Path) -> list[Path]:
     """The checkpoints of a folder, from the first epoch to the last."""
-    return sorted(folder.glob("epoch-*.keras"), key=_epoch_of)
+    found = [path for path in folder.glob("epoch-*.keras") if path.stem.removeprefix("epoch-").isdecimal()]
+    return sorted(found, key=_epoch_of)
 
 
 def _epoch_of(path: Path) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastcls import files, graph
+from fastcls import files, graph, interrupts
 from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
@@ -97,22 +97,77 @@ def finetune(
             training was interrupted in `folder`.
         DataError: A class has no readable image to train on, or there is no validation part.
     """
+    asked = prepare_finetuning(dataset, start, spec, config, head=head)
+    return finetune_prepared(asked, folder, progress=progress)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """A training of a network before its first step: what decides the result is known.
+
+    Attributes:
+        model: The network.
+        trainee: The same layers as a model to train.
+        images: The images as pixels.
+        used: Those to train and to validate on, by their use: "train" and "val".
+        data: What to train on.
+        spec: What of it is trained.
+        config: How it is trained.
+        request: What decides the result, JSON-able.
+        strategy: How several GPUs divide the work.
+    """
+
+    model: Any
+    trainee: Any
+    images: Images
+    used: Mapping[str, Sequence[SampleRow]]
+    data: TrainingData
+    spec: FinetuneSpec
+    config: TrainConfig
+    request: dict[str, Any]
+    strategy: Any
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Images that could not be used, and why."""
+        return {str(self.images.paths[place]): reason for place, reason in self.images.unreadable.items()}
+
+
+def prepare_finetuning(
+    dataset: Dataset,
+    start: BaseSpec | Classifier,
+    spec: FinetuneSpec | None = None,
+    config: TrainConfig | None = None,
+    *,
+    head: HeadSpec | None = None,
+) -> Finetuning:
+    """Do all of `finetune` that comes before the first step."""
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
     import_keras()
-    with _strategy().scope():
+    strategy = _strategy()
+    with strategy.scope():
         _require_equal_shares(config)
         model, trainee = networks_of(dataset, start, spec, config, head)
-        images, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
+        images, used, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
         request = _describe(trainee, images, data, spec, config)
+    return Finetuning(model, trainee, images, used, data, spec, config, request, strategy)
+
+
+def finetune_prepared(
+    asked: Finetuning, folder: Path | None = None, *, progress: bool = False
+) -> FinetunedNetwork:
+    """Do all of `finetune` from the first step on."""
+    model, trainee, data, config = asked.model, asked.trainee, asked.data, asked.config
+    with asked.strategy.scope():
         checkpoints = Checkpoints(
             folder,
             config.checkpoints,
-            request,
-            _about(data, spec, config),
+            asked.request,
+            _about(data, asked.spec, config),
             monitor_of(multi_label=data.multi_label),
         )
         # The policy of the model itself makes Keras scale the loss for float16.
-        precision = _precision(spec.precision)
+        precision = _precision(asked.spec.precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
             history, best = minimize(
                 trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
@@ -126,7 +181,7 @@ def finetune(
         data.images,
         data.val_images,
         find_thresholds(model, data.val, config.threshold, data.class_names) if data.multi_label else None,
-        {str(images.paths[place]): reason for place, reason in images.unreadable.items()},
+        asked.unreadable,
     )
 
 
@@ -202,7 +257,7 @@ def trains_batch_norm(start: BaseSpec | Path | Classifier, spec: FinetuneSpec) -
 
 def _read(
     dataset: Dataset, size: tuple[int, int], spec: FinetuneSpec, config: TrainConfig
-) -> tuple[Images, TrainingData]:
+) -> tuple[Images, dict[str, list[SampleRow]], TrainingData]:
     """The images as pixels, and which of them are trained and validated on."""
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     images = Images([dataset.locate(sample) for sample in samples], size)
@@ -224,7 +279,9 @@ def _read(
     )
     require_areas(labels[val])
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
-    return images, TrainingData(own_feed, val_feed, labels[own], len(own), dataset.found_classes, labels[val])
+    used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
+    classes = dataset.found_classes
+    return images, used, TrainingData(own_feed, val_feed, labels[own], len(own), classes, labels[val])
 
 
 def _about(data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:
@@ -281,7 +338,8 @@ class KerasPasses:
         """See `Passes`."""
 
         def run() -> Row:
-            found = model.evaluate(feed.batches(1, _devices()), verbose=0, return_dict=True)
+            batches = feed.batches(1, _devices())
+            found = model.evaluate(batches, verbose=0, callbacks=[_gate()], return_dict=True)
             return {name: float(value) for name, value in found.items() if not np.ndim(value)}
 
         return run
@@ -292,6 +350,13 @@ def _devices() -> int:
     import tensorflow as tf
 
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def _gate() -> Any:
+    """A callback that lets a held Ctrl-C through between two batches of a validation."""
+    import keras
+
+    return keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: interrupts.let_through())
 
 
 def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
@@ -310,6 +375,7 @@ def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
             self._rate = float(self.model.optimizer.learning_rate) if is_noting else 0.0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            interrupts.let_through()
             mean = float(logs["loss"])  # over the epoch so far
             if not math.isfinite(mean):
                 self.model.stop_training = True

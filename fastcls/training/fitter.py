@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from fastcls import interrupts
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
 from fastcls.training.checkpoints import Checkpoints, passes
@@ -67,7 +68,8 @@ def fit(
         standing.weights = trainee.model.get_weights()
     begin(standing.history)
     done = len(standing.history)
-    with tqdm(total=config.epochs, initial=done, unit="epoch", desc="train", disable=not progress) as bar:
+    bar = tqdm(total=config.epochs, initial=done, unit="epoch", desc="train", disable=not progress)
+    with bar, interrupts.held():
         while not _is_over(standing.history, config, monitor):
             row, steps = run_epoch(len(standing.history) + 1)
             row = {"epoch": len(standing.history) + 1, **row}
@@ -80,6 +82,7 @@ def fit(
             watch(row)
             checkpoints.save(standing, trainee)
             bar.update()
+            interrupts.let_through()
     if standing.weights:
         trainee.model.set_weights(standing.weights)
     _warn_of_low_accuracy(standing, config)
@@ -228,6 +231,7 @@ def _pass(
         finite = 0
         for rows, labels, order in feeder.blocks(epoch):
             steps, seen = traced(rows, labels, tf.constant(order))
+            interrupts.let_through()
             finite += int(steps)
             if listen:
                 listen(epoch, seen.numpy())

@@ -23,7 +23,7 @@ def describe_request(
     Args:
         cache: The bottlenecks.
         chosen: Rows and labels.
-        model: The head before the first step.
+        model: The head before the first step; None for one that is fitted at once.
         head: What it was made of.
         config: How it is trained.
     """
@@ -32,8 +32,8 @@ def describe_request(
         "training": asdict(config),
         "head": {
             **asdict(head),
-            "architecture": graph.architecture_digest(model),
-            "weights": graph.weights_digest(model),
+            "architecture": graph.architecture_digest(model) if model else "",
+            "weights": graph.weights_digest(model) if model else "",
             "code": files.file_digest(code) if code and code.is_file() else "",
         },
         "cache": cache.manifest.fingerprint,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,12 +51,14 @@ class Selection:
         train: Rows to train on, of each view.
         val: Rows to validate on, of plain images; None to train without validation.
         multi_label: Whether an image may have any number of classes.
+        images: Those of both, by their use: "train" and "val".
     """
 
     class_names: tuple[str, ...]
     train: LabeledRows
     val: LabeledRows | None
     multi_label: bool = False
+    images: Mapping[str, Sequence[SampleRow]] = field(default_factory=dict)
 
 
 def select(cache: Cache, config: TrainConfig) -> Selection:
@@ -84,7 +86,8 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
 
     require_every_class(labels[own], class_names)
     plain = take(val, 1) if val else None
-    return Selection(class_names, take(own, views.count), plain, report.multi_label)
+    images = {"train": [samples[place] for place in own], "val": [samples[place] for place in val]}
+    return Selection(class_names, take(own, views.count), plain, report.multi_label, images)
 
 
 def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:

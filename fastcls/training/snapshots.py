@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,7 +30,6 @@ Row = dict[str, float]
 VERSION = 1
 _STATE = "fastcls/state.json"
 _CLASSIFIER = "fastcls.json"  # where `Classifier.load` looks
-_DAMAGES = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError)
 
 
 @dataclass
@@ -114,9 +112,8 @@ class Snapshot:
                 if damaged := archive.testzip():
                     raise ValueError(f"{damaged} is not what was written")
                 state = json.loads(archive.read(_STATE))
-            if state["version"] != VERSION:
-                raise ValueError(f"it has version {state['version']}, this fastcls reads {VERSION}")
-        except _DAMAGES as error:
+            _check(state)
+        except Exception as error:  # zipfile fails on a damaged file anywhere
             raise OptionError(f"{path} is no checkpoint of fastcls, or damaged: {error}") from error
         return cls(path, state)
 
@@ -136,6 +133,15 @@ class Snapshot:
         with zipfile.ZipFile(self.path) as archive:
             names = [name for name in archive.namelist() if name.startswith(f"fastcls/{kind}/")]
             return [_read_array(archive, name) for name in names]
+
+
+def _check(state: Any) -> None:
+    if state["version"] != VERSION:
+        raise ValueError(f"it has version {state['version']}, this fastcls reads {VERSION}")
+    kinds = {"request": dict, "history": list, "best_epoch": int, "schedule": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(state[name], kind)]
+    if wrong:
+        raise ValueError(f"its state has no right {', '.join(wrong)}")
 
 
 def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapping[str, Any]) -> None:

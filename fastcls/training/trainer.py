@@ -64,6 +64,33 @@ class TrainedHead:
         return self.thresholds is not None
 
 
+@dataclass(frozen=True)
+class HeadTraining:
+    """A training of a head before its first step: all is checked, and what decides the result is known.
+
+    Attributes:
+        cache: The bottlenecks.
+        chosen: Rows and labels.
+        spec: What is trained.
+        config: How it is trained, with the number of views.
+        model: The head; None for one that is fitted at once.
+        request: What decides the result, JSON-able.
+    """
+
+    cache: Cache
+    chosen: Selection
+    spec: HeadSpec
+    config: TrainConfig
+    model: Any
+    request: dict[str, Any]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images to train and to validate on."""
+        val = self.chosen.val
+        return {"train_count": self.chosen.train.images, "val_count": len(val) if val else 0}
+
+
 def train_head(
     cache: Cache,
     head: HeadSpec | None = None,
@@ -91,6 +118,13 @@ def train_head(
         OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
+    return train_prepared(prepare_training(cache, head, config, start=start), folder, progress=progress)
+
+
+def prepare_training(
+    cache: Cache, head: HeadSpec | None, config: TrainConfig | None, *, start: TrainedHead | None = None
+) -> HeadTraining:
+    """Do all of `train_head` that comes before the first step."""
     config = config or TrainConfig()
     spec = start_spec(head, start)
     check_effect(spec, config)
@@ -99,22 +133,27 @@ def train_head(
     config = replace(config, views=chosen.train.views)
     require_fitting(spec, config, chosen)
     keras.utils.set_random_seed(config.seed)
-    counts = {"train_count": chosen.train.images, "val_count": len(chosen.val) if chosen.val else 0}
+    model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
+    request = describe_request(cache, chosen, model, spec, config)
+    return HeadTraining(cache, chosen, spec, config, model, request)
+
+
+def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
+    """Do all of `train_head` from the first step on."""
+    chosen, spec, config, model = asked.chosen, asked.spec, asked.config, asked.model
     if spec.is_fitted:
         fitted = _fit_at_once(spec, chosen, progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
-        model = start_model(cache, chosen, spec, start)
-        request = describe_request(cache, chosen, model, spec, config)
-        about = {"head": asdict(spec), "class_names": chosen.class_names, **counts}
+        about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
         about["multi_label"] = chosen.multi_label
         checkpoints = Checkpoints(
-            folder, config.checkpoints, request, about, monitor_of(multi_label=chosen.multi_label)
+            folder, config.checkpoints, asked.request, about, monitor_of(multi_label=chosen.multi_label)
         )
         history, best = _train(model, chosen, config, checkpoints, progress)
     thresholds = _thresholds(model, chosen, config)
     return TrainedHead(
-        model, spec, config, chosen.class_names, tuple(history), best, **counts, thresholds=thresholds
+        model, spec, config, chosen.class_names, tuple(history), best, **asked.counts, thresholds=thresholds
     )
 
 

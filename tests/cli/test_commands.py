@@ -34,8 +34,8 @@ def test_commands__lead_from_photos_to_predictions(fastcls, photos: Path, base: 
 
     tested = fastcls("test", run, data)
     assert tested.code == 0 and "accuracy 1.000 (6 of 6 images)" in tested.out
-    assert json.loads((run / "test" / "metrics.json").read_text())["accuracy"] == 1.0
-    names = sorted(path.name for path in (run / "test").iterdir())
+    assert json.loads((run / "test" / "data" / "metrics.json").read_text())["accuracy"] == 1.0
+    names = sorted(path.name for path in (run / "test" / "data").iterdir())
     assert names == ["confusion.csv", "confusion.png", "metrics.json", "per_class.csv", "predictions.csv"]
 
     predicted = fastcls("predict", run, data / "test", photos / "red" / "0.png", "--json")
@@ -350,7 +350,7 @@ def test_run__real_photos_and_weights_reach_logistic_regression(fastcls, tmp_pat
         *("--out", tmp_path / "run", "--cache", tmp_path, "--workers", 2),
     )
     assert result.code == 0, result.err
-    ours = json.loads((tmp_path / "run" / "test" / "metrics.json").read_text())["accuracy"]
+    ours = json.loads((tmp_path / "run" / "test" / "flowers-1000" / "metrics.json").read_text())["accuracy"]
     assert ours >= _logistic_regression(Cache.find(tmp_path)) - 0.015
     assert ours > 0.82
 

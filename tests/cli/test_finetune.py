@@ -12,7 +12,8 @@ def test_finetune__goes_on_from_a_run_and_its_classifier_is_tested(fastcls, trai
     assert result.code == 0 and result.err == ""
     assert "trained on 48 images, validated on 12; 2 epochs" in result.out
     names = {path.name for path in out.iterdir()}
-    assert names == {"classifier.keras", "run.json", "history.csv", "curves.png", "tensorboard"}
+    written = {"classifier.keras", "run.json", "images.csv", "history.csv", "curves.png", "tensorboard"}
+    assert names == written
     assert json.loads((out / "run.json").read_text())["finetuning"]["train"] == "from conv"
     tested = fastcls("test", out, photos)
     assert tested.code == 0 and "accuracy" in tested.out

@@ -67,14 +67,14 @@ def test_test__agrees_with_what_is_predicted(fastcls, made):
     result = fastcls("test", made / "run", made / "data")
     assert result.code == 0, result.err
     assert "accuracy" not in result.out and "exact match" in result.out
-    figures = json.loads((made / "run/test/metrics.json").read_text())
+    figures = json.loads((made / "run/test/data/metrics.json").read_text())
     data = Dataset.open(made / "data").subset("test")
     paths = [data.locate(sample) for sample in data.samples]
     rows = [json.loads(line) for line in fastcls("predict", made / "run", *paths, "--json").out.splitlines()]
     named = [tuple(sorted(p["class"] for p in row["predictions"])) for row in rows]
     right = [names == data.names_of(sample) for names, sample in zip(named, data.samples, strict=True)]
     assert figures["exact_match"] == pytest.approx(np.mean(right)) and figures["exact_match"] > 0.6
-    with (made / "run/test/predictions.csv").open(newline="") as file:
+    with (made / "run/test/data/predictions.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [tuple(json.loads(row["predicted"])) for row in table] == named
     scores = np.array([[float(row[name]) for name in CLASSES] for row in table])

@@ -290,7 +290,7 @@ def _parse(name: str, arguments) -> tuple[dict, dict]:
 
 def _write(folder: Path, request) -> Path:
     path = folder / "run.json"
-    path.write_text(json.dumps({"class_names": [], "request": request}))
+    files.write_checked_json(path, {"class_names": [], "request": request})
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +137,12 @@ def _load_config(context: click.Context, _: click.Parameter, value: str | None) 
 
 
 def _read_request(path: Path) -> tuple[str, dict[str, Any]]:
+    from fastcls.runs import read_record
+
+    record = read_record(path)
     try:
-        request = json.loads(path.read_text(encoding="utf-8"))["request"]
+        request = record["request"]
         return str(request["command"]), dict(request["options"])
-    except OSError as error:
-        raise OptionError(f"Cannot read {path}: {error.strerror}. Name the run.json of a run") from error
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(
             f"{path} holds no request of a command. Name the run.json of a run that the command line made"

@@ -1,0 +1,306 @@
+"""Test a classifier on images of known class: figures, tables, and on what they were taken."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import fastcls
+from fastcls import files
+from fastcls.data import sources
+from fastcls.data.dataset import Dataset, Sample
+from fastcls.errors import DataError, OptionError
+from fastcls.evaluation.evaluator import (
+    METRICS,
+    MultiLabelPrediction,
+    Prediction,
+    write_evaluation,
+    write_multi_label_evaluation,
+)
+from fastcls.evaluation.metrics import Evaluation, evaluate
+from fastcls.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label
+from fastcls.inference.classifier import Classifier, ImageResult
+from fastcls.machine import cores
+from fastcls.parallel import ahead
+from fastcls.runs import CLASSIFIER, EARLIER, TESTS, TRAIN, VAL, Run
+
+_MEMBER = "tested_on"
+_SAFE = frozenset("-_.")
+_IN_WORDS = {TRAIN: "trained on", VAL: "validated on", EARLIER: "used by the run that it went on from"}
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TestedOn:
+    """On what a classifier was tested: the member "tested_on" of metrics.json.
+
+    Attributes:
+        data: Root of the data set, absolute.
+        part: "test", or "all" of a data set that is not split.
+        images: How many, unreadable ones included.
+        digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
+        model: Digest of the classifier's file.
+        seen: How many of the images had a part in the training, by their use: "train", "val", or "earlier"
+            by a run that this one went on from. None if that is unknown.
+        date: When, in UTC.
+        fastcls: Version that tested.
+    """
+
+    data: str
+    part: str
+    images: int
+    digest: str
+    model: str
+    seen: dict[str, int] | None
+    date: str
+    fastcls: str = fastcls.__version__
+
+    def __str__(self) -> str:
+        part = f" (its {self.part} part)" if self.part != "all" else ""
+        return f"Tested on {self.data}{part}: {self.images} images; {self._told}"
+
+    @property
+    def _told(self) -> str:
+        if self.seen is None:
+            return "which ones the classifier was trained on is unknown"
+        told = [f"{count} {_IN_WORDS[use]}" for use, count in self.seen.items() if count]
+        return ", ".join(told) or "none of them was trained or validated on"
+
+    @property
+    def warning(self) -> str:
+        """Why the figures are not those of images that the classifier has never seen; "" if they are."""
+        if not self.seen or not any(self.seen.values()):
+            return ""
+        return (
+            f"{sum(self.seen.values())} of the {self.images} images had a part in the training "
+            f"({self._told}): the figures are no measure for new images. Test on others"
+        )
+
+    def is_same(self, folder: Path) -> bool:
+        """Whether the result in a folder is of the same images, classes and classifier."""
+        try:
+            earlier = files.read_json(folder / METRICS)[_MEMBER]
+            return (earlier["digest"], earlier["model"]) == (self.digest, self.model)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A classifier's results on images of known class.
+
+    Attributes:
+        evaluation: The figures.
+        predictions: One per readable image.
+        unreadable: The others, with the reason.
+        on: On what it was tested.
+        folder: Where tables and pictures are.
+    """
+
+    evaluation: Evaluation | MultiLabelEvaluation
+    predictions: tuple[Prediction, ...] | tuple[MultiLabelPrediction, ...]
+    unreadable: tuple[ImageResult, ...]
+    on: TestedOn
+    folder: Path
+
+
+def run_test(
+    place: Path,
+    dataset: Dataset,
+    out: Path | None = None,
+    *,
+    classifier: Classifier | None = None,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> Tested:
+    """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
+
+    A result is never written over another one. That of the same classifier on the same images and classes
+    stays as it is.
+
+    Args:
+        place: A run folder, or the file of a classifier.
+        dataset: Images of classes that the classifier knows.
+        out: Folder for metrics.json, per_class.csv, confusion.png, predictions.csv and, with one label per
+            image, confusion.csv. By default it is called as the data set in the folder "test" of the run,
+            with a number behind if a result of other images is there.
+        classifier: The one in `place`, if it is loaded already.
+        batch_size: Images per forward pass.
+        progress: Show a bar on stderr.
+
+    Raises:
+        OptionError: There is no whole classifier, or `out` holds something else or cannot be made.
+        DataError: A class is unknown to the classifier, the images have one label each and the classifier
+            gives several (or the other way round), or no image could be read.
+    """
+    tested = dataset.subset("test") if dataset.splits else dataset
+    if not tested.samples:
+        raise DataError(
+            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
+        )
+    classifier = classifier or Classifier.load(place)
+    _require_fitting(tested, classifier)
+    on = _tell(place, tested, "test" if dataset.splits else "all")
+    free_folders = _folders(place, tested.name, out)
+    _require_free(next(free_folders), on, is_asked_for=out is not None)
+    if on.warning:
+        logger.warning(on.warning)
+    readable, unreadable = _predict(classifier, tested, batch_size, progress)
+    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
+    judge = _judge_labels if classifier.multi_label else _judge_label
+    evaluation, predictions = judge(classifier, known, np.stack([row for _, row in readable]))
+    folder = _write(evaluation, predictions, on, _folders(place, tested.name, out))
+    return Tested(evaluation, predictions, unreadable, on, folder)
+
+
+def _predict(
+    classifier: Classifier, tested: Dataset, batch_size: int, progress: bool
+) -> tuple[list[tuple[Sample, np.ndarray]], tuple[ImageResult, ...]]:
+    """The probabilities of each readable image, and the others."""
+    paths = [tested.locate(sample) for sample in tested.samples]
+    stream = classifier.predict(paths, batch_size=batch_size)
+    results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
+    pairs = zip(tested.samples, results, strict=True)
+    readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]
+    if not readable:
+        raise DataError(f"Not one of {len(results)} test images of {tested.root} could be read")
+    return readable, tuple(found for found in results if found.probabilities is None)
+
+
+# On what
+
+
+def _tell(place: Path, tested: Dataset, part: str) -> TestedOn:
+    digests = list(ahead(_digest, map(tested.locate, tested.samples), threads=cores(), depth=4 * cores()))
+    named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
+    run = Run.of(place)
+    return TestedOn(
+        data=os.fsencode(tested.root.absolute()).decode(errors="replace"),  # JSON is UTF-8, paths need not be
+        part=part,
+        images=len(digests),
+        digest=files.json_digest(named),
+        model=files.file_digest(place / CLASSIFIER if place.is_dir() else place),
+        seen=_count_seen(run, digests) if run else None,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _digest(path: Path) -> str:
+    """The identity of an image; "" for one that cannot be read."""
+    try:
+        return sources.digest(path)
+    except OSError:
+        return ""
+
+
+def _count_seen(run: Run, digests: Sequence[str]) -> dict[str, int] | None:
+    """How many images of each use a run knows; None if it does not know all and none of these."""
+    uses = {image.digest: image.use for image in reversed(run.images())}
+    counts = Counter(uses[digest] for digest in digests if digest in uses)
+    if not counts and not run.knows_all_images:
+        return None
+    return {use: counts[use] for use in (TRAIN, VAL, EARLIER)}
+
+
+# Where
+
+
+def _folders(place: Path, name: str, out: Path | None) -> Iterator[Path]:
+    """The folders that a result may have, the first choice first."""
+    if out is not None:
+        yield out
+        return
+    root = (place if place.is_dir() else place.parent) / TESTS
+    safe = "".join(letter if letter.isalnum() or letter in _SAFE else "_" for letter in name).lstrip(".")
+    for number in itertools.count(1):
+        yield root / (f"{safe or 'data'}-{number}" if number > 1 else safe or "data")
+
+
+def _require_free(folder: Path, on: TestedOn, *, is_asked_for: bool) -> None:
+    if is_asked_for and folder.exists() and not on.is_same(folder) and not _is_empty(folder):
+        raise OptionError(
+            f"{folder} exists already, and is no result of this classifier on these images. Choose another "
+            "--out, or remove it first"
+        )
+    files.require_writable(folder)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Path]) -> Path:
+    """Write a result to the first folder that is free, or find it there."""
+    write = write_evaluation if isinstance(evaluation, Evaluation) else write_multi_label_evaluation
+    for folder in folders:
+        if on.is_same(folder):
+            return folder
+        if folder.exists() and not _is_empty(folder):
+            continue
+        try:
+            with files.atomic_folder(folder) as unfinished:
+                write(evaluation, predictions, unfinished, about={_MEMBER: asdict(on)})
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            continue  # another process has been quicker
+        return folder
+    raise OptionError("Another process has written to this --out meanwhile. Choose another one")
+
+
+# The figures
+
+# The path of each image and the names of its classes.
+_Known = list[tuple[str, tuple[str, ...]]]
+
+
+def _judge_label(
+    classifier: Classifier, known: _Known, probabilities: np.ndarray
+) -> tuple[Evaluation, tuple[Prediction, ...]]:
+    class_names = classifier.class_names
+    labels = np.array([class_names.index(name) for _, (name,) in known])
+    predictions = tuple(
+        Prediction(path, name, class_names[row.argmax()], float(row.max()))
+        for (path, (name,)), row in zip(known, probabilities, strict=True)
+    )
+    return evaluate(labels, probabilities, class_names), predictions
+
+
+def _judge_labels(
+    classifier: Classifier, known: _Known, probabilities: np.ndarray
+) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
+    class_names, thresholds = classifier.class_names, classifier.thresholds or ()
+    targets = np.array([[name in names for name in class_names] for _, names in known], np.int64)
+    predictions = tuple(
+        MultiLabelPrediction(path, names, classifier.name_classes(row), tuple(row.tolist()))
+        for (path, names), row in zip(known, probabilities, strict=True)
+    )
+    return evaluate_multi_label(targets, probabilities, thresholds, class_names), predictions
+
+
+def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
+    if classifier.multi_label != dataset.multi_label:
+        kinds = ("one label", "several labels")
+        raise DataError(
+            f"The classifier gives {kinds[classifier.multi_label]} per image, {dataset.root} has "
+            f"{kinds[dataset.multi_label]}. A CSV has several with --label-separator, or with a column of 0 "
+            "and 1 per class"
+        )
+    # Not of all `class_names`: a table may have columns of classes that no image has.
+    unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))
+    if unknown:
+        raise DataError(
+            f"The classifier does not know the classes {', '.join(unknown)} of {dataset.root}. It knows: "
+            f"{', '.join(classifier.class_names)}"
+        )

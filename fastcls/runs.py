@@ -1,0 +1,317 @@
+"""A run folder: the name of every file in it, and how far it has come.
+
+RUN/classifier.keras   image -> probabilities
+RUN/head.keras         bottleneck -> probabilities; not of a run of finetune
+RUN/images.csv         path, label(s), use and digest of each image that it was trained or validated on
+RUN/history.csv        a row per epoch or candidate, drawn in curves.png
+RUN/checkpoints/       epochs that were to be kept
+RUN/run.json           what it is and of what it was made, the digests of all files above, and one of itself
+RUN/test/NAME/         the result of a test
+
+A run comes through these states, each by one move, and the same command goes on from each of them:
+
+1. RUN.unfinished/                     it is trained, from RUN.unfinished/resume on
+2. RUN.unfinished/run.json             the training is complete: run.json is written last
+3. RUN/                                it was moved to its place, whole
+4. RUN/test/NAME/                      `run` has tested it
+
+A command that asks for something else is refused in each of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastcls import files
+from fastcls.errors import OptionError
+from fastcls.specs import differences
+
+CLASSIFIER = "classifier.keras"
+HEAD = "head.keras"
+IMAGES = "images.csv"
+HISTORY = "history.csv"
+CURVES = "curves.png"
+RECORD = "run.json"
+TESTS = "test"
+_ASKED = "asked.json"  # of a run in the making
+_CHECKPOINTS = "checkpoints/*.keras"
+_TAKE_ANOTHER = "Choose another --out, or remove it first"
+
+TRAIN, VAL = "train", "val"
+# Trained or validated on by a run that this one went on from.
+EARLIER = "earlier"
+USES = (TRAIN, VAL, EARLIER)
+
+
+@dataclass(frozen=True)
+class UsedImage:
+    """An image that had a part in a classifier: one line of `images.csv`.
+
+    Attributes:
+        path: As the data set had it.
+        labels: Names of its classes.
+        use: One of `USES`.
+        digest: Its identity.
+    """
+
+    path: str
+    labels: tuple[str, ...]
+    use: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run.
+
+    Attributes:
+        folder: Where it is.
+        record: What its run.json holds.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Read the record of a run.
+
+        Raises:
+            OptionError: There is none, or it is damaged.
+        """
+        record = read_record(folder / RECORD)
+        kinds = {"files": dict, "images": dict, "asked": dict, "decided_by": dict, "class_names": list}
+        wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+        if wrong or not all(isinstance(name, str) for name in record["class_names"]):
+            raise _damaged(folder / RECORD, f"it has no right {', '.join(wrong) or 'class_names'}")
+        return cls(folder, record)
+
+    @classmethod
+    def of(cls, path: Path) -> Run | None:
+        """The run of a folder, or the one that a classifier or kept checkpoint in it belongs to.
+
+        Raises:
+            OptionError: It is a folder, and its run.json is damaged.
+        """
+        if path.is_dir():
+            return cls.open(path) if is_complete(path) else None
+        path = path.absolute()
+        for folder in (path.parent, path.parent.parent):
+            with contextlib.suppress(OptionError, OSError):
+                run = cls.open(folder)
+                if run.record["files"].get(path.relative_to(folder).as_posix()) == files.file_digest(path):
+                    return run
+        return None
+
+    def file(self, name: str) -> Path:
+        """One of its files.
+
+        Raises:
+            OptionError: It is not the one that was written.
+        """
+        path, digest = self.folder / name, self.record["files"].get(name)
+        if digest is None:
+            raise OptionError(f"{self.folder} is no run with a {name}: its {RECORD} names none")
+        try:
+            found = files.file_digest(path)
+        except OSError as error:
+            raise OptionError(f"{path} cannot be read: {error.strerror}. {self.folder} needs it") from error
+        if found != digest:
+            raise OptionError(
+                f"{path} is damaged or was replaced: it is not the file that {self.folder / RECORD} names. "
+                "Put the right one back, or train again"
+            )
+        return path
+
+    def images(self) -> list[UsedImage]:
+        """The images that it was trained and validated on."""
+        with self.file(IMAGES).open(**files.CSV_TEXT) as file:
+            lines = csv.reader(file)
+            are_several = "labels" in next(lines)
+            return [
+                UsedImage(path, tuple(json.loads(labels)) if are_several else (labels,), use, digest)
+                for path, labels, use, digest in lines
+            ]
+
+    @property
+    def knows_all_images(self) -> bool:
+        """Whether no image that it was trained on is missing in `images`."""
+        return bool(self.record["images"].get("complete"))
+
+    def history(self) -> tuple[dict[str, float], ...]:
+        """A row per epoch or candidate."""
+        with self.file(HISTORY).open(**files.CSV_TEXT) as file:
+            return tuple(
+                {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)
+            )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a run.json.
+
+    Raises:
+        OptionError: There is none, or it is damaged.
+    """
+    try:
+        return files.read_checked_json(path)
+    except OSError as error:
+        raise OptionError(f"Cannot read {path}: {error.strerror}. Name a run or its {RECORD}") from error
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> OptionError:
+    return OptionError(
+        f"{path} is damaged, or was not written by this fastcls: {reason}. Train again; {CLASSIFIER} beside "
+        "it may be whole, and can be named by itself"
+    )
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Complete a run: write its run.json, which names its other files by their digests."""
+    (folder / _ASKED).unlink(missing_ok=True)
+    named = [folder / name for name in (CLASSIFIER, HEAD, IMAGES, HISTORY)]
+    named = [path for path in (*named, *sorted(folder.glob(_CHECKPOINTS))) if path.is_file()]
+    digests = {path.relative_to(folder).as_posix(): files.file_digest(path) for path in named}
+    for path in named:
+        files.sync(path)
+    files.write_checked_json(folder / RECORD, {**record, "files": digests})
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the training of a run has come to its end."""
+    return (folder / RECORD).is_file()
+
+
+def write_images(folder: Path, images: Iterable[UsedImage], *, multi_label: bool) -> None:
+    """Write down which images have a part in a run."""
+    path = folder / IMAGES
+    with files.atomic_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "labels" if multi_label else "label", "use", "digest"))
+        for image in images:
+            labels = json.dumps(image.labels, ensure_ascii=False) if multi_label else image.labels[0]
+            writer.writerow((image.path, labels, image.use, image.digest))
+
+
+@contextlib.contextmanager
+def in_the_making(
+    out: Path,
+    asked: Mapping[str, Any],
+    is_worth: Callable[[Path], bool],
+    *,
+    restart: bool = False,
+) -> Iterator[Path]:
+    """Make a run, go on with one that was interrupted, or look at the one that is there.
+
+    Args:
+        out: The run folder.
+        asked: What was asked for, JSON-able, as far as it decides the result.
+        is_worth: Whether there is something to go on from in a folder, besides a complete training.
+        restart: Begin again where one was interrupted.
+
+    Yields:
+        The folder to make it in: it takes its place when the block ends well; or `out` itself.
+
+    Raises:
+        OptionError: Something else is there, another request was interrupted there, another process is
+            making this run, or it cannot be made.
+    """
+    if is_complete(out):
+        _look_at(out, asked, restart=restart)
+        yield out
+        files.unclaim(out)
+        return
+    require_new(out)
+    with files.resumable_folder(
+        out, lambda folder: is_worth(folder) or is_complete(folder), restart=restart
+    ) as folder:
+        remove_leftovers(folder)
+        if is_complete(folder):
+            require_same(folder, "asked", asked)
+        else:
+            _ask(folder, asked)
+        yield folder
+        remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process was writing, anywhere in a run that this process makes."""
+    for place in (folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())):
+        if place.exists():
+            files.remove_leftovers(place)
+
+
+def require_new(out: Path) -> None:
+    """Refuse to make a run where something is, or where nothing can be made.
+
+    Raises:
+        OptionError: The path exists and is not an empty folder, or it cannot be made.
+    """
+    if out.name in ("", ".."):
+        raise OptionError(f"A run needs a folder of its own. Received: {str(out)!r}. Name one that is new")
+    is_folder = out.is_dir() and not out.is_symlink() and not out.is_mount()
+    if (out.exists() or out.is_symlink()) and not (is_folder and not any(out.iterdir())):
+        raise OptionError(f"{out} exists already. {_TAKE_ANOTHER}")
+    files.require_writable(out)
+    files.require_writable(out.parent)
+
+
+def require_same(folder: Path, member: str, now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a complete training of another request.
+
+    Args:
+        folder: A run.
+        member: "asked", what was asked for, or "decided_by", what that came to.
+        now: What it would be now.
+
+    Raises:
+        OptionError: They differ; the message says in what.
+    """
+    earlier = Run.open(folder).record[member]
+    if changes := differences(earlier, _plain(now)):
+        raise OptionError(
+            f"{folder} exists already, with a training of another request ({changes}). {_TAKE_ANOTHER}"
+        )
+
+
+def require_same_unfinished(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with an interrupted training of another request.
+
+    Raises:
+        OptionError: They differ; the message says in what.
+    """
+    if changes := differences(earlier, _plain(now)):
+        raise OptionError(
+            f"{folder} holds an interrupted training of another request ({changes}). Give the same options "
+            "to finish it, another --out to leave it there, or --restart to give it up"
+        )
+
+
+def _look_at(out: Path, asked: Mapping[str, Any], *, restart: bool) -> None:
+    try:
+        Run.open(out)
+    except OptionError as error:
+        raise OptionError(f"{out} exists already, and is no whole run: {error}") from error
+    require_same(out, "asked", asked)
+    if restart:
+        raise OptionError(f"{out} exists already: it is complete, with nothing to give up. {_TAKE_ANOTHER}")
+
+
+def _ask(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Note what a run in the making is of, and refuse to go on with another."""
+    path = folder / _ASKED
+    with contextlib.suppress(OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        require_same_unfinished(folder, files.read_json(path), asked)  # its checkpoints are compared as well
+    files.write_json(path, asked)
+
+
+def _plain(value: Mapping[str, Any]) -> Any:
+    """A value as it comes out of JSON."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,56 @@
+"""Read a trained head back, from a run or from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastcls import runs
+from fastcls.backend import import_keras, reproducible_build
+from fastcls.errors import OptionError
+from fastcls.runs import Run
+from fastcls.specs import specs_of_run
+from fastcls.training.snapshots import Snapshot
+from fastcls.training.thresholds import DEFAULT
+from fastcls.training.trainer import TrainedHead
+
+
+def load_head(place: Path) -> TrainedHead:
+    """The trained head of a run folder, or of a checkpoint that was kept in one.
+
+    Raises:
+        OptionError: It is neither, or damaged.
+    """
+    if place.is_file():
+        file, known = place, _read_checkpoint(place)
+    else:
+        run = _open_run(place)
+        file, known = run.file(runs.HEAD), run.record
+    keras = import_keras()
+    try:
+        with reproducible_build():  # a file has no seeds of its dropouts
+            model = keras.saving.load_model(file, compile=False)
+        spec, config = specs_of_run(known)
+        figures = (known["figures"], known["train_count"], known["val_count"])
+        thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
+        return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds)
+    except Exception as error:  # Keras fails on a damaged file anywhere
+        raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _open_run(folder: Path) -> Run:
+    if not (folder / runs.RECORD).is_file() or not (folder / runs.HEAD).is_file():
+        raise OptionError(f"{folder} is not a run folder made by `fastcls train-head`")
+    return Run.open(folder)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    state = Snapshot.read(path).state
+    if "head" not in state:
+        raise OptionError(f"{path} is a checkpoint of a whole network, not of a head on bottlenecks")
+    try:
+        thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
+        state["thresholds"] = thresholds  # they are chosen for the finished head alone
+        return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
+    except (LookupError, TypeError) as error:
+        raise OptionError(f"{path} is damaged: its state lacks {error}") from error

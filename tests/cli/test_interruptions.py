@@ -1,0 +1,226 @@
+"""Commands that are interrupted or killed at any stage go on when they are given again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from fastcls import files, pipeline, runs
+from fastcls.cli import test as cli_test
+from fastcls.cli import train_head as cli_train_head
+from fastcls.data.dataset import Dataset
+from fastcls.evaluation import tester
+from fastcls.inference.classifier import Classifier
+from fastcls.specs import FinetuneSpec, TrainConfig
+from fastcls.training import feeder, images
+from fastcls.training.checkpoints import Checkpoints
+from fastcls.training.finetuner import finetune
+from fastcls.training.trainer import train_head
+
+
+class Killed(BaseException):
+    """What no code catches."""
+
+
+# In the order of a command: what is called there, and whether it is killed before or after that.
+TRAINING = [
+    ("checkpoint", Checkpoints, "save", "after"),
+    ("trained", runs, "write_record", "before"),
+    ("complete", runs, "write_record", "after"),
+    ("nothing to go on from", pipeline, "forget_checkpoints", "after"),
+    ("moved", files, "unclaim", "before"),
+    ("unmarked", files, "unclaim", "after"),
+]
+TEST = [
+    ("before the test", pipeline, "run_test", "before"),
+    ("predicted", tester, "_write", "before"),
+    ("half written", tester, "write_evaluation", "after"),
+    ("tested", tester, "_write", "after"),
+    ("printed", cli_test, "print_test", "before"),
+]
+COMPLETE = {"complete", "nothing to go on from", "moved", "unmarked", "printed", *(name for name, *_ in TEST)}
+COMMANDS = {
+    "train-head": [*TRAINING, ("printed", cli_train_head, "print_training", "before")],
+    "finetune": TRAINING,
+    "run": [("extracted", pipeline, "extract", "after"), *TRAINING, *TEST],
+}
+
+
+@pytest.fixture(scope="module")
+def commands(trained, photos, base):
+    checkpoints = ("--epochs", 2, "--checkpoint-every", 1, "--seed", 1)
+    return {
+        "train-head": ("train-head", trained.cache.folder, *checkpoints),
+        "finetune": ("finetune", photos, "--from", trained.run, "--val", 0.2, *checkpoints),
+        "run": ("run", photos, "--base", base, "--precision", "float32", *checkpoints),
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command__killed_at_any_stage_goes_on(fastcls, commands, trained, tmp_path, monkeypatch, name):
+    more = ("--cache", tmp_path / "caches", "--workers", 1) if name == "run" else ()
+    command = (*commands[name], *more)
+    assert fastcls(*command, "--out", tmp_path / "whole").code == 0
+    whole = listed(tmp_path / "whole")
+    for place, (stage, *point) in enumerate(COMMANDS[name]):
+        out = tmp_path / f"{place}"
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            kill(patch, *point)
+            fastcls(*command, "--out", out)
+        with monkeypatch.context() as patch:
+            if stage in COMPLETE:
+                for training in ("train_prepared", "finetune_prepared"):
+                    patch.setattr(pipeline, training, None)
+            again = fastcls(*command, "--out", out)
+        assert again.code == 0, (stage, again.err)
+        assert listed(out) == whole and not out.with_name(f"{place}.unfinished").exists(), stage
+        expected, found = (
+            Classifier.load(folder).model.get_weights() for folder in (tmp_path / "whole", out)
+        )
+        assert all((one == other).all() for one, other in zip(expected, found, strict=True)), stage
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command__given_again_when_all_is_done_does_nothing_again(
+    fastcls, commands, tmp_path, monkeypatch, caplog, name
+):
+    command = (*commands[name], "--out", tmp_path / "run")
+    more = ("--cache", tmp_path / "caches", "--workers", 1) if name == "run" else ()
+    first = fastcls(*command, *more)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = fastcls(*command, *more)
+    assert again.code == 0 and "complete" in caplog.text and "nothing is trained again" in caplog.text
+    figures = re.compile(r"^(Run|Kept|accuracy).*", re.MULTILINE)
+    assert figures.findall(again.out) == figures.findall(first.out)
+    assert [line for line in again.out.splitlines() if line.startswith("Kept")] == [
+        line for line in first.out.splitlines() if line.startswith("Kept")
+    ]
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert after == before
+    refused = fastcls(*command, *more, "--restart")
+    assert refused.code == 1 and "exists already" in refused.err
+    for training in ("extract", "prepare_training", "prepare_finetuning"):
+        monkeypatch.setattr(pipeline, training, None)  # all that is long comes later
+    other = fastcls(*command, *more, "--learning-rate", 0.5)
+    assert other.code == 1 and re.search(
+        r"exists already.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
+    )
+
+
+def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, commands, photos, tmp_path):
+    more = ("--cache", tmp_path / "caches", "--workers", 1, "--out", tmp_path / "run")
+    assert fastcls(*commands["run"], *more).code == 0
+    fewer = tmp_path / "photos"
+    for name in ("red", "blue"):
+        fewer.joinpath(name).mkdir(parents=True)
+        for photo in sorted((photos / name).iterdir())[:12]:
+            os.link(photo, fewer / name / photo.name)
+    refused = fastcls("run", fewer, *commands["run"][2:], *more)
+    assert refused.code == 1 and "another request (data was" in refused.err
+
+
+@pytest.fixture
+def press(monkeypatch):
+    """Returns a function that lets Ctrl-C be pressed once an image is trained or validated on."""
+
+    def press_at(stage, number=signal.SIGINT):
+        pressed, look = [], images.ImageFeed._look
+
+        def press_and_look(feed, row, epoch, time):
+            if not pressed and (feed._seed is None) == (stage == "validation"):
+                pressed.append(epoch)
+                os.kill(os.getpid(), number)  # TensorFlow has called Python, from a thread of its own
+            return look(feed, row, epoch, time)
+
+        monkeypatch.setattr(images.ImageFeed, "_look", press_and_look)
+        return pressed
+
+    return press_at
+
+
+@pytest.mark.parametrize(("stage", "number"), [("training", signal.SIGINT), ("validation", signal.SIGTERM)])
+def test_finetune__interrupted_inside_of_a_step_ends_in_order(
+    fastcls, trained, photos, tmp_path, press, number, stage
+):
+    options = ("--val", 0.2, "--epochs", 2, "--batch-size", 8, "--out", tmp_path / "run")
+    pressed = press(stage, number)
+    result = fastcls("finetune", photos, "--from", trained.run, *options)
+    assert pressed and result.code == 130
+    assert "the same command goes on" in result.err and "Traceback" not in result.err
+    assert not list(tmp_path.iterdir())  # of the first epoch, nothing is worth to go on from
+
+
+@pytest.mark.parametrize("stage", ["training", "validation"])
+def test_finetune__is_interrupted_between_two_steps(trained, photos, press, stage):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start, config = Classifier.load(trained.run), TrainConfig(epochs=2, batch_size=8, val=0.2)
+    press(stage)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        finetune(Dataset.from_folder(photos), start, FinetuneSpec(), config)
+    assert ended.traceback[-1].name == "let_through"
+
+
+def test_train_head__is_interrupted_between_two_blocks_of_steps(trained, monkeypatch):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    draw = feeder.draw_images
+
+    def press_and_draw(*values, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return draw(*values, **options)
+
+    monkeypatch.setattr(feeder, "draw_images", press_and_draw)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        train_head(trained.cache)
+    assert ended.traceback[-1].name == "let_through"
+
+
+def test_command__an_error_out_of_an_interrupted_call_is_no_error(fastcls, trained, photos, monkeypatch):
+    def interrupted(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    monkeypatch.setattr(Classifier, "predict", interrupted)
+    result = fastcls("predict", trained.run, photos)
+    assert result.code == 130 and result.err.startswith("Interrupted")
+
+
+def test_run__has_no_leftovers_of_a_killed_process(fastcls, commands, tmp_path, monkeypatch):
+    out, dead = (
+        tmp_path / "run",
+        "import os; from pathlib import Path; from fastcls import files; import sys\n",
+    )
+    dead += "with files.atomic_path(Path(sys.argv[1])) as path:\n    path.touch(); os.kill(os.getpid(), 9)"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill(patch, runs, "write_record", "before")
+        fastcls(*commands["train-head"], "--out", out)
+    for folder in ("", "checkpoints", "resume", "tensorboard"):
+        place = out.with_name("run.unfinished") / folder / "epoch-0009.keras"
+        subprocess.run([sys.executable, "-c", dead, str(place)], check=False)
+    assert len(list(out.with_name("run.unfinished").rglob(".tmp-*"))) == 4
+    assert fastcls(*commands["train-head"], "--out", out).code == 0
+    assert not [path for path in out.rglob(".*")]
+
+
+def kill(patch, home, name, when) -> None:
+    """Let a process end where a function is called."""
+    plain = getattr(home, name)
+
+    def kill_there(*values, **options):
+        if when == "after":
+            plain(*values, **options)
+        raise Killed
+
+    patch.setattr(home, name, kill_there)
+
+
+def listed(folder) -> list[str]:
+    return sorted(
+        re.sub(r"events\.out.*", "events", path.relative_to(folder).as_posix()) for path in folder.rglob("*")
+    )

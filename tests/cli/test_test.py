@@ -1,0 +1,178 @@
+"""`fastcls test` says on what it tested, and never writes a result over another one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from fastcls import files, pipeline
+from fastcls.data.dataset import Dataset
+from fastcls.evaluation import tester
+from fastcls.inference.classifier import Classifier
+from fastcls.runs import Run
+from fastcls.specs import FinetuneSpec, TrainConfig
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained.run, tmp_path / "run", ignore=lambda *_: ["test"])
+
+
+@pytest.fixture
+def part(run, photos, tmp_path):
+    """Returns a function that makes a folder of so many photos that the run has used in each way, or not."""
+
+    def make(name, **counts):
+        images = Run.open(run).images()
+        used = {image.digest: image.use for image in images}
+        groups = {"train": [], "val": [], "new": []}
+        for path in sorted(photos.rglob("*.png"), key=lambda path: (path.name, path.parent)):
+            groups[used.get(files.file_digest(path), "new")].append(path)
+        root = tmp_path / name
+        for use, count in counts.items():
+            assert count <= len(groups[use])
+            for number, path in enumerate(groups[use][:count]):
+                # Under another name: the bytes are what counts.
+                place = root / path.parent.name / f"{use}{number}.png"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place)
+        return root
+
+    return make
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_run__knows_its_images_and_its_own_test_is_of_new_ones(trained, photos):
+    images = Run.open(trained.run).images()
+    digests = {files.file_digest(path) for path in photos.rglob("*.png")}
+    assert [sum(image.use == use for image in images) for use in ("train", "val")] == [36, 12]
+    assert len({image.digest for image in images}) == 48 and {image.digest for image in images} < digests
+    assert all(photos / image.path and image.labels == (image.path.split("/")[0],) for image in images)
+    found = metrics(trained.run / "test" / "photos")["tested_on"]
+    assert found["data"] == str(photos) and (found["part"], found["images"]) == ("test", 12)
+    assert found["seen"] == {"train": 0, "val": 0, "earlier": 0}
+    assert found["model"] == files.file_digest(trained.run / "classifier.keras")
+
+
+def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, run, part, caplog):
+    result = fastcls("test", run, part("mixed", train=9, val=4, new=10))
+    assert result.code == 0, result.err
+    assert "13 of the 23 images had a part in the training (9 trained on, 4 validated on)" in caplog.text
+    assert "23 images; 9 trained on, 4 validated on" in result.out
+    assert metrics(run / "test" / "mixed")["tested_on"]["seen"] == {"train": 9, "val": 4, "earlier": 0}
+    caplog.clear()
+    clean = fastcls("test", run, part("clean", new=12))
+    assert clean.code == 0 and not caplog.text
+    assert "12 images; none of them was trained or validated on" in clean.out
+
+
+def test_test__never_writes_over_another_result(fastcls, run, part, tmp_path):
+    data = part("data", new=12)
+    first = fastcls("test", run, data)
+    assert first.code == 0 and f"In {run / 'test' / 'data'}: metrics.json" in first.out
+    before = contents(run / "test")
+    assert fastcls("test", run, data).out == first.out  # the same result: it stays as it is
+    moved = shutil.copytree(data, tmp_path / "elsewhere" / "data")
+    assert f"In {run / 'test' / 'data'}: " in fastcls("test", run, moved).out
+    assert contents(run / "test") == before
+    part("data", train=12)  # other images of the same name
+    second = fastcls("test", run, data)
+    assert f"In {run / 'test' / 'data-2'}: " in second.out
+    (run / "test" / "data-3").mkdir()
+    (run / "test" / "data-3" / "thesis.txt").touch()
+    shutil.rmtree(data / "red")  # other classes
+    assert f"In {run / 'test' / 'data-4'}: " in fastcls("test", run, data).out
+    after = contents(run / "test")
+    assert {path: after[path] for path in before} == before
+
+
+def test_test__of_another_classifier_is_another_result(fastcls, run, part, trained, tmp_path):
+    data = part("data", new=12)
+    for number, name in enumerate(("one", "two"), 1):
+        file = tmp_path / f"{name}.keras"
+        classifier = Classifier.load(run)
+        Classifier(classifier.model, classifier.class_names, {"name": name}).save(file)
+        result = fastcls("test", file, data)
+        assert result.code == 0 and "which ones the classifier was trained on is unknown" in result.out
+        folder = tmp_path / "test" / ("data" if number == 1 else "data-2")
+        assert metrics(folder)["tested_on"]["seen"] is None
+
+
+def test_test__out_of_something_else_is_refused_before_the_images_are_classified(
+    fastcls, run, part, tmp_path, monkeypatch
+):
+    data, out = part("data", new=12), tmp_path / "out"
+    assert fastcls("test", run, data, "--out", out).code == 0
+    assert fastcls("test", run, data, "--out", out).code == 0
+    monkeypatch.setattr(Classifier, "predict", None)
+    before = contents(out)
+    part("data", train=5)
+    refused = fastcls("test", run, data, "--out", out)
+    assert refused.code == 1 and f"{out} exists already" in refused.err
+    assert contents(out) == before
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "out"):
+        refused = fastcls("test", run, data, "--out", place)
+        assert refused.code == 1 and refused.err.startswith(f"Error: {place} ")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "..", "", ".hidden", "name\nof two lines", "花"])
+def test_test__a_name_is_one_folder_in_the_run(run, part, name):
+    places = tester._folders(run, name, None)
+    for _ in range(2):
+        place = next(places)
+        assert place.parent == run / "test" and place.name.isprintable() and place.name[0] != "."
+
+
+def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos, part, tmp_path):
+    fresh = part("fresh", new=12)
+    config = TrainConfig(epochs=1, val=0.25)
+    out = tmp_path / "tuned"
+    pipeline.finetune_run(Dataset.from_folder(fresh), run, FinetuneSpec(), config, out)
+    images = Run.open(out).images()
+    assert [sum(image.use == use for image in images) for use in ("train", "val", "earlier")] == [9, 3, 48]
+    assert Run.open(out).record["images"] == {"train": 9, "val": 3, "earlier": 48, "complete": True}
+    on = tester.run_test(out, Dataset.from_folder(photos)).on
+    assert on.seen == {"train": 9, "val": 3, "earlier": 48}
+    # One that goes on from it in turn, and one from a file of unknown origin.
+    again = tmp_path / "again"
+    pipeline.finetune_run(Dataset.from_folder(fresh), out, FinetuneSpec(), config, again)
+    assert len(Run.open(again).images()) == 60
+    lone = shutil.copy(run / "classifier.keras", tmp_path / "lone.keras")
+    other = tmp_path / "other"
+    pipeline.finetune_run(Dataset.from_folder(fresh), lone, FinetuneSpec(), config, other)
+    assert not Run.open(other).knows_all_images
+    new = part("unseen", train=12)
+    assert tester.run_test(other, Dataset.from_folder(new)).on.seen is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run {photos} --base {base} --cache {caches} --out {out}",
+        "train-head {cache} --out {out}",
+        "finetune {photos} --base {base} --val 0.2 --out {out}",
+        "extract {photos} --base {base} --cache {out}",
+    ],
+)
+def test_an_out_that_cannot_be_made_is_found_before_the_work(
+    fastcls, photos, base, trained, tmp_path, monkeypatch, command
+):
+    for work in ("extract", "prepare_training", "prepare_finetuning"):
+        monkeypatch.setattr(pipeline, work, None)
+    monkeypatch.setattr("fastcls.extraction.extractor.request_all", None)
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    values = {"photos": photos, "base": base, "cache": trained.cache.folder, "caches": tmp_path / "caches"}
+    result = fastcls(*(part.format(**values, out=out) for part in command.split()))
+    assert result.code == 1 and result.err.startswith(f"Error: {out}"), result.err
+    assert "cannot be made" in result.err and [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
