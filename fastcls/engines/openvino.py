@@ -175,9 +175,9 @@ def _openvino() -> ModuleType:
 
 
 def _convert(trunk: Trunk) -> Any:
-    openvino = _openvino()
+    openvino, graph = _openvino(), trunk.graph
     try:
-        return openvino.convert_model(trunk.graph)
+        return openvino.convert_model(graph)
     except Exception as error:  # whatever the converter raises, it does not know an operation
         raise ConversionError(f"OpenVINO cannot convert this trunk: {error}") from error
 

@@ -115,17 +115,18 @@ class Work:
         fair = math.ceil(self.rows / max(1, rounds * max(1, workers)))
         size = min(size, math.ceil(fair / batch_size) * batch_size)
         units = _Units.of(self.root, self.images, size)
+        of_image, unit_rows = units.of_image.tolist(), units.rows.tolist()
         tasks: list[ShardTask] = []
         places: list[int] = []
-        rows = 0
+        last, rows = -1, 0
         for place in units.order.tolist():
-            is_joined = bool(places) and units.of_image[place] == units.of_image[places[-1]]
-            added = 0 if is_joined else int(units.rows[units.of_image[place]])
+            unit = of_image[place]
+            added = 0 if unit == last else unit_rows[unit]
             if places and rows + added > size:
                 tasks.append(self._task(places, units))
                 places, rows = [], 0
             places.append(place)
-            rows += added
+            last, rows = unit, rows + added
         return [*tasks, self._task(places, units)] if places else tasks
 
     def _task(self, places: Sequence[int], units: _Units) -> ShardTask:
@@ -183,16 +184,16 @@ def _by_size(root: Path, images: Sequence[Wanted]) -> np.ndarray:
 
 
 def _by_digest(root: Path, images: Sequence[Wanted]) -> np.ndarray:
-    def digest_of(image: Wanted) -> str:
-        with contextlib.suppress(OSError):
-            return image.digest or sources.digest(root / image.path)
-        return ""
-
     threads = max(4, cores())  # most of the time they wait for the disk
+    unknown = [root / image.path for image in images if not image.digest]
+    read = ahead(_digest, unknown, threads=threads, depth=64 * threads)
     numbers: dict[str, int] = {}
-    digests = ahead(digest_of, images, threads=threads, depth=64 * threads)
-    kinds = (
-        numbers.setdefault(digest or image.path, len(numbers))
-        for image, digest in zip(images, digests, strict=True)
-    )
+    kinds = (numbers.setdefault(image.digest or next(read) or image.path, len(numbers)) for image in images)
     return np.fromiter(kinds, np.int64, len(images))
+
+
+def _digest(path: Path) -> str:
+    """The identity of an image; "" for one that whoever reads it will call unreadable."""
+    with contextlib.suppress(OSError):
+        return sources.digest(path)
+    return ""

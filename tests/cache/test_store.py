@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,37 @@ def test_rows__are_read_in_any_order_and_into_an_array(cache):
         assert np.shares_memory(rows.take(places).read(into), into)
         np.testing.assert_array_equal(into[:size], ROWS[places])
         assert (into[size:] == -1).all()
+
+
+# What several processes note
+
+
+def test_cache__what_two_have_noted_is_kept(cache):
+    one, other = Cache(cache.folder), Cache(cache.folder)
+    one.note_fidelity("openvino", {"images": 1})
+    other.add_request("of the other")
+    one.note_fidelity("tensorflow", {"images": 2})
+    other.remove_request("asked")
+    noted = Cache(cache.folder).manifest
+    assert noted == other.manifest and set(noted.fidelity) == {"openvino", "tensorflow"}
+    assert noted.requests == ("of the other",)
+
+
+def test_cache__every_bit_of_a_manifest_counts(cache):
+    path, chance = cache.folder / "manifest.json", random.Random(3)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(500):
+        place = chance.randrange(len(whole))
+        path.write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :]
+        )
+        try:
+            assert Cache(cache.folder).manifest == MANIFEST  # white space
+        except CacheError as error:
+            refused += 1
+            assert "damaged" in str(error) or "has version" in str(error)
+        path.write_bytes(whole[: place // 2])
+        with pytest.raises(CacheError):
+            Cache(cache.folder)
+    assert refused > 300

@@ -1,5 +1,7 @@
 """OpenVINO's engines come near to Keras, and say what they lack. What needs no OpenVINO is tested without."""
 
+import errno
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,9 +10,10 @@ import numpy as np
 import pytest
 from engines_support import keras_rows, no_images, save_trunk, some_images
 
+from fastcls.cache import record
 from fastcls.engines.openvino import Bfloat16Engine, Float16Engine, Int8Engine, OpenVINOEngine
-from fastcls.engines.tensorflow import Trunk
-from fastcls.errors import ConversionError, MissingExtraError, OptionError
+from fastcls.engines.tensorflow import TensorFlowEngine, Trunk
+from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
 from fastcls.extraction.fidelity import compare
 
 FLOATS = [OpenVINOEngine, Bfloat16Engine, Float16Engine]
@@ -161,13 +164,82 @@ def test_prepare__an_operation_that_openvino_does_not_know(fake, tmp_path):
 
 
 def test_prepare__two_at_once_keep_the_first(fake, tmp_path):
+    """Where there are no locks."""
+
     def save_model(model, path, compress_to_fp16):
         path.write_text("second")
-        OpenVINOEngine.place(trunk.path).parent.mkdir()
-        OpenVINOEngine.place(trunk.path).write_text("first")
+        place = OpenVINOEngine.place(trunk.path)
+        place.parent.mkdir()
+        for first in (place, place.with_suffix(".bin")):
+            first.write_text("first")
+        record.note_all(place.parent)
 
     fake(convert_model=lambda graph: None, save_model=save_model)
     trunk = SimpleNamespace(path=tmp_path / "trunk.keras", graph=None)
     OpenVINOEngine.prepare(trunk, no_images)
     assert OpenVINOEngine.place(trunk.path).read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["openvino"]
+
+
+@pytest.mark.parametrize(("free", "code"), [(0, errno.ENOSPC), (1 << 40, errno.EIO)])
+def test_prepare__a_disk_that_fails_is_a_disk_error(fake, tmp_path, monkeypatch, free, code):
+    def save_model(model, path, compress_to_fp16):
+        path.write_text("half")
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    fake(convert_model=lambda graph: None, save_model=save_model)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(OSError, match="OpenVINO cannot write") as raised:
+        OpenVINOEngine.prepare(SimpleNamespace(path=tmp_path / "trunk.keras", graph=None), no_images)
+    assert raised.value.errno == code and list(tmp_path.iterdir()) == []
+
+
+# Damage
+
+
+def change(path, place):
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 0x40
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".xml"])
+@pytest.mark.parametrize("damage", ["changed", "truncated", "gone", "unknown"])
+def test_engine__a_damaged_file_is_refused(trunk_path, tmp_path, suffix, damage):
+    prepared(OpenVINOEngine, trunk_path)
+    path = shutil.copytree(trunk_path.parent, tmp_path / "copy") / trunk_path.name
+    file = OpenVINOEngine.place(path).with_suffix(suffix)
+    OpenVINOEngine(path, 1)
+    if damage == "changed":
+        change(file, 1003)
+    elif damage == "truncated":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        (file if damage == "gone" else file.parent / record.FILE).unlink()
+    with pytest.raises(
+        CacheError, match=r"openvino/.* Delete this one file and run the same `fastcls extract`"
+    ):
+        OpenVINOEngine(path, 1)
+
+
+def test_prepare__makes_a_damaged_file_anew_from_a_whole_trunk(trunk_path, tmp_path, caplog):
+    rows = prepared(OpenVINOEngine, trunk_path).run(some_images(6)).copy()
+    path = shutil.copytree(trunk_path.parent, tmp_path / "copy") / trunk_path.name
+    file, whole = OpenVINOEngine.place(path).with_suffix(".bin"), path.read_bytes()
+    change(file, 1003)
+    change(path, 5000)
+    for load in (TensorFlowEngine, lambda path: OpenVINOEngine.prepare(Trunk(path), no_images)):
+        with pytest.raises(CacheError, match=r"trunk\.keras is damaged"):
+            load(path)
+    path.write_bytes(whole)
+    OpenVINOEngine.prepare(Trunk(path), no_images)
+    assert "It is made anew" in caplog.text
+    assert np.array_equal(OpenVINOEngine(path, 1).run(some_images(6)), rows)
+
+
+def test_int8__a_damaged_file_is_refused(int8, tmp_path):
+    path = shutil.copytree(int8.parent, tmp_path / "copy") / int8.name
+    change(Int8Engine.place(path).with_suffix(".bin"), 1003)
+    assert Int8Engine.damage(path)
+    with pytest.raises(CacheError, match=r"openvino-int8/trunk\.bin is damaged"):
+        Int8Engine(path, 1)

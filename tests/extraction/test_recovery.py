@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from extraction_support import (
     living,
     only_cache,
     prepare,
+    requested,
     run_command,
     start_command,
     wait_until,
@@ -32,7 +34,10 @@ from extraction_support import (
 )
 
 from fastcls import files
+from fastcls.cache.lease import Leases
+from fastcls.cache.listing import listings
 from fastcls.errors import CacheError, OptionError, WorkerError
+from fastcls.extraction import planner
 from fastcls.specs import ExtractConfig
 
 # Crashes
@@ -138,18 +143,42 @@ def test_extract__ends_in_order_when_interrupted(data, root, number):
     check_complete(root, 64)
 
 
-def test_extract__two_runs_at_once(data, root):
+def test_extract__several_runs_at_once_forward_each_image_once(data, root, tmp_path):
     write_images(data, 80)
+    write_images(tmp_path / "more", 90)
     prepare(root)
-    arguments = extract_arguments(data, root, *ARGUMENTS)
-    both = [start_command(*arguments, TEST_DELAY_S="0.005") for _ in range(2)]
-    for process in both:
-        _, error = process.communicate(timeout=60)
-        assert process.returncode == 0, error
-    assert len(cached_rows(root)) == 80 and leftovers(root) == []
-    numbers = [int(path[2:8]) for path in cached_rows(root)]
-    assert np.array_equal(np.stack(list(cached_rows(root).values())), expected_rows(numbers))
-    assert fill(data, root, engine="nowhere:Nothing").reused == 80
+    commands = [
+        extract_arguments(data, root, *ARGUMENTS),
+        extract_arguments(data, root, *ARGUMENTS),
+        extract_arguments(tmp_path / "more", root, *ARGUMENTS),
+        extract_arguments(data, root, *ARGUMENTS, "--views", "2", "--augment", "gamma=2:3", "--name", "two"),
+    ]
+    processes = [start_command(*command, TEST_DELAY_S="0.005") for command in commands]
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, results
+    waited = [error for _, error in results if f"Another process fills {only_cache(root).folder}" in error]
+    assert len(waited) == 3 and not any("Traceback" in error for _, error in results)
+    cache = only_cache(root)
+    digests = cache.index().digests
+    assert len(digests) == len(set(digests)) == 90 + 80 and len(forwarded(root)) == 90 + 80
+    tables = {listing.name: listing for listing in listings(cache.folder)}
+    counts = {name: (len(table.samples()), table.report().views.count) for name, table in tables.items()}
+    assert counts == {"data": (80, 1), "more": (90, 1), "two": (80, 2)}
+    assert leftovers(root) == []
+    assert cache.manifest.requests == (planner._request_token(requested(root)),)
+
+
+def test_extract__ends_while_it_waits(data, root):
+    write_images(data, 8)
+    prepare(root)
+    with Leases() as leases:
+        leases.take([only_cache(root).folder])
+        process = start_command(*extract_arguments(data, root))
+        assert "Waiting until it has ended" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=10)
+    assert process.returncode == 130 and "Traceback" not in error
+    assert fill(data, root).forwarded == 8
 
 
 # Damage
@@ -203,11 +232,52 @@ def test_extract__makes_a_damaged_table_anew(data, root, name):
     (data / "a" / "broken.png").write_bytes(b"")
     fill(data, root)
     table = only_cache(root).folder / name
-    good = table.read_text()
-    table.write_text(good[: len(good) // 4])
-    done = fill(data, root, engine="nowhere:Nothing")
-    assert (done.forwarded, done.reused, done.failures) == (0, 6, 1)
-    assert len(only_cache(root).samples()) == 7 and len(only_cache(root).failures()) == 1
+    good = table.read_bytes()
+    for damage in (
+        good[: len(good) // 4],
+        good.replace(b"a/", b"\xe4/", 1),
+        b"",
+        good[: good.rindex(b"\n", 0, -1)],
+    ):
+        table.write_bytes(damage)
+        done = fill(data, root)
+        assert (done.forwarded, done.reused, done.failures) == (0, 6, 1)
+        assert len(only_cache(root).samples()) == 7 and len(only_cache(root).failures()) == 1
+    table.unlink()
+    assert fill(data, root).reused == 6 and len(only_cache(root).failures()) == 1
+
+
+def test_extract__a_kill_at_any_write_is_mended_by_the_same_command(data, root, monkeypatch):
+    """Each file that it puts in its place, in turn, is the last one."""
+    write_images(data, 6)
+    (data / "a" / "broken.png").write_bytes(b"")
+    prepare(root)
+    replace, killed = Path.replace, 0
+
+    def replace_or_die(path, target):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    for last in range(40):
+        (data / "b" / "000001.png").write_bytes(encoded(100 + last))  # something new each time
+        left = last
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace_or_die)
+            try:
+                fill(data, root)
+                break
+            except KeyboardInterrupt:
+                killed += 1
+        done = fill(data, root)
+        assert (done.images, done.failures, done.missing) == (7, 1, 0)
+        cache = only_cache(root)
+        assert len(cache.samples()) == 7 and len(cache.failures()) == 1 and leftovers(root) == []
+        found = cached_rows(root)["b/000001.png"]
+        assert np.array_equal(found, expected_rows([100 + last])[0])
+    assert killed >= 4
 
 
 def test_extract__never_mixes_with_another_version(data, root):
