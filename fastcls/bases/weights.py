@@ -32,7 +32,7 @@ def load_weights(model: Any, path: Path, name: str) -> None:
             _copy(read_model(path), model)
         else:
             _load_hdf5(path, model)
-    except (ValueError, KeyError, OSError, IndexError, RuntimeError) as error:
+    except Exception as error:  # damaged files fail anywhere in HDF5
         raise OptionError(f"The weights in {path} do not fit {name}: {first_line(error)}") from error
 
 
@@ -72,7 +72,7 @@ def _stored_shapes(path: Path) -> list[tuple[int, ...]]:
         return [tuple(weight.shape) for weight in read_model(path).weights]
     try:
         return _read_shapes(path)
-    except OSError as error:
+    except Exception as error:  # damaged files fail anywhere in HDF5
         raise OptionError(f"{path} cannot be read: {first_line(error)}") from error
 
 

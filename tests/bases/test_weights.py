@@ -1,5 +1,6 @@
 """A weights file fills its own architecture, all of it; anything else is an error, never a part of it."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import ARCHITECTURES, build
-from fastcls.bases.weights import load_weights
+from fastcls.bases.weights import count_classes, load_weights
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
 
@@ -125,3 +126,21 @@ def test_load_base__takes_real_files_with_and_without_classifier():
     for name in ("mobilenet_v2_0.35_224_no_top", "mobilenet_v1_1.0_224_no_top"):
         with pytest.raises(OptionError, match="do not fit mobilenetv2"):
             load_base(BaseSpec("mobilenetv2", weights=str(SHARED / f"{name}.weights.h5")))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_load_weights__of_a_damaged_file_fails_in_one_way(suffix, tmp_path):
+    model, random = chain(1), np.random.default_rng(0)
+    whole = save(model, tmp_path / f"w{suffix}").read_bytes()
+    damaged = tmp_path / f"damaged{suffix}"
+    for trial in range(60):
+        data = bytearray(whole)
+        if trial % 4:  # the first kilobytes are HDF5's own
+            for place in random.integers(min(len(data), 4000 if trial % 2 else len(data)), size=8):
+                data[place] ^= 1 << int(random.integers(8))
+        else:
+            del data[int(random.integers(len(data))) :]
+        damaged.write_bytes(data)
+        for read in (lambda: load_weights(model, damaged, "chain"), lambda: count_classes(damaged, model)):
+            with contextlib.suppress(OptionError):
+                read()
