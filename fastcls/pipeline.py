@@ -95,7 +95,13 @@ def run(
     classifier, trained = train_run(
         cache, head, config, out, request=request, restart=restart, progress=progress
     )
-    tested = run_test(classifier, dataset, out / "test", progress=progress)
+    tested = run_test(
+        classifier,
+        dataset,
+        out / "test",
+        max_pixels=(extraction or ExtractConfig()).max_pixels,
+        progress=progress,
+    )
     return RunResult(cache, extracted, classifier, trained, tested)
 
 
@@ -176,7 +182,7 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
         "val_count": trained.val_count,
     }
     model = stitch(trunk, trained.model)
-    return Classifier(model, trained.class_names, provenance, trained.thresholds)
+    return Classifier(model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds)
 
 
 def finetune_run(
@@ -187,6 +193,7 @@ def finetune_run(
     out: Path,
     *,
     head: HeadSpec | None = None,
+    max_pixels: int | None = None,
     request: Mapping[str, Any] | None = None,
     restart: bool = False,
     progress: bool = False,
@@ -200,6 +207,7 @@ def finetune_run(
         config: How it is trained.
         out: The run folder; it appears whole, and must not exist.
         head: What to put on a base; a softmax layer by default.
+        max_pixels: See `finetune`.
         request: What else run.json is to hold of the request.
         restart: Begin again where a training was interrupted.
         progress: Show a bar on stderr.
@@ -210,7 +218,16 @@ def finetune_run(
     require_new(out)
     with files.resumable_folder(out, has_checkpoint, restart=restart) as folder:
         begun = Classifier.load(start) if isinstance(start, Path) else start
-        trained = finetune(dataset, begun, spec, config, head=head, folder=folder, progress=progress)
+        trained = finetune(
+            dataset,
+            begun,
+            spec,
+            config,
+            head=head,
+            folder=folder,
+            max_pixels=max_pixels,
+            progress=progress,
+        )
         provenance = {
             "fastcls": fastcls.__version__,
             "start": asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance,
@@ -220,7 +237,9 @@ def finetune_run(
             "train_count": trained.train_count,
             "val_count": trained.val_count,
         }
-        classifier = Classifier(trained.model, trained.class_names, provenance, trained.thresholds)
+        classifier = Classifier(
+            trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds
+        )
         _write_run(folder, classifier, request)
         _write_history(trained, folder)
     forget_checkpoints(out)
@@ -285,7 +304,13 @@ class Tested:
 
 
 def run_test(
-    classifier: Classifier, dataset: Dataset, out: Path, *, batch_size: int = 16, progress: bool = False
+    classifier: Classifier,
+    dataset: Dataset,
+    out: Path,
+    *,
+    batch_size: int = 16,
+    max_pixels: int | None = None,
+    progress: bool = False,
 ) -> Tested:
     """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
 
@@ -295,6 +320,7 @@ def run_test(
         out: Folder for metrics.json, per_class.csv, confusion.png, predictions.csv and, with one label per
             image, confusion.csv.
         batch_size: Images per forward pass.
+        max_pixels: See `Classifier.predict`.
         progress: Show a bar on stderr.
 
     Raises:
@@ -308,7 +334,7 @@ def run_test(
         )
     _require_fitting(tested, classifier)
     paths = [tested.locate(sample) for sample in tested.samples]
-    stream = classifier.predict(paths, batch_size=batch_size)
+    stream = classifier.predict(paths, batch_size=batch_size, max_pixels=max_pixels)
     results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
     readable = [(s, r) for s, r in zip(tested.samples, results, strict=True) if r.probabilities is not None]
     if not readable:
@@ -364,11 +390,7 @@ def require_new(out: Path) -> None:
 
 def _write_run(folder: Path, classifier: Classifier, request: Mapping[str, Any] | None) -> None:
     classifier.save(folder / FILE_NAME)
-    known = {
-        "class_names": classifier.class_names,
-        "thresholds": classifier.thresholds,
-        **classifier.provenance,
-    }
+    known = classifier.described
     files.write_json(folder / "run.json", {**known, "request": request} if request else known)
 
 

@@ -27,12 +27,13 @@ from fastcls.cache.tables import read_table, write_table
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError
 from fastcls.parallel import ahead
-from fastcls.specs import ViewSpec
+from fastcls.specs import PixelRule, ViewSpec
 
-VERSION = 1
+VERSION = 2
 _ABSENT = -1
 # Readers: while one waits for the disk, others compute checksums.
 _THREADS = 4
+_TUPLES = ("size", "shape", "policies", "float32_layers", "requests")  # of a manifest; lists in JSON
 _FAILURE_COLUMNS = ("path", "digest", "reason")
 logger = logging.getLogger(__name__)
 
@@ -46,13 +47,16 @@ class Manifest:
         base: Name of the base.
         weights: Where its weights came from: "imagenet", "none", "own", or the name of a file.
         layer: The cut.
-        pool: What became of a spatial cut.
+        pool: What became of a spatial cut; "none" where there was nothing to pool.
         normalize: Kind of normalization inside the trunk.
         size: (height, width) of the decoded image in pixels.
-        recipe: The rule that makes pixels from a file.
+        decode: Name of the rule by which a file is decoded.
+        resize: Name of the rule by which that comes to the size.
         dtype: Storage type.
         precision: Type in which the trunk computes.
         shape: Shape of one bottleneck.
+        policies: Kinds of dtype policies that the trunk's layers have, sorted.
+        float32_layers: Layers that compute in float32 whatever the precision.
         architecture: Digest of the trunk's graph.
         weights_digest: Digest of the trunk's weights.
         tail_digest: Digest of the graph and weights of the tail beside the trunk; "" without one.
@@ -70,18 +74,26 @@ class Manifest:
     pool: str
     normalize: str
     size: tuple[int, int]
-    recipe: str
+    decode: str
+    resize: str
     dtype: str
     precision: str
     shape: tuple[int, ...]
     architecture: str
     weights_digest: str
+    policies: tuple[str, ...] = ()
+    float32_layers: tuple[str, ...] = ()
     tail_digest: str = ""
     requests: tuple[str, ...] = ()
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     views: ViewSpec = field(default_factory=ViewSpec)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
+
+    @property
+    def pixels(self) -> PixelRule:
+        """How pixels are made for the trunk."""
+        return PixelRule(self.size, self.decode, self.resize)
 
 
 @dataclass(frozen=True)
@@ -376,7 +388,7 @@ def _read_manifest(folder: Path) -> Manifest:
                 f"Cache {folder} has version {version}, this fastcls reads version {VERSION}. "
                 "Choose another --cache, or use the fastcls that made it"
             )
-        lists = {name: tuple(values[name]) for name in ("size", "shape", "requests")}
+        lists = {name: tuple(values[name]) for name in _TUPLES}
         views = ViewSpec(**values.get("views", {}))
         return Manifest(**{**values, **lists, "views": views})
     except (ValueError, KeyError, TypeError) as error:

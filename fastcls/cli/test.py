@@ -16,7 +16,10 @@ from fastcls.cli import options
 @options.data_options
 @click.option("--out", type=click.Path(), help="Folder for tables and pictures. [default: RUN/test]")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
-def test(run: str, data: str, out: str | None, batch_size: int, **values: Any) -> None:
+@options.max_pixels_option
+def test(
+    run: str, data: str, out: str | None, batch_size: int, max_pixels: int | None, **values: Any
+) -> None:
     """Test the classifier RUN on the images of DATA.
 
     RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, TFRecord files, or a split
@@ -28,7 +31,14 @@ def test(run: str, data: str, out: str | None, batch_size: int, **values: Any) -
     dataset = options.open_data(data, values)
     classifier = Classifier.load(Path(run))
     folder = Path(out) if out else _default_folder(Path(run))
-    result = run_test(classifier, dataset, folder, batch_size=batch_size, progress=options.show_progress())
+    result = run_test(
+        classifier,
+        dataset,
+        folder,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        progress=options.show_progress(),
+    )
     print_test(result, folder)
 
 

@@ -18,7 +18,8 @@ MANIFEST = Manifest(
     pool="avg",
     normalize="tf",
     size=(8, 6),
-    recipe="recipe",
+    decode="decode",
+    resize="resize",
     dtype="float32",
     precision="float32",
     shape=(4,),
@@ -89,13 +90,13 @@ def test_cache__none_and_several(cache, tmp_path):
 
 def test_cache__another_version_is_refused(cache, tmp_path):
     path = cache.folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
-    with pytest.raises(CacheError, match="has version 2, this fastcls reads version 1"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))
+    with pytest.raises(CacheError, match="has version 1, this fastcls reads version 2"):
         Cache(cache.folder)
     assert find_request(tmp_path, "asked") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 1}', "\0\0\0"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 2}', "\0\0\0"])
 def test_cache__a_damaged_manifest_is_refused(cache, text):
     (cache.folder / "manifest.json").write_text(text)
     with pytest.raises(CacheError, match=r"manifest\.json is damaged"):

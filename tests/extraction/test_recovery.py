@@ -214,7 +214,7 @@ def test_extract__never_mixes_with_another_version(data, root):
     write_images(data, 4)
     fill(data, root)
     manifest = only_cache(root).folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
     with pytest.raises(OptionError, match=r"base\.keras"):  # it looks for the base anew, which is no model
         fill(data, root)
     assert len(forwarded(root)) == 4
