@@ -125,8 +125,9 @@ def decode(
     A JPEG whose shorter side is at least 2, 4 or 8 times the longer wanted side is scaled down by that
     factor inside the decoder, several times faster. Averaging twice, there and in the resize, makes the
     image a little softer: on photos a pixel differs from that of full decoding by 2.6 levels of 255 on
-    average at sizes 112 and 96, by at most 10 in any one photo. That moves MobileNetV2's bottlenecks by 13 % in the median, without a
-    difference in accuracy that could be told from chance (82.0 and 82.4 % at 112, 77.1 and 76.2 % at 96).
+    average at sizes 112 and 96, by at most 10 in any one photo. That moves MobileNetV2's bottlenecks by
+    13 % in the median, without a difference in accuracy that could be told from chance (82.0 and 82.4 % at
+    112, 77.1 and 76.2 % at 96).
 
     Args:
         data: The bytes of the file.
