@@ -15,6 +15,7 @@ _HOMES = {
     "FinetuneSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
     "TrainConfig": "fastcls.specs",
+    "PixelRule": "fastcls.specs",
     "ViewSpec": "fastcls.specs",
     "FastclsError": "fastcls.errors",
     "Dataset": "fastcls.data.dataset",

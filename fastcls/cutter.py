@@ -49,6 +49,7 @@ class Cut:
         pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
         dtype: Storage type of a bottleneck.
         precision: Type in which the trunk computes, or "auto".
+        full_decode: See `CutSpec`.
     """
 
     base: Base
@@ -58,6 +59,7 @@ class Cut:
     pool: str
     dtype: str
     precision: str
+    full_decode: bool = False
 
 
 def cut(
@@ -67,6 +69,7 @@ def cut(
     pool: str | None = None,
     dtype: str = "float32",
     precision: str = "auto",
+    full_decode: bool = False,
 ) -> Cut:
     """Cut a base.
 
@@ -77,6 +80,7 @@ def cut(
             `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
+        full_decode: See `CutSpec`.
 
     Raises:
         OptionError: There is no such layer, some path through the base avoids it, or an option is unknown.
@@ -92,7 +96,7 @@ def cut(
     output = base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
-    return Cut(base, point.layer, trunk, tail, pool, dtype, precision)
+    return Cut(base, point.layer, trunk, tail, pool, dtype, precision, full_decode)
 
 
 def cut_points(model: Any) -> list[CutPoint]:

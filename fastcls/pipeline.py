@@ -105,7 +105,8 @@ def run(
         )
         known = {"asked": asked, "request": request}
         classifier, trained = _train(cache, head, config, folder, known, progress=progress)
-    tested = run_test(out, dataset, classifier=classifier, progress=progress)
+    most = (extraction or ExtractConfig()).max_pixels
+    tested = run_test(out, dataset, classifier=classifier, max_pixels=most, progress=progress)
     return RunResult(cache, extracted, classifier, trained, tested)
 
 
@@ -224,7 +225,7 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
         "val_count": trained.val_count,
     }
     model = stitch(trunk, trained.model)
-    return Classifier(model, trained.class_names, provenance, trained.thresholds)
+    return Classifier(model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds)
 
 
 def finetune_run(
@@ -235,6 +236,7 @@ def finetune_run(
     out: Path,
     *,
     head: HeadSpec | None = None,
+    max_pixels: int | None = None,
     request: Mapping[str, Any] | None = None,
     restart: bool = False,
     progress: bool = False,
@@ -248,6 +250,7 @@ def finetune_run(
         config: How it is trained.
         out: The run folder; it appears whole. One of the same request that is complete stays as it is.
         head: What to put on a base; a softmax layer by default.
+        max_pixels: See `finetune`.
         request: What else run.json is to hold of the request.
         restart: Begin again where a training was interrupted.
         progress: Show a bar on stderr.
@@ -265,7 +268,7 @@ def finetune_run(
     }
     with runs.in_the_making(out, asked, has_checkpoint, restart=restart) as folder:
         begun = Classifier.load(start) if isinstance(start, Path) else start
-        training = prepare_finetuning(dataset, begun, spec, config, head=head)
+        training = prepare_finetuning(dataset, begun, spec, config, head=head, max_pixels=max_pixels)
         if runs.is_complete(folder):
             _go_on_with(folder, training.request)
             return _load_finetuned(folder, training)
@@ -281,7 +284,9 @@ def finetune_run(
             "train_count": trained.train_count,
             "val_count": trained.val_count,
         }
-        classifier = Classifier(trained.model, trained.class_names, provenance, trained.thresholds)
+        classifier = Classifier(
+            trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds
+        )
         known = {"asked": asked, "request": request, "decided_by": training.request, "images": images}
         _complete(folder, classifier, trained, known)
     return trained
@@ -292,6 +297,7 @@ def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
     return FinetunedNetwork(
         classifier.model,
         training.config,
+        classifier.pixels,
         classifier.class_names,
         run.history(),
         run.record["figures"],
@@ -341,9 +347,8 @@ def _complete(
     """Write what is left to write of a run, run.json last."""
     classifier.save(folder / runs.CLASSIFIER)
     _write_history(trained.history, trained.best, folder)
-    described = {"class_names": classifier.class_names, "thresholds": classifier.thresholds}
     given = {name: value for name, value in known.items() if value is not None}
-    runs.write_record(folder, {**described, **classifier.provenance, **given})
+    runs.write_record(folder, {**classifier.described, **given})
     forget_checkpoints(folder)  # after that: a complete training needs none to go on from
 
 

@@ -25,9 +25,11 @@ from fastcls.cache.listing import Listing, choose_listing, find_listing, listing
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError
+from fastcls.specs import PixelRule
 
 VERSION = 2
 _MANIFEST = "manifest.json"
+_TUPLES = ("size", "shape", "policies", "float32_layers", "requests")  # of a manifest; lists in JSON
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,16 @@ class Manifest:
         base: Name of the base.
         weights: Where its weights came from: "imagenet", "none", "own", or the name of a file.
         layer: The cut.
-        pool: What became of a spatial cut.
+        pool: What became of a spatial cut; "none" where there was nothing to pool.
         normalize: Kind of normalization inside the trunk.
         size: (height, width) of the decoded image in pixels.
-        recipe: The rule that makes pixels from a file.
+        decode: Name of the rule by which a file is decoded.
+        resize: Name of the rule by which that comes to the size.
         dtype: Storage type.
         precision: Type in which the trunk computes.
         shape: Shape of one bottleneck.
+        policies: Kinds of dtype policies that the trunk's layers have, sorted.
+        float32_layers: Layers that compute in float32 whatever the precision.
         architecture: Digest of the trunk's graph.
         weights_digest: Digest of the trunk's weights.
         tail_digest: Digest of the graph and weights of the tail beside the trunk; "" without one.
@@ -62,17 +67,25 @@ class Manifest:
     pool: str
     normalize: str
     size: tuple[int, int]
-    recipe: str
+    decode: str
+    resize: str
     dtype: str
     precision: str
     shape: tuple[int, ...]
     architecture: str
     weights_digest: str
+    policies: tuple[str, ...] = ()
+    float32_layers: tuple[str, ...] = ()
     tail_digest: str = ""
     requests: tuple[str, ...] = ()
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
+
+    @property
+    def pixels(self) -> PixelRule:
+        """How pixels are made for the trunk."""
+        return PixelRule(self.size, self.decode, self.resize)
 
 
 class Cache:
@@ -226,8 +239,7 @@ def _read_manifest(folder: Path) -> Manifest:
     _require_version(path)
     try:
         values = files.read_checked_json(path)
-        lists = {name: tuple(values[name]) for name in ("size", "shape", "requests")}
-        return Manifest(**{**values, **lists})
+        return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Run the same `fastcls extract` again: it makes the file anew, and "

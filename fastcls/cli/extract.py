@@ -39,7 +39,7 @@ def extract(data: str, cache_root: str, name: str | None, preview: str | None, *
     cuts, views, config = options.read_cuts(values), options.read_views(values), options.read_extract(values)
     dataset, root = options.open_data(data, values), Path(cache_root)
     if preview:
-        _draw(preview, dataset, cuts[0], root, views)
+        _draw(preview, dataset, cuts[0], root, views, config.max_pixels)
         return
     progress = options.show_progress()
     for cache, done in extract_several(
@@ -50,12 +50,12 @@ def extract(data: str, cache_root: str, name: str | None, preview: str | None, *
         click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")
 
 
-def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any) -> None:
+def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
     from fastcls.extraction import previewer
 
     unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
     options.refuse_typed("--preview", unused)
-    count = previewer.preview(dataset, cut, root, views, Path(preview))
+    count = previewer.preview(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     click.echo(f"{count} images, each with {views.count} views: {preview}. Nothing was extracted")
 
 

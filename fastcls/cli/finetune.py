@@ -31,6 +31,7 @@ _DEFAULTS = {"epochs": 20, "learning_rate": 1e-4}
 @options.base_details
 @options.data_options
 @options.finetune_options
+@options.max_pixels_option
 @options.train_options
 @options.train_batch_size("--batch-size")
 @click.option(
@@ -40,7 +41,9 @@ _DEFAULTS = {"epochs": 20, "learning_rate": 1e-4}
     "[default: the validation part of the data]",
 )
 @options.request_options
-def finetune(data: str, out: str, restart: bool, dry_run: bool, **values: Any) -> None:
+def finetune(
+    data: str, out: str, restart: bool, dry_run: bool, max_pixels: int | None, **values: Any
+) -> None:
     """Train a network on the images of DATA, base and head together.
 
     The two steps of the field: train a head from the cache, then go on from that run at a low rate. Each
@@ -61,6 +64,7 @@ def finetune(data: str, out: str, restart: bool, dry_run: bool, **values: Any) -
     trained = finetune_run(
         *asked,
         head=own_head,
+        max_pixels=max_pixels,
         request=options.read_request(),
         restart=restart,
         progress=options.show_progress(),

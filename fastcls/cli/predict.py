@@ -22,7 +22,15 @@ from fastcls.cli import options
 @click.option("--json", "form", flag_value="json", help="Print a JSON object per line and image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
-def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, batch_size: int) -> None:
+@options.max_pixels_option
+def predict(
+    run: str,
+    images: tuple[str, ...],
+    top_k: int,
+    form: str | None,
+    batch_size: int,
+    max_pixels: int | None,
+) -> None:
     """Classify IMAGES, files or folders (with all that is below them), with the classifier RUN.
 
     A TFRecord file stands for the images in it.
@@ -42,7 +50,7 @@ def predict(run: str, images: tuple[str, ...], top_k: int, form: str | None, bat
     failed = 0
     if form == "csv":
         click.echo("path,rank,class,confidence")
-    for result in classifier.predict(paths, batch_size=batch_size):
+    for result in classifier.predict(paths, batch_size=batch_size, max_pixels=max_pixels):
         if result.probabilities is None:
             failed += 1
             click.echo(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)

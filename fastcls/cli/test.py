@@ -20,7 +20,10 @@ from fastcls.cli import options
     help="Folder for tables and pictures. [default: RUN/test/ and the name of DATA]",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
-def test(run: str, data: str, out: str | None, batch_size: int, **values: Any) -> None:
+@options.max_pixels_option
+def test(
+    run: str, data: str, out: str | None, batch_size: int, max_pixels: int | None, **values: Any
+) -> None:
     """Test the classifier RUN on the images of DATA.
 
     RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, TFRecord files, or a split
@@ -32,7 +35,10 @@ def test(run: str, data: str, out: str | None, batch_size: int, **values: Any) -
     dataset = options.open_data(data, values)
     progress = options.show_progress()
     folder = Path(out) if out else None
-    print_test(run_test(Path(run), dataset, folder, batch_size=batch_size, progress=progress))
+    result = run_test(
+        Path(run), dataset, folder, batch_size=batch_size, max_pixels=max_pixels, progress=progress
+    )
+    print_test(result)
 
 
 def print_test(result: Any) -> None:

@@ -3,53 +3,101 @@
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fastcls.data import sources
+from fastcls.data.image_formats import OversizedImage, UnreadableImage
+from fastcls.data.image_readers import Opened, open_file
+from fastcls.errors import OptionError
+from fastcls.machine import available_memory
+from fastcls.specs import PixelRule
 
-# Part of a cache's fingerprint: whatever changes the pixels below must change this name.
-# OpenCV's major version is in it because version 5 orients WebP files and version 4 does not.
-RECIPE = f"stretch-bilinear-mean-jpegscale/1 opencv/{cv2.__version__.split('.')[0]}"
+__all__ = [
+    "Decoder",
+    "OversizedImage",
+    "UnreadableImage",
+    "affordable_pixels",
+    "decode",
+    "pixel_rule",
+    "read_bytes",
+    "read_image",
+]
 
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-    (b"RIFF", "WebP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),  # BigTIFF
-    (b"MM\0+", "TIFF"),
-)
-# The GRAYSCALE names hold the factor alone: the COLOR names add the BGR bit, which excludes RGB.
-_JPEG_FLAGS = {
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,
-    1: cv2.IMREAD_COLOR_RGB,
-}
-_JPEG_SCALABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
-_JPEG_START_OF_SCAN = 0xDA
-_JPEG_END_OF_IMAGE = b"\xff\xd9"
-
-
-class UnreadableImage(Exception):  # noqa: N818 - data about one image, not an error that stops a run
-    """One image cannot be used; the message is the reason, in one line."""
+# Names of rules, part of a cache's fingerprint: whatever changes the pixels below must change them.
+# OpenCV's major version is there because its decoders differ.
+_OPENCV = f"opencv/{cv2.__version__.split('.')[0]}"
+_REDUCED, _FULL = f"jpeg-reduced/2 {_OPENCV}", f"full/2 {_OPENCV}"
+_STRETCH = "stretch-bilinear-mean/1"
+# What a pixel takes while it is decoded and resized: 6 (OpenCV) to 10 (Pillow), and 16 in a JPEG 2000.
+_BYTES_PER_PIXEL = 12
+_MEMORY_SHARE = 2  # the network needs memory too
 
 
-def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+def pixel_rule(size: tuple[int, int], *, full_decode: bool = False) -> PixelRule:
+    """The rule by which this fastcls makes pixels.
+
+    Args:
+        size: (height, width) in pixels.
+        full_decode: Decode JPEGs at their full size, however large they are.
+    """
+    return PixelRule((size[0], size[1]), _FULL if full_decode else _REDUCED, _STRETCH)
+
+
+def affordable_pixels(threads: int) -> int:
+    """How many pixels an image may have so that as many of them as there are threads fit into memory."""
+    return available_memory() // (_MEMORY_SHARE * _BYTES_PER_PIXEL * max(1, threads))
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Makes pixels by a rule, each image within a bound.
+
+    Attributes:
+        rule: The rule.
+        max_pixels: See `decode`.
+
+    Raises:
+        OptionError: This fastcls does not make pixels by such a rule.
+    """
+
+    rule: PixelRule
+    max_pixels: int | None = None
+
+    def __post_init__(self) -> None:
+        known = [pixel_rule(self.rule.size, full_decode=full) for full in (False, True)]
+        if self.rule not in known:
+            made = f"{known[0].decode!r} or {known[1].decode!r}, {known[0].resize!r}"
+            raise OptionError(
+                f"Unknown rule of pixels: {self.rule.decode!r}, {self.rule.resize!r}. Other pixels would "
+                f"give other predictions. This fastcls with this OpenCV makes them by {made}: use the "
+                "versions that made the model, or make it anew"
+            )
+
+    @property
+    def full_decode(self) -> bool:
+        """Whether JPEGs are decoded at their full size."""
+        return self.rule.decode == _FULL
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """See the function."""
+        return decode(data, self.rule.size, full_decode=self.full_decode, max_pixels=self.max_pixels)
+
+    def read(self, path: Path) -> np.ndarray:
+        """`decode` a file, or what a record of a TFRecord file holds."""
+        return self.decode(read_bytes(path))
+
+
+def read_image(path: Path, size: tuple[int, int], *, full_decode: bool = False) -> np.ndarray:
     """`decode` a file, or what a record of a TFRecord file holds.
 
     Raises:
         UnreadableImage: The file cannot be read or decoded.
     """
-    return decode(read_bytes(path), size)
+    return decode(read_bytes(path), size, full_decode=full_decode)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -64,110 +112,80 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
 
 
-def decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
+def decode(
+    data: bytes, size: tuple[int, int], *, full_decode: bool = False, max_pixels: int | None = None
+) -> np.ndarray:
     """Decode an image file and stretch it to a size.
 
     The EXIF orientation is applied, gray becomes three equal channels, alpha is dropped, 16 bits become
     8, and an animation gives its first frame. Where OpenCV decodes the file and nothing is scaled down
-    while decoding, the pixels are those of its full decode followed by its resize.
+    while decoding, the pixels are those of its full decode followed by its resize, as in the README. Pillow
+    decodes what OpenCV gets wrong: GIF, AVIF, PNM, and some kinds of BMP and TIFF.
 
     A JPEG whose shorter side is at least 2, 4 or 8 times the longer wanted side is scaled down by that
     factor inside the decoder, several times faster. Averaging twice, there and in the resize, makes the
-    image a little softer: on photos a pixel differs from that of full decoding by 2 levels of 255 on
-    average at sizes 112 and 96. That moves MobileNetV2's bottlenecks by 13 % in the median, without a
-    difference in accuracy that could be told from chance (82.0 and 82.4 % at 112, 77.1 and 76.2 % at 96).
+    image a little softer: on photos a pixel differs from that of full decoding by 2.6 levels of 255 on
+    average at sizes 112 and 96, by at most 10 in any one photo. That moves MobileNetV2's bottlenecks by
+    13 % in the median, without a difference in accuracy that could be told from chance (82.0 and 82.4 % at
+    112, 77.1 and 76.2 % at 96).
 
     Args:
         data: The bytes of the file.
         size: (H, W) in pixels.
+        full_decode: Decode a JPEG at its full size always.
+        max_pixels: Refuse an image that has more when it is decoded or while it is resized, as its header
+            tells, before memory is taken for it; None for no bound.
 
     Returns:
         (H, W, 3) uint8 RGB, C-contiguous.
 
     Raises:
+        OversizedImage: The image is above the bound, or the memory does not suffice.
         UnreadableImage: The bytes are empty, truncated, damaged, no image, or over OpenCV's limits.
     """
     if not data:
         raise UnreadableImage("empty file")
-    kind = _kind(data)
+    opened = open_file(data, None if full_decode else size)
+    if max_pixels is not None:
+        _require_fitting(opened, size, max_pixels)
     try:
-        image = _pixels(data, kind, size)
+        image = opened.read()
+        if image is None:
+            raise UnreadableImage(f"damaged or truncated {opened.kind}")
+        return _resize(image, size)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise OversizedImage("there is not enough memory to decode it") from error
         raise UnreadableImage(f"OpenCV refuses it: {' '.join(error.err.split())}") from error
-    if image is None:
-        raise UnreadableImage(f"damaged or truncated {kind}" if kind else "not an image OpenCV can read")
-    return _resize(image, size)
 
 
-def _kind(data: bytes) -> str:
-    """The file format by its first bytes, "" when unknown."""
-    return next((kind for signature, kind in _SIGNATURES if data.startswith(signature)), "")
-
-
-def _pixels(data: bytes, kind: str, size: tuple[int, int]) -> np.ndarray | None:
-    """(h, w, 3) uint8 RGB at the file's own or a reduced size, None when OpenCV gives up."""
-    buffer = np.frombuffer(data, np.uint8)
-    if kind == "TIFF":
-        return _tiff_pixels(buffer)
-    factor = _jpeg_factor(data, size) if kind == "JPEG" else 1
-    return cv2.imdecode(buffer, _JPEG_FLAGS[factor])
-
-
-def _tiff_pixels(buffer: np.ndarray) -> np.ndarray | None:
-    # At its own depth: asked for 8 bits, OpenCV 4 turns float into noise. It is asked for BGR because
-    # it ignores the RGB flag at 16 bits. OpenCV multiplies 8-bit colors by alpha before dropping it.
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        return None
-    if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=1 / 257)
-    if image.dtype != np.uint8:
-        raise UnreadableImage(
-            f"TIFF of {image.dtype} pixels, whose range is unknown; convert it to 8 or 16 bits"
+def _require_fitting(opened: Opened, size: tuple[int, int], max_pixels: int) -> None:
+    height, width = opened.size
+    times = _times(opened.size, size)
+    resized = times * times * size[0] * size[1] if times > 1 else 0
+    most = max(height * width, opened.held, resized)
+    if most > max_pixels:
+        more = f", {most:,} while it is resized" if most == resized else ""
+        raise OversizedImage(
+            f"{height}x{width} ({height * width:,}) pixels{more}, above the bound of {max_pixels:,}, which "
+            "--max-pixels or more memory raises"
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _jpeg_factor(data: bytes, size: tuple[int, int]) -> int:
-    """The largest factor to scale down by while decoding that leaves no side below the wanted size."""
-    shorter_side = 0
-    for marker, start in _jpeg_segments(data):
-        if marker in _JPEG_SCALABLE_FRAMES:
-            shorter_side = min(struct.unpack_from(">HH", data, start + 3))
-        # OpenCV returns some JPEGs that lack their end. Scan data cannot hold this marker by chance.
-        if marker == _JPEG_START_OF_SCAN and data.find(_JPEG_END_OF_IMAGE, start) < 0:
-            raise UnreadableImage("truncated JPEG: no end-of-image marker")
-    return next((factor for factor in (8, 4, 2) if shorter_side >= factor * max(size)), 1)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and start (of the length field) of each whole segment, up to the first scan.
-
-    Embedded thumbnails are JPEGs too: they lie inside segments, so only walking steps over them.
-    """
-    start = 2
-    while start + 4 <= len(data) and data[start] == 0xFF:
-        marker, length = data[start + 1], struct.unpack_from(">H", data, start + 2)[0]
-        if marker == 0xFF:  # a fill byte
-            start += 1
-            continue
-        if start + 2 + length > len(data):
-            return
-        yield marker, start + 2
-        if marker == _JPEG_START_OF_SCAN:
-            return
-        start += 2 + length
+def _times(stored: tuple[int, int], size: tuple[int, int]) -> int:
+    """Of how many samples in each direction a pixel of the result is the mean."""
+    return math.ceil(max(stored[0] / size[0], stored[1] / size[1], 2) / 2)
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bilinear to n times the size, then the mean of n x n pixels.
 
     n is the least for which samples are at most two pixels apart, so that each pixel of the source has a
-    part in one. Within one level of 255 of averaging over areas (`INTER_AREA`) on photos, at less than
-    half of its cost.
+    part in one. It costs less than half of averaging over areas at once (`INTER_AREA`), from which photos
+    of 320x240 differ at 224 by up to 2.9 levels of 255 on average, one in five by more than one level.
     """
     height, width = size
-    times = math.ceil(max(image.shape[0] / height, image.shape[1] / width, 2) / 2)
+    times = _times(image.shape[:2], size)
     sampled = cv2.resize(image, (times * width, times * height), interpolation=cv2.INTER_LINEAR)
     if times == 1:
         return sampled

@@ -122,6 +122,7 @@ def run_test(
     *,
     classifier: Classifier | None = None,
     batch_size: int = 16,
+    max_pixels: int | None = None,
     progress: bool = False,
 ) -> Tested:
     """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
@@ -137,6 +138,7 @@ def run_test(
             with a number behind if a result of other images is there.
         classifier: The one in `place`, if it is loaded already.
         batch_size: Images per forward pass.
+        max_pixels: See `Classifier.predict`.
         progress: Show a bar on stderr.
 
     Raises:
@@ -156,7 +158,7 @@ def run_test(
     _require_free(next(free_folders), on, is_asked_for=out is not None)
     if on.warning:
         logger.warning(on.warning)
-    readable, unreadable = _predict(classifier, tested, batch_size, progress)
+    readable, unreadable = _predict(classifier, tested, batch_size, max_pixels, progress)
     known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
     judge = _judge_labels if classifier.multi_label else _judge_label
     evaluation, predictions = judge(classifier, known, np.stack([row for _, row in readable]))
@@ -165,11 +167,11 @@ def run_test(
 
 
 def _predict(
-    classifier: Classifier, tested: Dataset, batch_size: int, progress: bool
+    classifier: Classifier, tested: Dataset, batch_size: int, max_pixels: int | None, progress: bool
 ) -> tuple[list[tuple[Sample, np.ndarray]], tuple[ImageResult, ...]]:
     """The probabilities of each readable image, and the others."""
     paths = [tested.locate(sample) for sample in tested.samples]
-    stream = classifier.predict(paths, batch_size=batch_size)
+    stream = classifier.predict(paths, batch_size=batch_size, max_pixels=max_pixels)
     results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
     pairs = zip(tested.samples, results, strict=True)
     readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]

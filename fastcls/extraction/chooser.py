@@ -16,6 +16,7 @@ import numpy as np
 from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
+from fastcls.data.decoder import Decoder
 from fastcls.engines import REFERENCE, engine_class, engine_path, engines_of
 from fastcls.engines.tensorflow import Trunk, gpus
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
@@ -118,7 +119,12 @@ class Crew:
 
 
 def choose(
-    requests: Sequence[Requested], order: Order, root: Path, leases: Leases, engine: str = "auto"
+    requests: Sequence[Requested],
+    order: Order,
+    root: Path,
+    leases: Leases,
+    engine: str = "auto",
+    max_pixels: int | None = None,
 ) -> Choice:
     """Find the caches of some requests of one base, and who can fill them.
 
@@ -131,6 +137,7 @@ def choose(
         root: Folder of caches.
         leases: Takes the caches.
         engine: An engine's name, or "auto".
+        max_pixels: See `decoder.decode`.
 
     Raises:
         OptionError: No engine can do what was asked for, or none comes near enough to Keras in float32.
@@ -148,7 +155,8 @@ def choose(
         if not able and asked == "auto":
             continue
         choice = _combine(_open_all(requests, known, precision, order, leases), order, root)
-        found = _Trial(choice, order.dataset).first(able, obstacles) if choice.filled else ("", REFERENCE)
+        trial = _Trial(choice, order.dataset, max_pixels)
+        found = trial.first(able, obstacles) if choice.filled else ("", REFERENCE)
         if found:
             return _settle(replace(choice, engine=found[0], path=found[1]), obstacles)
         _discard(choice, leases)
@@ -269,8 +277,8 @@ def divide(config: ExtractConfig, choice: Choice) -> Crew:
 class _Trial:
     """Engines on trial for the caches that are to be filled."""
 
-    def __init__(self, choice: Choice, dataset: Dataset) -> None:
-        self._trunk, self._dataset = choice.trunk, dataset
+    def __init__(self, choice: Choice, dataset: Dataset, max_pixels: int | None) -> None:
+        self._trunk, self._dataset, self._max_pixels = choice.trunk, dataset, max_pixels
         self._caches = [target.cache for target in choice.filled]
 
     def first(
@@ -335,7 +343,7 @@ class _Trial:
     @cached_property
     def _images(self) -> np.ndarray:
         paths = [self._dataset.locate(sample) for sample in self._dataset.samples]
-        return some_images(paths, self._manifest.size, _COMPARED + _CALIBRATED)
+        return some_images(paths, Decoder(self._manifest.pixels, self._max_pixels), _COMPARED + _CALIBRATED)
 
     @property
     def _compared(self) -> list[int]:

@@ -18,12 +18,15 @@ from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
+from fastcls.data.decoder import affordable_pixels
 from fastcls.errors import DataError, WorkerError
+from fastcls.extraction.changes import describe_change
 from fastcls.extraction.chooser import Choice, Target, choose, divide, take
 from fastcls.extraction.executors import run_inline, run_processes
 from fastcls.extraction.joint import request_all
 from fastcls.extraction.planner import Order
 from fastcls.extraction.worker import ShardInfo, WorkerSpec
+from fastcls.machine import cores
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
 _SAVE_EVERY_S = 60
@@ -129,10 +132,13 @@ def extract_several(
     order = Order(dataset, views or ViewSpec(), name)
     with _named(root), Leases() as leases:
         requests = request_all(cuts, root)
+        threads = max(cores(), config.workers or 0)
+        config = replace(config, max_pixels=config.max_pixels or affordable_pixels(threads))
         if engine:
             choice = take(requests, order, root, leases, engine)
         else:
-            choice = choose(requests, order, root, leases, config.engine)
+            choice = choose(requests, order, root, leases, config.engine, config.max_pixels)
+        _announce(choice)
         ledgers = [
             _Ledger(dataset, choice, target, config.max_failures, started) for target in choice.targets
         ]
@@ -149,6 +155,19 @@ def extract_several(
     for ledger in ledgers:
         ledger.require_some_images()
     return [(ledger.cache, ledger.figures()) for ledger in ledgers]
+
+
+def _announce(choice: Choice) -> None:
+    """Say why images are forwarded again for a cache that is new, although one like it is there."""
+    for target in choice.targets:
+        change = describe_change(target.cache) if target.requested.is_new else ""
+        if change:
+            logger.warning(
+                "%d images are to be forwarded for the new cache %s. %s",
+                len(target.plan.missing),
+                target.cache.folder,
+                change,
+            )
 
 
 def _run(ledgers: Sequence[_Ledger], choice: Choice, config: ExtractConfig, progress: bool) -> None:
@@ -170,6 +189,7 @@ def _run(ledgers: Sequence[_Ledger], choice: Choice, config: ExtractConfig, prog
         choice.path,
         crew.gpus,
         config.compress,
+        config.max_pixels,
     )
     with tqdm(total=len(choice.work.images), unit="image", desc="extract", disable=not progress) as bar:
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.data.decoder import UnreadableImage, read_image
+from fastcls.data.decoder import Decoder, UnreadableImage
 from fastcls.errors import OptionError
 
 # By precision: the largest median relative error, and the smallest cosine of any row. Engines in float32
@@ -94,13 +94,13 @@ def forward(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.n
     return np.concatenate([run(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)])
 
 
-def some_images(paths: Sequence[Path], size: tuple[int, int], count: int) -> np.ndarray:
+def some_images(paths: Sequence[Path], decoder: Decoder, count: int) -> np.ndarray:
     """Up to `count` readable images, spread over the data set: (N, H, W, 3) uint8."""
     images: list[np.ndarray] = []
     for place in spread(len(paths), count):
         with contextlib.suppress(UnreadableImage):
-            images.append(read_image(paths[place], size))
-    return np.stack(images) if images else np.zeros((0, *size, 3), np.uint8)
+            images.append(decoder.read(paths[place]))
+    return np.stack(images) if images else np.zeros((0, *decoder.rule.size, 3), np.uint8)
 
 
 def spread(total: int, count: int) -> list[int]:

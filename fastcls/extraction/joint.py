@@ -28,6 +28,8 @@ def request_all(cuts: Sequence[CutSpec | Cut], root: Path) -> list[Requested]:
         raise OptionError("A cut is named twice. Name each once")
     if len({(cut.base, cut.precision) for cut in cuts}) > 1:
         raise OptionError("Cuts that share a forward pass are of one base, in one precision")
+    if len({cut.full_decode for cut in cuts}) > 1:
+        raise OptionError("Cuts that share a forward pass see the same pixels: all with full_decode, or none")
     if len(cuts) > 1 and cuts[0].precision == "int8":
         raise OptionError(
             "int8 is calibrated for each cut by itself: extract one --cut at a time, or choose another "

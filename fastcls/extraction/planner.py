@@ -26,13 +26,17 @@ from fastcls.cache.samples import Failure, FileState, SampleRow
 from fastcls.cache.store import Cache, Manifest
 from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
 from fastcls.data.dataset import Dataset
-from fastcls.data.decoder import RECIPE
+from fastcls.data.decoder import pixel_rule
 from fastcls.engines.tensorflow import Trunk
 from fastcls.errors import CacheError
 from fastcls.extraction.tasks import Wanted
-from fastcls.specs import NAMED_WEIGHTS, CutSpec, ViewSpec
+from fastcls.specs import NAMED_WEIGHTS, CutSpec, PixelRule, ViewSpec
 
-_DECIDING = ("size", "recipe", "dtype", "precision", "architecture", "weights_digest", "version")
+# What decides a bottleneck's value, as the fingerprint has it.
+DECIDING = (
+    *("size", "decode", "resize", "pool", "dtype", "precision", "policies", "float32_layers"),
+    *("architecture", "weights_digest", "version"),
+)
 logger = logging.getLogger(__name__)
 
 
@@ -87,17 +91,18 @@ class Requested:
 
     Attributes:
         precision: As asked for.
+        is_new: Whether `open` made the cache that it opened last.
     """
 
     def __init__(self, request: CutSpec | Cut, root: Path, base_of: Requested | None = None) -> None:
         self.precision = request.precision
         self._request, self._root, self._base_of = request, root, base_of
-        self._is_new = False  # the cache that was opened last
+        self.is_new = False
         self._token = _request_token(request) if isinstance(request, CutSpec) else None
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the images in pixels; the base is built only where nothing else tells.
+    def pixels(self) -> PixelRule:
+        """How the images become pixels; the base is built only where nothing else tells their size.
 
         Raises:
             OptionError: The base cannot be used.
@@ -105,7 +110,8 @@ class Requested:
         known, base = self.known(), self._request.base
         named = find_architecture(base.name)
         size = known.manifest.size if known else base.size
-        return size or ((named.side, named.side) if named else self._built[0].base.size)
+        size = size or ((named.side, named.side) if named else self._built[0].base.size)
+        return pixel_rule(size, full_decode=self._request.full_decode)
 
     def known(self) -> Cache | None:
         """The cache that served this request before, recognized without TensorFlow."""
@@ -126,12 +132,12 @@ class Requested:
         Raises:
             OptionError: The base, layer or weights cannot be used.
         """
-        known, self._is_new = self._known_in(precision), False
+        known, self.is_new = self._known_in(precision), False
         if known and not any(map(record.damage, known.models)):
             return known, Trunk(known.trunk_path)
         manifest = self._describe(precision)
         folder = self._root / store.folder_name(manifest)
-        self._is_new = not (folder / "manifest.json").exists()
+        self.is_new = not (folder / "manifest.json").exists()
         _, model, tail = self._built
         for saved, name in ((tail, "tail.keras"), (model, "trunk.keras")):
             if saved:
@@ -158,7 +164,7 @@ class Requested:
 
     def discard(self, cache: Cache) -> None:
         """Remove a cache that `open` made just now and that nobody can fill."""
-        if self._is_new and not cache.shards_folder.exists():
+        if self.is_new and not cache.shards_folder.exists():
             shutil.rmtree(cache.folder)
 
     def check(self) -> None:
@@ -174,7 +180,7 @@ class Requested:
     def _built(self) -> tuple[Cut, Any, Any]:
         made = self._request
         if isinstance(made, CutSpec):
-            kept: dict[str, Any] = {"pool": made.pool, "dtype": made.dtype, "precision": made.precision}
+            kept = {name: getattr(made, name) for name in ("pool", "dtype", "precision", "full_decode")}
             base = self._base_of.cut.base if self._base_of else load_base(made.base)
             made = cut(base, made.layer, **kept)
         return made, bottleneck_model(made), tail_model(made)
@@ -222,7 +228,8 @@ def _request_token(spec: CutSpec) -> str | None:
     asked["base"]["name"] = named.name if named else _path_digest(Path(base.name))
     if base.weights not in (None, *NAMED_WEIGHTS):
         asked["base"]["weights"] = _path_digest(Path(str(base.weights)))
-    made_by = [fastcls.__version__, importlib.metadata.version("keras"), RECIPE, store.VERSION]
+    rule = pixel_rule((0, 0), full_decode=spec.full_decode)  # the size is in the request, or the base's own
+    made_by = [fastcls.__version__, importlib.metadata.version("keras"), asdict(rule), store.VERSION]
     return files.json_digest([asked, made_by])
 
 
@@ -237,18 +244,19 @@ def _describe(made: Cut, model: Any, tail: Any, weights: str) -> Manifest:
     """Describe a cache, all but its precision and the fingerprint that depends on it."""
     from fastcls import graph
 
+    rule = pixel_rule(made.base.size, full_decode=made.full_decode)
     return Manifest(
         fingerprint="",
         base=made.base.name,
         weights=weights,
         layer=made.layer,
-        pool=made.pool,
+        pool=made.pool if len(made.trunk.outputs[0].shape) == 4 else "none",
         normalize=made.base.normalize,
-        size=made.base.size,
-        recipe=RECIPE,
+        **asdict(rule),
         dtype=made.dtype,
         precision=made.precision,
         shape=tuple(model.outputs[0].shape[1:]),
+        policies=graph.policies(model),
         architecture=graph.architecture_digest(model),
         weights_digest=graph.weights_digest(model),
         # Two bases may share a trunk and go on in two ways.
@@ -266,7 +274,7 @@ def _tail_digest(tail: Any) -> str:
 
 def _fingerprint(manifest: Manifest) -> str:
     """Hash of all that decides a bottleneck's value."""
-    deciding = {name: getattr(manifest, name) for name in _DECIDING}
+    deciding = {name: getattr(manifest, name) for name in DECIDING}
     tail = {"tail": manifest.tail_digest} if manifest.tail_digest else {}
     return files.json_digest(deciding | tail)
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
-from fastcls.data.decoder import UnreadableImage, decode
+from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
 from fastcls.data.views import make_view
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.fidelity import spread
@@ -22,7 +22,15 @@ _IMAGES = 5
 _GAP = 4  # pixels
 
 
-def preview(dataset: Dataset, cut: CutSpec | Cut, root: Path, views: ViewSpec, out: Path) -> int:
+def preview(
+    dataset: Dataset,
+    cut: CutSpec | Cut,
+    root: Path,
+    views: ViewSpec,
+    out: Path,
+    *,
+    max_pixels: int | None = None,
+) -> int:
     """Draw some images, a row each, with all their views, the plain one first.
 
     Args:
@@ -31,6 +39,7 @@ def preview(dataset: Dataset, cut: CutSpec | Cut, root: Path, views: ViewSpec, o
         root: Folder of caches.
         views: The views.
         out: The PNG file to write.
+        max_pixels: See `ExtractConfig`.
 
     Returns:
         How many images are shown.
@@ -41,9 +50,9 @@ def preview(dataset: Dataset, cut: CutSpec | Cut, root: Path, views: ViewSpec, o
     """
     if out.suffix.lower() != ".png":
         raise OptionError(f"A preview is a PNG file. Received: {str(out)!r}. Choose a name that ends in .png")
-    size = Requested(cut, root).size
+    decoder = Decoder(Requested(cut, root).pixels, max_pixels or affordable_pixels(1))
     paths = [sample.path for sample in dataset.samples if sample.split in ("train", "")]
-    shown = (_views_of(dataset.root, paths[place], size, views) for place in spread(len(paths), _IMAGES))
+    shown = (_views_of(dataset.root, paths[place], decoder, views) for place in spread(len(paths), _IMAGES))
     rows = [row for row in shown if row]
     if not rows:
         raise DataError(f"{dataset.root} has no readable image to train on")
@@ -52,11 +61,11 @@ def preview(dataset: Dataset, cut: CutSpec | Cut, root: Path, views: ViewSpec, o
     return len(rows)
 
 
-def _views_of(root: Path, path: str, size: tuple[int, int], views: ViewSpec) -> list[np.ndarray]:
+def _views_of(root: Path, path: str, decoder: Decoder, views: ViewSpec) -> list[np.ndarray]:
     """All views of an image; none if it cannot be read."""
     reading, data = identify(root, path)
     try:
-        image = decode(data, size)
+        image = decoder.decode(data)
     except UnreadableImage:
         return []
     return [make_view(image, reading.digest, views, number) for number in range(views.count)]

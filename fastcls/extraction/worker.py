@@ -29,7 +29,7 @@ from fastcls.cache.samples import Failure, FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
 from fastcls.data import sources
-from fastcls.data.decoder import UnreadableImage, decode
+from fastcls.data.decoder import Decoder, OversizedImage, UnreadableImage
 from fastcls.data.views import make_view, row_key
 from fastcls.engines import REFERENCE, Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
@@ -55,6 +55,7 @@ class WorkerSpec:
         engine: "module:class" with the signature of `TensorFlowEngine`.
         gpus: How many GPUs the workers share; 0 for CPUs.
         compress: Deflate the rows of a shard.
+        max_pixels: See `decoder.decode`.
     """
 
     caches: tuple[Path, ...]
@@ -64,6 +65,7 @@ class WorkerSpec:
     engine: str = REFERENCE
     gpus: int = 0
     compress: bool = False
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,8 @@ class Worker:
         self._caches = [Cache(folder) for folder in spec.caches]
         self._indexes = [cache.index() for cache in self._caches]
         self._engine: Engine | None = None
-        self._size = self._caches[0].manifest.size
-        self._images = np.zeros((spec.batch_size, *self._size, 3), np.uint8)
+        self._decoder = Decoder(self._caches[0].manifest.pixels, spec.max_pixels)
+        self._images = np.zeros((spec.batch_size, *self._decoder.rule.size, 3), np.uint8)
 
     def run(self, task: ShardTask) -> Results:
         """Run one task.
@@ -178,7 +180,7 @@ class Worker:
     def _read(self, task: ShardTask) -> Iterator[_View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
         seen: set[tuple[int, str]] = set()
-        read = _Reader(task, self._size, self._indexes)
+        read = _Reader(task, self._decoder, self._indexes)
         most = max((image.views for image in task.images), default=1)
         depth = self._spec.threads + 2 * self._spec.batch_size // most
         for views in ahead(read, task.images, threads=self._spec.threads, depth=depth):
@@ -220,8 +222,8 @@ class Worker:
 class _Reader:
     """Reads and decodes one image file, and makes those of its views that some cache lacks."""
 
-    def __init__(self, task: ShardTask, size: tuple[int, int], known: Sequence[Index]) -> None:
-        self._root, self._views, self._size, self._known = task.root, task.views, size, known
+    def __init__(self, task: ShardTask, decoder: Decoder, known: Sequence[Index]) -> None:
+        self._root, self._views, self._decoder, self._known = task.root, task.views, decoder, known
 
     def __call__(self, wanted: Wanted) -> list[_View]:
         reading, data = identify(self._root, wanted.path)
@@ -233,7 +235,9 @@ class _Reader:
         if not any(lacking):
             return [_View(reading, wanted.caches)]
         try:
-            image = decode(data, self._size)
+            image = self._decoder.decode(data)
+        except OversizedImage as error:  # not the image's fault: a run with more memory tries it again
+            return [_View(replace(reading, digest="", reason=str(error)), wanted.caches)]
         except UnreadableImage as error:
             return [_View(replace(reading, reason=str(error)), wanted.caches)]
         return [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import numpy as np
 
 from fastcls import files
 from fastcls.backend import import_keras, reproducible_build
-from fastcls.data.decoder import UnreadableImage, read_image
+from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
 from fastcls.engines.tensorflow import freeze, trace
 from fastcls.errors import OptionError
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
+from fastcls.specs import PixelRule
 
 MEMBER = "fastcls.json"
 FILE_NAME = CLASSIFIER
@@ -47,6 +48,7 @@ class Classifier:
     Attributes:
         model: RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
         class_names: The C classes.
+        pixels: How image files become its input.
         provenance: What made it: base, cut, fingerprint, versions, figures.
         thresholds: The probability of each class from which on it is predicted, of any number per image;
             None where each image has exactly one, the most probable.
@@ -54,6 +56,7 @@ class Classifier:
 
     model: Any
     class_names: tuple[str, ...]
+    pixels: PixelRule
     provenance: dict[str, Any]
     thresholds: tuple[float, ...] | None = None
 
@@ -77,13 +80,15 @@ class Classifier:
         """Sorted names of the classes that are predicted with (C,) probabilities, of any number per image."""
         return tuple(self.class_names[label] for label in sorted(self.rank(probabilities)))
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What travels with the model, as fastcls.json and run.json have it."""
+        own = {"class_names": self.class_names, "thresholds": self.thresholds, "pixels": asdict(self.pixels)}
+        return {**own, **self.provenance}
+
     def save(self, path: Path) -> None:
         """Save as a `.keras` file that plain Keras loads, with one more member: fastcls.json."""
-        described = json.dumps(
-            {"class_names": self.class_names, "thresholds": self.thresholds, **self.provenance},
-            indent=2,
-            ensure_ascii=False,
-        )
+        described = json.dumps(self.described, indent=2, ensure_ascii=False)
         with files.atomic_path(path) as temporary:
             self.model.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive:
@@ -94,7 +99,8 @@ class Classifier:
         """Load a run folder or a classifier file.
 
         Raises:
-            OptionError: There is no such classifier, or it was not made by fastcls.
+            OptionError: There is no such classifier, it was not made by fastcls, or this fastcls does not
+                make such pixels as it was trained on.
         """
         file = path / FILE_NAME if path.is_dir() else path
         if file.is_file() and (run := Run.of(path) if path.is_dir() else None):
@@ -102,30 +108,38 @@ class Classifier:
         described = _read_member(file)
         class_names = tuple(described.pop("class_names"))
         thresholds = described.pop("thresholds", None)
+        pixels = _read_pixels(described, file)
         keras = import_keras()
         try:
             with reproducible_build():  # a file has no seeds of its dropouts, which may be trained further
                 model = keras.saving.load_model(file, compile=False)
         except Exception as error:  # Keras fails on a damaged file anywhere
             raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
-        return cls(model, class_names, described, tuple(thresholds) if thresholds else None)
+        if model.inputs[0].shape[1:3] != pixels.size:
+            raise OptionError(f"{file} is damaged: its model does not take images of {pixels.size}")
+        return cls(model, class_names, pixels, described, tuple(thresholds) if thresholds else None)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the image that the model takes, in pixels."""
-        return tuple(self.model.inputs[0].shape[1:3])
+        return self.pixels.size
 
-    def predict(self, paths: Iterable[Path], *, batch_size: int = 16) -> Iterator[ImageResult]:
+    def predict(
+        self, paths: Iterable[Path], *, batch_size: int = 16, max_pixels: int | None = None
+    ) -> Iterator[ImageResult]:
         """Classify image files in order, a batch at a time; decoding runs ahead.
 
         Args:
             paths: Image files.
             batch_size: Images per forward pass.
+            max_pixels: Images of more pixels, when they are decoded, are not read; None for as many as the
+                memory allows each decoding thread.
 
         Yields:
             One result per path; an unreadable image is a result with a reason, not an exception.
         """
-        decoded = ahead(self._decode, paths, threads=cores(), depth=2 * batch_size)
+        decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
+        decoded = ahead(partial(_decode, decoder), paths, threads=cores(), depth=2 * batch_size)
         batch: list[tuple[Path, np.ndarray | str]] = []
         for item in decoded:
             batch.append(item)
@@ -134,12 +148,6 @@ class Classifier:
                 batch = []
         if batch:
             yield from self._forward(batch, batch_size)
-
-    def _decode(self, path: Path) -> tuple[Path, np.ndarray | str]:
-        try:
-            return path, read_image(path, self.size)
-        except UnreadableImage as error:
-            return path, str(error)
 
     @cached_property
     def _graph(self) -> Any:
@@ -160,6 +168,22 @@ class Classifier:
         probabilities = self._run(images)
         for (path, image), row in zip(batch, probabilities, strict=False):
             yield ImageResult(path, None, image) if isinstance(image, str) else ImageResult(path, row)
+
+
+def _decode(decoder: Decoder, path: Path) -> tuple[Path, np.ndarray | str]:
+    try:
+        return path, decoder.read(path)
+    except UnreadableImage as error:
+        return path, str(error)
+
+
+def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:
+    """Take the rule of pixels out of what travels with a model; refuse one that is not obeyed here."""
+    try:
+        return Decoder(PixelRule.read(described.pop("pixels"))).rule
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, OptionError) else "it does not say how its pixels are made"
+        raise OptionError(f"{file} cannot be used: {reason}") from error
 
 
 def _read_member(file: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from fastcls.specs.optimization import (
     OptimizerSpec,
     ScheduleSpec,
 )
+from fastcls.specs.pixels import PixelRule
 from fastcls.specs.records import CheckpointSpec, LogSpec
 from fastcls.specs.training import (
     FITTED_HEADS,
@@ -75,6 +76,7 @@ __all__ = [
     "LogSpec",
     "LossSpec",
     "OptimizerSpec",
+    "PixelRule",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",

@@ -59,6 +59,7 @@ class CutSpec:
         dtype: Storage type of a bottleneck.
         precision: Type in which the trunk computes; "auto" for the fastest that this machine computes
             natively and that comes near enough to float32, never "int8".
+        full_decode: Decode JPEGs at their full size; else large ones are scaled down while they are decoded.
     """
 
     base: BaseSpec
@@ -66,6 +67,7 @@ class CutSpec:
     pool: str | None = None
     dtype: str = "float32"
     precision: str = "auto"
+    full_decode: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.base, str):

@@ -22,6 +22,8 @@ class ExtractConfig:
         shard_size: Bottlenecks per shard task: what a crash or a kill can cost at most.
         compress: Deflate the bottlenecks in their shards: a spatial map behind a ReLU shrinks by half, and
             is slower to read.
+        max_pixels: Images of more pixels, when they are decoded, are failures; None for as many as the memory
+            allows each decoding thread.
         max_failures: Stop when more images than this cannot be read; None for no limit.
     """
 
@@ -30,6 +32,7 @@ class ExtractConfig:
     batch_size: int | None = None
     shard_size: int = 512
     compress: bool = False
+    max_pixels: int | None = None
     max_failures: int | None = None
 
     def __post_init__(self) -> None:
@@ -37,4 +40,5 @@ class ExtractConfig:
         check_at_least("workers", self.workers, 0)
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("shard_size", self.shard_size, 1)
+        check_at_least("max_pixels", self.max_pixels, 1)
         check_at_least("max_failures", self.max_failures, 0)

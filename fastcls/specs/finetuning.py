@@ -28,6 +28,7 @@ class FinetuneSpec:
             convolution in front of the base, which is trained too, brings them down. 1 for none.
         precision: In which the network is computed while it is trained; "auto" for mixed_float16 on GPUs
             that are fast in it, float32 elsewhere.
+        full_decode: As in `CutSpec`. A classifier that is trained further keeps its rule unless this is set.
     """
 
     train: str = "all"
@@ -35,6 +36,7 @@ class FinetuneSpec:
     augment: str = "photos"
     downscale: int = 1
     precision: str = "auto"
+    full_decode: bool = False
 
     def __post_init__(self) -> None:
         check_at_least("downscale", self.downscale, 1)

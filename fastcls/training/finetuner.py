@@ -15,10 +15,12 @@ from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
+from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.tensorflow import gpus
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.classifier import Classifier
-from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, Recipe, TrainConfig, check_labels
+from fastcls.machine import cores
+from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
 from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.fitter import EpochRunner, StepListener
 from fastcls.training.heads import HEAD_PREFIX
@@ -43,6 +45,7 @@ class FinetunedNetwork:
         model: Keras model, RGB uint8 image (B, H, W, 3) -> probabilities (B, C), with the weights of the
             best epoch.
         config: How it was trained.
+        pixels: How images become its input.
         class_names: Its C classes.
         history: One dict per epoch, as `TrainedHead` has them.
         best: The one of the epoch that was kept.
@@ -54,6 +57,7 @@ class FinetunedNetwork:
 
     model: Any
     config: TrainConfig
+    pixels: PixelRule
     class_names: tuple[str, ...]
     history: tuple[Row, ...]
     best: Row
@@ -76,6 +80,7 @@ def finetune(
     *,
     head: HeadSpec | None = None,
     folder: Path | None = None,
+    max_pixels: int | None = None,
     progress: bool = False,
 ) -> FinetunedNetwork:
     """Train a network on the images of a data set, but those of its test part.
@@ -90,6 +95,8 @@ def finetune(
         config: How it is trained.
         head: What to put on a base; a softmax layer by default.
         folder: Where logs and checkpoints go; a training that was interrupted there goes on.
+        max_pixels: Images of more pixels, when they are decoded, are left out; None for as many as the memory
+            allows each decoding thread.
         progress: Show a bar on stderr.
 
     Raises:
@@ -97,7 +104,7 @@ def finetune(
             training was interrupted in `folder`.
         DataError: A class has no readable image to train on, or there is no validation part.
     """
-    asked = prepare_finetuning(dataset, start, spec, config, head=head)
+    asked = prepare_finetuning(dataset, start, spec, config, head=head, max_pixels=max_pixels)
     return finetune_prepared(asked, folder, progress=progress)
 
 
@@ -140,6 +147,7 @@ def prepare_finetuning(
     config: TrainConfig | None = None,
     *,
     head: HeadSpec | None = None,
+    max_pixels: int | None = None,
 ) -> Finetuning:
     """Do all of `finetune` that comes before the first step."""
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
@@ -148,7 +156,9 @@ def prepare_finetuning(
     with strategy.scope():
         _require_equal_shares(config)
         model, trainee = networks_of(dataset, start, spec, config, head)
-        images, used, data = _read(dataset, tuple(model.inputs[0].shape[1:3]), spec, config)
+        rule = _rule(start, tuple(model.inputs[0].shape[1:3]), spec)
+        decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
+        images, used, data = _read(dataset, decoder, spec, config)
         request = _describe(trainee, images, data, spec, config)
     return Finetuning(model, trainee, images, used, data, spec, config, request, strategy)
 
@@ -163,7 +173,7 @@ def finetune_prepared(
             folder,
             config.checkpoints,
             asked.request,
-            _about(data, asked.spec, config),
+            _about(asked.images.rule, data, asked.spec, config),
             monitor_of(multi_label=data.multi_label),
         )
         # The policy of the model itself makes Keras scale the loss for float16.
@@ -175,6 +185,7 @@ def finetune_prepared(
     return FinetunedNetwork(
         model,
         config,
+        asked.images.rule,
         data.class_names,
         tuple(history),
         best,
@@ -255,12 +266,19 @@ def trains_batch_norm(start: BaseSpec | Path | Classifier, spec: FinetuneSpec) -
     return isinstance(start, BaseSpec) and start.weights == "random"
 
 
+def _rule(start: BaseSpec | Classifier, size: tuple[int, int], spec: FinetuneSpec) -> PixelRule:
+    """How images become pixels: as before where a classifier is trained further, unless it is asked for."""
+    if isinstance(start, Classifier) and not spec.full_decode:
+        return start.pixels
+    return pixel_rule(size, full_decode=spec.full_decode)
+
+
 def _read(
-    dataset: Dataset, size: tuple[int, int], spec: FinetuneSpec, config: TrainConfig
+    dataset: Dataset, decoder: Decoder, spec: FinetuneSpec, config: TrainConfig
 ) -> tuple[Images, dict[str, list[SampleRow]], TrainingData]:
     """The images as pixels, and which of them are trained and validated on."""
     samples = [sample for sample in dataset.samples if sample.split != "test"]
-    images = Images([dataset.locate(sample) for sample in samples], size)
+    images = Images([dataset.locate(sample) for sample in samples], decoder)
     readable = [place for place in range(len(samples)) if place not in images.unreadable]
     if not readable:
         raise DataError(f"Not one of {len(samples)} images of {dataset.root} could be read")
@@ -284,10 +302,10 @@ def _read(
     return images, used, TrainingData(own_feed, val_feed, labels[own], len(own), classes, labels[val])
 
 
-def _about(data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:
+def _about(rule: PixelRule, data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:
     """What makes a checkpoint a classifier; thresholds are chosen for the finished one alone."""
     thresholds = [DEFAULT] * len(data.class_names) if data.multi_label else None
-    known = {"class_names": data.class_names, "thresholds": thresholds}
+    known = {"class_names": data.class_names, "thresholds": thresholds, "pixels": asdict(rule)}
     return {"classifier": {**known, "finetuning": asdict(spec), "training": asdict(config)}}
 
 
@@ -299,6 +317,7 @@ def _describe(
     return {
         "training": asdict(config),
         "finetuning": asdict(spec),
+        "pixels": asdict(images.rule),
         "network": graph.architecture_digest(trainee),
         "weights": graph.weights_digest(trainee),
         "classes": files.json_digest(data.class_names),

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from fastcls import files
-from fastcls.data.decoder import UnreadableImage, decode, read_bytes, read_image
+from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
 from fastcls.data.views import augment
 from fastcls.machine import available_memory, cores
 from fastcls.parallel import ahead
@@ -31,33 +31,35 @@ class Images:
 
     Args:
         paths: The files.
-        size: (height, width) in pixels.
+        decoder: Makes their pixels.
 
     Attributes:
         paths: As given.
-        size: As given.
+        rule: How their pixels are made.
+        size: (height, width) in pixels.
         unreadable: Why an image cannot be used, by its place in `paths`.
         digests: Identity of each image; "" for unreadable ones.
     """
 
-    def __init__(self, paths: Sequence[Path], size: tuple[int, int]) -> None:
+    def __init__(self, paths: Sequence[Path], decoder: Decoder) -> None:
         cv2.setNumThreads(1)  # images are decoded side by side, each by one thread
-        self.paths, self.size = paths, size
+        self.paths, self.rule, self.size = paths, decoder.rule, decoder.rule.size
+        self._decoder = decoder
         self.unreadable: dict[int, str] = {}
         self.digests = [""] * len(paths)
-        fits = len(paths) * size[0] * size[1] * 3 <= available_memory() // _MEMORY_SHARE
-        self._kept = np.empty((len(paths), *size, 3), np.uint8) if fits else None
+        fits = len(paths) * self.size[0] * self.size[1] * 3 <= available_memory() // _MEMORY_SHARE
+        self._kept = np.empty((len(paths), *self.size, 3), np.uint8) if fits else None
         for _ in ahead(self._try, range(len(paths)), threads=cores(), depth=4 * cores()):
             pass
 
     def __getitem__(self, place: int) -> np.ndarray:
         """Pixels (H, W, 3) uint8 RGB of an image."""
-        return read_image(self.paths[place], self.size) if self._kept is None else self._kept[place]
+        return self._decoder.read(self.paths[place]) if self._kept is None else self._kept[place]
 
     def _try(self, place: int) -> None:
         try:
             data = read_bytes(self.paths[place])
-            pixels = decode(data, self.size)
+            pixels = self._decoder.decode(data)
         except UnreadableImage as error:
             self.unreadable[place] = str(error)
             return

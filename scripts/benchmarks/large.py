@@ -41,11 +41,8 @@ def extract_large(
     photos: str, base: str, weights: str | None, out: str, *, precision: str, full: bool
 ) -> dict[str, Any]:
     """`fastcls.extract` in this process, by the scaling decoder or by one that never scales."""
-    from fastcls.data import decoder
     from fastcls.extraction import extractor
 
-    if full:
-        decoder._jpeg_factor = lambda data, size: 1
     run_inline = extractor.run_inline
     watch = Watch(lambda tasks, spec, workers, on_progress: run_inline(tasks, spec, on_progress))
 
@@ -55,7 +52,7 @@ def extract_large(
         return watch(tasks, spec, 1, on_progress)
 
     extractor.run_inline = watched
-    spec = CutSpec(BaseSpec(base, weights), precision=precision)
+    spec = CutSpec(BaseSpec(base, weights), precision=precision, full_decode=full)
     dataset = Dataset.from_folder(Path(photos))
     cache, figures = extractor.extract(dataset, spec, Path(out), ExtractConfig(workers=0))
     return {"images": figures.forwarded, "rate": watch.rate(), "cache": str(cache.folder)}

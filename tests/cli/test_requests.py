@@ -43,7 +43,7 @@ REQUESTS = {
         "photos --out run --base resnet18 --weights w.h5 --size 64 --train 3 --augment flip,rotate=5 "
         "--downscale 2 --mixed-precision mixed_bfloat16 --train-batch-norm --layers 8 --optimizer sgd "
         "--learning-rate 0.01 --epochs 3 --batch-size 4 --val 0.2 --normalize tf --include-top "
-        "--label-separator | --image-root images",
+        "--label-separator | --image-root images --full-decode --max-pixels 5000000",
         "photos --out run --from other --train all --augment none",
     ],
     "run": [
@@ -52,7 +52,7 @@ REQUESTS = {
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
         "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
-        "--train-batch-size 8 --epochs 3 --seed 5 --name data",
+        "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
     ],
 }
 CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]

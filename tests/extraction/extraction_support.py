@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from fastcls.backend import import_keras
 from fastcls.cache import record, store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
+from fastcls.data.decoder import pixel_rule
 from fastcls.engines.tensorflow import TensorFlowEngine
 from fastcls.extraction import planner
 from fastcls.extraction.extractor import extract
@@ -158,8 +160,7 @@ def prepare(root, dtype="float32"):
         layer="none",
         pool="avg",
         normalize="none",
-        size=SIZE,
-        recipe="none",
+        **asdict(pixel_rule(SIZE)),
         dtype=dtype,
         precision="float32",
         shape=SHAPE,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
+from fastcls.data.decoder import Decoder, pixel_rule
 from fastcls.extraction.fidelity import (
     BOUNDS,
     Fidelity,
@@ -92,7 +93,8 @@ def test_some_images__are_readable_and_of_all_parts(tmp_path):
     for number, path in enumerate(paths):
         cv2.imwrite(str(path), np.full((9, 9, 3), number, np.uint8))
     paths[7].write_bytes(b"")
-    images = some_images(paths, (4, 6), 8)
+    decoder = Decoder(pixel_rule((4, 6)))
+    images = some_images(paths, decoder, 8)
     assert images.shape == (7, 4, 6, 3) and images.dtype == np.uint8
     assert images[:, 0, 0, 0].tolist() == [0, 1, 3, 5, 8, 10, 12]
-    assert some_images(paths[7:8], (4, 6), 8).shape == (0, 4, 6, 3)
+    assert some_images(paths[7:8], decoder, 8).shape == (0, 4, 6, 3)

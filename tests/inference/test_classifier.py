@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
+from fastcls.data.decoder import pixel_rule
 from fastcls.errors import OptionError
 from fastcls.inference.classifier import FILE_NAME, MEMBER, Classifier
 
@@ -18,7 +19,7 @@ def classifier():
     image = keras.Input((8, 12, 3), dtype="uint8")
     x = layers.Conv2D(8, 3, activation="relu")(layers.Rescaling(1 / 255)(image))
     model = keras.Model(image, layers.Dense(4, activation="softmax")(layers.Flatten()(x)))
-    return Classifier(model, ("d", "b", "a", "c"), {"base": "mine"})
+    return Classifier(model, ("d", "b", "a", "c"), pixel_rule((8, 12)), {"base": "mine"})
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def _with_member(text):
         (_with_member("{"), "not a classifier made by fastcls, or damaged"),
         (_with_member("[]"), "not a classifier made by fastcls, or damaged"),
         (_with_member('{"class_names": "ab"}'), "not a classifier made by fastcls, or damaged"),
-        (_with_member('{"class_names": ["a", "b"]}'), "is damaged: "),
+        (_with_member('{"class_names": ["a", "b"]}'), "does not say how its pixels are made"),
     ],
 )
 def test_load__explains_what_is_wrong(write, message, tmp_path):

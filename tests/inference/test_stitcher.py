@@ -14,11 +14,11 @@ from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.bases.loader import Base
 from fastcls.cutter import bottleneck_model, cut
-from fastcls.data.decoder import read_image
+from fastcls.data.decoder import pixel_rule, read_image
 from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import NORMALIZATIONS, POOLS, HeadSpec
+from fastcls.specs import NORMALIZATIONS, POOLS, HeadSpec, PixelRule
 from fastcls.training.heads import build_head
 from fastcls.training.neighbors import neighbor_head
 from fastcls.training.prototypes import prototype_head
@@ -103,12 +103,12 @@ def made(tmp_path_factory):
         trunk, head = make_parts(normalize, pool)
         expected[normalize, pool] = head.predict_on_batch(trunk.predict_on_batch(pixels))
         swapped[normalize, pool] = head.predict_on_batch(trunk.predict_on_batch(pixels[..., ::-1]))
-        classifier = Classifier(stitch(trunk, head), CLASS_NAMES, {"base": "mine"})
+        classifier = Classifier(stitch(trunk, head), CLASS_NAMES, pixel_rule(SIZE), {"base": "mine"})
         classifier.save(folder / f"{normalize}-{pool}.keras")
     for kind, head in make_heads(len(CLASS_NAMES)).items():
         trunk, _ = make_parts("torch", "none")
         expected[kind] = head.predict_on_batch(trunk.predict_on_batch(pixels))
-        Classifier(stitch(trunk, head), CLASS_NAMES, {}).save(folder / f"{kind}.keras")
+        Classifier(stitch(trunk, head), CLASS_NAMES, pixel_rule(SIZE), {}).save(folder / f"{kind}.keras")
     return folder, expected, swapped
 
 
@@ -158,6 +158,7 @@ def test_stitched__names_its_classes_in_a_plain_zip_member(made):
     with zipfile.ZipFile(folder / "tf-avg.keras") as archive:
         assert archive.testzip() is None
         described = json.loads(archive.read("fastcls.json"))
+    assert PixelRule.read(described.pop("pixels")) == pixel_rule(SIZE)
     assert described == {"class_names": list(CLASS_NAMES), "thresholds": None, "base": "mine"}
 
 

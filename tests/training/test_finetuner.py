@@ -12,6 +12,7 @@ from fastcls import preview
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.data.dataset import Dataset
+from fastcls.data.decoder import Decoder, pixel_rule
 from fastcls.data.views import augment
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.extractor import extract
@@ -36,6 +37,7 @@ from fastcls.training.trainer import train_head
 keras = import_keras()
 layers = keras.layers
 SIZE = (16, 16)
+DECODER = Decoder(pixel_rule(SIZE))
 CONFIG = TrainConfig(OptimizerSpec("SGD", momentum=0.9), epochs=3, batch_size=5, learning_rate=0.05, val=0.25)
 PLAIN = {"augment": "none", "precision": "float32"}
 
@@ -89,7 +91,7 @@ def test_finetune__is_what_training_from_the_cache_is(photos, base, tmp_path, tr
 
 
 def test_finetune__draws_looks_and_order_anew_in_each_epoch(photos, base):
-    images = Images([photos.locate(sample) for sample in photos.samples], SIZE)
+    images = Images([photos.locate(sample) for sample in photos.samples], DECODER)
     labels = np.array([sample.labels[0] for sample in photos.samples])
     recipe, places = Recipe.parse("flip,rotate=20"), np.arange(len(labels))
     feed = ImageFeed(images, places, labels, 5, 7, recipe)
@@ -109,9 +111,9 @@ def test_finetune__draws_looks_and_order_anew_in_each_epoch(photos, base):
 
 def test_images__that_do_not_fit_into_memory_are_decoded_again(photos, monkeypatch):
     paths = [photos.locate(sample) for sample in photos.samples]
-    kept = Images(paths, SIZE)
+    kept = Images(paths, DECODER)
     monkeypatch.setattr("fastcls.training.images.available_memory", lambda: 0)
-    streamed = Images(paths, SIZE)
+    streamed = Images(paths, DECODER)
     assert kept.digests == streamed.digests
     np.testing.assert_array_equal([kept[p] for p in range(24)], [streamed[p] for p in range(24)])
 
@@ -212,7 +214,7 @@ np.testing.assert_allclose(*figures, rtol=1e-4)
 
 def test_finetune__goes_on_from_a_run(photos, base, tmp_path):
     first = finetune(photos, base, FinetuneSpec("none", **PLAIN), CONFIG)
-    start = Classifier(first.model, first.class_names, {})
+    start = Classifier(first.model, first.class_names, first.pixels, {})
     before = [weight.copy() for weight in first.model.get_weights()]
     second = finetune(photos, start, FinetuneSpec("2", **PLAIN), CONFIG)
     assert second.model is first.model
@@ -220,7 +222,7 @@ def test_finetune__goes_on_from_a_run(photos, base, tmp_path):
     assert any(changed) and not all(changed)
     with pytest.raises(OptionError, match="Leave out: downscale"):
         finetune(photos, start, FinetuneSpec(downscale=2), CONFIG)
-    other = Classifier(first.model, ("dark", "lighter"), {})
+    other = Classifier(first.model, ("dark", "lighter"), first.pixels, {})
     with pytest.raises(OptionError, match="knows the classes dark, lighter"):
         finetune(photos, other, FinetuneSpec(), CONFIG)
 
@@ -269,7 +271,7 @@ def test_finetune__the_same_seed_gives_the_same_network(photos, base):
 
 
 def test_image_feed__an_image_that_is_drawn_again_looks_anew(photos):
-    images = Images([photos.locate(sample) for sample in photos.samples], SIZE)
+    images = Images([photos.locate(sample) for sample in photos.samples], DECODER)
     labels = np.array([0] * 22 + [1] * 2)  # each of the last two is drawn about six times
     feed = ImageFeed(images, np.arange(24), labels, 24, 3, Recipe.parse("rotate=40"), balanced=True)
     ((pixels, found),) = feed.batches(1)
@@ -293,7 +295,7 @@ def test_preview_finetuning__trains_batch_normalization_by_the_weights_that_were
 
 @pytest.mark.parametrize("batch", [23, 22, 24, 5])
 def test_image_feed__no_batch_is_too_small_for_the_devices(photos, batch):
-    images = Images([photos.locate(sample) for sample in photos.samples], SIZE)
+    images = Images([photos.locate(sample) for sample in photos.samples], DECODER)
     labels = np.arange(24)
     train, val = (ImageFeed(images, labels, labels, batch, seed) for seed in (0, None))
     trained, validated = ([len(rows) for _, rows in feed.batches(1, least=3)] for feed in (train, val))

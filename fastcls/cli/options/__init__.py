@@ -1,7 +1,7 @@
 """Option groups that several commands share, and how their values are read."""
 
 from fastcls.cli.options.common import drop_loaded, is_typed, refuse_typed, show_progress
-from fastcls.cli.options.data import data_options, open_data
+from fastcls.cli.options.data import data_options, max_pixels_option, open_data
 from fastcls.cli.options.extraction import (
     base_details,
     base_options,
@@ -35,6 +35,7 @@ __all__ = [
     "extract_options",
     "finetune_options",
     "is_typed",
+    "max_pixels_option",
     "name_option",
     "open_data",
     "read_base",

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fastcls.cli.options.common import Command, apply, drop_loaded, refuse_typed
+from fastcls.cli.options.data import full_decode_option, max_pixels_option
 from fastcls.specs import (
     DEFAULT_RECIPE,
     DTYPES,
@@ -113,6 +114,7 @@ def cut_options(command: Command) -> Command:
             help="Type in which the trunk computes; auto: the fastest that this machine computes natively "
             "and that comes near enough to float32. int8 needs the extra of that name.",
         ),
+        full_decode_option,
     )
 
 
@@ -179,6 +181,7 @@ def extract_options(command: Command) -> Command:
             is_flag=True,
             help="Deflate the bottlenecks: spatial maps take less room, and longer to read.",
         ),
+        max_pixels_option,
         click.option(
             "--max-failures",
             type=click.IntRange(0),
@@ -251,13 +254,13 @@ def read_cuts(values: dict[str, Any]) -> list[CutSpec]:
     """Take the base and cut options out of a command's values: a spec per cut."""
     base = read_base(values)
     layers = values.pop("cuts") or (None,)
-    kept = {name: values.pop(name) for name in ("pool", "dtype", "precision")}
+    kept = {name: values.pop(name) for name in ("pool", "dtype", "precision", "full_decode")}
     return [CutSpec(base, layer, **kept) for layer in layers]
 
 
 def read_extract(values: dict[str, Any]) -> ExtractConfig:
     """Take the extraction options (but the cache folder) out of a command's values."""
-    names = ("engine", "workers", "batch_size", "shard_size", "compress", "max_failures")
+    names = ("engine", "workers", "batch_size", "shard_size", "compress", "max_pixels", "max_failures")
     return ExtractConfig(**{name: values.pop(name) for name in names})
 
 

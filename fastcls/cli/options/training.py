@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fastcls.cli.options.common import Command, apply, drop_loaded, is_typed, refuse_typed
+from fastcls.cli.options.data import full_decode_option
 from fastcls.cli.options.records import RECORDS, read_records, record_options
 from fastcls.specs import (
     CLASS_WEIGHTS,
@@ -195,13 +196,14 @@ def finetune_options(command: Command) -> Command:
             help="In which the network is computed while it is trained; auto: mixed_float16 on GPUs that "
             "are fast in it, else float32.",
         ),
+        full_decode_option,
     )
 
 
 def read_finetune(values: dict[str, Any]) -> FinetuneSpec:
     """Take the options of fine-tuning out of a command's values, before those of the head."""
     batch_norm = values.pop("train_batch_norm") or None
-    names = ("train", "augment", "downscale")
+    names = ("train", "augment", "downscale", "full_decode")
     given = {name: values.pop(name) for name in names}
     return FinetuneSpec(**given, precision=values.pop("mixed_precision"), batch_norm=batch_norm)
 

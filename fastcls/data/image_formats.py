@@ -1,0 +1,77 @@
+"""What a file is, by its first bytes."""
+
+from __future__ import annotations
+
+import re
+
+_TEXT_SHOWN = 30
+
+_SIGNATURES = (
+    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"\x89PNG\r\n\x1a\n", "PNG"),
+    (rb"GIF8[79]a", "GIF"),
+    (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),  # the sizes that its headers have
+    (rb"RIFF.{4}WEBP", "WebP"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),  # + is BigTIFF
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"P[1-6]\s", "PNM"),
+)
+_OTHERS = (
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL picture. Convert it to JPEG or PNG"),
+    (rb"version https://git-lfs", "a pointer of Git LFS to the image. Run: git lfs pull"),
+    (rb"\s*<(!doctype html|html|head|body)", "a web page (HTML). Download the image again"),
+    (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg", "an SVG drawing"),
+    (rb"\s*<\?xml", "XML"),
+    (rb"%PDF", "a PDF document"),
+    (rb"%!PS", "a PostScript document"),
+    (rb"8BPS", "a Photoshop document"),
+    (rb"PK\x03\x04", "a zip archive"),
+    (rb"\x1f\x8b", "a gzip archive"),
+    (rb"7z\xbc\xaf|Rar!", "an archive (7z or RAR)"),
+    (rb"\0\0[\x01\x02]\0.\0", "an icon"),
+    (rb"\0\x05\x16[\0\x07]", "the resource part that macOS keeps beside a file"),
+    (rb"#\?(RADIANCE|RGBE)|v/1\x01|P[Ff]\s", "a picture of floats (HDR, EXR or PFM), whose range is unknown"),
+    (rb"FUJIFILMCCD-RAW|FOVb", "the raw photo of a camera. Convert it to JPEG"),
+    (rb"RIFF.{4}AVI |\x1aE\xdf\xa3|\0\0\x01\xba|FLV", "a video"),
+    (rb"RIFF.{4}WAVE|ID3|OggS|fLaC", "sound"),
+    (rb"\x89HDF", "an HDF5 file"),
+    (rb"\x93NUMPY", "a NumPy array"),
+    (rb"\0+\Z", "zero bytes alone"),
+)
+_HEIF_BRANDS = (b"hei", b"hev", b"mif", b"msf")
+
+
+class UnreadableImage(Exception):  # noqa: N818 - data about one image, not an error that stops a run
+    """One image cannot be used; the message is the reason, in one line."""
+
+
+class OversizedImage(UnreadableImage):
+    """One image takes more memory than there is here and now; elsewhere it may be read."""
+
+
+def kind_of(data: bytes) -> str:
+    """The image format of a file that fastcls reads; "" for any other file."""
+    if data[4:8] == b"ftyp":
+        return "AVIF" if {b"avif", b"avis"} & _brands(data) else ""
+    return next((kind for pattern, kind in _SIGNATURES if re.match(pattern, data, re.DOTALL)), "")
+
+
+def describe_other(data: bytes) -> str:
+    """What a file is that holds no image of a known format, in words, as far as its beginning tells."""
+    if data[4:8] == b"ftyp":
+        is_heif = any(brand.startswith(_HEIF_BRANDS) for brand in _brands(data))
+        return "a HEIC photo. Convert it to JPEG" if is_heif else "a video"
+    begin = data.removeprefix(b"\xef\xbb\xbf")
+    flags = re.DOTALL | re.IGNORECASE
+    for pattern, named in _OTHERS:
+        if re.match(pattern, begin if named != "zero bytes alone" else data, flags):
+            return named
+    text = begin[:_TEXT_SHOWN].decode("ascii", "replace")
+    is_text = all(letter.isprintable() or letter.isspace() for letter in text) and "\ufffd" not in text
+    return f"text that begins with {text!r}" if is_text else "of a format that fastcls does not know"
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """The brands of a file of ISO's media format: the first, and those that it is compatible with."""
+    length = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[start : start + 4] for start in range(16, length, 4))}

@@ -1,0 +1,121 @@
+"""How pixels are made travels with a model, and every command obeys it."""
+
+import json
+import re
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fastcls.cli.main import cli
+from fastcls.data.decoder import decode, pixel_rule
+from fastcls.inference.classifier import Classifier
+
+SIZE = (16, 16)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """A JPEG that is scaled down while it is decoded, unless that is forbidden."""
+    path = tmp_path_factory.mktemp("photo") / "noise.jpg"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    data = path.read_bytes()
+    assert not np.array_equal(decode(data, SIZE), decode(data, SIZE, full_decode=True))
+    return path
+
+
+@pytest.fixture(scope="module")
+def full_run(photos, base, tmp_path_factory):
+    """A run that was made with --full-decode."""
+    folder = tmp_path_factory.mktemp("full")
+    options = ["--base", base, "--full-decode", "--precision", "float32", "--engine", "tensorflow"]
+    options += ["--workers", 1, "--epochs", 1, "--cache", folder / "caches", "--out", folder / "run"]
+    result = CliRunner().invoke(cli, ["run", *map(str, [photos, *options])], catch_exceptions=False)
+    assert result.exit_code == 0
+    return folder / "run"
+
+
+def pixels_of(run):
+    """What travels with a classifier, in both places."""
+    with zipfile.ZipFile(run / "classifier.keras") as archive:
+        inside = json.loads(archive.read("fastcls.json"))["pixels"]
+    assert json.loads((run / "run.json").read_text())["pixels"] == inside
+    return inside
+
+
+def as_json(rule):
+    return {"size": list(rule.size), "decode": rule.decode, "resize": rule.resize}
+
+
+def predicted(fastcls, run, photo):
+    classes = json.loads(fastcls("predict", run, photo, "--top-k", 3, "--json").out)["predictions"]
+    return {found["class"]: found["confidence"] for found in classes}
+
+
+def test_rule__is_that_of_the_cache_and_predict_obeys_it(fastcls, trained, full_run, photo):
+    assert pixels_of(trained.run) == as_json(pixel_rule(SIZE))
+    assert pixels_of(full_run) == as_json(pixel_rule(SIZE, full_decode=True))
+    for run, full in ((trained.run, False), (full_run, True)):
+        classifier = Classifier.load(run)
+        image = decode(photo.read_bytes(), SIZE, full_decode=full)
+        expected = classifier.model.predict(image[None], verbose=0)[0]
+        found = predicted(fastcls, run, photo)
+        np.testing.assert_allclose([found[name] for name in classifier.class_names], expected, atol=1e-5)
+
+
+def test_finetune__keeps_the_rule_of_its_run_unless_it_is_told(fastcls, trained, full_run, photos, tmp_path):
+    options = ["--val", 0.2, "--epochs", 1, "--train", "none", "--augment", "none", "--checkpoint-every", 1]
+    for start, more, full in (
+        (trained.run, [], False),
+        (trained.run, ["--full-decode"], True),
+        (full_run, [], True),
+    ):
+        out = tmp_path / f"{start.parent.name}{len(more)}"
+        result = fastcls("finetune", photos, "--from", start, "--out", out, *options, *more)
+        assert result.code == 0, result.err
+        assert pixels_of(out) == as_json(pixel_rule(SIZE, full_decode=full))
+        kept = Classifier.load(out / "checkpoints" / "epoch-0001.keras")
+        assert kept.pixels == pixel_rule(SIZE, full_decode=full)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda known: known["pixels"].update(resize="crop/1"), "Unknown rule of pixels: .*'crop/1'"),
+        (lambda known: known["pixels"].update(decode="full/9 opencv/9"), "Unknown rule of pixels: 'full/9"),
+        (lambda known: known["pixels"].update(size=[32, 32]), "does not take images of"),
+        (lambda known: known["pixels"].pop("size"), "does not say how its pixels are made"),
+        (lambda known: known.update(pixels=7), "does not say how its pixels are made"),
+        (lambda known: known.pop("pixels"), "does not say how its pixels are made"),
+    ],
+)
+def test_predict__refuses_a_rule_that_it_does_not_know(fastcls, trained, photo, tmp_path, change, words):
+    source, path = trained.run / "classifier.keras", tmp_path / "classifier.keras"
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "fastcls.json":
+                known = json.loads(data)
+                change(known)
+                data = json.dumps(known)
+            new.writestr(name, data)
+    result = fastcls("predict", path, photo)
+    assert result.code == 1 and "Traceback" not in result.err and result.out == ""
+    assert re.search(words, result.err), result.err
+
+
+def test_max_pixels__is_known_to_every_command_that_decodes(fastcls, trained, photos, photo, base, tmp_path):
+    result = fastcls("predict", trained.run, photo, "--max-pixels", 255)
+    assert result.code == 1 and "16x16 (256) pixels, above the bound of 255" in result.err  # at its scale
+    assert fastcls("predict", trained.run, photo, "--max-pixels", 256).code == 0
+    tested = fastcls("test", trained.run, photos, "--max-pixels", 719, "--out", tmp_path / "test")
+    assert tested.code == 1 and "Not one of 60 test images" in tested.err
+    options = ["--base", base, "--max-pixels", 719]
+    for command in (
+        ["extract", photos, *options, "--cache", tmp_path / "caches"],
+        ["finetune", photos, *options, "--out", tmp_path / "run", "--val", 0.2],
+    ):
+        result = fastcls(*command)
+        assert result.code == 1 and "Not one of 60 images" in result.err, result.err
