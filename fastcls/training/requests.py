@@ -32,7 +32,7 @@ def describe_request(
         "training": asdict(config),
         "head": {
             **asdict(head),
-            "architecture": graph.architecture_digest(model),
+            "architecture": graph.architecture_digest(model, trained=True),
             "weights": graph.weights_digest(model),
             "code": files.file_digest(code) if code and code.is_file() else "",
         },
