@@ -24,7 +24,7 @@ _OF_TRAINING = r"trainable|seed|\w+_regularizer|\w+_constraint"
 # Of an object's record, around its configuration: how Keras finds its class again, and the shapes it saw.
 _OF_RECORDS = ("registered_name", "build_config", "compile_config")
 # Layers of Keras that hold Python code, a graph of TensorFlow's, or tables that are no weights.
-_NOT_PLAIN = (
+NOT_PLAIN = (
     *("Lambda", "FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"),
     *("IntegerLookup", "StringLookup", "TextVectorization"),
 )
@@ -223,7 +223,7 @@ def _is_plain(part: Any) -> bool:
     functions = [value for value in vars(part).values() if isinstance(value, types.FunctionType)]
     functions += [value for value in keras.tree.flatten(arguments) if isinstance(value, types.FunctionType)]
     owners = [type(part), *functions]
-    return type(part).__name__ not in _NOT_PLAIN and all(o.__module__.startswith("keras.") for o in owners)
+    return type(part).__name__ not in NOT_PLAIN and all(o.__module__.startswith("keras.") for o in owners)
 
 
 def _is_plain_record(value: Any) -> bool:
