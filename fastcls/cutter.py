@@ -36,6 +36,11 @@ class CutPoint:
     parameters: int
     tensor: Any
 
+    @property
+    def fits(self) -> bool:
+        """Whether its output is a vector (C) or a map (H, W, C): nothing else can be pooled and cached."""
+        return len(self.shape) in (1, 3)
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -83,7 +88,8 @@ def cut(
         full_decode: See `CutSpec`.
 
     Raises:
-        OptionError: There is no such layer, some path through the base avoids it, or an option is unknown.
+        OptionError: There is no such layer, some path through the base avoids it, its output is neither a
+            vector nor a map, or an option is unknown.
     """
     import keras
 
@@ -93,6 +99,7 @@ def cut(
     check_choice("precision", precision, PRECISIONS)
     points = cut_points(base.model)
     point = _find(base, points, layer) if layer else default_cut_point(base.model, points)
+    _require_fitting(base, points, point)
     output = base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
@@ -182,14 +189,16 @@ def tail_model(cut: Cut) -> Any:
 
     Returns:
         Keras model, bottleneck (B, ...) float32 -> features (B, D) float32, a spatial map pooled by its
-        average; None when nothing lies there, or when pooling has made another thing of the bottleneck.
+        average; None when nothing lies there, when pooling has made another thing of the bottleneck, or when
+        the features are neither a vector nor a map.
     """
     import keras
 
     points = cut_points(cut.base.model)
     end = default_cut_point(cut.base.model, points)
     start = next(point for point in points if point.layer == cut.layer)
-    if points.index(end) <= points.index(start) or (len(start.shape) == 3 and cut.pool != "none"):
+    pooled = len(start.shape) == 3 and cut.pool != "none"
+    if points.index(end) <= points.index(start) or pooled or not end.fits:
         return None
     features = end.tensor if len(end.shape) == 1 else _pool(end.tensor, "avg")
     return keras.Model(start.tensor, features, name="tail")
@@ -200,13 +209,30 @@ def _last_uses(order: list[Any], output: Any) -> dict[int, int]:
     return uses | {id(output): len(order)}
 
 
+def _require_fitting(base: Base, points: list[CutPoint], point: CutPoint) -> None:
+    if not point.fits:
+        kind = "tokens" if len(point.shape) == 2 else "an array"
+        raise OptionError(
+            f"{base.name} cannot be cut at {point.layer!r}: its output is {kind} of shape {point.shape}. "
+            f"Expected a vector or a map (height, width, channels). {_nearest(base, points, point.layer)}"
+        )
+
+
+def _nearest(base: Base, points: list[CutPoint], layer: str) -> str:
+    order = [node.operation.name for node in graph.nodes(base.model)]
+    fitting = [point.layer for point in points if point.fits]
+    near = sorted(fitting, key=lambda name: abs(order.index(name) - order.index(layer)))
+    return f"The nearest cut points are {', '.join(near[:3])}" if near else "It has no cut point"
+
+
 def _find(base: Base, points: list[CutPoint], layer: str) -> CutPoint:
     order = [node.operation.name for node in graph.nodes(base.model)]
     if layer not in order:
+        close = closest(layer, [point.layer for point in points if point.fits])
         raise OptionError(
-            f"{base.name} has no layer {layer!r}. The closest cut points are "
-            f"{closest(layer, [point.layer for point in points])}; `fastcls layers {base.name}` lists all. "
-            "Layers inside the classifier of a keras.applications base need --include-top"
+            f"{base.name} has no layer {layer!r}. The closest cut points are {close}; "
+            f"`fastcls layers {base.name}` lists all. Layers inside the classifier of a keras.applications "
+            "base need --include-top"
         )
     if order.count(layer) > 1:
         raise OptionError(
@@ -215,10 +241,9 @@ def _find(base: Base, points: list[CutPoint], layer: str) -> CutPoint:
         )
     named = [point for point in points if point.layer == layer]
     if not named:
-        near = sorted(points, key=lambda point: abs(order.index(point.layer) - order.index(layer)))
         raise OptionError(
             f"{base.name} cannot be cut at {layer!r}: some path from input to output avoids it. "
-            f"The nearest cut points are {', '.join(point.layer for point in near[:3])}"
+            f"{_nearest(base, points, layer)}"
         )
     return named[0]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,9 +17,17 @@ import numpy as np
 
 from fastcls.files import DIGEST_BYTES, digest, json_digest
 
-# What decides how a layer is created or trained, but not what it computes.
-_IRRELEVANT = ("name", "trainable", "seed", "build_config", "registered_name")
-_IRRELEVANT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
+# Of a layer's own configuration: what it is called, and what decides how it is created or trained, but not
+# what it computes at inference. Only layers have these: the seed of another operation decides its value.
+_OF_CREATION = r"name|\w+_initializer"
+_OF_TRAINING = r"trainable|seed|\w+_regularizer|\w+_constraint"
+# Of an object's record, around its configuration: how Keras finds its class again, and the shapes it saw.
+_OF_RECORDS = ("registered_name", "build_config", "compile_config")
+# Layers of Keras that hold Python code, a graph of TensorFlow's, or tables that are no weights.
+NOT_PLAIN = (
+    *("Lambda", "FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"),
+    *("IntegerLookup", "StringLookup", "TextVectorization"),
+)
 
 
 def is_functional(model: Any) -> bool:
@@ -37,9 +47,23 @@ def operations(model: Any) -> list[Any]:
 
 
 def is_built_in(operation: Any) -> bool:
-    """Whether plain Keras can load an operation from a file: no code but its own is needed."""
-    parts = [type(operation), getattr(operation, "activation", None) or type(operation)]
-    return type(operation).__name__ != "Lambda" and all(p.__module__.startswith("keras.") for p in parts)
+    """Whether plain Keras can load an operation from a file: no code but its own is needed.
+
+    It looks at the layers inside a layer too, such as that of a TimeDistributed.
+    """
+    import keras
+
+    if not all(map(_is_plain, _parts(operation))):
+        return False
+    try:
+        return _is_plain_record(keras.saving.serialize_keras_object(operation))
+    except Exception:  # whatever a custom initializer or regularizer raises
+        return False
+
+
+def policies(model: Any) -> tuple[str, ...]:
+    """Names of the dtype policies that the layers of a functional model compute in: distinct, sorted."""
+    return tuple(sorted({name for node in nodes(model) for name in _policies(node.operation)}))
 
 
 def operation_of(tensor: Any) -> Any:
@@ -100,16 +124,26 @@ def parameters(node: Any) -> dict[int, int]:
     return {id(weight): math.prod(weight.shape) for weight in _weights(node)}
 
 
-def architecture_digest(model: Any) -> str:
-    """Hash of what a functional model computes, whatever its layers are called."""
+def architecture_digest(model: Any, *, trained: bool = False) -> str:
+    """Hash of what a functional model computes at inference, whatever its layers are called.
+
+    Args:
+        model: The model.
+        trained: Of what it becomes by training too: which weights move, how they are held back, which
+            calls share them.
+    """
     import keras
 
     place = {id(model.inputs[0]): 0}
+    first: dict[int, int] = {}
     rows = []
-    for node in nodes(model):
-        config = keras.saving.serialize_keras_object(node.operation)["config"]
-        arguments = [node.arguments.args, node.arguments.kwargs]
-        rows.append([type(node.operation).__name__, _describe(config, {}), _describe(arguments, place)])
+    for number, node in enumerate(nodes(model)):
+        operation = node.operation
+        record = keras.saving.serialize_keras_object(operation)
+        config = {key: value for key, value in record["config"].items() if key != "name"}
+        arguments = _describe([node.arguments.args, node.arguments.kwargs], place)
+        row = [record["module"], record["class_name"], _describe(config, {}, trained=trained), arguments]
+        rows.append([*row, _policies(operation), first.setdefault(id(operation), number) if trained else 0])
         for tensor in node.outputs:
             place[id(tensor)] = len(place)
     output = place[id(model.outputs[0])]
@@ -166,19 +200,74 @@ def _weights(node: Any) -> list[Any]:
     return list(getattr(node.operation, "weights", ()))  # operations that are not layers have none
 
 
-def _describe(value: Any, place: dict[int, int]) -> Any:
+def _parts(operation: Any) -> list[Any]:
+    """An operation and all layers inside it."""
+    return operation._flatten_layers() if hasattr(operation, "_flatten_layers") else [operation]
+
+
+def _policies(operation: Any) -> list[str]:
+    """Names of the dtype policies of a layer and those inside it; none for what is no layer."""
+    return [_policy(part) for part in _parts(operation) if hasattr(part, "dtype_policy")]
+
+
+def _policy(layer: Any) -> str:
+    import keras
+
+    policy = layer.dtype_policy
+    # A map has a policy for each layer, by its path: there, the name of a layer decides what it computes.
+    return str(
+        (policy[layer.path] if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else policy).name
+    )
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether an operation is Keras's own, and the functions that it calls."""
+    import keras
+
+    arguments = [(node.arguments.args, node.arguments.kwargs) for node in part._inbound_nodes]
+    functions = [value for value in vars(part).values() if isinstance(value, types.FunctionType)]
+    functions += [value for value in keras.tree.flatten(arguments) if isinstance(value, types.FunctionType)]
+    owners = [type(part), *functions]
+    return type(part).__name__ not in NOT_PLAIN and all(o.__module__.startswith("keras.") for o in owners)
+
+
+def _is_plain_record(value: Any) -> bool:
+    """Whether each object in a configuration is of a class of Keras."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain_record, value))
+    if not isinstance(value, dict):
+        return True
+    module = value.get("module") if "class_name" in value else None
+    if module and module not in ("keras", "builtins") and not module.startswith("keras."):
+        return False
+    return value.get("class_name") != "function" and all(map(_is_plain_record, value.values()))
+
+
+def _describe(value: Any, place: dict[int, int], *, trained: bool = False) -> Any:
     """A JSON-able description of a configuration, or of arguments with tensors as numbers of `place`."""
     if id(value) in place:
         return ["tensor", place[id(value)]]
     if isinstance(value, dict):
-        return {key: _describe(inner, place) for key, inner in value.items() if not _is_irrelevant(key)}
+        relevant = _relevant(value, trained=trained)
+        return {key: _describe(inner, place, trained=trained) for key, inner in relevant.items()}
     if isinstance(value, (list, tuple)):
-        return [_describe(inner, place) for inner in value]
+        return [_describe(inner, place, trained=trained) for inner in value]
+    if isinstance(value, slice):
+        return ["slice", _describe([value.start, value.stop, value.step], place)]
     if hasattr(value, "__array__"):  # its repr would leave out the middle of a long one
         values = np.asarray(value)
         return ["array", list(values.shape), str(values.dtype), digest(values.tobytes())]
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
-def _is_irrelevant(key: str) -> bool:
-    return key in _IRRELEVANT or key.endswith(_IRRELEVANT_ENDINGS)
+def _relevant(value: dict[str, Any], *, trained: bool) -> dict[str, Any]:
+    """What matters of a record of an object, of the configuration of a layer, or of any other dictionary.
+
+    The name of a layer alone is left out: that of a dtype policy decides what is computed.
+    """
+    if {"class_name", "config"} <= value.keys():
+        return {key: inner for key, inner in value.items() if key not in _OF_RECORDS}
+    if "trainable" not in value:
+        return value
+    left_out = _OF_CREATION if trained else f"{_OF_CREATION}|{_OF_TRAINING}"
+    return {key: inner for key, inner in value.items() if not re.fullmatch(left_out, key)}

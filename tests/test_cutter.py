@@ -107,6 +107,47 @@ def test_cut__refuses_a_layer_that_is_called_twice():
         cut(base_of(make), "again")
 
 
+def tokens_end(x):
+    x = layers.Conv2D(8, 4, strides=4, name="patches")(x)
+    x = layers.Reshape((16, 8), name="tokens")(x)
+    x = layers.Add(name="block")([x, layers.MultiHeadAttention(2, 4)(x, x)])
+    return layers.LayerNormalization(name="features")(x)
+
+
+def vector_of_tokens(x):
+    return layers.GlobalAveragePooling1D(name="vector")(tokens_end(x))
+
+
+def volume_end(x):
+    return layers.Reshape((4, 4, 4, 12), name="volume")(layers.Conv2D(3, 1, name="conv")(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [(tokens_end, None), (tokens_end, "tokens"), (vector_of_tokens, "block"), (volume_end, None)],
+)
+@pytest.mark.parametrize("pool", [None, "avg", "max", "flatten", "none"])
+def test_cut__refuses_what_is_neither_vector_nor_map(make, layer, pool):
+    message = (
+        r"cannot be cut at '\w+': its output is (tokens|an array) of shape .* Expected a vector or a map"
+    )
+    with pytest.raises(OptionError, match=message):
+        cut(base_of(make), layer, pool=pool)
+
+
+@pytest.mark.parametrize(("make", "layer"), [(tokens_end, "patches"), (volume_end, "conv")])
+def test_cut__of_a_map_before_tokens_has_no_tail_to_train(make, layer):
+    halves = cut(base_of(make), layer)
+    assert len(bottleneck_model(halves).output_shape) == 4 and tail_model(halves) is None
+
+
+def test_cut__a_vector_made_of_tokens_is_one():
+    base = base_of(vector_of_tokens)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    features = tail_model(cut(base, "patches"))(bottleneck_model(cut(base, "patches"))(pixels))
+    np.testing.assert_allclose(features, bottleneck_model(cut(base))(pixels), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("option", [{"pool": "average"}, {"dtype": "float64"}, {"precision": "int4"}])
 def test_cut__refuses_unknown_options(option):
     with pytest.raises(OptionError, match=r"Unknown \w+: .*Choose one of: "):

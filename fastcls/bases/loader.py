@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastcls import graph
 from fastcls.backend import import_keras, reproducible_build
@@ -20,6 +23,8 @@ from fastcls.specs import NAMED_WEIGHTS, BaseSpec
 
 # First operations of a model that takes pixels 0-255 and normalizes them itself.
 _NORMALIZING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Multiply", "Subtract", "Add")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ def _load_named_base(spec: BaseSpec, architecture: Architecture) -> Base:
         model = build(architecture, size, named, include_top=spec.include_top)
     else:
         model = _load_from_file(spec, architecture, size, Path(weights))
-    return Base(spec.name, model, size, spec.normalize or architecture.normalize)
+    return Base(
+        spec.name, model, size, _normalization(spec.name, model, spec.normalize, architecture.normalize)
+    )
 
 
 def _explain_missing_weights(name: str, architecture: Architecture) -> str:
@@ -146,7 +153,7 @@ def _load_user_base(spec: BaseSpec) -> Base:
         )
     if spec.weights is not None:
         load_weights(model, Path(spec.weights), spec.name)
-    return Base(spec.name, flat, size, spec.normalize or _own_normalization(spec.name, flat))
+    return Base(spec.name, flat, size, _normalization(spec.name, flat, spec.normalize))
 
 
 def _load_preset(spec: BaseSpec) -> Base:
@@ -157,9 +164,7 @@ def _load_preset(spec: BaseSpec) -> Base:
     flat = _flatten(spec.name, preset.model, size)
     if spec.weights not in (None, "random"):
         load_weights(preset.model, Path(str(spec.weights)), spec.name)
-    return Base(
-        spec.name, flat, size, spec.normalize or preset.normalize or _own_normalization(spec.name, flat)
-    )
+    return Base(spec.name, flat, size, _normalization(spec.name, flat, spec.normalize, preset.normalize))
 
 
 def _find_user_model(name: str) -> Any:
@@ -250,13 +255,42 @@ def _trace(name: str, model: Any, size: tuple[int, int]) -> Any:
         ) from error
 
 
-def _own_normalization(name: str, model: Any) -> str:
-    kinds = (type(node.operation).__name__ for node in graph.nodes(model))
-    # A mean is subtracted after x[..., ::-1], to BGR, or its long form in keras.applications.
-    first = next((kind for kind in kinds if kind not in ("GetItem", "Stack")), None)
-    if first in _NORMALIZING:
-        return "none"
-    raise OptionError(
-        f"How {name} wants its pixels is unknown: it has no normalization inside. "
-        "Say it with --normalize tf|torch|caffe|none, or MEAN,STD such as 0.5,0.5"
-    )
+def _normalization(name: str, model: Any, given: str | None, known: str | None = None) -> str:
+    """What happens to pixels before a model: as the user says, as is known, or nothing where it does it."""
+    if given == "none" or (given is None and known):
+        return given or str(known)
+    inside = _normalizes_itself(model)
+    if given is None and not inside:
+        raise OptionError(
+            f"How {name} wants its pixels is unknown: it has no normalization inside. "
+            "Say it with --normalize tf|torch|caffe|none, or MEAN,STD such as 0.5,0.5"
+        )
+    if given and inside:
+        logger.warning(
+            "%s normalizes pixels itself: --normalize %s comes on top of that. Leave it out, unless the "
+            "model was trained so",
+            name,
+            given,
+        )
+    return given or "none"
+
+
+def _normalizes_itself(model: Any) -> bool:
+    """Whether the first thing that a model does to pixels is to normalize them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *model.inputs[0].shape[1:])).astype("float32")
+    for node in graph.nodes(model):
+        kind = type(node.operation).__name__
+        if kind in _NORMALIZING:
+            return True
+        # A mean is subtracted after x[..., ::-1], to BGR, or its long form in keras.applications.
+        if kind not in ("GetItem", "Stack") and not _is_idle(model, node, pixels):
+            return False
+    return False
+
+
+def _is_idle(model: Any, node: Any, pixels: np.ndarray) -> bool:
+    """Whether pixels come out of a call as they are: augmentation, dropout and noise are for training."""
+    import keras
+
+    found = keras.Model(model.inputs[0], node.outputs[0])(pixels, training=False)
+    return np.array_equal(np.asarray(found), pixels)

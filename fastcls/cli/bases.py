@@ -44,6 +44,7 @@ def _weights(row: Architecture) -> str:
 def layers(base: str, **values: Any) -> None:
     """List the cut points of BASE: every path from input to output passes through them.
 
+    Their output is a vector or a map; one of tokens (tokens, channels) cannot be cached, and is left out.
     BYTES is what one bottleneck takes as float32 without pooling. PARAMETERS and MULTIPLY-ADDS (millions,
     in convolutions and dense layers, for one image; each is two FLOPs) are those up to the cut, SHARE is
     the part of the base's multiply-adds: what the cache saves. The default cut is marked with *.
@@ -59,7 +60,7 @@ def layers(base: str, **values: Any) -> None:
     points = cut_points(loaded.model)
     default = default_cut_point(loaded.model, points)
     rows = [["layer", "shape", "bytes", "parameters", "multiply-adds", "share", ""]]
-    for point in points:
+    for point in filter(lambda point: point.fits, points):
         size = f"{4 * math.prod(point.shape):,}"
         work = [f"{point.parameters:,}", f"{point.multiply_adds / 1e6:,.1f} M", f"{point.share:.1%}"]
         rows.append([point.layer, _by(point.shape), size, *work, "*" if point is default else ""])
@@ -69,6 +70,8 @@ def layers(base: str, **values: Any) -> None:
         f"{base} at {_by(loaded.size)}, normalize {loaded.normalize}: {total.parameters:,} parameters, "
         f"{total.multiply_adds / 1e9:.2f} G multiply-adds ({2 * total.multiply_adds / 1e9:.2f} GFLOPs)"
     )
+    if not default.fits:
+        click.echo(f"It ends in {_by(default.shape)}, neither a vector nor a map: cut it earlier, with --cut")
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -269,7 +269,7 @@ def _describe(made: Cut, model: Any, tail: Any, weights: str) -> Manifest:
 def _tail_digest(tail: Any) -> str:
     from fastcls import graph
 
-    return files.json_digest([graph.architecture_digest(tail), graph.weights_digest(tail)])
+    return files.json_digest([graph.architecture_digest(tail, trained=True), graph.weights_digest(tail)])
 
 
 def _fingerprint(manifest: Manifest) -> str:

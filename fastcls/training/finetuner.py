@@ -318,7 +318,7 @@ def _describe(
         "training": asdict(config),
         "finetuning": asdict(spec),
         "pixels": asdict(images.rule),
-        "network": graph.architecture_digest(trainee),
+        "network": graph.architecture_digest(trainee, trained=True),
         "weights": graph.weights_digest(trainee),
         "classes": files.json_digest(data.class_names),
         "images": files.json_digest([images.digests, data.labels.tolist(), val_labels]),

@@ -32,7 +32,7 @@ def describe_request(
         "training": asdict(config),
         "head": {
             **asdict(head),
-            "architecture": graph.architecture_digest(model) if model else "",
+            "architecture": graph.architecture_digest(model, trained=True) if model else "",
             "weights": graph.weights_digest(model) if model else "",
             "code": files.file_digest(code) if code and code.is_file() else "",
         },

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 # 1e-5 to 1e3, from strong to weak, so that each fit starts near its end.
 C_GRID = tuple(float(f"{10 ** (half / 2):.3g}") for half in range(-10, 7))
-# The validation loss has one valley, and fits get slower behind it.
+# The validation loss has one valley, and fits get slower behind it. Before it there may be a plateau, where
+# the classes' shares are all that is learned, and the loss is flatter than a fit's own error: there, a value
+# that brings nothing says nothing.
 _PATIENCE = 2
+_OFF_PLATEAU = 0.95  # of the loss of the shares
 # scikit-learn's 1e-4 can end 2e-3 above the lowest loss.
 _TOLERANCE = 1e-5
 _ITERATIONS = 2000
@@ -36,8 +39,8 @@ def sweep(
 ) -> Fitted:
     """Fit scikit-learn's multinomial logistic regression for each C, and keep the best on `val`.
 
-    The sweep ends when the validation loss has not fallen for two values; the first (most regularized) of
-    equals is kept.
+    The sweep ends when the validation loss, once it is below that of the classes' shares, has not fallen for
+    two values; the first (most regularized) of equals is kept.
 
     Args:
         train: Rows to train on, of two classes or more; labels are 0 to C - 1, each present.
@@ -54,21 +57,32 @@ def sweep(
         OptionError: The rows do not fit into memory.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     require_memory("logreg", len(train) + len(val), train)
     sides = (_features(train, norm), train.labels), (_features(val, norm), val.labels)
     probe = LogisticRegression(tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=True)
+    plateau = _OFF_PLATEAU * _loss_of_shares(train.labels, val.labels)
     history: list[dict[str, float]] = []
-    for c in tqdm(C_GRID, unit="C", desc="sweep", disable=not progress):
-        history.append(_fit(probe.set_params(C=c), *sides))
-        best = min(history, key=lambda row: row["val_loss"])
-        if best is history[-1]:
-            weights = _softmax_layer(probe)
-        elif len(history) - history.index(best) > _PATIENCE:
-            break
+    # One thread: on a shared machine two that wait for each other took seven times as long, and the result
+    # would depend on their number.
+    with threadpool_limits(1, user_api="blas"):
+        for c in tqdm(C_GRID, unit="C", desc="sweep", disable=not progress):
+            history.append(_fit(probe.set_params(C=c), *sides))
+            best = min(history, key=lambda row: row["val_loss"])
+            if best is history[-1]:
+                weights = _softmax_layer(probe)
+            elif best["val_loss"] < plateau and len(history) - history.index(best) > _PATIENCE:
+                break
     model = build_head(HeadSpec(norm=norm), train.rows.take(np.arange(1)).read().shape[1:], classes)
     model.set_weights(weights)
     return Fitted(model, history, best)
+
+
+def _loss_of_shares(train: np.ndarray, val: np.ndarray) -> float:
+    """The validation loss of who knows how frequent each class is, and nothing else."""
+    shares = np.bincount(train) / len(train)
+    return float(-np.log(shares[val]).mean())
 
 
 def _features(data: LabeledRows, norm: str) -> np.ndarray:
@@ -80,12 +94,9 @@ def _fit(
     probe: LogisticRegression, train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, float]:
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
     started = time.monotonic()
-    # One thread: on a shared machine two that wait for each other took seven times as long, and the
-    # result would depend on their number.
-    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
+    with warnings.catch_warnings():
         # A fit that is cut short is as good a candidate as its validation loss says.
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(*train)

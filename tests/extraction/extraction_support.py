@@ -127,16 +127,16 @@ def expected_rows(numbers):
     return flat[:, : SHAPE[0]].astype(np.float32) * 0.375
 
 
-def save_model(path):
-    """Save a tiny base of any input size."""
+def save_model(path, dtype="float32"):
+    """Save a tiny base of any input size, of layers that compute in a dtype policy."""
     keras = import_keras()
     keras.utils.set_random_seed(3)
     layers = [
         keras.Input((None, None, 3)),
         keras.layers.Rescaling(1 / 255),
-        keras.layers.Conv2D(6, 3, activation="relu", padding="same", name="first"),
+        keras.layers.Conv2D(6, 3, activation="relu", padding="same", dtype=dtype, name="first"),
         keras.layers.BatchNormalization(),
-        keras.layers.Conv2D(5, 3, activation="relu", padding="same", name="second"),
+        keras.layers.Conv2D(5, 3, activation="relu", padding="same", dtype=dtype, name="second"),
         keras.layers.GlobalAveragePooling2D(name="pooled"),
         keras.layers.Dense(2, activation="softmax", name="classes"),
     ]

@@ -94,6 +94,8 @@ def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp
     model.save(retrained)
     renamed = tmp_path / "renamed.keras"
     renamed.write_bytes(model_path.read_bytes())
+    mixed = tmp_path / "mixed.keras"
+    save_model(mixed, dtype="mixed_bfloat16")  # the same weights
     plain = requested(model_path)
     base = plain.base
     requests = {
@@ -105,6 +107,7 @@ def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp
         "size": (dataclasses.replace(plain, base=dataclasses.replace(base, size=(8, 9))), COUNT),
         "normalize": (dataclasses.replace(plain, base=dataclasses.replace(base, normalize="tf")), COUNT),
         "weights": (dataclasses.replace(plain, base=dataclasses.replace(base, name=str(retrained))), COUNT),
+        "dtype policy": (dataclasses.replace(plain, base=dataclasses.replace(base, name=str(mixed))), COUNT),
         "file name": (dataclasses.replace(plain, base=dataclasses.replace(base, name=str(renamed))), 0),
         "back": (plain, 0),
     }
@@ -120,7 +123,7 @@ def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp
         assert (name, done.forwarded, done.reused) == (name, expected, COUNT - expected)
         assert (name, cache.folder in folders) == (name, not expected)
         folders.add(cache.folder)
-    assert set(cache_folders(log.parent)) == folders and len(folders) == 7
+    assert set(cache_folders(log.parent)) == folders and len(folders) == 8
 
 
 def test_a_damaged_trunk__is_named_and_made_anew(dataset, model_path, tmp_path):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import Normalizer
+from threadpoolctl import threadpool_limits
 
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training import feeder
-from fastcls.training.selector import select
-from fastcls.training.sweeper import C_GRID
+from fastcls.training.selector import LabeledRows, select
+from fastcls.training.sweeper import C_GRID, sweep
 from fastcls.training.trainer import train_head
 
 LOGREG = HeadSpec("logreg")
+QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,49 @@ def test_sweep__keeps_the_lowest_validation_loss_in_one_layer(make_cache):
     again = train_head(cache, LOGREG, TrainConfig(seed=7))
     for one, other in zip(trained.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+class _Rows:
+    """Bottlenecks in memory."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def take(self, places):
+        return _Rows(self._rows[places])
+
+    def read(self, into=None):
+        return self._rows
+
+
+def _draw(seed):
+    """A few unequal classes of about eight rows, near to each other or far apart, away from the origin."""
+    random = np.random.default_rng(seed)
+    classes = int(random.integers(3, 6))
+    counts = np.maximum(3, random.dirichlet(np.full(classes, 1.5)) * 8 * classes).astype(int)
+    labels = np.arange(classes).repeat(counts)
+    centers = random.normal(size=(classes, 8)) * random.uniform(0.1, 0.8) + random.uniform(0, 3)
+    rows = (centers[labels] + random.normal(size=(len(labels), 8))).astype(np.float32)
+    sides = np.arange(len(labels)) % 3 == 2  # of each class one row of three to validate on
+    return [LabeledRows(_Rows(rows[side]), labels[side]) for side in (~sides, sides)]
+
+
+def _best_loss(train, val):
+    """What scikit-learn reaches on the whole grid."""
+    features = [Normalizer().transform(part.rows.read()) for part in (train, val)]
+    fits = [LogisticRegression(C=c, max_iter=300).fit(features[0], train.labels) for c in C_GRID]
+    return min(log_loss(val.labels, fit.predict_proba(features[1]), labels=fit.classes_) for fit in fits)
+
+
+def test_sweep__ends_in_the_valley_and_not_on_the_plateau_before_it(monkeypatch):
+    monkeypatch.setattr("fastcls.training.sweeper.build_head", MagicMock())
+    draws = [_draw(seed) for seed in range(100)]
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(), config_context(**QUICK):
+        warnings.simplefilter("ignore")  # fits that are cut short are no better
+        fitted = [sweep(train, val, train.labels.max() + 1, norm="l2") for train, val in draws]
+        best = [_best_loss(train, val) for train, val in draws]
+    assert np.max([head.best["val_loss"] for head in fitted] - np.array(best)) < 0.02
+    assert sum(len(head.history) for head in fitted) < 95 * len(C_GRID)  # something is saved
 
 
 def test_sweep__refuses_what_does_not_fit_into_memory(make_cache, monkeypatch):
