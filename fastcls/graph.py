@@ -150,11 +150,6 @@ def architecture_digest(model: Any, *, trained: bool = False) -> str:
     return json_digest([list(model.inputs[0].shape), str(model.inputs[0].dtype), rows, output])
 
 
-def policies(model: Any) -> tuple[str, ...]:
-    """The names of the dtype policies that the layers of a model have, inner ones too, sorted."""
-    return tuple(sorted({layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}))
-
-
 def weights_digest(model: Any) -> str:
     """Hash of a functional model's weights in the order in which they are used."""
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
