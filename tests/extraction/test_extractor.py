@@ -28,10 +28,13 @@ from extraction_support import (
     write_images,
 )
 
+from fastcls.cache.samples import FileState
 from fastcls.data.dataset import Dataset
-from fastcls.errors import DataError, WorkerError
+from fastcls.errors import CacheError, DataError, WorkerError
 from fastcls.extraction.extractor import extract
-from fastcls.specs import ExtractConfig
+from fastcls.extraction.worker import _is_settled
+from fastcls.specs import ExtractConfig, TrainConfig
+from fastcls.training.selector import select
 
 # Who does the work
 
@@ -170,12 +173,43 @@ def test_extract__bytes_changed_behind_size_and_time_are_seen(data, root, young_
     assert np.array_equal(cached_rows(root)["a/000000.png"], expected_rows([300])[0])
 
 
-def test_extract__copies_of_an_image_are_forwarded_once_per_task(data, root):
-    write_images(data, 2)
-    for copy in range(6):
-        (data / "a" / f"copy{copy}.png").write_bytes(encoded(0))
-    done = fill(data, root, ExtractConfig(workers=0, batch_size=1, shard_size=100))
-    assert (done.forwarded, done.reused, len(forwarded(root))) == (2, 6, 2)
+@pytest.mark.parametrize(
+    ("modified_s", "changed_s", "is_relied_on"),
+    [
+        (-10, -10, True),
+        (-10, -1, False),  # renamed, or given an old time, just now
+        (-1, -10, False),  # a file system whose time of change is none
+        (3600, -10, True),  # a time of the future: what is changed later has another time of change
+        (3600, 3600, False),  # the clock was set back
+        (1, 1, False),
+    ],
+)
+def test_identify__the_state_of_a_file_is_relied_on_if_a_change_would_show(
+    modified_s, changed_s, is_relied_on
+):
+    now = 10**18
+    state = FileState(9, now + modified_s * 10**9, now + changed_s * 10**9)
+    assert _is_settled(state, now) == is_relied_on
+
+
+def test_extract__a_file_of_the_future_is_seen_to_change(data, root, young_files_trusted):
+    write_images(data, 4)
+    image, future = data / "a" / "000000.png", 4 * 10**18
+    os.utime(image, ns=(future, future))
+    fill(data, root)
+    assert fill(data, root, engine="nowhere:Nothing").reused == 4
+    (row,) = [row for row in only_cache(root).samples() if row.path == "a/000000.png"]
+    assert row.state.mtime_ns == future
+    config = TrainConfig(val=0)
+    select(only_cache(root), config)
+    time.sleep(0.02)  # the clock of files ticks
+    image.write_bytes(encoded(300))
+    os.utime(image, ns=(future, future))
+    with pytest.raises(CacheError, match="stale: 1 images"):
+        select(only_cache(root), config)
+    fill(data, root)
+    assert forwarded(root)[4:] == [300]
+    select(only_cache(root), config)
 
 
 # Images that give no bottleneck

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,18 @@ def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path
     select(cache, replace(config, allow_stale=True))
     image.unlink()
     select(cache, config)
+
+
+def test_select__an_image_whose_state_told_nothing_is_read(make_cache, tmp_path: Path):
+    cache, _, _ = make_cache()
+    (tmp_path / "0.png").write_bytes(b"one")
+    first, *rows = cache.samples()
+    config = TrainConfig(allow_partial=True)
+    for data, is_stale in ((b"one", False), (b"two", True)):
+        changed = replace(first, digest=files.digest(data), state=FileState())
+        write_listing(cache, [changed, *rows], root=str(tmp_path))
+        with pytest.raises(CacheError, match="stale: 1 images") if is_stale else contextlib.nullcontext():
+            select(cache, config)
 
 
 def test_select__a_tfrecord_file_that_is_written_anew_is_stale(make_cache, tmp_path):
