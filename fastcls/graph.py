@@ -42,6 +42,11 @@ def is_built_in(operation: Any) -> bool:
     return type(operation).__name__ != "Lambda" and all(p.__module__.startswith("keras.") for p in parts)
 
 
+def policies(model: Any) -> tuple[str, ...]:
+    """The names of the dtype policies that the layers of a model have, inner ones too, sorted."""
+    return tuple(sorted({layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}))
+
+
 def operation_of(tensor: Any) -> Any:
     """The operation (or input layer) whose output a symbolic tensor is."""
     return tensor._keras_history.operation
@@ -114,11 +119,6 @@ def architecture_digest(model: Any) -> str:
             place[id(tensor)] = len(place)
     output = place[id(model.outputs[0])]
     return json_digest([list(model.inputs[0].shape), str(model.inputs[0].dtype), rows, output])
-
-
-def policies(model: Any) -> tuple[str, ...]:
-    """The names of the dtype policies that the layers of a model have, inner ones too, sorted."""
-    return tuple(sorted({layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}))
 
 
 def weights_digest(model: Any) -> str:
