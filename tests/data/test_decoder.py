@@ -196,12 +196,6 @@ def test_decode__16_bits_become_8(suffix):
         np.testing.assert_array_equal(decode(data, SIZE), expected)
 
 
-def test_decode__float_tiff_is_refused():
-    data = cv2.imencode(".tif", IMAGE.astype(np.float32) / 255)[1].tobytes()
-    with pytest.raises(UnreadableImage, match="TIFF of float32 pixels"):
-        decode(data, SIZE)
-
-
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
 def test_decode__cmyk(file_format):
     data = encode(Image.fromarray(IMAGE).convert("CMYK"), file_format)

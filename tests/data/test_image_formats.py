@@ -121,9 +121,8 @@ def test_tiff__gives_the_colors_or_is_refused_by_name(bits, photometric, planar,
     except UnreadableImage as error:
         assert f"TIFF of a kind that is not read: {bits} bits" in str(error)
         # Common ones are read: those in one plane, and planes of 8 bits or without tiles.
-        rare_gray = (
-            extra is not None and photometric != IS_RGB and (bits == 16 or photometric == WHITE_IS_ZERO)
-        )
+        rare_gray = extra is not None and photometric != IS_RGB
+        rare_gray &= bits == 16 or photometric == WHITE_IS_ZERO or extra == UNSPECIFIED  # Pillow 11
         rare_planes = planar and (extra is not None or (bits == 16 and tiled))
         rare_tiles = tiled and photometric == WHITE_IS_ZERO and (bits == 16 or planar)
         assert rare_gray or rare_planes or rare_tiles
@@ -148,7 +147,7 @@ def test_tiff__small_gray_values_span_the_range(bits, photometric):
     assert_exact(tiff(values, photometric=photometric, bits=bits), in_three(shown))
 
 
-@pytest.mark.parametrize("compression", ["lzma", "zstd", "tiff_lzw", "packbits", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("compression", ["lzma", "tiff_lzw", "packbits", "tiff_adobe_deflate"])
 @pytest.mark.parametrize("image", [RGB, GRAY], ids=["rgb", "gray"])
 def test_tiff__compressions(compression, image):
     data = encode(image, "TIFF", compression=compression)
