@@ -68,7 +68,8 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
             not say how to proceed.
         DataError: A class has no training image.
     """
-    samples = cache.samples()
+    # In the order in which they are extracted: neighbors are neighbors in a shard, whatever a CSV's order.
+    samples = sorted(cache.samples(), key=lambda row: row.path)
     if not samples:
         raise CacheError(f"Cache {cache.folder} holds no samples. Run `fastcls extract` first")
     if not config.allow_stale:
