@@ -66,11 +66,6 @@ def policies(model: Any) -> tuple[str, ...]:
     return tuple(sorted({name for node in nodes(model) for name in _policies(node.operation)}))
 
 
-def policies(model: Any) -> tuple[str, ...]:
-    """The names of the dtype policies that the layers of a model have, inner ones too, sorted."""
-    return tuple(sorted({layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}))
-
-
 def operation_of(tensor: Any) -> Any:
     """The operation (or input layer) whose output a symbolic tensor is."""
     return tensor._keras_history.operation

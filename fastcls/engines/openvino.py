@@ -39,6 +39,7 @@ class OpenVINOEngine:
     Raises:
         MissingExtraError: OpenVINO is not installed.
         CacheError: What `prepare` made is damaged.
+        ConversionError: OpenVINO cannot compile the trunk for this CPU.
     """
 
     _folder = "openvino"
@@ -46,7 +47,6 @@ class OpenVINOEngine:
     _capability = "FP32"
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
-        openvino = _openvino()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._hint,
             "NUM_STREAMS": 1,
@@ -56,7 +56,7 @@ class OpenVINOEngine:
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         record.require_whole(*self._files(trunk))
-        self._model = openvino.Core().compile_model(self.place(trunk), "CPU", options)
+        self._model = _compile(self.place(trunk), options)
 
     @classmethod
     def require(cls) -> None:
@@ -155,16 +155,28 @@ class Int8Engine(OpenVINOEngine):
         if not cls.damage(trunk.path):
             return
         nncf = require("nncf", extra="int8", purpose="The precision int8")
+        advanced = require(
+            "nncf.quantization.advanced_parameters", extra="int8", purpose="The precision int8"
+        )
         images, model = read_images(), _convert(trunk)
         calibration = nncf.Dataset([image[None] for image in images])
         nncf.set_log_level(logging.ERROR)
         try:
             with contextlib.redirect_stdout(None):  # bars
                 quantized = nncf.quantize(
-                    model, calibration, subset_size=len(images), fast_bias_correction=False
+                    model,
+                    calibration,
+                    subset_size=len(images),
+                    fast_bias_correction=False,
+                    # By default depthwise convolutions get a range for each channel of their input, which
+                    # this CPU does not compile everywhere, and which comes no nearer to float32.
+                    advanced_parameters=advanced.AdvancedQuantizationParameters(
+                        activations_quantization_params=advanced.QuantizationParameters(per_channel=False)
+                    ),
                 )
         except Exception as error:  # whatever NNCF raises, it does not know an operation
-            raise ConversionError(f"NNCF cannot quantize this trunk: {error}") from error
+            raise ConversionError(f"NNCF cannot quantize this trunk: {_reason(error)}") from error
+        _compile(quantized, {})
         cls._save(quantized, trunk.path)
 
 
@@ -179,7 +191,21 @@ def _convert(trunk: Trunk) -> Any:
     try:
         return openvino.convert_model(graph)
     except Exception as error:  # whatever the converter raises, it does not know an operation
-        raise ConversionError(f"OpenVINO cannot convert this trunk: {error}") from error
+        raise ConversionError(f"OpenVINO cannot convert this trunk: {_reason(error)}") from error
+
+
+def _compile(model: Any, options: dict[str, Any]) -> Any:
+    core = _openvino().Core()
+    try:
+        return core.compile_model(model, "CPU", options)
+    except Exception as error:  # whatever the plugin raises, it lacks an operation, or the file is damaged
+        raise ConversionError(f"OpenVINO cannot compile this trunk: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an error's text: before it, OpenVINO tells where in its code it was."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1][:300]
 
 
 def _write(model: Any, path: Path) -> None:

@@ -42,7 +42,6 @@ class Checkpoints:
 
     Attributes:
         folder: As given.
-        about: As given; what is added before the first epoch is written too.
         found: The last checkpoint of this training, if it was interrupted.
 
     Raises:
@@ -59,7 +58,7 @@ class Checkpoints:
     ) -> None:
         self.folder, self._spec, self._monitor = folder, spec, monitor
         self._request = json.loads(json.dumps(request))
-        self.about = dict(about)
+        self._about = dict(about)
         self._saved = time.monotonic()
         self.found = self._find(folder) if folder else None
 
@@ -88,7 +87,7 @@ class Checkpoints:
         if not all(np.isfinite(weight).all() for weight in trainee.model.get_weights()):
             return  # without validation, only the next epoch shows that the last step was one too far
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
-        write_snapshot(path, standing, trainee, {"request": self._request, **self.about})
+        write_snapshot(path, standing, trainee, {"request": self._request, **self._about})
         _prune(path.parent, _GO_ON_FROM)
         if self._is_asked_for(row) and is_kept(standing.history, self._spec, self._monitor):
             kept = self.folder / "checkpoints" / path.name

@@ -17,8 +17,8 @@ from fastcls.training.selector import LabeledRows
 _MEMORY_SHARE = 4
 # While streaming, a few blocks are in memory: trained on, read ahead, and the array it is read into.
 BLOCK_BYTES = 1 << 26
-# Neighbors in a shard that are read together when streaming: one read of the disk. Shards are often in
-# the order of the classes: the shorter the runs, the more classes in a block.
+# Neighbors that are read together when streaming: one read of the disk. Rows are often in the order of the
+# classes: the shorter the runs, the more classes in a block.
 _RUN_BYTES = 1 << 18
 
 
@@ -59,9 +59,9 @@ class Feeder:
     Of an image with several views, an epoch takes one: any with the same chance, or the first when the
     order is kept.
 
-    Rows that fit into `memory_bytes` are read once and kept. Otherwise an epoch is a random order of
-    short runs of neighboring rows, shuffled again within blocks of `BLOCK_BYTES`: reading stays near
-    sequential and memory bounded, whatever the number of rows.
+    Rows that fit into `memory_bytes` are read once and kept, else they are streamed, in the same order: more
+    than `BLOCK_BYTES` of them are put into a random order of short runs of neighboring rows, and shuffled
+    again within blocks. Reading stays near sequential and memory bounded, whatever the number of rows.
 
     Args:
         data: The rows.
@@ -76,7 +76,6 @@ class Feeder:
         label_shape: Shape of one label.
         label_dtype: Of the labels.
         batch_size: As given.
-        in_memory: Whether the rows are kept; the order of a pass depends on it.
     """
 
     def __init__(
@@ -99,21 +98,19 @@ class Feeder:
         self._run = max(1, _RUN_BYTES // first.nbytes) * data.views
         fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
-        self.in_memory = fits
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
         """One pass; see `Feed`. Rows are in the stored type."""
-        random = epoch_random(self._seed, epoch)
-        chosen = self._choose(random)
+        order = self._order(epoch_random(self._seed, epoch))
         if self._kept is not None:
-            yield *self._kept, chosen
+            yield *self._kept, order
             return
-        order = chosen if random is None else self._in_runs(chosen, random)
         pieces = [order[start : start + self._block] for start in range(0, len(order), self._block)]
         # One for all blocks, which one thread reads: TensorFlow copies the rows.
         into = np.empty((len(pieces[0]), *self.shape), self.dtype)
-        for rows, labels in ahead(lambda places: self._read(places, into), pieces, threads=1, depth=2):
-            yield rows, labels, _shuffled(len(labels), random)
+        blocks = ahead(lambda places: self._read(np.sort(places), into), pieces, threads=1, depth=2)
+        for places, (rows, labels) in zip(pieces, blocks, strict=True):
+            yield rows, labels, _ranks(places)
 
     def _read(self, places: np.ndarray, into: np.ndarray | None = None) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -129,13 +126,25 @@ class Feeder:
             return images * views
         return images * views + random.integers(views, size=len(images))
 
-    def _in_runs(self, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The same rows, in runs of neighbors that are shuffled."""
-        places = np.sort(places)
-        rows = self._data.rows.take(places)
-        runs = group(rows.shard.astype(np.int64) * (1 << 32) + rows.row // self._run)
-        return places[np.concatenate([runs[run] for run in random.permutation(len(runs))])]
+    def _order(self, random: np.random.Generator | None) -> np.ndarray:
+        """The rows of an epoch in its order: (N,) int64. Where they are kept has no part in it."""
+        chosen = self._choose(random)
+        if random is None or len(chosen) <= self._block:
+            return chosen
+        chosen.sort()
+        runs = group(chosen // self._run)
+        order = chosen[np.concatenate([runs[run] for run in random.permutation(len(runs))])]
+        for start in range(0, len(order), self._block):
+            random.shuffle(order[start : start + self._block])
+        return order
 
 
-def _shuffled(count: int, random: np.random.Generator | None) -> np.ndarray:
-    return np.arange(count) if random is None else random.permutation(count)
+def _ranks(places: np.ndarray) -> np.ndarray:
+    """Where each is when all are sorted.
+
+    >>> _ranks(np.array([7, 3, 9, 3])).tolist()
+    [2, 0, 3, 1]
+    """
+    ranks = np.empty(len(places), np.int64)
+    ranks[np.argsort(places, kind="stable")] = np.arange(len(places))
+    return ranks

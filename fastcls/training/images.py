@@ -71,8 +71,8 @@ class Images:
 class ImageFeed:
     """One pass over some images per epoch: a `Feed`, and a `tf.data.Dataset` for Keras's own training.
 
-    Order and looks depend on seed and epoch alone. The order is that of a `Feeder` in memory over the same
-    samples.
+    Order and looks depend on seed and epoch alone. The order is that of a `Feeder` over the same samples, if
+    their rows fit into one of its blocks.
 
     Args:
         images: The images.

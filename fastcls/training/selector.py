@@ -69,7 +69,9 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
             not say how to proceed.
         DataError: A class has no training image.
     """
-    samples, report = cache.samples(), cache.listing.report()
+    report = cache.listing.report()
+    # In the order in which they are extracted: neighbors are neighbors in a shard, whatever a CSV's order.
+    samples = sorted(cache.samples(), key=lambda row: row.path)
     if not config.allow_stale:
         _require_unchanged(cache, report.root, samples)
     class_names = tuple(sorted({name for row in samples for name in row.labels}))

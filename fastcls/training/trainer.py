@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -252,17 +251,9 @@ def _train(
     import keras
 
     balanced = config.sampling == "balanced"
-    train = Feeder(chosen.train, config.batch_size, config.seed, *_memory(checkpoints), balanced=balanced)
-    checkpoints.about["in_memory"] = train.in_memory
+    train = Feeder(chosen.train, config.batch_size, config.seed, balanced=balanced)
     val = Feeder(chosen.val, max(config.batch_size, VAL_BATCH), None) if chosen.val else None
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
     data = TrainingData(train, val, chosen.train.labels, chosen.train.images, chosen.class_names)
     return minimize(trainee, data, config, checkpoints, progress=progress)
-
-
-def _memory(checkpoints: Checkpoints) -> tuple[int, ...]:
-    """What makes a training that goes on keep its rows where they were: their order depends on that."""
-    if not checkpoints.found:
-        return ()
-    return (sys.maxsize if checkpoints.found.state["in_memory"] else 0,)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from engines_support import keras_rows, no_images, save_trunk, some_images
 
+from fastcls.backend import import_keras
 from fastcls.cache import record
+from fastcls.engines import openvino
 from fastcls.engines.openvino import Bfloat16Engine, Float16Engine, Int8Engine, OpenVINOEngine
 from fastcls.engines.tensorflow import TensorFlowEngine, Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
@@ -66,6 +68,22 @@ def test_int8__is_near_float32_and_not_the_same(int8):
         pytest.skip(str(error))
     found = compare(Int8Engine(int8, 1).run(some_images(40)), keras_rows(int8, some_images(40)))
     assert 1e-3 < found.median_error < 0.15 and found.smallest_cosine > 0.95
+
+
+def test_int8__of_depthwise_convolutions_compiles(tmp_path):
+    """Behind a swish, as in EfficientNet: ranges of each channel of their input do not."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    image = keras.Input((24, 20, 3), dtype="uint8")
+    x = keras.layers.Conv2D(16, 3, activation="swish")(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.DepthwiseConv2D(3, padding="same")(x)
+    path = tmp_path / "trunk.keras"
+    keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(path)
+    Int8Engine.prepare(Trunk(path), lambda: some_images(16))
+    found = compare(Int8Engine(path, 1).run(some_images(40)), keras_rows(path, some_images(40)))
+    assert found.median_error < 0.15
 
 
 @pytest.mark.parametrize("engine", FLOATS)
@@ -161,6 +179,29 @@ def test_prepare__an_operation_that_openvino_does_not_know(fake, tmp_path):
     with pytest.raises(ConversionError, match="cannot convert this trunk: No translator found for Swirl"):
         OpenVINOEngine.prepare(trunk, no_images)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_engine__a_trunk_that_does_not_compile_is_told_in_a_line(fake, trunk_path, monkeypatch):
+    def compile_model(*_):
+        raise RuntimeError("Exception from core.cpp:132:\nSwirl is not per-tensor\n\n\n")
+
+    fake("FP32")
+    monkeypatch.setattr(sys.modules["openvino"], "Core", lambda: SimpleNamespace(compile_model=compile_model))
+    with pytest.raises(
+        ConversionError, match=r"^OpenVINO cannot compile this trunk: Swirl is not per-tensor$"
+    ):
+        OpenVINOEngine(trunk_path)
+
+
+def test_prepare__a_quantized_trunk_that_does_not_compile_is_not_kept(int8, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ConversionError("OpenVINO cannot compile this trunk")
+
+    monkeypatch.setattr(openvino, "_compile", fail)
+    path = save_trunk(tmp_path)
+    with pytest.raises(ConversionError):
+        Int8Engine.prepare(Trunk(path), lambda: some_images(8))
+    assert [place.name for place in tmp_path.iterdir()] == ["trunk.keras"]
 
 
 def test_prepare__two_at_once_keep_the_first(fake, tmp_path):

@@ -66,7 +66,7 @@ def make_cache(tmp_path: Path) -> MakeCache:
             "test" if place % 10 == 9 else "val" if place % 10 > 6 else "train" for place in range(count)
         ]
         rows = [
-            SampleRow(f"{place}.png", (f"class {label}",), split, digest=digest)
+            SampleRow(f"{place:04}.png", (f"class {label}",), split, digest=digest)
             for place, (label, split, digest) in enumerate(zip(labels, splits, digests, strict=True))
         ]
         write_listing(cache, rows, views=ViewSpec(views))

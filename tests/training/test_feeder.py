@@ -16,11 +16,9 @@ STREAMED = {"memory_bytes": 0}
 
 @pytest.fixture(params=["memory", "streamed"])
 def options(request, monkeypatch):
-    if request.param == "memory":
-        return {}
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 37)  # 37 rows of 16 floats
     monkeypatch.setattr(feeder, "_RUN_BYTES", 64 * 5)
-    return STREAMED
+    return STREAMED if request.param == "streamed" else {}
 
 
 def test_blocks__hold_every_row_once_with_its_label(make_cache, options):
@@ -47,6 +45,27 @@ def test_blocks__order_is_new_each_epoch_and_the_same_for_a_seed(make_cache, opt
 def test_blocks__without_seed_keep_the_order(make_cache, options):
     data = select(make_cache(300)[0], TrainConfig()).val
     np.testing.assert_array_equal(_epoch(Feeder(data, 32, None, **options))[0], data.rows.read())
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("count", [20, 300])
+def test_blocks__order_is_the_same_from_memory_and_from_shards(make_cache, options, balanced, views, count):
+    data = select(make_cache(count, views=views)[0], TrainConfig()).train
+    for epoch in (1, 2):
+        kept, streamed = (
+            _epoch(Feeder(data, 32, 1, memory, balanced=balanced), epoch) for memory in (1 << 30, 0)
+        )
+        np.testing.assert_array_equal(kept[0], streamed[0])
+        np.testing.assert_array_equal(kept[1], streamed[1])
+
+
+def test_blocks__order_does_not_depend_on_the_shards(make_cache, options):
+    found = [
+        _epoch(Feeder(select(make_cache(300, shard=shard)[0], TrainConfig()).train, 32, 1, **options))[0]
+        for shard in (50, 70)
+    ]
+    np.testing.assert_array_equal(*found)
 
 
 def test_blocks__streamed_rows_are_well_mixed(make_cache, options):

@@ -57,7 +57,7 @@ def test_select__an_unreadable_image_does_not_make_a_cache_partial(make_cache):
 def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path: Path):
     cache, _, _ = make_cache()
     write_listing(cache, root=str(tmp_path))
-    image = tmp_path / "0.png"
+    image = tmp_path / "0000.png"
     image.write_bytes(b"one")
     rows = cache.samples()
     write_listing(
@@ -68,7 +68,7 @@ def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path
     os.utime(image, ns=(1, 1))
     select(cache, config)  # touched, but the bytes are those that were extracted
     image.write_bytes(b"two")
-    with pytest.raises(CacheError, match=r"stale: 1 images .*'0.png'"):
+    with pytest.raises(CacheError, match=r"stale: 1 images .*'0000.png'"):
         select(cache, config)
     select(cache, replace(config, allow_stale=True))
     image.unlink()
@@ -77,7 +77,7 @@ def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path
 
 def test_select__an_image_whose_state_told_nothing_is_read(make_cache, tmp_path: Path):
     cache, _, _ = make_cache()
-    (tmp_path / "0.png").write_bytes(b"one")
+    (tmp_path / "0000.png").write_bytes(b"one")
     first, *rows = cache.samples()
     config = TrainConfig(allow_partial=True)
     for data, is_stale in ((b"one", False), (b"two", True)):
