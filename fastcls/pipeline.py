@@ -44,7 +44,7 @@ from fastcls.training.finetuner import (
     prepare_finetuning,
 )
 from fastcls.training.head_reader import load_head
-from fastcls.training.trainer import TrainedHead, prepare_training, train_prepared
+from fastcls.training.trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
 
 logger = logging.getLogger(__name__)
 
@@ -195,15 +195,16 @@ def _train(
     """Train a head in a folder, unless the same one is there."""
     record.require_whole(cache.trunk_path)  # before the training, which does without it
     training = prepare_training(cache, head, config, start=load_head(start) if start else None)
+    decided_by = _decided_by(training)
     if runs.is_complete(folder):
-        _go_on_with(folder, training.request)
+        _go_on_with(folder, decided_by)
         trained = replace(load_head(folder), history=Run.open(folder).history())
         return Classifier.load(folder), trained
     images = _write_images(folder, training.chosen.images, start, multi_label=training.chosen.multi_label)
     trained = train_prepared(training, folder, progress=progress)
     classifier = stitch_classifier(cache, trained)
     trained.model.save(folder / runs.HEAD)
-    _complete(folder, classifier, trained, {**known, "decided_by": training.request, "images": images})
+    _complete(folder, classifier, trained, {**known, "decided_by": decided_by, "images": images})
     return classifier, trained
 
 
@@ -315,6 +316,15 @@ def _table_digest(dataset: Dataset) -> str:
     """What a data set says of its images, but not of their bytes."""
     rows = [(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
     return files.json_digest(rows)
+
+
+def _decided_by(training: HeadTraining) -> dict[str, Any]:
+    """What decides a head: images and cache, but not the places of the rows, which a new cache changes."""
+    images = training.chosen.images
+    used = {use: [(row.digest, row.labels) for row in images[use]] for use in images}
+    places = {"train_rows", "val_rows"}
+    own = {name: value for name, value in training.request.items() if name not in places}
+    return {**own, "images": files.json_digest(used)}
 
 
 def _write_images(

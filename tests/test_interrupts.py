@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -97,7 +98,16 @@ runpy.run_module("fastcls", run_name="__main__")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{interrupts.MESSAGE}\n")
 
 
-def test_command__is_installed_with_the_entry_that_handles_signals_first():
-    from pathlib import Path
+def test_command__interrupted_in_code_from_a_string_has_an_exit_code(tmp_path):
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nfrom fastcls.cli import main\nsys.argv = ['fastcls', 'bases']\n"
+        "main.bases.callback = lambda **options: exec('raise KeyboardInterrupt')\nmain.main()"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    places = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": places})
+    assert done.returncode == 130 and interrupts.MESSAGE.encode() in done.stderr
 
+
+def test_command__is_installed_with_the_entry_that_handles_signals_first():
     assert "fastcls = fastcls.__main__:main" in (Path(__file__).parents[1] / "setup.cfg").read_text()

@@ -72,12 +72,19 @@ def main() -> NoReturn:
     try:
         cli(standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
+        _end_interrupted()
     except Exception as error:
         if interrupts.was_received():  # out of C code that was interrupted comes any exception
-            _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
+            _end_interrupted()
         _end_by(error)
     sys.exit(0)
+
+
+def _end_interrupted() -> NoReturn:
+    # Where code that was made from a string is interrupted, as a dataclass's is, CPython makes a note of it and
+    # ends `python -m` by SIGINT, although the exception was caught. The next such code clears the note.
+    exec("")
+    _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
 
 
 def _end_by(error: Exception) -> NoReturn:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from fastcls import files, pipeline, runs
+from fastcls.cache.store import Cache
 from fastcls.cli import test as cli_test
 from fastcls.cli import train_head as cli_train_head
 from fastcls.data.dataset import Dataset
@@ -110,6 +113,27 @@ def test_command__given_again_when_all_is_done_does_nothing_again(
     assert other.code == 1 and re.search(
         r"exists already.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
     )
+
+
+def test_run__of_a_cache_that_was_removed_makes_it_anew_and_trains_nothing(
+    fastcls, commands, tmp_path, caplog
+):
+    command = (*commands["run"], "--cache", tmp_path / "caches", "--workers", 1, "--out", tmp_path / "run")
+    assert fastcls(*command).code == 0
+    shutil.rmtree(tmp_path / "caches")
+    again = fastcls(*command)
+    assert again.code == 0 and "60 forwarded" in again.out and "nothing is trained again" in caplog.text
+
+
+def test_train_head__of_changed_labels_is_another_request(fastcls, trained, tmp_path):
+    cache = Cache(shutil.copytree(trained.cache.folder, tmp_path / "cache"))
+    command = ("train-head", cache.folder, "--epochs", 1, "--out", tmp_path / "run")
+    assert fastcls(*command).code == 0
+    rows = cache.samples()
+    place = next(place for place, row in enumerate(rows) if row.split == "train" and row.labels != ("red",))
+    cache.write_samples([replace(row, labels=("red",)) if row is rows[place] else row for row in rows])
+    refused = fastcls(*command)
+    assert refused.code == 1 and "another request (images was" in refused.err
 
 
 def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, commands, photos, tmp_path):
