@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ DIGEST_BYTES = 16
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
 _TEMPORARY = ".tmp-"
 _CLAIM = ".fastcls-unfinished"
+_CHECKSUM = "checksum"
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -154,49 +155,6 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write an indented JSON file atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, with a last member "checksum" that is a digest of the others."""
-    write_json(path, {**value, "checksum": json_digest(value)})
-
-
-def read_checked_json(path: Path) -> dict[str, Any]:
-    """Read what `write_checked_json` wrote, without the checksum.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is not what was written; the message is a reason on one line.
-    """
-    try:
-        value = read_json(path)
-    except UnicodeDecodeError as error:
-        raise ValueError("it is not UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")
-    if value.pop("checksum", None) != json_digest(value):
-        raise ValueError("it does not match its checksum")
-    return value
-
-
 def require_writable(path: Path) -> None:
     """Refuse a place where nothing can be made, before the work that would be lost.
 
@@ -216,6 +174,53 @@ def require_writable(path: Path) -> None:
             f"{path} cannot be made: nothing can be written to {parent}. Correct its permissions, or choose "
             "another place"
         )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write an indented JSON file atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a UTF-8 JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_checked_json(path: Path, value: dict[str, Any]) -> None:
+    """Write an indented JSON file atomically; its last member, "checksum", guards the rest."""
+    kept = json.loads(json.dumps(value))  # as it will be read: keys are text, tuples are lists
+    checked = {**kept, _CHECKSUM: json_digest(kept)}
+    text = json.dumps(checked, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8
+        text = json.dumps(checked, indent=2)
+    write_text(path, text + "\n")
+
+
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what `write_checked_json` has written, without its checksum.
+
+    Raises:
+        ValueError: It is truncated, not such a file, or changed; the message is one line.
+        OSError: It cannot be read.
+    """
+    try:
+        value = read_json(path)
+    except (ValueError, RecursionError) as error:  # of a wrong encoding too
+        raise ValueError(f"it is no JSON ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(value, dict) or _CHECKSUM not in value:
+        raise ValueError("it is no JSON object with a checksum")
+    checksum = value.pop(_CHECKSUM)
+    if checksum != json_digest(value):
+        raise ValueError("its checksum differs: it has been changed")
+    return value
 
 
 def temporary_sibling(path: Path) -> Path:

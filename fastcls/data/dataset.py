@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
+from fastcls.data.names import safe_name
 from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 SPLIT_TABLE = "split.csv"  # Lies in a split folder that is complete.
+_NAME_BYTES = 100  # of the 255 that file systems allow
 SPLIT_PLAN = ".split-plan.csv"  # Lies there as long as some of its files may be missing.
 
 
@@ -50,7 +52,7 @@ class Dataset:
         left_out: How many files the folder holds besides: hidden, no image, or in no class folder.
             A hidden folder counts once.
         multi_label: Whether an image may have any number of classes, none included.
-        name: What it is called where there are several: its folder, or its file without the suffix.
+        source: The folder, file or pattern that it was read from; None for the root.
     """
 
     root: Path
@@ -58,7 +60,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     left_out: int = 0
     multi_label: bool = False
-    name: str = ""
+    source: Path | None = field(default=None, compare=False)
 
     @classmethod
     def open(
@@ -84,9 +86,9 @@ class Dataset:
                 "Leave them out."
             )
         if records:
-            return cls.from_tfrecords(records)
+            return replace(cls.from_tfrecords(records), source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
-            return replace(cls.from_csv(path / SPLIT_TABLE), name=_folder_name(path))
+            return cls.from_csv(path / SPLIT_TABLE)
         return cls.from_folder(path)
 
     @classmethod
@@ -111,8 +113,7 @@ class Dataset:
             folders = [name for split in folders for name in _visible_folders(root / split)]
         _require_images(root, folders, entries)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
-        made = _build(root, entries, class_names, source=root, left_out=left_out)
-        return replace(made, name=_folder_name(root))
+        return _build(root, entries, class_names, source=root, left_out=left_out)
 
     @classmethod
     def from_csv(
@@ -135,7 +136,8 @@ class Dataset:
         """
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
-        return replace(made, multi_label=table.multi_label, name=path.stem)
+        source = path.parent if path.name == SPLIT_TABLE else path
+        return replace(made, multi_label=table.multi_label, source=source)
 
     @classmethod
     def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
@@ -146,8 +148,19 @@ class Dataset:
         """
         table, root = read_tfrecords(files), common_folder(files)
         made = _build(root, table.entries, table.class_names, source=root)
-        name = files[0].stem if len(files) == 1 else _folder_name(root)
-        return replace(made, multi_label=table.multi_label, name=name)
+        return replace(made, multi_label=table.multi_label)
+
+    @property
+    def origin(self) -> Path:
+        """What it was read from, absolute."""
+        return Path(os.path.abspath(self.source or self.root))  # noqa: PTH100 (a link stays what it is called)
+
+    @property
+    def name(self) -> str:
+        """What it is called among others, after its folder or file: the safe name of a file."""
+        given = self.origin.name if os.path.isdir(self.origin) else self.origin.stem  # noqa: PTH112 (any text)
+        named = safe_name(given).strip("._-") or safe_name(self.root.absolute().name).strip("._-")
+        return named.encode()[:_NAME_BYTES].decode(errors="ignore") or "data"
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -191,10 +204,6 @@ class Dataset:
     def locate(self, sample: Sample) -> Path:
         """The file of a sample."""
         return self.root / sample.path
-
-
-def _folder_name(folder: Path) -> str:
-    return folder.resolve().name or "data"  # "." has no name, and the root of all has none at all
 
 
 def is_image(name: str) -> bool:
