@@ -81,8 +81,8 @@ def main() -> NoReturn:
 
 
 def _end_interrupted() -> NoReturn:
-    # Where code that was made from a string is interrupted, as a dataclass's is, CPython makes a note of it and
-    # ends `python -m` by SIGINT, although the exception was caught. The next such code clears the note.
+    # Where code that was made from a string is interrupted, as a dataclass's is, CPython makes a note of it
+    # and ends `python -m` by SIGINT, although the exception was caught. The next such code clears the note.
     exec("")
     _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
 

@@ -47,6 +47,7 @@ class OpenVINOEngine:
     _capability = "FP32"
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
+        _openvino()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": self._hint,
             "NUM_STREAMS": 1,

@@ -36,7 +36,6 @@ from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, EARLIER, TESTS, TRAIN, VAL, Run
 
 _MEMBER = "tested_on"
-_SAFE = frozenset("-_.")
 _IN_WORDS = {TRAIN: "trained on", VAL: "validated on", EARLIER: "used by the run that it went on from"}
 logger = logging.getLogger(__name__)
 
@@ -224,9 +223,8 @@ def _folders(place: Path, name: str, out: Path | None) -> Iterator[Path]:
         yield out
         return
     root = (place if place.is_dir() else place.parent) / TESTS
-    safe = "".join(letter if letter.isalnum() or letter in _SAFE else "_" for letter in name).lstrip(".")
     for number in itertools.count(1):
-        yield root / (f"{safe or 'data'}-{number}" if number > 1 else safe or "data")
+        yield root / (f"{name}-{number}" if number > 1 else name)
 
 
 def _require_free(folder: Path, on: TestedOn, *, is_asked_for: bool) -> None:

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.extraction.extractor import extract
+from fastcls.runs import Run
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 
 CLASSES = ("blue", "green", "red")
@@ -68,6 +69,7 @@ def test_test__agrees_with_what_is_predicted(fastcls, made):
     assert result.code == 0, result.err
     assert "accuracy" not in result.out and "exact match" in result.out
     figures = json.loads((made / "run/test/data/metrics.json").read_text())
+    assert figures["tested_on"]["part"] == "test" and not any(figures["tested_on"]["seen"].values())
     data = Dataset.open(made / "data").subset("test")
     paths = [data.locate(sample) for sample in data.samples]
     rows = [json.loads(line) for line in fastcls("predict", made / "run", *paths, "--json").out.splitlines()]
@@ -81,6 +83,16 @@ def test_test__agrees_with_what_is_predicted(fastcls, made):
     targets = np.array([[label in sample.labels for label in range(3)] for sample in data.samples])
     assert figures["mean_auroc"] == pytest.approx(roc_auc_score(targets, scores), abs=1e-6)
     assert figures["mean_auroc"] > 0.9
+
+
+def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, made, table, tmp_path, caplog):
+    images = Run.open(made / "run").images()
+    assert {len(image.labels) for image in images} >= {0, 1, 2}
+    out = ("--out", tmp_path / "out")
+    assert fastcls("test", made / "run", table, "--label-separator", "$", *out).code == 0
+    assert f"{len(images)} of the 80 images had a part in the training" in caplog.text
+    seen = json.loads((tmp_path / "out" / "metrics.json").read_text())["tested_on"]["seen"]
+    assert seen == {use: sum(image.use == use for image in images) for use in ("train", "val", "earlier")}
 
 
 def test_test__bears_a_column_of_a_class_that_no_image_has(fastcls, made, table, tmp_path):

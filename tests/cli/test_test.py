@@ -121,14 +121,6 @@ def test_test__out_of_something_else_is_refused_before_the_images_are_classified
         assert refused.code == 1 and refused.err.startswith(f"Error: {place} ")
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "..", "", ".hidden", "name\nof two lines", "花"])
-def test_test__a_name_is_one_folder_in_the_run(run, part, name):
-    places = tester._folders(run, name, None)
-    for _ in range(2):
-        place = next(places)
-        assert place.parent == run / "test" and place.name.isprintable() and place.name[0] != "."
-
-
 def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos, part, tmp_path):
     fresh = part("fresh", new=12)
     config = TrainConfig(epochs=1, val=0.25)

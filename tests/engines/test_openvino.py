@@ -80,7 +80,7 @@ def test_int8__of_depthwise_convolutions_compiles(tmp_path):
     x = keras.layers.Conv2D(16, 3, activation="swish")(keras.layers.Rescaling(1 / 255)(image))
     x = keras.layers.DepthwiseConv2D(3, padding="same")(x)
     path = tmp_path / "trunk.keras"
-    keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(path)
+    record.keep(path, keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save, of="")
     Int8Engine.prepare(Trunk(path), lambda: some_images(16))
     found = compare(Int8Engine(path, 1).run(some_images(40)), keras_rows(path, some_images(40)))
     assert found.median_error < 0.15
@@ -201,7 +201,7 @@ def test_prepare__a_quantized_trunk_that_does_not_compile_is_not_kept(int8, tmp_
     path = save_trunk(tmp_path)
     with pytest.raises(ConversionError):
         Int8Engine.prepare(Trunk(path), lambda: some_images(8))
-    assert [place.name for place in tmp_path.iterdir()] == ["trunk.keras"]
+    assert not Int8Engine.place(path).parent.exists()
 
 
 def test_prepare__two_at_once_keep_the_first(fake, tmp_path):
