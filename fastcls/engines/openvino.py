@@ -161,7 +161,8 @@ class Int8Engine(OpenVINOEngine):
         )
         images, model = read_images(), _convert(trunk)
         calibration = nncf.Dataset([image[None] for image in images])
-        nncf.set_log_level(logging.ERROR)
+        # Not by its own function, which also changes handlers that others have added.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         try:
             with contextlib.redirect_stdout(None):  # bars
                 quantized = nncf.quantize(

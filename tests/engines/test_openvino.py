@@ -181,16 +181,21 @@ def test_prepare__an_operation_that_openvino_does_not_know(fake, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_engine__a_trunk_that_does_not_compile_is_told_in_a_line(fake, trunk_path, monkeypatch):
+def test_engine__a_trunk_that_does_not_compile_is_told_in_a_line(fake, tmp_path, monkeypatch):
     def compile_model(*_):
         raise RuntimeError("Exception from core.cpp:132:\nSwirl is not per-tensor\n\n\n")
 
+    place = OpenVINOEngine.place(tmp_path / "trunk.keras")
+    place.parent.mkdir()
+    for file in (place, place.with_suffix(".bin")):
+        file.write_text("of an unknown operation")
+    record.note_all(place.parent)
     fake("FP32")
     monkeypatch.setattr(sys.modules["openvino"], "Core", lambda: SimpleNamespace(compile_model=compile_model))
     with pytest.raises(
         ConversionError, match=r"^OpenVINO cannot compile this trunk: Swirl is not per-tensor$"
     ):
-        OpenVINOEngine(trunk_path)
+        OpenVINOEngine(tmp_path / "trunk.keras")
 
 
 def test_prepare__a_quantized_trunk_that_does_not_compile_is_not_kept(int8, tmp_path, monkeypatch):
