@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import re
 import resource
 import signal
 import sys
@@ -19,6 +20,8 @@ from typing import Any
 # No command on these tiny data needs more; what a hostile file makes of it is to be stopped.
 MEMORY_BYTES = 16 << 30
 _CRASH = 99
+_SHOWN = 8
+_OUR_FRAME = re.compile(r"fastcls/[\w/]+\.py")
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,17 @@ class Ended:
     late: bool = False
 
     @property
+    def fell(self) -> bool:
+        """Whether it ended in a traceback that goes through fastcls."""
+        return bool(_OUR_FRAME.search((self.out + self.err).partition("Traceback")[2]))
+
+    @property
     def tail(self) -> str:
-        """The last of what it printed, for a report."""
-        return f"exit code {self.code}\n{self.out[-600:]}{self.err[-2500:]}".rstrip()
+        """The last of what it printed, for a report; of a traceback, the lines that go through fastcls."""
+        lines = (self.out + self.err).rstrip().splitlines()
+        if "Traceback" in self.out + self.err:
+            lines = [line for line in lines[:-1] if _OUR_FRAME.search(line)] + lines[-1:]
+        return "\n    ".join([f"exit code {self.code}", *(line[:300] for line in lines[-_SHOWN:])])
 
 
 def preload() -> None:
@@ -94,8 +105,8 @@ def run(
             _become(function, folder, out.fileno(), err.fileno(), environment or {})
         status, usage, late = _wait(process, begun + limit_s)
         code = os.waitstatus_to_exitcode(status)
-        texts = [_read(file) for file in (out, err)]
-        return Ended(code, *texts, time.monotonic() - begun, usage.ru_maxrss * 1024, late)
+        seconds = time.monotonic() - begun
+        return Ended(code, _read(out), _read(err), seconds, usage.ru_maxrss * 1024, late)
 
 
 def _become(
@@ -109,7 +120,7 @@ def _become(
         os.dup2(out, 1)
         os.dup2(err, 2)
         os.environ.update(environment)
-        faulthandler.enable(file=sys.__stderr__)
+        faulthandler.enable(file=2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         function()

@@ -71,3 +71,12 @@ JOBS = (
     Job("to-tfrecord", "to-tfrecord data --out made --shards 2", ("data",)),
     Job("import-weights", "import-weights lenet5 lenet.safetensors", ("lenet.safetensors",)),
 )
+
+
+def find_job(name: str) -> Job:
+    """The command of a name.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return {job.name: job for job in JOBS}[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import shutil
 import signal
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from campaigns import material, processes
 from campaigns.forks import Ended
-from campaigns.jobs import JOBS, Job
+from campaigns.jobs import Job, find_job
 from campaigns.results import Summary, differences, summarize
 from campaigns.shim import Shim, read_count
 from campaigns.tally import Verdict
@@ -21,7 +20,6 @@ HEADS = ("command", "signal", "to", "moment")
 OUTCOMES = ("held", "too late")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 INTERRUPTED = 130
-_OUR_FRAME = re.compile(r"fastcls/[\w/]+\.py")
 _MESSAGE = "Interrupted. What is finished is kept"
 _LIMIT_S = 240.0
 _SECOND_KILL = 0.3  # share of trials that interrupt the rerun as well
@@ -140,21 +138,12 @@ class Campaign:
         return ended, was_hit, process.orphans()
 
 
-def find_job(name: str) -> Job:
-    """The command of a name.
-
-    Raises:
-        KeyError: There is none.
-    """
-    return {job.name: job for job in JOBS}[name]
-
-
 def _judge_blow(ended: Ended, blow: Blow, reference: Reference, *, was_hit: bool) -> list[str]:
     """What is wrong with how a command ended that was struck; what it leaves behind is not looked at."""
     if ended.late:
         return [f"it had not ended {_LIMIT_S:.0f} s after it began"]
     failures = []
-    if has_traceback(ended):
+    if ended.fell:
         failures.append(f"a traceback:\n{ended.tail}")
     asked = blow.number in (signal.SIGINT, signal.SIGTERM) and blow.target in ("parent", "all")
     if was_hit and asked and ended.code != reference.ended.code:
@@ -164,28 +153,17 @@ def _judge_blow(ended: Ended, blow: Blow, reference: Reference, *, was_hit: bool
     return failures
 
 
-def has_traceback(ended: Ended) -> bool:
-    """Whether it ended in a traceback that goes through fastcls.
-
-    Before its first line runs, it is the interpreter's own business what it prints.
-    """
-    text = ended.out + ended.err
-    return bool(_OUR_FRAME.search(text.partition("Traceback")[2]))
-
-
 def _was_starting(ended: Ended) -> bool:
-    """Whether the interpreter itself was still starting."""
-    return ended.code in (-signal.SIGTERM, -signal.SIGINT) and not has_traceback(ended)
+    """Whether the interpreter itself was still starting: what it prints then is its own business."""
+    return ended.code in (-signal.SIGTERM, -signal.SIGINT) and not ended.fell
 
 
 def _judge_end(job: Job, ended: Ended, summary: Summary, reference: Reference) -> list[str]:
     failures = []
     if ended.late or ended.code != reference.ended.code:
         failures.append(f"the same command did not end well:\n{ended.tail}")
-    elif has_traceback(ended):
+    elif ended.fell:
         failures.append(f"a traceback:\n{ended.tail}")
     elif job.prints and ended.out != reference.ended.out:
         failures.append("it printed other results")
     return failures + differences(summary, reference.summary)
-
-

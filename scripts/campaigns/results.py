@@ -103,9 +103,11 @@ def _datasets(data: bytes) -> Iterator[tuple[str, str]]:
     with h5py.File(io.BytesIO(data)) as file:
         found: list[tuple[str, str]] = []
         file.visititems(
-            lambda name, node: found.append((name, _digest(node[()].tobytes())))  # type: ignore[func-returns-value]
-            if isinstance(node, h5py.Dataset)
-            else None
+            lambda name, node: (
+                found.append((name, _digest(node[()].tobytes())))  # type: ignore[func-returns-value]
+                if isinstance(node, h5py.Dataset)
+                else None
+            )
         )
     yield from found
 

@@ -58,8 +58,3 @@ class Tally:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in lines
         )
-
-
-def report(verdict: Verdict) -> str:
-    """The failures of a trial, and how to repeat it."""
-    return "\n".join([f"FAILED --trial {verdict.trial}", *(f"  {text}" for text in verdict.failures)])
