@@ -17,6 +17,7 @@ import click
 from campaigns import disks
 from campaigns.jobs import JOBS
 from campaigns.main import name_trials, options, run
+from campaigns.material import Material
 from campaigns.shim import compile_shim
 from campaigns.tally import Tally, Verdict
 
@@ -30,7 +31,7 @@ def main(trials: int, seed: int, only: tuple[str, ...], named: tuple[str, ...], 
     run(chosen, kept, _make, Tally(disks.HEADS, disks.OUTCOMES))
 
 
-def _make(material: Path, scratch: Path) -> Callable[[str], Verdict]:
+def _make(material: Material, scratch: Path) -> Callable[[str], Verdict]:
     shim = compile_shim(scratch)
     if shim is None:
         raise click.ClickException("This takes a C compiler (gcc or cc) and a dynamic linker with LD_PRELOAD")

@@ -17,6 +17,7 @@ from pathlib import Path
 from campaigns import fuzzes, hostile
 from campaigns.kinds import KINDS
 from campaigns.main import name_trials, options, run
+from campaigns.material import Material
 from campaigns.tally import Tally, Verdict
 
 _NAMES = [*(kind.name for kind in KINDS), hostile.KIND]
@@ -32,9 +33,9 @@ def main(trials: int, seed: int, only: tuple[str, ...], named: tuple[str, ...], 
     run(chosen, kept, _make, Tally(fuzzes.HEADS, fuzzes.OUTCOMES))
 
 
-def _make(material: Path, scratch: Path) -> Callable[[str], Verdict]:
-    campaign = fuzzes.Campaign(material, scratch)
-    harm = partial(hostile.try_one, ready=material, scratch=scratch)
+def _make(material: Material, _scratch: Path) -> Callable[[str], Verdict]:
+    campaign = fuzzes.Campaign(material)
+    harm = partial(hostile.try_one, ready=material)
     return lambda trial: (harm if trial.startswith(f"{hostile.KIND}:") else campaign.try_one)(trial)
 
 

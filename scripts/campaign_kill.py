@@ -18,6 +18,7 @@ import click
 from campaigns import kills
 from campaigns.jobs import JOBS
 from campaigns.main import name_trials, options, run
+from campaigns.material import Material
 from campaigns.shim import compile_shim
 from campaigns.tally import Tally, Verdict
 
@@ -31,7 +32,7 @@ def main(trials: int, seed: int, only: tuple[str, ...], named: tuple[str, ...], 
     run(chosen, kept, _make, Tally(kills.HEADS, kills.OUTCOMES))
 
 
-def _make(material: Path, scratch: Path) -> Callable[[str], Verdict]:
+def _make(material: Material, scratch: Path) -> Callable[[str], Verdict]:
     shim = compile_shim(scratch)
     if shim is None:
         click.echo("No C compiler: signals come at times alone", err=True)

@@ -8,9 +8,10 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaigns import material, processes
+from campaigns import processes
 from campaigns.forks import Ended
 from campaigns.jobs import Job, find_job
+from campaigns.material import Material
 from campaigns.results import Summary, differences, summarize
 from campaigns.shim import Shim, read_count
 from campaigns.tally import Verdict
@@ -35,12 +36,12 @@ class Campaign:
     """Trials on one material.
 
     Args:
-        material: The folder that `material.prepare` made.
+        material: What the commands work on.
         scratch: A folder for the trials.
         shim: What lets calls fail.
     """
 
-    material: Path
+    material: Material
     scratch: Path
     shim: Shim
     _references: dict[str, _Reference] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class Campaign:
         reference = self._reference(job)
         fault = draw.choice([name for name in FAULTS if reference.calls[name == _READS]])
         call = draw.randint(1, reference.calls[fault == _READS])
-        folder = self._lay_out(job)
+        folder = self.material.lay_out(job.needs)
         struck, met = self._run(job, folder, call=call, errno=FAULTS[fault], reads=fault == _READS)
         failures = _judge(struck, reference.ended, is_met=met >= call)
         ended, _ = self._run(job, folder)
@@ -67,15 +68,11 @@ class Campaign:
         if job.name not in self._references:
             calls = {}
             for reads in (False, True):
-                folder = self._lay_out(job)
+                folder = self.material.lay_out(job.needs)
                 ended, calls[reads] = self._run(job, folder, reads=reads)
             self._references[job.name] = _Reference(ended, summarize(folder), calls)
             shutil.rmtree(folder)
         return self._references[job.name]
-
-    def _lay_out(self, job: Job) -> Path:
-        shutil.rmtree(self.scratch / "trial", ignore_errors=True)
-        return material.copy(self.material, job.needs, self.scratch / "trial")
 
     def _run(
         self, job: Job, folder: Path, *, call: int = 0, errno: int = 0, reads: bool = False

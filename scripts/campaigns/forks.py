@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
 import re
 import resource
@@ -58,8 +59,9 @@ class Ended:
         return "\n    ".join([f"exit code {self.code}", *(line[:300] for line in lines[-_SHOWN:])])
 
 
+@functools.cache
 def preload() -> None:
-    """Import what the commands import, without starting TensorFlow: a fork has none of its threads.
+    """Import once what the commands import, without starting TensorFlow: a fork has none of its threads.
 
     Raises:
         RuntimeError: Something has started threads, so that forks could hang.
@@ -98,6 +100,7 @@ def run(
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a function in a fork whose working folder is `folder`."""
+    preload()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begun = time.monotonic()
         process = os.fork()

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from campaigns import forks, material, processes
+from campaigns import forks, processes
 from campaigns.damage import DAMAGES, inflict
 from campaigns.forks import Ended
 from campaigns.kinds import KINDS, Kind, Promise, Reader
+from campaigns.material import Material
 from campaigns.results import Summary, differences, summarize
 from campaigns.tally import Verdict
 
@@ -21,6 +22,13 @@ OUTCOMES = ("right", "refused", "other")
 _LIMIT_S = 120.0
 _MEMORY_BYTES = 3 << 30
 _AS_PROCESS = 0.02  # share of cases that run as a user runs them
+# Where, besides its own folder, files are that can take the place of one.
+_RIVALS = {
+    **{"vectors": ("others",), "maps": ("others",), "run": ("rival",), "stopped.unfinished": ("rival",)},
+    **{"data": ("tagged",), "half": ("data",), "tagged": ("data",), "photos": ("extra",)},
+    **{"photos.csv": ("labels.csv",), "labels.csv": ("photos.csv",), "base.keras": ("run",)},
+    **{"base.h5": ("lenet.weights.h5",), "lenet.weights.h5": ("base.h5",)},
+}
 # What no command may change, whatever it reads.
 _OF_THE_USER = ("photos", "extra", "base.keras", "base.h5", "saved", "labels.csv", "photos.csv", "packed")
 
@@ -43,12 +51,10 @@ class Campaign:
     """Cases on one material.
 
     Args:
-        material: The folder that `material.prepare` made.
-        scratch: A folder for the cases.
+        material: What is damaged.
     """
 
-    material: Path
-    scratch: Path
+    material: Material
     _right: dict[Reader, Outcome] = field(default_factory=dict)
 
     def try_one(self, trial: str) -> Verdict:
@@ -57,13 +63,13 @@ class Campaign:
         path = draw.choice(find_files(self.material, kind))
         reader = draw.choice([reader for reader in kind.readers if path.parts[0] in reader.needs])
         damage = draw.choice(DAMAGES)
-        right = self._find_right(reader)
-        folder = self._lay_out(reader)
         partners = _partners(self.material, path)
+        right = self._find_right(reader)
+        folder = self.material.lay_out(reader.needs)
         done = inflict(damage, folder / path, partners, draw)
         before = _bytes_of_the_user(folder)
         outcome = _run(reader, folder, as_process=draw.random() < _AS_PROCESS)
-        promise = kind.swap if damage == "swap" and kind.swap else kind.promise
+        promise = Promise.ALIVE if damage in kind.meant else kind.promise
         word, failures = judge(outcome, right, path, promise, prints=reader.prints)
         if before != _bytes_of_the_user(folder):
             failures.append("a file of the user was changed")
@@ -75,16 +81,11 @@ class Campaign:
     def _find_right(self, reader: Reader) -> Outcome:
         """What comes of it if nothing is damaged."""
         if reader not in self._right:
-            outcome = _run(reader, self._lay_out(reader), as_process=False)
+            outcome = _run(reader, self.material.lay_out(reader.needs), as_process=False)
             if outcome.ended.code and not reader.prints:
                 raise RuntimeError(f"{reader.steps} does not even work undamaged:\n{outcome.ended.tail}")
             self._right[reader] = outcome
         return self._right[reader]
-
-    def _lay_out(self, reader: Reader) -> Path:
-        """A fresh folder, always of the same name: tables hold absolute paths."""
-        shutil.rmtree(self.scratch / "case", ignore_errors=True)
-        return material.copy(self.material, reader.needs, self.scratch / "case")
 
 
 def find_kind(name: str) -> Kind:
@@ -96,11 +97,16 @@ def find_kind(name: str) -> Kind:
     return {kind.name: kind for kind in KINDS}[name]
 
 
-def find_files(root: Path, kind: Kind) -> list[Path]:
+def find_files(material: Material, kind: Kind) -> list[Path]:
     """The files of a kind in the material, by their relative paths; those that hold something."""
-    found = chain.from_iterable(root.glob(pattern) for pattern in _expand(kind.pattern))
+    patterns = _expand(kind.pattern)
+    for pattern in patterns:
+        material.require(pattern.partition("/")[0])
+    found = chain.from_iterable(material.whole.glob(pattern) for pattern in patterns)
     return sorted(
-        path.relative_to(root) for path in found if path.is_file() and path.stat().st_size and _is_read(path)
+        path.relative_to(material.whole)
+        for path in found
+        if path.is_file() and path.stat().st_size and _is_read(path)
     )
 
 
@@ -119,11 +125,16 @@ def _expand(pattern: str) -> list[str]:
     return [f"{found[1]}{name}{found[3]}" for name in found[2].split(",")] if found else [pattern]
 
 
-def _partners(root: Path, path: Path) -> list[Path]:
+def _partners(material: Material, path: Path) -> list[Path]:
     """Whole files of the same name, or else of the same suffix, that can take the place of one."""
-    others = [other for other in sorted(root.rglob(f"*{path.suffix}")) if other.is_file()]
-    others = [other for other in others if other.relative_to(root) != path]
-    return [other for other in others if other.name == path.name] or others or [root / path]
+    names = (path.parts[0], *_RIVALS.get(path.parts[0], ()))
+    for name in names:
+        material.require(name)
+    roots = [material.whole / name for name in names]
+    found = sorted(chain(roots, *(root.rglob("*") for root in roots)))
+    others = [other for other in found if other.is_file() and other.suffix == path.suffix]
+    others = [other for other in others if other.relative_to(material.whole) != path]
+    return [other for other in others if other.name == path.name] or others or [material.whole / path]
 
 
 def _run(reader: Reader, folder: Path, *, as_process: bool) -> Outcome:
@@ -150,8 +161,9 @@ def judge(
     if is_right and (not prints or ended.out == right.ended.out):
         return "right", []
     if is_error(ended):
-        unclear = [] if names(ended, path) else [f"the message does not name {path}:\n{ended.tail}"]
-        return "refused", unclear + _half_made(outcome)
+        unclear = promise is Promise.SAME and not names(ended, path)
+        unnamed = [f"the message does not name {path}:\n{ended.tail}"] if unclear else []
+        return "refused", unnamed + _half_made(outcome)
     if promise is Promise.ALIVE:
         return "other", []
     if promise is Promise.OTHERS and _others_are_right(outcome, right):

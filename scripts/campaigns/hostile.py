@@ -16,7 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from campaigns import forks, fuzzes, material
+from campaigns import forks, fuzzes
+from campaigns.material import BASE, STOPPED, Material
 from campaigns.tally import Verdict
 
 KIND = "hostile"
@@ -25,7 +26,7 @@ _SECRET = b"a file outside"
 _LIMIT_S = 120.0
 _BOMB_BYTES = 6 << 30
 _DEPTH = 200_000
-_EXTRACT = f"extract data {material.BASE} --cache vectors --workers 1"
+_EXTRACT = f"extract data {BASE} --cache vectors --workers 1"
 _TRAIN = "train-head vectors --out made --head logreg"
 _LENET = "extract extra --base lenet5 --weights lenet.weights.h5 --cache made --workers 1"
 
@@ -219,7 +220,7 @@ _SAFE = ("import-weights lenet5 lenet.safetensors", ("lenet.safetensors",))
 _LAYERS = ("layers base.keras", ("base.keras",))
 _PREDICT = ("predict run photos --csv", ("run", "photos"))
 _FROM = ("train-head vectors --out made --from run --epochs 2", ("run", "vectors"))
-_RESUME = (material.STOPPED, ("vectors", "stopped.unfinished"))
+_RESUME = (STOPPED, ("vectors", "stopped.unfinished"))
 _ROWS = (_TRAIN, ("vectors",))
 _WEIGHTS = (_LENET, ("lenet.weights.h5", "extra"))
 
@@ -256,20 +257,18 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, tuple[str, ...]]]] = {
 }
 
 
-def try_one(trial: str, ready: Path, scratch: Path) -> Verdict:
+def try_one(trial: str, ready: Material) -> Verdict:
     """Run the case of a name, hostile:CASE."""
     name = trial.split(":")[1]
     prepare, (command, needs) = CASES[name]
-    folder = scratch / "case"
-    shutil.rmtree(folder, ignore_errors=True)
-    material.copy(ready, needs, folder)
+    folder = ready.lay_out(needs)
     made = forks.run(lambda: prepare(folder), folder)
     if made.code:
         raise RuntimeError(f"{name} could not be made:\n{made.tail}")
     (folder / _OWNED).unlink(missing_ok=True)  # saving a layer runs it
     ended = forks.run_command(command.split(), folder, limit_s=_LIMIT_S)
     failures = fuzzes.judge_alive(ended)
-    if any(scratch.rglob(_OWNED)):
+    if any(ready.folder.rglob(_OWNED)):
         failures.append("code of the file has run, or it has written outside")
     if not ended.code and name not in _HARMLESS:
         failures.append(f"it was accepted:\n{ended.tail}")

@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaigns import material, processes
+from campaigns import processes
 from campaigns.forks import Ended
 from campaigns.jobs import Job, find_job
+from campaigns.material import Material
 from campaigns.results import Summary, differences, summarize
 from campaigns.shim import Shim, read_count
 from campaigns.tally import Verdict
@@ -62,12 +63,12 @@ class Campaign:
     """Trials on one material.
 
     Args:
-        material: The folder that `material.prepare` made.
+        material: What the commands work on.
         scratch: An empty folder, whose path is part of no result.
         shim: Strikes at calls; None strikes at times alone.
     """
 
-    material: Path
+    material: Material
     scratch: Path
     shim: Shim | None
     _references: dict[str, Reference] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class Campaign:
         job, draw = find_job(trial.split(":")[0]), random.Random(trial)
         reference = self._reference(job)
         blows = [self._draw(draw, job, reference) for _ in range(1 + (draw.random() < _SECOND_KILL))]
-        folder = self._lay_out(job)
+        folder = self.material.lay_out(job.needs)
         failures, hits = [], 0
         for blow in blows:
             ended, was_hit, orphans = self._strike(job, folder, blow, reference)
@@ -97,7 +98,7 @@ class Campaign:
 
     def _reference(self, job: Job) -> Reference:
         if job.name not in self._references:
-            folder = self._lay_out(job)
+            folder = self.material.lay_out(job.needs)
             count = self.scratch / "count"
             watched = self.shim.environment(folder, count) if self.shim else {}
             ended = processes.run(job.arguments.split(), folder, limit_s=_LIMIT_S, environment=watched)
@@ -107,11 +108,6 @@ class Campaign:
             self._references[job.name] = Reference(ended, summarize(folder), calls)
             shutil.rmtree(folder)
         return self._references[job.name]
-
-    def _lay_out(self, job: Job) -> Path:
-        """A fresh folder, always of the same name: tables hold absolute paths."""
-        shutil.rmtree(self.scratch / "trial", ignore_errors=True)
-        return material.copy(self.material, job.needs, self.scratch / "trial")
 
     def _draw(self, draw: random.Random, job: Job, reference: Reference) -> Blow:
         number = draw.choice(SIGNALS)
@@ -155,7 +151,8 @@ def _judge_blow(ended: Ended, blow: Blow, reference: Reference, *, was_hit: bool
 
 def _was_starting(ended: Ended) -> bool:
     """Whether the interpreter itself was still starting: what it prints then is its own business."""
-    return ended.code in (-signal.SIGTERM, -signal.SIGINT) and not ended.fell
+    was_ended = ended.code in (-signal.SIGTERM, -signal.SIGINT) or "KeyboardInterrupt" in ended.err
+    return was_ended and not ended.fell
 
 
 def _judge_end(job: Job, ended: Ended, summary: Summary, reference: Reference) -> list[str]:

@@ -49,14 +49,14 @@ class Kind:
         pattern: Where they are in the material.
         readers: Who reads them.
         promise: What damage may do.
-        swap: What a swap may do, where a file of another run or base is whole and may be meant.
+        meant: Damages that leave a whole file, which may be meant: they are held to no more than `ALIVE`.
     """
 
     name: str
     pattern: str
     readers: tuple[Reader, ...]
     promise: Promise = Promise.SAME
-    swap: Promise | None = None
+    meant: tuple[str, ...] = ()
 
 
 _HEAD = "--out made --head logreg"
@@ -136,13 +136,13 @@ KINDS = (
     Kind("engines", "{vectors,maps}/*/openvino/*", (_MORE, _MORE_TAIL, _EXTRACT_TRAIN)),
     Kind("run-records", "run/run.json", (_PREDICT, _TEST, _FROM, _CONFIG, _FINETUNE)),
     Kind("run-tables", "run/*.csv", (_PREDICT, _TEST, _FROM, _FINETUNE)),
-    Kind("heads", "run/head.keras", (_FROM, _PREDICT), swap=Promise.ALIVE),
-    Kind("classifiers", "run/classifier.keras", (_PREDICT, _TEST, _FINETUNE), swap=Promise.ALIVE),
+    Kind("heads", "run/head.keras", (_FROM, _PREDICT), meant=("swap",)),
+    Kind("classifiers", "run/classifier.keras", (_PREDICT, _TEST, _FINETUNE), meant=("swap",)),
     Kind(
         "checkpoints",
         "run/checkpoints/*.keras",
         (_FROM_CHECKPOINT, _PREDICT_CHECKPOINT),
-        swap=Promise.ALIVE,
+        meant=("swap",),
     ),
     Kind("unfinished", "stopped.unfinished/**/*.*", (_RESUME,)),
     Kind("split-table", "data/split.csv", (_SPLIT_AGAIN, _list("data"), _extract("data"))),
@@ -154,10 +154,10 @@ KINDS = (
         "tfrecords",
         "packed/*.tfrecord",
         (_list("packed"), _extract("packed"), _pack("packed")),
-        swap=Promise.ALIVE,
+        meant=("swap", "empty"),
     ),
     Kind("tfrecord-labels", "packed/labels.txt", (_list("packed"), _extract("packed")), Promise.ALIVE),
-    Kind("base-keras", "base.keras", _read_model("base.keras"), swap=Promise.ALIVE),
+    Kind("base-keras", "base.keras", _read_model("base.keras"), meant=("swap",)),
     Kind("base-h5", "base.h5", _read_model("base.h5"), Promise.ALIVE),
     Kind("base-saved", "saved/**/*.*", _read_model("saved"), Promise.ALIVE),
     Kind(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from campaigns import forks, material
+from campaigns.material import Material
 from campaigns.tally import Tally, Verdict
 
 # Makes what runs a trial by its name, from the material and a folder for scratch files.
-Make = Callable[[Path, Path], Callable[[str], Verdict]]
+Make = Callable[[Material, Path], Callable[[str], Verdict]]
 
 
 _Decorate = Callable[[Callable[..., None]], click.Command]
@@ -53,9 +53,8 @@ def name_trials(subjects: Sequence[str], seed: int, trials: int) -> list[str]:
 
 def run(chosen: Sequence[str], kept: Path | None, make: Make, tally: Tally) -> None:
     """Run trials, print failures as they come and the counts in the end, and exit with 1 if one failed."""
-    forks.preload()
     with tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
-        ready = material.prepare((kept or Path(scratch) / "material").absolute())
+        ready = Material((kept or Path(scratch) / "material").absolute())
         try_one = make(ready, Path(scratch))
         for number, trial in enumerate(chosen, 1):
             verdict = try_one(trial)

@@ -1,10 +1,12 @@
-"""A small data set, a base and everything that commands make of them, in one folder."""
+"""A small data set, a base, and what commands make of them: each made when it is first needed."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +16,105 @@ import sklearn.datasets
 
 from campaigns import forks, processes
 
-CLASSES = ("china", "digit", "flower")
 PER_CLASS = 12
 BASE = "--base base.keras --precision float32 --batch-size 4 --shard-size 8"
 STOPPED = "train-head vectors --out stopped --epochs 20 --layers 8,0.3 --checkpoint-every 1"
-_READY = ".ready"
-
-# What is made by commands: one after the other, each from what is there before it.
-_STEPS = (
-    "to-csv photos --out photos.csv --val 0.2 --test 0.2",
-    "to-tfrecord photos.csv --out packed --shards 2",
-    "split-data photos --out data",
-    "split-data labels.csv --label-separator | --image-root photos --out tagged",
-    f"extract data {BASE} --cache vectors --workers 1",
-    f"extract data {BASE} --cut early --views 2 --cache maps --compress --workers 1",
-    f"extract data {BASE} --cut late --pool avg --cache others --workers 1",
-    "train-head vectors --out run --epochs 4 --layers 8,0.3 --checkpoint-every 2",
-    "train-head others --out rival --epochs 4 --layers 8 --checkpoint-every 2",
-    "train-head maps --out tail --head tail --epochs 2",
-    "train-head vectors --out neighbors --head knn",
-    "finetune data --from run --out fine --epochs 1 --batch-size 8",
-)
 
 
-def prepare(folder: Path) -> Path:
-    """Make the material in a folder, unless it is there.
+@dataclass(frozen=True)
+class Material:
+    """What is tried on, and the place where it is made and where copies of it are laid out.
 
-    Raises:
-        RuntimeError: A command failed.
+    It is one place, as tables hold absolute paths.
+
+    Attributes:
+        folder: Holds both; what an earlier campaign has made there is taken as it is.
     """
-    if (folder / _READY).exists():
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_photos(folder / "photos")
-    write_photos(folder / "extra", seed=1)
-    write_labels(folder)
-    _require(forks.run(_write_models, folder), "the models")
-    for step in _STEPS:
-        _require(forks.run_command(step.split(), folder), step)
-    _leave_split_unfinished(folder)
-    _leave_training_unfinished(folder)
-    (folder / _READY).touch()
-    return folder
+
+    folder: Path
+
+    @property
+    def whole(self) -> Path:
+        """What has been made; only read."""
+        return self.folder / "whole"
+
+    @property
+    def stage(self) -> Path:
+        """Where commands work on copies."""
+        return self.folder / "stage"
+
+    def lay_out(self, names: Sequence[str]) -> Path:
+        """Clear the stage and put copies of some of the material there.
+
+        Raises:
+            RuntimeError: A command failed that makes some of it.
+        """
+        for name in names:
+            self.require(name)
+        shutil.rmtree(self.stage, ignore_errors=True)
+        self.stage.mkdir(parents=True)
+        for name in names:
+            source = self.whole / name
+            place: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy2
+            place(source, self.stage / name)
+        return self.stage
+
+    def require(self, name: str) -> None:
+        """Make some of it, and what it is made from, if that has not been done.
+
+        Raises:
+            RuntimeError: A command failed.
+        """
+        if not (self.whole / name).exists():
+            recipe = _RECIPES[name]
+            recipe.make(self.lay_out(recipe.needs))
+            self.whole.mkdir(parents=True, exist_ok=True)
+            (self.stage / name).rename(self.whole / name)
 
 
-def write_photos(root: Path, seed: int = 0) -> None:
+@dataclass(frozen=True)
+class _Recipe:
+    """How some of the material is made.
+
+    Attributes:
+        make: What makes it in the folder that it gets.
+        needs: What must be there.
+    """
+
+    make: Callable[[Path], Any]
+    needs: tuple[str, ...] = ()
+
+
+def _command(arguments: str, *needs: str) -> _Recipe:
+    def make(folder: Path) -> None:
+        _require_end(forks.run_command(arguments.split(), folder), arguments)
+
+    return _Recipe(make, needs)
+
+
+def _in_fork(function: Callable[[], Any], *needs: str) -> _Recipe:
+    """Keras is used in forks alone."""
+
+    def make(folder: Path) -> None:
+        _require_end(forks.run(function, folder), repr(function))
+
+    return _Recipe(make, needs)
+
+
+def _require_end(ended: forks.Ended, what: str) -> None:
+    if ended.code:
+        raise RuntimeError(f"{what} failed:\n{ended.tail}")
+
+
+def _write_photos(folder: Path, name: str, seed: int) -> None:
     """Crops of scikit-learn's two photos and some of its digits; one JPEG is truncated."""
-    random = np.random.default_rng(seed)
+    root, random = folder / name, np.random.default_rng(seed)
     originals = Path(sklearn.datasets.__file__).parent / "images"
-    for name in ("china", "flower"):
-        photo = np.asarray(cv2.imread(str(originals / f"{name}.jpg")))
+    for kind in ("china", "flower"):
+        photo = np.asarray(cv2.imread(str(originals / f"{kind}.jpg")))
         for number in range(PER_CLASS):
             top, left = random.integers(0, photo.shape[0] - 48), random.integers(0, photo.shape[1] - 64)
-            _write(root / name / f"{number:02}.jpg", ".jpg", photo[top : top + 48, left : left + 64])
+            _write(root / kind / f"{number:02}.jpg", ".jpg", photo[top : top + 48, left : left + 64])
     digits = sklearn.datasets.load_digits().images[seed * PER_CLASS :][:PER_CLASS]
     for number, digit in enumerate(digits):
         _write(root / "digit" / f"{number:02}.png", ".png", (digit * 15).astype(np.uint8))
@@ -75,23 +122,13 @@ def write_photos(root: Path, seed: int = 0) -> None:
     broken.write_bytes(broken.read_bytes()[:300])
 
 
-def write_labels(folder: Path) -> None:
+def _write_labels(folder: Path) -> None:
     """Several labels for the same photos: the class, and whether the number is even."""
     lines = ["path,label"]
     for path in sorted((folder / "photos").rglob("*.*")):
         even = "|even" if int(path.stem) % 2 == 0 else ""
         lines.append(f"{path.relative_to(folder / 'photos').as_posix()},{path.parent.name}{even}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-
-
-def copy(material: Path, names: Sequence[str], folder: Path) -> Path:
-    """Put copies of some of the material into a new folder."""
-    folder.mkdir(parents=True)
-    for name in names:
-        source = material / name
-        place: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy2
-        place(source, folder / name)
-    return folder
 
 
 def _leave_split_unfinished(folder: Path) -> None:
@@ -117,16 +154,16 @@ def _write(path: Path, suffix: str, image: np.ndarray) -> None:
     path.write_bytes(cv2.imencode(suffix, image)[1].tobytes())
 
 
-def _write_models() -> None:
-    """Bases as `.keras`, `.h5` and SavedModel, weights as `.weights.h5`, `.safetensors`."""
+def _write_base(path: str) -> None:
     import keras
+
+    _base(keras).save(path)
+
+
+def _write_saved() -> None:
     import tf_keras
 
-    model = _base(keras)
-    model.save("base.keras")
-    model.save("base.h5")
     _base(tf_keras).save("saved", save_format="tf")
-    _write_lenet(keras)
 
 
 def _base(keras: Any) -> Any:
@@ -140,8 +177,8 @@ def _base(keras: Any) -> Any:
     return keras.Model(image, layers.Dense(5, activation="softmax", name="top")(x))
 
 
-def _write_lenet(keras: Any) -> None:
-    """A state dict of LeNet-5, named as torch's users name it, and the same as a weights file."""
+def _write_lenet() -> None:
+    """A state dict of LeNet-5, named as users of torch name it."""
     from safetensors.numpy import save_file
 
     random = np.random.default_rng(0)
@@ -152,11 +189,36 @@ def _write_lenet(keras: Any) -> None:
         state[f"{name}.weight"] = random.normal(0, 0.1, shape).astype(np.float32)
         state[f"{name}.bias"] = random.normal(0, 0.1, shape[:1]).astype(np.float32)
     save_file(state, "lenet.safetensors")
-    from fastcls.bases.torch_weights import import_weights
-
-    import_weights("lenet5", Path("lenet.safetensors"), Path("lenet.weights.h5"))
 
 
-def _require(ended: forks.Ended, what: str) -> None:
-    if ended.code:
-        raise RuntimeError(f"{what} failed:\n{ended.tail}")
+_LABELS = "split-data labels.csv --label-separator | --image-root photos --out"
+_TRAIN = "train-head vectors --out"
+_RECIPES = {
+    "photos": _Recipe(partial(_write_photos, name="photos", seed=0)),
+    "extra": _Recipe(partial(_write_photos, name="extra", seed=1)),
+    "labels.csv": _Recipe(_write_labels, ("photos",)),
+    "photos.csv": _command("to-csv photos --out photos.csv --val 0.2 --test 0.2", "photos"),
+    "packed": _command("to-tfrecord photos.csv --out packed --shards 2", "photos", "photos.csv"),
+    "data": _command("split-data photos --out data", "photos"),
+    "half": _Recipe(_leave_split_unfinished, ("data",)),
+    "tagged": _command(f"{_LABELS} tagged", "photos", "labels.csv"),
+    "base.keras": _in_fork(partial(_write_base, "base.keras")),
+    "base.h5": _in_fork(partial(_write_base, "base.h5")),
+    "saved": _in_fork(_write_saved),
+    "lenet.safetensors": _in_fork(_write_lenet),
+    "lenet.weights.h5": _command(
+        "import-weights lenet5 lenet.safetensors --out lenet.weights.h5", "lenet.safetensors"
+    ),
+    "vectors": _command(f"extract data {BASE} --cache vectors --workers 1", "data", "base.keras"),
+    "maps": _command(
+        f"extract data {BASE} --cut early --views 2 --cache maps --compress --workers 1",
+        *("data", "base.keras"),
+    ),
+    "others": _command(
+        f"extract data {BASE} --cut late --pool avg --cache others --workers 1", "data", "base.keras"
+    ),
+    "run": _command(f"{_TRAIN} run --epochs 4 --layers 8,0.3 --checkpoint-every 2", "vectors", "data"),
+    "rival": _command(f"{_TRAIN} rival --epochs 3 --layers 8 --checkpoint-every 1", "vectors", "data"),
+    "tail": _command("train-head maps --out tail --head tail --epochs 2", "maps", "data"),
+    "stopped.unfinished": _Recipe(_leave_training_unfinished, ("vectors", "data")),
+}
