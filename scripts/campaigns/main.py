@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -53,8 +56,10 @@ def name_trials(subjects: Sequence[str], seed: int, trials: int) -> list[str]:
 
 def run(chosen: Sequence[str], kept: Path | None, make: Make, tally: Tally) -> None:
     """Run trials, print failures as they come and the counts in the end, and exit with 1 if one failed."""
-    with tempfile.TemporaryDirectory(prefix="campaign-") as scratch:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-"))
         ready = Material((kept or Path(scratch) / "material").absolute())
+        stack.enter_context(_alone(ready.folder))
         try_one = make(ready, Path(scratch))
         for number, trial in enumerate(chosen, 1):
             verdict = try_one(trial)
@@ -65,3 +70,16 @@ def run(chosen: Sequence[str], kept: Path | None, make: Make, tally: Tally) -> N
                 click.echo(f"{number} of {len(chosen)}, {len(tally.failed)} failed", err=True)
     click.echo(str(tally))
     sys.exit(bool(tally.failed))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise click.ClickException(f"Another campaign is at work in {folder}") from None
+    finally:
+        os.close(descriptor)

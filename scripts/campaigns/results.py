@@ -20,9 +20,10 @@ Summary = dict[str, str]
 # Times, and what a rerun found done already.
 _VOLATILE_MEMBERS = re.compile(
     "seconds|checksum|forwarded|reused|shards|rows|crew|engine|fidelity|requests|date_saved|shared_object_id"
-    "|.*time|extracted"
+    "|.*time|date|extracted"
 )
-_DIGEST = re.compile("[0-9a-f]{32}")  # of a file that is compared itself, perhaps but for its times
+# Digests of files that are compared themselves, perhaps but for their times, and numbers that Keras gives.
+_ARBITRARY = re.compile(r"[0-9a-f]{32}|(?<=^functional)_\d+$")
 _VOLATILE_COLUMNS = {"seconds", "size", "mtime_ns", "ctime_ns"}
 _VOLATILE_FOLDERS = {"tensorboard"}  # the names of its files tell process and time
 _SHOWN = 6
@@ -85,7 +86,7 @@ def _stable(value: Any) -> Any:
         return {name: _stable(member) for name, member in kept.items()}
     if isinstance(value, list):
         return [_stable(member) for member in value]
-    return "a digest" if isinstance(value, str) and _DIGEST.fullmatch(value) else value
+    return _ARBITRARY.sub("", value) if isinstance(value, str) else value
 
 
 def _describe_model(data: bytes, root: str) -> str:

@@ -56,13 +56,17 @@ static int is_hit(int is_read) {
 }
 
 static int is_below(const char *path) {
-    char whole[PATH_MAX];
+    char here[PATH_MAX];
     if (!count || !path) return 0;
+    size_t length = strlen(root), skipped = 0;
     if (path[0] != '/') {
-        if (!getcwd(whole, sizeof whole)) return 0;
-        return !strncmp(whole, root, strlen(root));
+        if (!getcwd(here, sizeof here)) return 0;
+        skipped = strlen(here) < length ? strlen(here) : length;
+        if (strncmp(here, root, skipped)) return 0;
+        if (skipped == length) return 1;
+        if (root[skipped++] != '/') return 0;
     }
-    return !strncmp(path, root, strlen(root));
+    return !strncmp(path, root + skipped, length - skipped);
 }
 
 static int is_file_below(int descriptor) {
