@@ -35,8 +35,31 @@ def note_all(folder: Path, *, of: str = "") -> None:
     _write(folder, {path.name: files.file_digest(path) for path in sorted(folder.iterdir())}, of)
 
 
-def damage(path: Path) -> str:
-    """What is wrong with a file: "is gone" or "is damaged: ..."; "" when it is whole."""
+def damage(*paths: Path) -> str:
+    """The first file that is not whole, and why, as in "trunk.keras is gone"; "" when all are."""
+    for path in paths:
+        reason = _damage(path)
+        if reason:
+            return f"{path} {reason}"
+    return ""
+
+
+def require_whole(*paths: Path) -> None:
+    """Raise CacheError for the first file that is not whole."""
+    reason = damage(*paths)
+    if reason:
+        raise CacheError(
+            f"{reason}. Delete this one file and run the same `fastcls extract` again: it is made anew, and "
+            "no bottleneck is lost"
+        )
+
+
+def is_noted(path: Path, *, of: str) -> bool:
+    """Whether a file is there and its digest known, for what this folder belongs to; it is not read."""
+    return path.is_file() and path.name in _noted(path.parent, of)
+
+
+def _damage(path: Path) -> str:
     if not path.is_file():
         return "is gone"
     try:
@@ -47,22 +70,6 @@ def damage(path: Path) -> str:
         return f"cannot be checked: {path.parent / FILE} is damaged: {error}"
     is_whole = known.get("files", {}).get(path.name) == files.file_digest(path)
     return "" if is_whole else "is damaged: it does not have its digest"
-
-
-def require_whole(*paths: Path) -> None:
-    """Raise CacheError for the first file that is not whole."""
-    for path in paths:
-        reason = damage(path)
-        if reason:
-            raise CacheError(
-                f"{path} {reason}. Delete this one file and run the same `fastcls extract` again: it is made "
-                "anew, and no bottleneck is lost"
-            )
-
-
-def is_noted(path: Path, *, of: str) -> bool:
-    """Whether a file is there and its digest known, for what this folder belongs to; it is not read."""
-    return path.is_file() and path.name in _noted(path.parent, of)
 
 
 def _noted(folder: Path, of: str) -> dict[str, str]:

@@ -42,7 +42,7 @@ class Engine(Protocol):
     An engine that a user can choose also has two class methods: `require()` raises `OptionError` where
     this machine or install cannot run it, and `prepare(trunk, read_images)` makes what it loads from
     beside the trunk, once per cache; images (N, H, W, 3) uint8 are read only by those who learn from them.
-    Those that learn have `is_calibrated`, `place(trunk)`, and `damage(trunk)`: what is wrong with it, or "".
+    Those that learn have `is_calibrated`, and `damage(trunk)`: what is wrong with what was learnt, or "".
     """
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:

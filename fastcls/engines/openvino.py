@@ -96,7 +96,7 @@ class OpenVINOEngine:
     @classmethod
     def damage(cls, trunk: Path) -> str:
         """What is wrong with what `prepare` made; "" when it is whole."""
-        return next(filter(None, map(record.damage, cls._files(trunk))), "")
+        return record.damage(*cls._files(trunk))
 
     @classmethod
     def _files(cls, trunk: Path) -> tuple[Path, Path]:
@@ -108,7 +108,7 @@ class OpenVINOEngine:
         """Put a model where the engine finds it, in place of a damaged one."""
         place = cls.place(trunk)
         if place.parent.exists():
-            logger.warning("%s %s. It is made anew", place, cls.damage(trunk))
+            logger.warning("%s. It is made anew", cls.damage(trunk))
             shutil.rmtree(place.parent)
         try:
             with files.atomic_folder(place.parent) as temporary:

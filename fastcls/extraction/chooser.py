@@ -197,16 +197,18 @@ def _open_all(
 ) -> list[Target]:
     """The targets of a precision; a known cache that lacks nothing is taken in the one it has."""
     full = [target if target and not target.plan.missing else None for target in known]
-    leases.take(
+    is_changed = leases.take(
         target.cache.folder if target else requested.folder(precision)
         for requested, target in zip(requests, full, strict=True)
     )
-    return [
-        _target(requested, target.cache, target.trunk, order)
-        if target
-        else _target(requested, *requested.open(precision), order)
-        for requested, target in zip(requests, full, strict=True)
-    ]
+    targets = []
+    for requested, target, complete in zip(requests, known, full, strict=True):
+        cache, trunk = (complete.cache, complete.trunk) if complete else requested.open(precision)
+        if target and cache.folder == target.cache.folder and not is_changed:
+            targets.append(replace(target, trunk=trunk))  # with the plan that was made of it
+        else:
+            targets.append(_target(requested, cache, trunk, order))
+    return targets
 
 
 def _target(requested: Requested, cache: Cache, trunk: Trunk, order: Order) -> Target:
@@ -332,7 +334,7 @@ class _Trial:
         reason = engine.damage(cache.trunk_path)
         if reason:
             raise CacheError(
-                f"{engine.place(cache.trunk_path)} {reason}. By it the bottlenecks of this cache were made: "
+                f"{reason}. By it the bottlenecks of this cache were made: "
                 f"put it back, or remove the cache folder {cache.folder}"
             )
 

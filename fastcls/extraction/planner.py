@@ -133,7 +133,7 @@ class Requested:
             OptionError: The base, layer or weights cannot be used.
         """
         known, self.is_new = self._known_in(precision), False
-        if known and not any(map(record.damage, known.models)):
+        if known and not record.damage(*known.models):
             return known, Trunk(known.trunk_path)
         manifest = self._describe(precision)
         folder = self._root / store.folder_name(manifest)
@@ -318,7 +318,7 @@ def _keep_model(path: Path, model: Any, fingerprint: str) -> None:
     if not reason:
         return
     if path.exists():
-        logger.warning("%s %s. It is made anew from the base", path, reason)
+        logger.warning("%s. It is made anew from the base", reason)
     record.keep(path, model.save, of=fingerprint)
 
 

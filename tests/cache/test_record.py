@@ -24,14 +24,14 @@ def test_record__whatever_is_changed_is_found(model):
         model.write_bytes(
             whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :]
         )
-        assert record.damage(model) == "is damaged: it does not have its digest"
+        assert record.damage(model) == f"{model} is damaged: it does not have its digest"
         model.write_bytes(whole[:place])
         assert record.damage(model)
     model.write_bytes(model.with_name("tail.keras").read_bytes())  # swapped
     with pytest.raises(CacheError, match=r"trunk.keras is damaged.*Delete this one file and run the same"):
         record.require_whole(model.with_name("tail.keras"), model)
     model.unlink()
-    assert record.damage(model) == "is gone" and not record.is_noted(model, of="print")
+    assert record.damage(model) == f"{model} is gone" and not record.is_noted(model, of="print")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"{}", b'{"checksum": "x"}', b"[" * 100_000])

@@ -1,6 +1,7 @@
 """OpenVINO's engines come near to Keras, and say what they lack. What needs no OpenVINO is tested without."""
 
 import errno
+import logging
 import shutil
 import subprocess
 import sys
@@ -269,6 +270,7 @@ def test_engine__a_damaged_file_is_refused(trunk_path, tmp_path, suffix, damage)
 
 
 def test_prepare__makes_a_damaged_file_anew_from_a_whole_trunk(trunk_path, tmp_path, caplog):
+    caplog.set_level(logging.WARNING)  # NNCF, in other tests, has silenced its handlers
     rows = prepared(OpenVINOEngine, trunk_path).run(some_images(6)).copy()
     path = shutil.copytree(trunk_path.parent, tmp_path / "copy") / trunk_path.name
     file, whole = OpenVINOEngine.place(path).with_suffix(".bin"), path.read_bytes()

@@ -72,7 +72,7 @@ class CalibratedEngine(Engine):
 
     @classmethod
     def damage(cls, trunk):
-        return "" if cls.place(trunk).exists() else "is gone"
+        return "" if cls.place(trunk).exists() else f"{cls.place(trunk)} is gone"
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_extract__makes_models_and_what_describes_them_anew(copied, caplog, name
     cache, done = run()
     assert (done.forwarded, done.reused) == (2, 10) and cache.folder == folder
     assert str(folder) in caplog.text and "made anew" in caplog.text
-    assert not any(map(record.damage, cache.models)) and len(Cache(folder).manifest.requests) == 1
+    assert not record.damage(*cache.models) and len(Cache(folder).manifest.requests) == 1
     again = run()[1]
     assert (again.forwarded, again.reused) == (0, 12)
 
@@ -94,7 +94,7 @@ def test_extract__files_of_another_cache_are_not_taken(work, copied, tmp_path, n
     for cut, rows in ((cut_of(work[0]), expected), (cut_of(work[0], "second"), whole)):
         cache, _ = extract(work[1], cut, tmp_path / "caches", INLINE)
         np.testing.assert_array_equal(rows_of(cache)[: len(rows)], rows)
-        assert not any(map(record.damage, cache.models)) and len(cache.index()) == 12 == len(rows_of(cache))
+        assert not record.damage(*cache.models) and len(cache.index()) == 12 == len(rows_of(cache))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
