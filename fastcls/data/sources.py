@@ -24,7 +24,8 @@ def read_bytes(path: str | Path) -> bytes:
     """
     file, place = split_address(os.fspath(path))
     if place is None:
-        return Path(file).read_bytes()
+        with files.open_file(file) as opened:
+            return opened.read()
     return bytes(_image_in(memoryview(read_record(Path(file), place)), file, place))
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from fastcls import files
 from fastcls.data.crc32c import masked_crc32c
 
 # `train-00000-of-00004` (TensorFlow's scripts), `x.tfrecord-00000-of-00004` (TFDS), `x.tfrecord`.
@@ -81,7 +82,7 @@ def look_into(file: Path) -> memoryview:
     Raises:
         OSError: The file cannot be read.
     """
-    with file.open("rb") as opened:
+    with files.open_file(file) as opened:
         if not opened.seek(0, 2):
             return memoryview(b"")
         # Closed when nobody looks at it any more: views of it go out.
@@ -105,7 +106,7 @@ def read_record(file: Path, place: int) -> bytes:
         DamagedRecordError: There is no whole and undamaged record at this place.
         OSError: The file cannot be read.
     """
-    with file.open("rb") as opened:
+    with files.open_file(file) as opened:
         size = opened.seek(0, 2)
         start, stop = _extent(file, place, _read(opened, place, _HEAD.size), size)
         data, tail = _read(opened, start, stop - start), _read(opened, stop, _TAIL.size)
