@@ -20,7 +20,6 @@ from typing import Any
 from fastcls import files
 from fastcls.cache import record
 from fastcls.cache.index import Index
-from fastcls.cache.lease import noting
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
@@ -167,7 +166,7 @@ class Cache:
         self._note(lambda manifest: {"fidelity": {**manifest.fidelity, engine: figures}})
 
     def _note(self, change: Callable[[Manifest], dict[str, Any]]) -> None:
-        with noting(self.folder):
+        with files.locked(self.folder, f"Another process writes into {self.folder}. Waiting", wait=True):
             manifest = _read_manifest(self.folder)  # others may have noted something meanwhile
             self.manifest = replace(manifest, **change(manifest))
             files.write_checked_json(self.folder / _MANIFEST, asdict(self.manifest))
