@@ -35,6 +35,8 @@ _MACHINE_TROUBLE = {
     errno.EPERM,
     errno.EIO,
     errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.ENOTDIR,
 }
 
 
@@ -90,7 +92,10 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-_REMEDY = "Make room or correct the permissions, then run the same command: what is finished is kept"
+_REMEDY = (
+    "Make room, correct the permissions or move away what is in its place, then run the same command: what is "
+    "finished is kept"
+)
 
 
 def _end(message: str, code: int) -> NoReturn:
