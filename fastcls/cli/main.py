@@ -93,8 +93,8 @@ def main() -> NoReturn:
 
 
 _REMEDY = (
-    "Make room, correct the permissions or move away what is in its place, then run the same command: what is "
-    "finished is kept"
+    "Make room, correct the permissions or move away what is in its place, then run the same command: "
+    "what is finished is kept"
 )
 
 
