@@ -1,25 +1,28 @@
-"""Files that appear whole or not at all, their digests, and sorted listings."""
+"""Files that appear whole or not at all, their digests, locks, and what may be read without waiting."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
-import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastcls.errors import OptionError
 
 DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-_TEMPORARY = ".tmp-"
+_TEMPORARY = ".tmp-fastcls-"
 _CLAIM = ".fastcls-unfinished"
+logger = logging.getLogger(__name__)
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -27,14 +30,38 @@ def digest(data: bytes | memoryview) -> str:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a regular file to read its bytes; a pipe could keep its reader waiting for ever.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise _not_regular(path) from error  # a socket
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise _not_regular(path)
+
+
+def _not_regular(path: str | Path) -> OSError:
+    return OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+
+
 def file_digest(path: Path) -> str:
-    """`digest` of a file's bytes, read in blocks.
+    """`digest` of a regular file's bytes, read in blocks.
 
     Raises:
         OSError: The file cannot be read.
     """
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 20):
             state.update(block)
     return state.hexdigest()
@@ -47,21 +74,24 @@ def json_digest(value: Any) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Write a file beside its place, then move it there: readers see the old file or the whole new one.
+    """Write a file aside, then move it to its place: readers see the old file or the whole new one.
 
     Yields:
-        A temporary path in the same folder, with the same suffixes. It takes the place of `path` when
-        the block ends well and is removed when the block raises.
+        A path of the same name in a temporary folder. It takes the place of `path` when the block ends
+        well and is removed when the block raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(path)
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    remove_leftovers(path.parent)
+    with temporary_folder(path.parent) as folder:
+        yield folder / path.name
+        put(folder / path.name, path)
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Flush a file to the disk and move it to its place."""
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -69,15 +99,51 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Like `atomic_path` for a new folder: `path` appears with everything in it or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
-    temporary = temporary_sibling(path)
-    temporary.mkdir()
-    try:
+    with temporary_folder(path.parent) as folder:
+        temporary = folder / path.name
+        temporary.mkdir()
         yield temporary
         temporary.rename(path)
         sync(path.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` that goes when the block ends; `remove_leftovers` does it if we are killed.
+
+    Files are made in a folder of their own as that leaves them their names, of any length and suffix,
+    and as it can be locked: HDF5 takes the lock of a file for itself.
+    """
+    folder, descriptor = _make_held(parent)
+    try:
+        yield folder
     finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _make_held(parent: Path) -> tuple[Path, int]:
+    """Make a temporary folder and take its lock; another one if `remove_leftovers` was there between."""
+    while True:
+        folder = parent / f"{_TEMPORARY}{os.urandom(8).hex()}"
+        folder.mkdir()
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            return folder, _hold(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders of killed processes in `folder`: nobody holds their locks.
+
+    Where the file system has no locks they stay.
+    """
+    for entry in sorted(folder.glob(f"{_TEMPORARY}*")):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(entry, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -98,13 +164,14 @@ def resumable_folder(
     if working.exists() and not working.is_dir():
         raise _not_ours(working)
     working.mkdir(parents=True, exist_ok=True)
-    with _locked(working):
+    with locked(working, at_work(working)):
         _claim(working)
-        if restart or not is_worth(working):
-            for entry in sorted(working.iterdir()):
-                if entry.name != _CLAIM:
-                    _remove(entry)
         try:
+            _require_free(path)
+            if restart or not is_worth(working):
+                _empty(working)
+            for inner in sorted(working.rglob(f"{_TEMPORARY}*")):
+                remove_leftovers(inner.parent)
             yield working
             working.rename(path)
             (path / _CLAIM).unlink()
@@ -130,23 +197,83 @@ def _not_ours(path: Path) -> OptionError:
     return OptionError(f"{path} is needed for what is not finished. Move it away, or choose another --out")
 
 
+def at_work(folder: Path) -> str:
+    """What to say when another process makes the same output."""
+    return f"Another process is at work in {folder}. Wait until it has ended, or choose another --out"
+
+
+def _require_free(path: Path) -> None:
+    """Since the caller looked, another process may have finished the same."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise OptionError(f"{path} exists already. Choose another --out, or remove it first")
+
+
+def _empty(folder: Path) -> None:
+    for entry in sorted(folder.iterdir()):
+        if entry.name == _CLAIM:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # The lock ends with the process, however that ends.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise OptionError(
-            f"Another process is at work in {folder}. Wait until it has ended, or choose another --out"
-        ) from None
-    except OSError:
-        pass  # not every network file system has locks
+def locked(folder: Path, message: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a folder; it ends with the process, however that ends.
+
+    Where the file system has no locks, as some network ones, nobody is kept out.
+
+    Args:
+        folder: It must exist.
+        message: What to say when another process has it.
+        wait: Say so and wait.
+
+    Raises:
+        OptionError: Another process has it, or has moved the folder, and `wait` is false.
+    """
+    descriptor = _take(folder, message, wait=wait)
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(folder: Path, message: str, *, wait: bool) -> int:
+    try:
+        return _hold(folder)
+    except (BlockingIOError, FileNotFoundError):
+        if not wait:
+            raise OptionError(message) from None
+    logger.warning("%s", message)
+    return _hold(folder, wait=True)
+
+
+def _hold(folder: Path, *, wait: bool = False) -> int:
+    """Open a folder and take its lock, where the file system has locks.
+
+    Raises:
+        BlockingIOError: Another process has it.
+        FileNotFoundError: There is no such folder, or it went before the lock was taken.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(descriptor, wait=wait)
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # not every network file system has locks
 
 
 def write_text(path: Path, text: str) -> None:
@@ -165,29 +292,6 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def temporary_sibling(path: Path) -> Path:
-    """A name beside `path` that says which process of which machine is writing it."""
-    token = os.urandom(4).hex()
-    suffix = "".join(path.suffixes[-2:])  # Keras looks for .weights.h5
-    return path.with_name(f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{token}{suffix}")
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders that killed processes of this machine left in `folder`."""
-    prefix = f"{_TEMPORARY}{socket.gethostname()}-"
-    for entry in sorted(folder.glob(f"{_TEMPORARY}*")):
-        owner = entry.name.removeprefix(prefix).split("-")[0]
-        if entry.name.startswith(prefix) and owner.isdigit() and not _is_running(int(owner)):
-            _remove(entry)
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir():
-        shutil.rmtree(entry, ignore_errors=True)
-    else:
-        entry.unlink(missing_ok=True)
-
-
 def sync(path: Path) -> None:
     """Flush a file or a folder entry to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -195,22 +299,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(process)
-
-
-def _is_zombie(process: int) -> bool:
-    """Whether a process has ended and only waits to be reaped, as orphans do in many containers."""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state == "Z"

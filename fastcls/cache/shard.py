@@ -62,9 +62,16 @@ class ShardWriter:
         self._folder = folder
         self._digests: list[str] = []
         self._checksums: list[int] = []
-        self._temporary = files.temporary_sibling(folder / "shard.h5")
-        self._disk = _Disk(self._temporary, "w+b")
-        self._file = h5py.File(self._disk, "w", libver=_HDF5_VERSION)
+        with contextlib.ExitStack() as stack:
+            self._temporary = stack.enter_context(files.temporary_folder(folder)) / "shard.h5"
+            self._disk = stack.enter_context(_Disk(self._temporary, "w+b"))
+            self._file = stack.enter_context(h5py.File(self._disk, "w", libver=_HDF5_VERSION))
+            self._rows = self._begin(shape, dtype, attributes, compress=compress)
+            self._resources = stack.pop_all()
+
+    def _begin(
+        self, shape: tuple[int, ...], dtype: str, attributes: dict[str, str], *, compress: bool
+    ) -> h5py.Dataset:
         self._file.attrs.update({"version": VERSION, "format": np.bytes_(FORMAT)})
         self._file.attrs.update({name: np.bytes_(text.encode()) for name, text in attributes.items()})
         row_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -72,7 +79,7 @@ class ShardWriter:
         packing: dict[str, Any] = (
             {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
         )
-        self._rows = self._file.create_dataset(
+        return self._file.create_dataset(
             "bottlenecks", (0, *shape), dtype, maxshape=(None, *shape), chunks=chunk, **packing
         )
 
@@ -82,9 +89,7 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._disk.close()
-        self._temporary.unlink(missing_ok=True)
+        self._resources.close()
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -118,11 +123,9 @@ class ShardWriter:
         self._file.attrs["digests_checksum"] = zlib.crc32(digests.tobytes())
         self._file.close()
         self._disk.check()
-        files.sync(self._temporary)
         # Two runs that compute the same rows at once write the same file: the second replaces the first.
         place = self._folder / f"{files.digest(digests.tobytes())[:16]}.h5"
-        self._temporary.replace(place)
-        files.sync(self._folder)
+        files.put(self._temporary, place)
         return place
 
 

@@ -67,10 +67,10 @@ def _list(images: Iterable[str]) -> Iterator[Path]:
         if not place.is_dir():
             yield place
             continue
-        found, _ = list_images(place)
-        if not found:
+        found = list_images(place)
+        if not found.images:
             raise DataError(f"There is no image in {place}")
-        yield from (place / name for name in found)
+        yield from (place / name for name in sorted([*found.images, *found.broken]))
 
 
 def _best(classifier: Any, probabilities: Any, top_k: int) -> list[tuple[str, float]]:

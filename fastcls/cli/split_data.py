@@ -48,6 +48,9 @@ def split_data(
 
     If images have several labels each (--label-separator, or a column of 0 and 1 per class), they stay
     where they are, and OUT gets a table alone, split.csv, which the other commands take as they take OUT.
+
+    OUT/split.csv says what is in OUT: images that are added to OUT by hand are refused, and those that are
+    deleted there are left out until split-data brings them back.
     """
     from fastcls.data.split_table import write_split_table
     from fastcls.data.split_writer import write_split

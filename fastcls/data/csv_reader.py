@@ -219,7 +219,7 @@ def _entry(path: Path, line: int, row: _Row, layout: _Layout) -> Entry:
 
 
 def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
-    # Path.is_file raises for a name that is too long.
+    # Path.is_file raises for a name that is too long. A pipe is no file: who opens one may wait for ever.
     missing = [
         path
         for path in paths
@@ -227,6 +227,6 @@ def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
     ]
     if missing:
         raise DataError(
-            f"{table} lists {len(missing)} files that do not exist: {some(missing)}. "
+            f"{table} lists {len(missing)} files that do not exist or are no regular files: {some(missing)}. "
             f"Paths must be absolute or relative to {root}; --image-root names another folder."
         )

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
+from fastcls.data.split_rows import (
+    SPLIT_PLAN,
+    SPLIT_TABLE,
+    has_split_rows,
+    missing_rows,
+    read_split_rows,
+    require_named,
+)
 from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-SPLIT_TABLE = "split.csv"  # Lies in a split folder that is complete.
-SPLIT_PLAN = ".split-plan.csv"  # Lies there as long as some of its files may be missing.
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +99,25 @@ class Dataset:
     def from_folder(cls, root: Path) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
-        Folders inside a class folder may be nested and may be symbolic links.
+        Folders inside a class folder may be nested and may be symbolic links. Of a folder that split-data
+        made, images are what its table names; those that are no longer there are left out with a warning.
 
         Raises:
             DataError: The folder is missing, cannot be listed, or was left unfinished by split-data; a
-                class has no image; there are fewer than two classes; a name is not UTF-8.
+                class has no image; there are fewer than two classes; a name is not UTF-8; split-data made
+                it, and it holds images that the table does not name, or the table is damaged.
         """
         _require_finished_folder(root)
+        listing = list_images(root)
+        has_table = has_split_rows(root / SPLIT_TABLE)
         folders = _visible_folders(root)
-        is_split = _is_split(root, folders)
-        listed, left_out = list_images(root)
-        _require_utf8(listed)
-        entries = [entry for entry in map(_split_entry if is_split else _class_entry, listed) if entry]
-        left_out += len(listed) - len(entries)
+        is_split = has_table or _is_split(root, folders)
+        entries = _table_entries(root, listing) if has_table else _entries(root, listing, is_split=is_split)
+        left_out = listing.others + len(listing.broken) + len(listing.images) - len(entries)
         if is_split:
             left_out -= (root / SPLIT_TABLE).is_file()
-            folders = [name for split in folders for name in _visible_folders(root / split)]
+            splits = [name for name in folders if name in SPLIT_NAMES]
+            folders = [name for split in splits for name in _visible_folders(root / split)]
         _require_images(root, folders, entries)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
         return _build(root, entries, class_names, source=root, left_out=left_out)
@@ -194,18 +205,30 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def list_images(folder: Path) -> tuple[list[str], int]:
-    """Find the visible images below a folder, through symbolic links.
+@dataclass(frozen=True)
+class Listing:
+    """What is below a folder.
 
-    Returns:
-        Their sorted POSIX paths relative to the folder, and how many other entries there are.
+    Attributes:
+        images: Sorted POSIX paths relative to the folder.
+        broken: Sorted paths of what is called like an image and is no file: a link to nowhere, a pipe.
+        others: How many other entries there are. A hidden folder counts once.
+    """
+
+    images: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    others: int = 0
+
+
+def list_images(folder: Path) -> Listing:
+    """Find the visible images below a folder, through symbolic links.
 
     Raises:
         DataError: A folder cannot be listed.
     """
-    images: list[str] = []
-    left_out = _scan(folder, "", frozenset(), images)
-    return sorted(images), left_out
+    found = Listing()
+    others = _scan(folder, "", frozenset(), found)
+    return Listing(sorted(found.images), sorted(found.broken), others)
 
 
 def _build(
@@ -228,7 +251,7 @@ def _build(
 
 
 def _scan(
-    folder: Path | os.DirEntry[str], prefix: str, above: frozenset[tuple[int, int]], images: list[str]
+    folder: Path | os.DirEntry[str], prefix: str, above: frozenset[tuple[int, int]], found: Listing
 ) -> int:
     above = above | {_identity(folder)}
     left_out = 0
@@ -238,9 +261,9 @@ def _scan(
         elif _is_folder(entry):
             # A link to a folder above would lead around for ever.
             looping = entry.is_symlink() and _identity(entry) in above
-            left_out += 1 if looping else _scan(entry, f"{prefix}{entry.name}/", above, images)
+            left_out += 1 if looping else _scan(entry, f"{prefix}{entry.name}/", above, found)
         elif is_image(entry.name):
-            images.append(prefix + entry.name)
+            (found.images if _is_file(entry) else found.broken).append(prefix + entry.name)
         else:
             left_out += 1
     return left_out
@@ -263,6 +286,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # A link that points to itself.
+        return False
+
+
 def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
     status = os.stat(folder)  # noqa: PTH116 (an entry is no Path)
     return status.st_dev, status.st_ino
@@ -278,6 +308,39 @@ def _is_split(root: Path, folders: Sequence[str]) -> bool:
     """Whether the folders are splits, not classes: "train" with images in it could be a class of vehicles."""
     named = "train" in folders and all(name in SPLIT_NAMES for name in folders)
     return named and bool(_visible_folders(root / "train"))
+
+
+def _table_entries(root: Path, listing: Listing) -> list[Entry]:
+    """The images of a split folder: those that its table names and that are there."""
+    rows = read_split_rows(root / SPLIT_TABLE)
+    require_named(root, rows, listing.images)
+    missing = missing_rows(rows, listing.images)
+    if missing:
+        logger.warning(
+            "%s: %d images that %s names are no longer there and are left out: %s. split-data brings them "
+            "back, if it finds them in its source",
+            root,
+            len(missing),
+            SPLIT_TABLE,
+            some([row.path for row in missing]),
+        )
+    gone = set(missing)
+    return [Entry(row.path, (row.class_name,), row.split, row.group) for row in rows if row not in gone]
+
+
+def _entries(root: Path, listing: Listing, *, is_split: bool) -> list[Entry]:
+    """The images of a folder of classes, or of splits: those in a class folder."""
+    _require_utf8(listing.images)
+    if listing.broken:
+        logger.warning(
+            "%s: %d entries are called like images and are no files (links to nowhere, pipes): %s. "
+            "They are left out",
+            root,
+            len(listing.broken),
+            some(listing.broken),
+        )
+    made = map(_split_entry if is_split else _class_entry, listing.images)
+    return [entry for entry in made if entry]
 
 
 def _class_entry(path: str) -> Entry | None:
@@ -298,7 +361,10 @@ def _require_finished_folder(root: Path) -> None:
             f"{root} {fact}. Give a folder that holds a folder of images per class, or a CSV file."
         )
     if (root / SPLIT_PLAN).exists():
-        raise DataError(f"{root} is incomplete: split-data was interrupted. Run the same split-data again.")
+        raise DataError(
+            f"{root} is incomplete: split-data was interrupted or is still at work. "
+            "Run the same split-data again."
+        )
 
 
 def _require_utf8(paths: Iterable[str]) -> None:

@@ -23,7 +23,8 @@ def read_bytes(path: str | Path) -> bytes:
     """
     file, place = split_address(os.fspath(path))
     if place is None:
-        return Path(file).read_bytes()
+        with files.open_file(file) as opened:
+            return opened.read()
     record = memoryview(read_record(Path(file), place))
     try:
         images = parse_example(record, [ENCODED]).bytes_lists.get(ENCODED, [])

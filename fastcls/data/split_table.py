@@ -15,8 +15,9 @@ from pathlib import Path
 from fastcls import files
 from fastcls.data.csv_reader import RESERVED
 from fastcls.data.csv_writer import class_bits, relative_to, require_column_names
-from fastcls.data.dataset import SPLIT_TABLE, SPLITS, Dataset, Sample
-from fastcls.data.split_writer import SplitResult, explained
+from fastcls.data.dataset import SPLITS, Dataset, Sample
+from fastcls.data.split_rows import SPLIT_TABLE
+from fastcls.data.split_writer import SplitResult, claimed
 from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
 from fastcls.errors import DataError
 from fastcls.specs import SplitSpec
@@ -39,10 +40,11 @@ def write_split_table(
     Raises:
         DataError: `out` holds something else or cannot be written; an image cannot be read; a class is too
             small or has the name of another column; the dataset has splits already.
+        OptionError: Another process is at work in `out`.
     """
     require_unsplit(dataset)
     require_column_names(dataset.class_names)
-    with explained(out):
+    with claimed(out):
         earlier = _read_earlier(out)
         digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
         splits = assign_splits(
@@ -84,7 +86,7 @@ def _read_earlier(out: Path) -> dict[str, str]:
     table = out / SPLIT_TABLE
     if not table.exists():
         visible = sorted(entry.name for entry in out.glob("*") if not entry.name.startswith("."))
-        if visible or (out.exists() and not out.is_dir()):
+        if visible:
             raise DataError(
                 f"{out} was not made by split-data for several labels per image: it holds no {SPLIT_TABLE}. "
                 "Nothing was written. Choose a new or empty output folder."

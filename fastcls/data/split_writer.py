@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import logging
 import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from fastcls import files
-from fastcls.data.dataset import SPLIT_PLAN, SPLIT_TABLE, SPLITS, Dataset, Sample, is_image, list_images
+from fastcls.data.dataset import Dataset, Sample, is_image, list_images
+from fastcls.data.split_rows import (
+    SPLIT_PLAN,
+    SPLIT_TABLE,
+    SplitRow,
+    missing_rows,
+    read_split_rows,
+    require_named,
+    write_split_rows,
+)
 from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
+from fastcls.parallel import spread
 from fastcls.specs import SplitSpec
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
+_NAME_BYTES = 255
+_Rows = list[SplitRow]
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ def write_split(
     Raises:
         DataError: `out` holds something else, lies in the source or cannot be written; an image cannot
             be read or has changed its class; a class is too small; the dataset has splits already.
+        OptionError: Another process is at work in `out`, or there is no such mode.
     """
     place = _placer(mode)
     if dataset.multi_label:
@@ -77,14 +86,16 @@ def write_split(
     require_unsplit(dataset)
     _require_files(dataset)
     _require_outside(dataset, out)
-    with explained(out):
+    with claimed(out):
         earlier = _read_earlier(out)
-        present = set(list_images(out)[0]) if out.is_dir() else set()
+        images = list_images(out).images
+        require_named(out, earlier, images)
         found = _source_rows(dataset)
         earlier = _refresh(earlier, found, out)
-        rows, vanished = _plan(found, earlier, present, spec, allow_small=allow_small)
-        missing = [row for row in rows if row.path not in present]
-        _write_table(out / SPLIT_PLAN, rows)
+        rows, vanished = _plan(found, earlier, set(images), spec, allow_small=allow_small)
+        _require_short_names(rows, out)
+        missing = missing_rows(rows, images)
+        write_split_rows(out / SPLIT_PLAN, rows)
         _place_files(missing, out, place)
         (out / SPLIT_PLAN).rename(out / SPLIT_TABLE)
         files.sync(out)
@@ -94,31 +105,14 @@ def write_split(
 # Planning a split folder
 
 
-class _Row(NamedTuple):
-    """A line of split.csv, its fields in the order of `_COLUMNS`.
-
-    The path is relative to the split folder or, while the image has no split, to its split's folder.
-    """
-
-    path: str
-    class_name: str
-    split: str
-    group: str
-    digest: str
-    source: str
-
-
-_COLUMNS = ["path", "label", "split", "group", "digest", "source"]
-
-
-def _source_rows(dataset: Dataset) -> list[_Row]:
+def _source_rows(dataset: Dataset) -> list[SplitRow]:
     root = dataset.root.resolve()
     sources = [root / sample.path for sample in dataset.samples]
     rows = []
     for sample, source, digest in zip(dataset.samples, sources, file_digests(sources), strict=True):
         class_name = dataset.class_names[sample.label]
         path = f"{class_name}/{_inner_path(sample.path, class_name)}"
-        rows.append(_Row(path, class_name, "", sample.group, digest, str(source)))
+        rows.append(SplitRow(path, class_name, "", sample.group, digest, str(source)))
     _require_listable(rows)
     return rows
 
@@ -134,13 +128,13 @@ def _is_in_class_folder(path: str, class_name: str) -> bool:
     return path.startswith(f"{class_name}/") and ".." not in path.split("/")
 
 
-def _refresh(earlier: Iterable[_Row], found: Iterable[_Row], out: Path) -> list[_Row]:
+def _refresh(earlier: Iterable[SplitRow], found: Iterable[SplitRow], out: Path) -> list[SplitRow]:
     """Earlier rows with the digests of today: a source edited in place changes what links to it."""
     known = {row.digest for row in found}
     return [row if row.digest in known else _refreshed(row, out) for row in earlier]
 
 
-def _refreshed(row: _Row, out: Path) -> _Row:
+def _refreshed(row: SplitRow, out: Path) -> SplitRow:
     try:
         return row._replace(digest=files.file_digest(out / row.path))
     except OSError:  # Removed by the user, or a symbolic link to a source that vanished.
@@ -148,13 +142,13 @@ def _refreshed(row: _Row, out: Path) -> _Row:
 
 
 def _plan(
-    found: Sequence[_Row],
-    earlier: Sequence[_Row],
+    found: Sequence[SplitRow],
+    earlier: Sequence[SplitRow],
     present: set[str],
     spec: SplitSpec,
     *,
     allow_small: bool,
-) -> tuple[list[_Row], int]:
+) -> tuple[list[SplitRow], int]:
     """The rows of the split folder to be, and how many of them the source no longer has."""
     kept, new, gone = _match(found, earlier)
     vanished = [row for row in gone if row.path in present]
@@ -177,7 +171,7 @@ def _plan(
     return sorted(placed, key=lambda row: row.path), len(vanished)
 
 
-def _match(found: Iterable[_Row], earlier: Iterable[_Row]) -> tuple[list[_Row], list[_Row], list[_Row]]:
+def _match(found: Iterable[SplitRow], earlier: Iterable[SplitRow]) -> tuple[_Rows, _Rows, _Rows]:
     """Pair source images with earlier ones of the same bytes and class.
 
     Returns:
@@ -200,17 +194,23 @@ def _match(found: Iterable[_Row], earlier: Iterable[_Row]) -> tuple[list[_Row], 
 def _free_path(path: str, digest: str, taken: set[str]) -> str:
     """The path; where it is taken, with the digest (and a number) added to its name."""
     whole, short = PurePosixPath(path), digest[:8]
-    marks = itertools.chain(["", f"-{short}"], (f"-{short}-{number}" for number in itertools.count(2)))
-    choices = (str(whole.with_name(whole.stem + mark + whole.suffix)) for mark in marks)
-    return next(choice for choice in choices if choice not in taken)
+    marks = itertools.chain([f"-{short}"], (f"-{short}-{number}" for number in itertools.count(2)))
+    choices = (str(whole.with_name(_marked(whole, mark))) for mark in marks)
+    return next(choice for choice in itertools.chain([path], choices) if choice not in taken)
 
 
-def _count_tied(rows: Sequence[_Row]) -> int:
+def _marked(path: PurePosixPath, mark: str) -> str:
+    """The name of a file with something before its suffix; a long one is cut to stay legal."""
+    end = mark + path.suffix
+    return path.stem.encode()[: _NAME_BYTES - len(end)].decode(errors="ignore") + end
+
+
+def _count_tied(rows: Sequence[SplitRow]) -> int:
     units = group_units([row.digest for row in rows], [row.group for row in rows])
     return sum(len(unit) for unit in units if len(unit) > 1)
 
 
-def _as_dataset(rows: Iterable[_Row], out: Path, left_out: int) -> Dataset:
+def _as_dataset(rows: Iterable[SplitRow], out: Path, left_out: int) -> Dataset:
     class_names = tuple(sorted({row.class_name for row in rows}))
     labels = {name: (label,) for label, name in enumerate(class_names)}
     samples = (Sample(row.path, labels[row.class_name], row.split, row.group) for row in rows)
@@ -220,13 +220,16 @@ def _as_dataset(rows: Iterable[_Row], out: Path, left_out: int) -> Dataset:
 # Writing a split folder
 
 
-def _place_files(rows: Sequence[_Row], out: Path, place: Callable[[Path, Path], bool]) -> None:
+def _place_files(rows: Sequence[SplitRow], out: Path, place: Callable[[Path, Path], bool]) -> None:
     targets = [out / row.path for row in rows]
     for folder in sorted({out, *(target.parent for target in targets)}):
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(folder)
-    with ThreadPoolExecutor() as pool:
-        fallbacks = sum(pool.map(place, (Path(row.source) for row in rows), targets))
+    for target in targets:
+        if target.is_symlink():  # of an earlier run, to where its image no longer is
+            target.unlink()
+    sources = (Path(row.source) for row in rows)
+    fallbacks = sum(spread(lambda pair: place(*pair), zip(sources, targets, strict=True)))
     if fallbacks:
         logger.warning("%d images were copied: %s does not take hard links to them.", fallbacks, out)
 
@@ -252,8 +255,10 @@ def _link_or_copy(source: Path, target: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> bool:
-    with files.atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
+    # Not atomic_path, which looks for leftovers each time: a class may have 100,000 images.
+    with files.temporary_folder(target.parent) as folder:
+        shutil.copyfile(source, folder / target.name)
+        files.put(folder / target.name, target)
     return False
 
 
@@ -265,7 +270,7 @@ def _symlink(source: Path, target: Path) -> bool:
 # The table of a split folder
 
 
-def _read_earlier(out: Path) -> list[_Row]:
+def _read_earlier(out: Path) -> list[SplitRow]:
     """The rows of an earlier run; of its plan, where it was interrupted.
 
     Raises:
@@ -273,9 +278,7 @@ def _read_earlier(out: Path) -> list[_Row]:
     """
     for table in (out / SPLIT_PLAN, out / SPLIT_TABLE):
         if table.exists():
-            return _read_table(table)
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file. Choose another output folder.")
+            return read_split_rows(table)
     visible = sorted(entry.name for entry in out.glob("*") if not entry.name.startswith("."))
     if visible:
         raise DataError(
@@ -285,42 +288,53 @@ def _read_earlier(out: Path) -> list[_Row]:
     return []
 
 
-def _read_table(path: Path) -> list[_Row]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = list(csv.reader(file)) or [[]]
-    except (UnicodeDecodeError, csv.Error):
-        header, lines = [], []
-    is_whole = all(len(line) == len(_COLUMNS) and _Row(*line).split in SPLITS for line in lines)
-    if header != _COLUMNS or not is_whole:
-        raise DataError(
-            f"{path} was not made by split-data or is damaged. Expected the columns {','.join(_COLUMNS)}; "
-            f"received: {','.join(header)}. Choose another output folder."
-        )
-    return [_Row(*line) for line in lines]
-
-
-def _write_table(path: Path, rows: Iterable[_Row]) -> None:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(_COLUMNS)
-    writer.writerows(rows)
-    files.write_text(path, buffer.getvalue())
-
-
 # Reading and checking
 
 
 @contextlib.contextmanager
-def explained(out: Path) -> Iterator[None]:
-    """Turn trouble of the disk into a DataError that says how to go on."""
+def claimed(out: Path) -> Iterator[None]:
+    """Make an output folder and keep other processes out of it; it goes again if nothing got there.
+
+    Raises:
+        DataError: The disk gives trouble; the message says how to go on.
+        OptionError: Another process is at work there.
+    """
+    with _explained(out):
+        is_new = not out.exists()
+        if not is_new and not out.is_dir():
+            raise DataError(f"{out} is a file. Choose another output folder.")
+        out.mkdir(parents=True, exist_ok=True)
+        with files.locked(out, files.at_work(out)):
+            try:
+                yield
+            finally:
+                if is_new:
+                    with contextlib.suppress(OSError):  # it is not empty
+                        out.rmdir()
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"{out} cannot be written ({error}). Make room or correct its permissions, then run the same "
-            "again: it goes on from there."
+            f"{out} cannot be written ({error}). Make room, correct its permissions, or rename what its file "
+            "system does not take; then run the same again: it goes on from there."
         ) from error
+
+
+def _require_short_names(rows: Iterable[SplitRow], out: Path) -> None:
+    """Refuse names that the file system does not take, before anything is written."""
+    longest = os.pathconf(out, "PC_NAME_MAX")
+    for row in rows:
+        size = max(len(part.encode()) for part in row.path.split("/"))
+        if size > longest:
+            raise DataError(
+                f"{row.source!r} of class {row.class_name!r} needs a name of {size} bytes, and {out} takes "
+                f"{longest}. Rename the file or class; or let the images stay where they are: fastcls to-csv "
+                "DATA --out FILE.csv --val 0.2 --test 0.2"
+            )
 
 
 def _require_files(dataset: Dataset) -> None:
@@ -339,7 +353,7 @@ def _require_outside(dataset: Dataset, out: Path) -> None:
         raise DataError(f"The output {out} lies in the source {dataset.root}. Choose a folder outside of it.")
 
 
-def _require_listable(rows: Iterable[_Row]) -> None:
+def _require_listable(rows: Iterable[SplitRow]) -> None:
     """A CSV may name classes and files that a folder per class cannot show."""
     for row in rows:
         is_hidden = any(part.startswith(".") for part in row.path.split("/"))
@@ -350,7 +364,7 @@ def _require_listable(rows: Iterable[_Row]) -> None:
             )
 
 
-def _require_same_classes(vanished: Iterable[_Row], new: Iterable[_Row]) -> None:
+def _require_same_classes(vanished: Iterable[SplitRow], new: Iterable[SplitRow]) -> None:
     now = {row.digest: row.class_name for row in new}
     moved = [row for row in vanished if row.digest in now]
     if moved:

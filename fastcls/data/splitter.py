@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -14,6 +13,7 @@ from fastcls import files
 from fastcls.data import sources
 from fastcls.data.dataset import SPLITS, Dataset
 from fastcls.errors import DataError
+from fastcls.parallel import spread
 from fastcls.specs import SplitSpec
 
 # Images without any label are divided as if that were a class.
@@ -243,8 +243,7 @@ def _round_half_up(total: int, fraction: float) -> int:
 
 def file_digests(paths: Sequence[Path]) -> list[str]:
     """The identity of each image; raises DataError for one that cannot be read."""
-    with ThreadPoolExecutor() as pool:  # Reading and hashing release the GIL.
-        return list(pool.map(_readable_digest, paths))
+    return list(spread(_readable_digest, paths))  # Reading and hashing release the GIL.
 
 
 def _readable_digest(path: Path) -> str:

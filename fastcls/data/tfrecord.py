@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from fastcls import files
 from fastcls.data.crc32c import masked_crc32c
 
 # `train-00000-of-00004` (TensorFlow's scripts), `x.tfrecord-00000-of-00004` (TFDS), `x.tfrecord`.
@@ -68,7 +69,7 @@ def scan(file: Path) -> Iterator[tuple[int, memoryview]]:
         DamagedRecordError: The length of a record is damaged, or the file ends inside of one.
         OSError: The file cannot be read.
     """
-    with file.open("rb") as opened:
+    with files.open_file(file) as opened:
         if not opened.seek(0, 2):
             return
         # Closed when nobody looks at it any more: views of it go out.
@@ -88,7 +89,7 @@ def read_record(file: Path, place: int) -> bytes:
         DamagedRecordError: There is no whole and undamaged record at this place.
         OSError: The file cannot be read.
     """
-    with file.open("rb") as opened:
+    with files.open_file(file) as opened:
         size = opened.seek(0, 2)
         start, stop = _extent(file, place, _read(opened, place, _HEAD.size), size)
         data, tail = _read(opened, start, stop - start), _read(opened, stop, _TAIL.size)

@@ -52,6 +52,8 @@ def write_tfrecords(
 ) -> list[WrittenShard]:
     """Write `out`/SPLIT-00000-of-0000N.tfrecord and `labels.txt`; the folder appears whole or not at all.
 
+    Until then it is `out`.unfinished, where one process can be at work.
+
     The bytes of an image are those of its file. The order within a split is random, and the same each time.
 
     Args:
@@ -62,7 +64,7 @@ def write_tfrecords(
 
     Raises:
         DataError: An image cannot be read, or a class name does not fit on a line.
-        OptionError: `out` exists, or there are fewer images than files.
+        OptionError: `out` exists, another process is making it, or there are fewer images than files.
     """
     check_at_least("shards", shards, 1)
     if out.exists():
@@ -71,7 +73,7 @@ def write_tfrecords(
     parts = _parts(dataset)
     _require_enough(parts, shards)
     written = []
-    with files.atomic_folder(out) as folder:
+    with files.resumable_folder(out, lambda folder: False) as folder:
         for split, samples in parts.items():
             count = shards or _shard_count(dataset, samples)
             ordered = sorted(samples, key=lambda sample: files.digest(sample.path.encode()))

@@ -84,6 +84,17 @@ def test_predict__goes_on_after_unreadable_images(fastcls, trained, photos, tmp_
     assert "missing.png" in result.err and "broken.jpg" in result.err
 
 
+def test_predict__pipes_and_links_to_nowhere_are_named_and_hang_nobody(fastcls, trained, photos, tmp_path):
+    shutil.copy(photos / "green" / "3.png", tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    result = fastcls("predict", trained.run, tmp_path)
+    assert result.code == 1 and result.out.count("\n") == 1
+    link, pipe = result.err.splitlines()
+    assert "link.jpg': cannot be read: No such file" in link
+    assert "pipe.jpg': cannot be read: it is not a regular file" in pipe
+
+
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]], ids=str)
 def test_predict__takes_names_that_are_not_utf8(form, fastcls, trained, photos, tmp_path):
     odd = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.png"))

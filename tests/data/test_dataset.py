@@ -128,7 +128,7 @@ def test_from_csv__reads_optional_columns_and_absolute_paths(tmp_path):
         ("path,label,split\na.jpg,x,eval\n", "line 2: unknown split 'eval'"),
         (
             "path,label\na.jpg,x\nno.jpg,y\n" + "n" * 300 + ".jpg,y\n",
-            "lists 2 files that do not exist: 'no.jpg'",
+            "lists 2 files that do not exist.*: 'no.jpg'",
         ),
         ("path,label\na.jpg,x\nb.jpg,x\n", "holds one class, 'x'"),
         ('path,label\na.jpg,"x\n', "cannot be read as CSV"),
