@@ -23,11 +23,10 @@ from campaigns.tally import Tally, Verdict  # noqa: E402
 
 PATH = Path("vectors/cache/samples.csv")
 RIGHT = fuzzes.Outcome(Ended(0, "", "", 1.0), {"made/head.keras": "weights"})
-# One of each kind that is quick to make: a table, a record, shards, a run, an unfinished run, images.
+# What takes but a cache and a run.
 CASES = [
-    *("manifest:1:0", "tables:1:1", "records:1:2", "shards:1:3", "heads:1:4", "classifiers:1:5"),
-    *("split-table:1:6", "split-plan:1:7", "unfinished:1:8", "images:1:9", "hostile:nested-manifest"),
-    *("hostile:code-keras", "hostile:pickle-old"),
+    *("manifest:1:0", "tables:1:1", "shards:1:3", "heads:1:4", "classifiers:1:5", "split-table:1:6"),
+    *("split-plan:1:7", "images:1:9", "hostile:nested-manifest", "hostile:pickle-old"),
 ]
 
 
@@ -54,8 +53,8 @@ def test_campaign_fuzz__every_kind_of_damage_ends_in_an_error_or_the_right_resul
 @pytest.mark.parametrize("command", ["split-link", "split-copy", "split-labels", "to-csv"])
 def test_campaign_kill__goes_on(folder: Path, scratch: Path, command: str) -> None:
     campaign = kills.Campaign(Material(folder / "kill"), scratch, shim.compile_shim(scratch))
-    verdicts = [campaign.try_one(f"{command}:0:{number}") for number in range(4)]
-    assert [verdict.failures for verdict in verdicts] == [()] * 4
+    verdicts = [campaign.try_one(f"{command}:0:{number}") for number in range(3)]
+    assert [verdict.failures for verdict in verdicts] == [()] * 3
 
 
 def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -34,6 +34,8 @@ _MACHINE_TROUBLE = {
     errno.EPERM,
     errno.EIO,
     errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.ENOTDIR,
 }
 
 
@@ -102,7 +104,10 @@ def _end_by(error: Exception) -> NoReturn:
     raise error
 
 
-_REMEDY = "Make room or correct the permissions, then run the same command: what is finished is kept"
+_REMEDY = (
+    "Make room, correct the permissions or move away what is in its place, then run the same command: "
+    "what is finished is kept"
+)
 
 
 def _end(message: str, code: int) -> NoReturn:

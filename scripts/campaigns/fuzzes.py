@@ -166,7 +166,7 @@ def judge(
         return "refused", unnamed + _half_made(outcome)
     if promise is Promise.ALIVE:
         return "other", []
-    if promise is Promise.OTHERS and _others_are_right(outcome, right):
+    if promise is Promise.OTHERS and _others_are_right(outcome, right, prints=prints):
         return "other", []
     told = differences(outcome.results, right.results) or ["other output"]
     return "", ["another result, silently", *told, ended.tail]
@@ -203,10 +203,11 @@ def _half_made(outcome: Outcome) -> list[str]:
     return [f"half made: {name}" for name in outcome.results if name in ("made", "stopped")]
 
 
-def _others_are_right(outcome: Outcome, right: Outcome) -> bool:
+def _others_are_right(outcome: Outcome, right: Outcome, *, prints: bool) -> bool:
     """One image is another, or none: all other rows, or printed lines, are as they were."""
-    before = set(right.results.items()) | set(right.ended.out.splitlines())
-    after = set(outcome.results.items()) | set(outcome.ended.out.splitlines())
+    before, after = ({*made.results.items()} for made in (right, outcome))
+    if prints:
+        before, after = ({*made.ended.out.splitlines()} for made in (right, outcome))
     return len(before - after) <= 1 and len(after - before) <= 1
 
 

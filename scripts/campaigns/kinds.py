@@ -113,8 +113,8 @@ def _pack(data: str, *needs: str) -> Reader:
     return Reader((f"to-tfrecord {data} --out made",), (data, *needs))
 
 
-def _extract(data: str, *needs: str) -> Reader:
-    return Reader((f"extract {data} {BASE} --cache made --workers 1",), (data, "base.keras", *needs))
+def _extract(data: str, results: str = r"made.*") -> Reader:
+    return Reader((f"extract {data} {BASE} --cache made --workers 1",), (data, "base.keras"), results)
 
 
 def _read_model(name: str) -> tuple[Reader, ...]:
@@ -150,10 +150,12 @@ KINDS = (
     Kind("split-labels", "tagged/split.csv", (_TAG_AGAIN, _list("tagged", "photos"))),
     Kind("csv", "photos.csv", (_list("photos.csv", "photos"), _pack("photos.csv", "photos")), Promise.ALIVE),
     Kind("csv-labels", "labels.csv", (_TAG,), Promise.ALIVE),
+    Kind("tfrecords", "packed/*.tfrecord", (_list("packed"), _pack("packed")), meant=("swap", "empty")),
     Kind(
-        "tfrecords",
+        "tfrecord-images",
         "packed/*.tfrecord",
-        (_list("packed"), _extract("packed"), _pack("packed")),
+        (_extract("packed", results=_ROWS),),
+        Promise.OTHERS,
         meant=("swap", "empty"),
     ),
     Kind("tfrecord-labels", "packed/labels.txt", (_list("packed"), _extract("packed")), Promise.ALIVE),
@@ -181,7 +183,7 @@ KINDS = (
         "images",
         "photos/*/*.*",
         (
-            Reader((f"extract photos {BASE} --cache made --workers 1",), ("photos", "base.keras"), _ROWS),
+            _extract("photos", results=_ROWS),
             _PREDICT,
         ),
         Promise.OTHERS,

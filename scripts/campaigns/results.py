@@ -19,11 +19,10 @@ Summary = dict[str, str]
 
 # Times, and what a rerun found done already.
 _VOLATILE_MEMBERS = re.compile(
-    "seconds|checksum|forwarded|reused|shards|rows|crew|engine|fidelity|requests|date_saved|shared_object_id"
-    "|.*time|date|extracted"
+    "seconds|checksum|forwarded|reused|shards|rows|crew|engine|fidelity|requests|shared_object_id"
 )
-# Digests of files that are compared themselves, perhaps but for their times, and numbers that Keras gives.
-_ARBITRARY = re.compile(r"[0-9a-f]{32}|(?<=^functional)_\d+$")
+# Digests of files that are compared themselves, perhaps but for times; times; and numbers that Keras gives.
+_ARBITRARY = re.compile(r"[0-9a-f]{32}|\d{4}-\d\d-\d\d[T@]\d\d:\d\d:\d\d\S*|(?<=^functional)_\d+$")
 _VOLATILE_COLUMNS = {"seconds", "size", "mtime_ns", "ctime_ns"}
 _VOLATILE_FOLDERS = {"tensorboard"}  # the names of its files tell process and time
 _SHOWN = 6

@@ -377,3 +377,14 @@ def _history(run: Path) -> list[dict[str, str]]:
 
 def test_version__is_printed(fastcls):
     assert fastcls("--version").out.startswith("fastcls, version ")
+
+
+def test_main__a_folder_where_a_file_should_be_is_told_in_one_line(fastcls, trained, tmp_path: Path) -> None:
+    cache = shutil.copytree(trained.cache.folder, tmp_path / "cache")
+    table = sorted(cache.rglob("*.csv"))[-1]
+    table.unlink()
+    table.mkdir()
+    result = fastcls("train-head", cache, "--out", tmp_path / "run")
+    assert result.code == 1
+    assert table.name in result.err
+    assert len(result.err.splitlines()) == 1
