@@ -88,6 +88,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         put(folder / path.name, path)
 
 
+@contextlib.contextmanager
+def new_path(path: Path) -> Iterator[Path]:
+    """Like `atomic_path`, but never in place of another file; the same one stays, so that a command can be
+    given again that was killed when its file was whole.
+
+    Raises:
+        OptionError: The file is there, with other content.
+    """
+    with atomic_path(path) as temporary:
+        yield temporary
+        if path.exists() and not (path.is_file() and file_digest(path) == file_digest(temporary)):
+            raise is_taken(path)
+
+
+def is_taken(path: Path) -> OptionError:
+    """What to say of an output that would take the place of something else."""
+    return OptionError(f"{path} exists already. Choose another --out, or remove it first")
+
+
 def put(temporary: Path, path: Path) -> None:
     """Flush a file to the disk and move it to its place."""
     sync(temporary)
@@ -211,7 +230,7 @@ def at_work(folder: Path) -> str:
 def _require_free(path: Path) -> None:
     """Since the caller looked, another process may have finished the same."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OptionError(f"{path} exists already. Choose another --out, or remove it first")
+        raise is_taken(path)
 
 
 def _empty(folder: Path) -> None:
@@ -325,9 +344,9 @@ def require_writable(path: Path) -> None:
     if not parent.is_dir():
         raise OptionError(f"{path} cannot be made: {parent} is not a folder. Choose another place")
     if not os.access(parent, os.W_OK | os.X_OK):
+        place = "" if parent == path.absolute() else f" cannot be made: {parent}"
         raise OptionError(
-            f"{path} cannot be made: nothing can be written to {parent}. Correct its permissions, or choose "
-            "another place"
+            f"{path}{place} cannot be written to. Correct its permissions, or choose another place"
         )
 
 

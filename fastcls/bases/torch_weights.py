@@ -77,17 +77,17 @@ def import_weights(base: str, path: Path, out: Path) -> Imported:
 
     Raises:
         OptionError: The base is unknown or Keras's own, the file is damaged or holds another network's
-            weights, or `out` is there already.
+            weights, or `out` is there already with other content.
         MissingExtraError: The package that reads the file is not installed.
     """
     import_keras()  # before anything else does, without TensorFlow's chatter
     architecture = find_importable(base)
     if not out.name.endswith(_OUT_SUFFIXES):
         raise OptionError(f"Expected a name ending in {' or '.join(_OUT_SUFFIXES)} as --out. Received: {out}")
-    if out.exists():
-        raise OptionError(f"{out} is there already. Remove it, or choose another --out")
+    if out.exists() and out.suffix == ".keras":  # it holds the time: nothing is the same again
+        raise files.is_taken(out)
     imported = convert(architecture, read_state(path), str(path))
-    with files.atomic_path(out) as temporary:
+    with files.new_path(out) as temporary:
         write = imported.model.save if out.suffix == ".keras" else imported.model.save_weights
         write(temporary)
     return imported

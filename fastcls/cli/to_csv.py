@@ -26,11 +26,10 @@ def to_csv(data: Path, out: Path, seed: int, allow_small: bool, **values: Any) -
     DATA is a folder per class, a split folder, a CSV, or TFRecord files. With --val or --test, images that
     are not split yet are divided as split-data does it, and stay where they are.
     """
-    from fastcls.data.csv_writer import require_new_file, write_csv
+    from fastcls.data.csv_writer import write_csv
     from fastcls.data.splitter import split
 
     parts = {name: part for name in ("val", "test") if (part := values.pop(name)) is not None}
-    require_new_file(out)  # before all images are read to be divided
     dataset = options.open_data(data, values)
     if parts:
         spec = SplitSpec(**{"val": 0.0, "test": 0.0, "seed": seed, **parts})

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastcls import files
 from fastcls.data.csv_reader import name_clash
 from fastcls.data.dataset import Dataset, Sample
-from fastcls.errors import DataError, OptionError
+from fastcls.errors import DataError
 
 _COLUMNS = ("path", "label", "split", "group")
 
@@ -23,24 +23,18 @@ def write_csv(dataset: Dataset, path: Path) -> None:
 
     Args:
         dataset: The images.
-        path: The file to make. Paths in it are relative to its folder.
+        path: The file to make; one with the same content stays. Paths in it are relative to its folder.
 
     Raises:
-        OptionError: The file exists.
+        OptionError: The file exists, with other content.
         DataError: A class has the name of another column.
     """
-    require_new_file(path)
     if dataset.multi_label:
         require_column_names(dataset.class_names)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(_rows(dataset, path.parent))
-    files.write_text(path, text.getvalue())
-
-
-def require_new_file(path: Path) -> None:
-    """Raise OptionError for a file that exists."""
-    if path.exists():
-        raise OptionError(f"{path} exists already. Choose another --out, or remove it first")
+    with files.new_path(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
 def require_column_names(class_names: Sequence[str]) -> None:

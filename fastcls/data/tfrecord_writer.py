@@ -64,27 +64,54 @@ def write_tfrecords(
 
     Raises:
         DataError: An image cannot be read, or a class name does not fit on a line.
-        OptionError: `out` exists, another process is making it, or there are fewer images than files.
+        OptionError: `out` exists with other content, another process is making it, or there are fewer images
+            than files.
     """
     check_at_least("shards", shards, 1)
-    if out.exists():
-        raise OptionError(f"{out} exists already. Choose another --out, or remove it first")
     _require_lines(dataset.class_names)
     parts = _parts(dataset)
     _require_enough(parts, shards)
-    written = []
-    with files.resumable_folder(out, lambda folder: False) as folder:
-        for split, samples in parts.items():
-            count = shards or _shard_count(dataset, samples)
-            ordered = sorted(samples, key=lambda sample: files.digest(sample.path.encode()))
-            for number in range(count):
-                name = f"{split or _UNSPLIT}-{number:05d}-of-{count:05d}.tfrecord"
-                chosen = ordered[number::count]
-                _write_shard(dataset, chosen, folder / name, watch)
-                written.append(WrittenShard(name, split, len(chosen), (folder / name).stat().st_size))
-        lines = (f"{label}:{name}\n" for label, name in enumerate(dataset.class_names))
-        files.write_text(folder / LABELS_FILE, "".join(lines))
+    counts = {split: shards or _shard_count(dataset, samples) for split, samples in parts.items()}
+    if not out.exists():
+        with files.resumable_folder(out, lambda folder: False) as folder:
+            return _write(dataset, parts, counts, folder, watch)
+    # Perhaps a command is given again that was killed when its files were whole.
+    _require_names(out, [LABELS_FILE, *(name for split in parts for name in _names(split, counts[split]))])
+    with files.temporary_folder(out.parent) as folder:
+        written = _write(dataset, parts, counts, folder, watch)
+        if any(files.file_digest(out / path.name) != files.file_digest(path) for path in folder.iterdir()):
+            raise files.is_taken(out)
+    files.unclaim(out)
     return written
+
+
+def _write(
+    dataset: Dataset,
+    parts: Mapping[str, Sequence[Sample]],
+    counts: Mapping[str, int],
+    folder: Path,
+    watch: Callable[[int], Any],
+) -> list[WrittenShard]:
+    written = []
+    for split, samples in parts.items():
+        ordered = sorted(samples, key=lambda sample: files.digest(sample.path.encode()))
+        for number, name in enumerate(_names(split, counts[split])):
+            chosen = ordered[number :: counts[split]]
+            _write_shard(dataset, chosen, folder / name, watch)
+            written.append(WrittenShard(name, split, len(chosen), (folder / name).stat().st_size))
+    lines = (f"{label}:{name}\n" for label, name in enumerate(dataset.class_names))
+    files.write_text(folder / LABELS_FILE, "".join(lines))
+    return written
+
+
+def _names(split: str, count: int) -> list[str]:
+    return [f"{split or _UNSPLIT}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
+
+
+def _require_names(out: Path, names: Sequence[str]) -> None:
+    """Refuse a folder that holds something else, before the images are read."""
+    if not out.is_dir() or {path.name for path in out.glob("[!.]*")} != set(names):
+        raise files.is_taken(out)
 
 
 def _require_lines(class_names: Sequence[str]) -> None:

@@ -70,6 +70,28 @@ def test_extract__lists_a_damaged_record_and_goes_on(fastcls, base, packed, tmp_
     assert planned.code == 0 and ": 0 images to forward" in planned.out, planned.err
 
 
+def test_a_command_that_was_killed_when_all_was_whole_can_be_given_again(fastcls, photos, packed, tmp_path):
+    (packed / ".fastcls-unfinished").touch()
+    for command in (
+        ("to-csv", photos, "--out", tmp_path / "divided.csv", "--val", 0.2, "--test", 0.1),
+        ("to-tfrecord", tmp_path / "divided.csv", "--out", packed, "--shards", 2),
+    ):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("[!.]*") if path.is_file()}
+        result = fastcls(*command)
+        assert result.code == 0, result.err
+        assert before == {path: path.read_bytes() for path in tmp_path.rglob("[!.]*") if path.is_file()}
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_to_tfrecord__other_images_of_the_same_number_take_no_place(fastcls, photos, packed, tmp_path):
+    record = packed / "val-00000-of-00002.tfrecord"
+    record.write_bytes(b"other" + record.read_bytes()[5:])
+    before = {path: path.read_bytes() for path in packed.iterdir()}
+    result = fastcls("to-tfrecord", tmp_path / "divided.csv", "--out", packed, "--shards", 2)
+    assert result.code == 1 and "exists already" in result.err
+    assert before == {path: path.read_bytes() for path in packed.iterdir()}
+
+
 def test_to_csv__paths_hold_wherever_the_table_lies(fastcls, photos, tmp_path):
     table = tmp_path / "some" / "where" / "a.csv"
     assert fastcls("to-csv", photos, "--out", table).code == 0

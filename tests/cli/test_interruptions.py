@@ -129,9 +129,10 @@ def test_train_head__of_changed_labels_is_another_request(fastcls, trained, tmp_
     cache = Cache(shutil.copytree(trained.cache.folder, tmp_path / "cache"))
     command = ("train-head", cache.folder, "--epochs", 1, "--out", tmp_path / "run")
     assert fastcls(*command).code == 0
-    rows = cache.samples()
+    rows, listing = cache.samples(), cache.listing
     place = next(place for place, row in enumerate(rows) if row.split == "train" and row.labels != ("red",))
-    cache.write_samples([replace(row, labels=("red",)) if row is rows[place] else row for row in rows])
+    changed = [replace(row, labels=("red",)) if row is rows[place] else row for row in rows]
+    listing.write(listing.report(), changed, listing.failures())
     refused = fastcls(*command)
     assert refused.code == 1 and "another request (images was" in refused.err
 

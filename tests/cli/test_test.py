@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_test__of_another_classifier_is_another_result(fastcls, run, part, train
     for number, name in enumerate(("one", "two"), 1):
         file = tmp_path / f"{name}.keras"
         classifier = Classifier.load(run)
-        Classifier(classifier.model, classifier.class_names, {"name": name}).save(file)
+        replace(classifier, provenance={"name": name}).save(file)
         result = fastcls("test", file, data)
         assert result.code == 0 and "which ones the classifier was trained on is unknown" in result.out
         folder = tmp_path / "test" / ("data" if number == 1 else "data-2")
