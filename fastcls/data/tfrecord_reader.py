@@ -24,6 +24,7 @@ from fastcls.errors import DataError
 
 TEXT, LABEL, GROUP = "image/class/text", "image/class/label", "image/group"
 LABELS_FILE = "labels.txt"
+_NUMBERED = re.compile(r"(?P<before>.*)\d{5}-of-(?P<count>\d{5})(?P<after>.*)")  # as TensorFlow numbers
 _LABEL_LINE = re.compile(r"(\d+):(.+)")
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ def find_tfrecords(path: Path) -> list[Path]:
     """The TFRecord files that a path names, sorted: itself, those in a folder, or those of a pattern.
 
     A folder that holds visible folders is one of images.
+
+    Raises:
+        DataError: Of files numbered 00000-of-00004 and so on, a folder lacks some.
     """
     if path.is_file():
         return [path] if is_tfrecord(path.name) else []
@@ -39,9 +43,27 @@ def find_tfrecords(path: Path) -> list[Path]:
         inside = [entry for entry in _entries(path) if not entry.name.startswith(".")]
         if any(entry.is_dir() for entry in inside):
             return []
-        return sorted(entry for entry in inside if is_tfrecord(entry.name))
+        found = sorted(entry for entry in inside if is_tfrecord(entry.name))
+        _require_all_numbers(path, found)
+        return found
     named = glob.glob(str(path)) if glob.has_magic(str(path)) else []  # noqa: PTH207 (patterns may be absolute)
     return sorted(Path(name) for name in named if is_tfrecord(name) and Path(name).is_file())
+
+
+def _require_all_numbers(folder: Path, found: Sequence[Path]) -> None:
+    names = {file.name for file in found}
+    numbered = [match for name in sorted(names) if (match := _NUMBERED.fullmatch(name))]
+    sets = {(match["before"], match["count"], match["after"]) for match in numbered}
+    wanted = {
+        f"{before}{number:05}-of-{count}{after}"
+        for before, count, after in sets
+        for number in range(int(count))
+    }
+    if missing := sorted(wanted - names):
+        raise DataError(
+            f"{folder} lacks {len(missing)} of its numbered TFRecord files: {some(missing)}. Bring them "
+            "back, or name those that you mean with a pattern in quotes"
+        )
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -205,11 +205,14 @@ def _half_made(outcome: Outcome) -> list[str]:
 
 def _others_are_right(outcome: Outcome, right: Outcome, *, prints: bool) -> bool:
     """One image is another, or none: all other rows, or printed lines, are as they were."""
-    before, after = (
-        set(made.ended.out.splitlines() if prints else map(str, made.results.items()))
-        for made in (right, outcome)
-    )
+    before, after = (_lines(made, prints=prints) for made in (right, outcome))
     return len(before - after) <= 1 and len(after - before) <= 1
+
+
+def _lines(made: Outcome, *, prints: bool) -> set[str]:
+    if prints:
+        return set(made.ended.out.splitlines())
+    return {f"{name} {text}" for name, text in made.results.items()}
 
 
 def _leftovers(folder: Path) -> list[str]:

@@ -134,7 +134,12 @@ KINDS = (
     Kind("trunks", "{vectors,maps}/*/trunk.keras", _CACHE),
     Kind("tails", "maps/*/tail.keras", (_TAIL, _EXTRACT_TAIL, _MORE_TAIL)),
     Kind("engines", "{vectors,maps}/*/openvino/*", (_MORE, _MORE_TAIL, _EXTRACT_TRAIN)),
-    Kind("run-records", "run/run.json", (_PREDICT, _TEST, _FROM, _CONFIG, _FINETUNE)),
+    Kind(
+        "run-records",
+        "run/run.json",
+        (_PREDICT, _TEST, _FROM, _CONFIG, _FINETUNE),
+        meant=("absent", "folder"),  # a classifier alone serves too
+    ),
     Kind("run-tables", "run/*.csv", (_PREDICT, _TEST, _FROM, _FINETUNE)),
     Kind("heads", "run/head.keras", (_FROM, _PREDICT), meant=("swap",)),
     Kind("classifiers", "run/classifier.keras", (_PREDICT, _TEST, _FINETUNE), meant=("swap",)),

@@ -261,3 +261,12 @@ def test_split_data__cannot_link_to_records(tmp_path):
     with pytest.raises(DataError, match=r"inside of TFRecord files.*fastcls to-csv"):
         write_split(Dataset.open(path), tmp_path / "out", SplitSpec())
     assert not (tmp_path / "out").exists()
+
+
+def test_open__a_folder_that_lacks_a_numbered_file_is_refused(photos: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    write_tfrecords(Dataset.open(photos), packed, shards=3)
+    (packed / "images-00001-of-00003.tfrecord").unlink()
+    with pytest.raises(DataError, match=r"lacks 1 of its numbered .*images-00001-of-00003"):
+        Dataset.open(packed)
+    assert len(Dataset.open(packed / "images-0000*").samples) == 20
