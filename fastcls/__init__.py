@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what type checkers and editors see
+    from fastcls.bases.loader import load_base as load_base
+    from fastcls.cache.store import Cache as Cache
+    from fastcls.cutter import cut as cut
+    from fastcls.data.dataset import Dataset as Dataset
+    from fastcls.data.dataset import Sample as Sample
+    from fastcls.data.split_writer import write_split as write_split
+    from fastcls.data.splitter import split as split
+    from fastcls.errors import FastclsError as FastclsError
+    from fastcls.evaluation.metrics import evaluate as evaluate
+    from fastcls.extraction.extractor import extract as extract
+    from fastcls.extraction.extractor import extract_several as extract_several
+    from fastcls.inference.classifier import Classifier as Classifier
+    from fastcls.inference.stitcher import stitch as stitch
+    from fastcls.pipeline import run as run
+    from fastcls.specs import BaseSpec as BaseSpec
+    from fastcls.specs import CutSpec as CutSpec
+    from fastcls.specs import ExtractConfig as ExtractConfig
+    from fastcls.specs import FinetuneSpec as FinetuneSpec
+    from fastcls.specs import HeadSpec as HeadSpec
+    from fastcls.specs import SplitSpec as SplitSpec
+    from fastcls.specs import TrainConfig as TrainConfig
+    from fastcls.specs import ViewSpec as ViewSpec
+    from fastcls.training.finetuner import finetune as finetune
+    from fastcls.training.trainer import train_head as train_head
 
 # Names are resolved on first use, so that `import fastcls` loads neither TensorFlow nor OpenCV.
 _HOMES = {

@@ -1,11 +1,14 @@
 """Who may import whom, and what must not load TensorFlow."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import fastcls
 
 PACKAGE = Path(__file__).parents[1] / "fastcls"
 # A module belongs to the floor of the longest name that it begins with.
@@ -55,9 +58,17 @@ def floor(module):
     return FLOORS[max(names, key=len)]
 
 
+def executed(node):
+    """A syntax tree without what only type checkers see."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from executed(child)
+
+
 def imported(module):
     """Modules of fastcls that a module imports, at its top or inside its functions."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in executed(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -121,3 +132,18 @@ def test_commands_that_only_tell_load_no_tensorflow(arguments):
 def test_heavy_packages_are_seen():
     code = "import sys\nfrom fastcls.backend import import_keras\nimport_keras()\nsys.exit(0)"
     assert loaded_by(code) == ["tensorflow", "keras"]
+
+
+def test_type_checkers_see_the_same_names_as_users():
+    (block,) = [node for node in ast.parse(MODULES["fastcls"].read_text()).body if isinstance(node, ast.If)]
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert seen == fastcls._HOMES
+    assert fastcls.__all__ == ["__version__", *fastcls._HOMES]
+
+
+def test_public_names_have_types_for_users(tmp_path):
+    (tmp_path / "user.py").write_text("import fastcls\nreveal_type(fastcls.Cache)\n")
+    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "user.py"]
+    search = {**os.environ, "MYPYPATH": str(PACKAGE.parent)}  # it does not see an editable installation
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=search).stdout
+    assert "fastcls.cache.store.Cache" in told
