@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
     from fastcls.specs import HeadSpec as HeadSpec
+    from fastcls.specs import PixelRule as PixelRule
     from fastcls.specs import SplitSpec as SplitSpec
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec

@@ -62,7 +62,7 @@ def predict(
 
 
 def _list(images: Iterable[str]) -> Iterator[Path]:
-    from fastcls.data.dataset import list_images
+    from fastcls.data.folder import list_images
     from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
     from fastcls.errors import DataError
 

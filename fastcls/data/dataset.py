@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
+from fastcls.data.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
 from fastcls.data.names import safe_name
 from fastcls.data.split_rows import (
     SPLIT_PLAN,
@@ -21,7 +22,6 @@ from fastcls.data.split_rows import (
 from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 _NAME_BYTES = 100  # of the 255 that file systems allow
 logger = logging.getLogger(__name__)
 
@@ -112,16 +112,16 @@ class Dataset:
                 it, and it holds images that the table does not name, or the table is damaged.
         """
         _require_finished_folder(root)
-        listing = list_images(root)
+        content = list_images(root)
         has_table = has_split_rows(root / SPLIT_TABLE)
-        folders = _visible_folders(root)
+        folders = visible_folders(root)
         is_split = has_table or _is_split(root, folders)
-        entries = _table_entries(root, listing) if has_table else _entries(root, listing, is_split=is_split)
-        left_out = listing.others + len(listing.broken) + len(listing.images) - len(entries)
+        entries = _table_entries(root, content) if has_table else _entries(root, content, is_split=is_split)
+        left_out = content.others + len(content.broken) + len(content.images) - len(entries)
         if is_split:
             left_out -= (root / SPLIT_TABLE).is_file()
             splits = [name for name in folders if name in SPLIT_NAMES]
-            folders = [name for split in splits for name in _visible_folders(root / split)]
+            folders = [name for split in splits for name in visible_folders(root / split)]
         _require_images(root, folders, entries)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
         return _build(root, entries, class_names, source=root, left_out=left_out)
@@ -217,37 +217,6 @@ class Dataset:
         return self.root / sample.path
 
 
-def is_image(name: str) -> bool:
-    """Whether a file name has one of `IMAGE_SUFFIXES`, in any case."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What is below a folder.
-
-    Attributes:
-        images: Sorted POSIX paths relative to the folder.
-        broken: Sorted paths of what is called like an image and is no file: a link to nowhere, a pipe.
-        others: How many other entries there are. A hidden folder counts once.
-    """
-
-    images: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-    others: int = 0
-
-
-def list_images(folder: Path) -> Listing:
-    """Find the visible images below a folder, through symbolic links.
-
-    Raises:
-        DataError: A folder cannot be listed.
-    """
-    found = Listing()
-    others = _scan(folder, "", frozenset(), found)
-    return Listing(sorted(found.images), sorted(found.broken), others)
-
-
 def _build(
     root: Path, entries: Iterable[Entry], class_names: tuple[str, ...], *, source: Path, left_out: int = 0
 ) -> Dataset:
@@ -267,71 +236,17 @@ def _build(
 # Folders
 
 
-def _scan(
-    folder: Path | os.DirEntry[str], prefix: str, above: frozenset[tuple[int, int]], found: Listing
-) -> int:
-    above = above | {_identity(folder)}
-    left_out = 0
-    for entry in _list(folder):
-        if entry.name.startswith("."):
-            left_out += 1
-        elif _is_folder(entry):
-            # A link to a folder above would lead around for ever.
-            looping = entry.is_symlink() and _identity(entry) in above
-            left_out += 1 if looping else _scan(entry, f"{prefix}{entry.name}/", above, found)
-        elif is_image(entry.name):
-            (found.images if _is_file(entry) else found.broken).append(prefix + entry.name)
-        else:
-            left_out += 1
-    return left_out
-
-
-def _list(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise DataError(
-            f"{os.fspath(folder)} cannot be listed ({error.strerror}). Correct its permissions."
-        ) from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # A link that points to itself.
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # A link that points to itself.
-        return False
-
-
-def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
-    status = os.stat(folder)  # noqa: PTH116 (an entry is no Path)
-    return status.st_dev, status.st_ino
-
-
-def _visible_folders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in _list(folder) if _is_folder(entry) and not entry.name.startswith(".")
-    )
-
-
 def _is_split(root: Path, folders: Sequence[str]) -> bool:
     """Whether the folders are splits, not classes: "train" with images in it could be a class of vehicles."""
     named = "train" in folders and all(name in SPLIT_NAMES for name in folders)
-    return named and bool(_visible_folders(root / "train"))
+    return named and bool(visible_folders(root / "train"))
 
 
-def _table_entries(root: Path, listing: Listing) -> list[Entry]:
+def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
     """The images of a split folder: those that its table names and that are there."""
     rows = read_split_rows(root / SPLIT_TABLE)
-    require_named(root, rows, listing.images)
-    missing = missing_rows(rows, listing.images)
+    require_named(root, rows, content.images)
+    missing = missing_rows(rows, content.images)
     if missing:
         logger.warning(
             "%s: %d images that %s names are no longer there and are left out: %s. split-data brings them "
@@ -345,18 +260,18 @@ def _table_entries(root: Path, listing: Listing) -> list[Entry]:
     return [Entry(row.path, (row.class_name,), row.split, row.group) for row in rows if row not in gone]
 
 
-def _entries(root: Path, listing: Listing, *, is_split: bool) -> list[Entry]:
+def _entries(root: Path, content: FolderContent, *, is_split: bool) -> list[Entry]:
     """The images of a folder of classes, or of splits: those in a class folder."""
-    _require_utf8(listing.images)
-    if listing.broken:
+    _require_utf8(content.images)
+    if content.broken:
         logger.warning(
             "%s: %d entries are called like images and are no files (links to nowhere, pipes): %s. "
             "They are left out",
             root,
-            len(listing.broken),
-            some(listing.broken),
+            len(content.broken),
+            some(content.broken),
         )
-    made = map(_split_entry if is_split else _class_entry, listing.images)
+    made = map(_split_entry if is_split else _class_entry, content.images)
     return [entry for entry in made if entry]
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fastcls import files
-from fastcls.data.dataset import Dataset, Sample, is_image, list_images
+from fastcls.data.dataset import Dataset, Sample
+from fastcls.data.folder import is_image, list_images
 from fastcls.data.split_rows import (
     SPLIT_PLAN,
     SPLIT_TABLE,
