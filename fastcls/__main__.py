@@ -17,7 +17,12 @@ def main() -> NoReturn:
             signal.signal(number, _end)
     from fastcls.cli.main import main as run
 
-    run()
+    try:
+        run()
+    finally:
+        # All is done, and Python only takes itself apart: no signal changes the exit code now.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _end(_: int, __: Any) -> NoReturn:

@@ -73,7 +73,8 @@ def finetune(
         click.echo(f"Unreadable: {path!r}: {reason}", err=True)
     print_training(trained, out)
     run = shlex.quote(out)
-    click.echo(f"Next: fastcls test {run} {shlex.quote(data)}, or fastcls predict {run} IMAGE...")
+    tested = shlex.quote(data) if "test" in asked[0].splits else "DATA"  # the rest was trained on
+    click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")
 
 
 def _read_start(values: dict[str, Any]) -> Any:

@@ -69,7 +69,9 @@ def _print(result: SplitResult) -> None:
     dataset = result.dataset
     _print_counts(dataset)
     click.echo()
-    click.echo(f"Images added: {result.added}, there before: {len(dataset.samples) - result.added}")
+    before = len(dataset.samples) - result.added
+    kept = " (they keep their parts: --val, --test and --seed are for new images)" if before else ""
+    click.echo(f"Images added: {result.added}, there before: {before}{kept}")
     if result.vanished:
         kept = "" if dataset.multi_label else ", but kept"
         click.echo(f"No longer in the source{kept}: {result.vanished}")

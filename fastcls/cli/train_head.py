@@ -79,8 +79,7 @@ def train_head(cache: str, out: str, name: str | None, restart: bool, dry_run: b
     )
     print_training(trained, out)
     run = shlex.quote(out)
-    tested = "DATA" if trained.multi_label else "DATA/test"
-    click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")
+    click.echo(f"Next: fastcls test {run} DATA, or fastcls predict {run} IMAGE...")
 
 
 def print_training(trained: Any, out: str) -> None:

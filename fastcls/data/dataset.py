@@ -249,7 +249,7 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
     missing = missing_rows(rows, content.images)
     if missing:
         logger.warning(
-            "%s: %d images that %s names are no longer there and are left out: %s. split-data brings them "
+            "%s: images (%d) that %s names are no longer there and are left out: %s. split-data brings them "
             "back, if it finds them in its source",
             root,
             len(missing),

@@ -88,7 +88,7 @@ def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -
     unnamed = [path for path in images if path not in named and path.split("/")[0] in SPLIT_NAMES]
     if unnamed:
         raise DataError(
-            f"{root} holds {len(unnamed)} images that its table {SPLIT_TABLE} does not name: "
+            f"{root} holds images ({len(unnamed)}) that its table {SPLIT_TABLE} does not name: "
             f"{some(unnamed)}. The same images may be in another split. "
             f"Move them into the source and run split-data again; or delete {SPLIT_TABLE} to use the "
             "folders as they are."

@@ -16,6 +16,7 @@ from fastcls.evaluation.multilabel import MultiLabelEvaluation
 from fastcls.evaluation.pictures import draw_confusion, draw_found
 
 METRICS = "metrics.json"
+PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def write_evaluation(
     files.write_json(folder / METRICS, {**evaluation.to_dict(), **(about or {})})
     _write_csv(folder / "per_class.csv", [list(class_rows[0]), *(row.values() for row in class_rows)])
     _write_csv(folder / "confusion.csv", _confusion_rows(evaluation))
-    _write_csv(folder / "predictions.csv", _prediction_rows(predictions))
+    _write_csv(folder / PREDICTIONS, _prediction_rows(predictions))
     draw_confusion(evaluation.confusion, evaluation.class_names, folder / "confusion.png")
 
 
@@ -101,7 +102,7 @@ def write_multi_label_evaluation(
     files.write_json(folder / METRICS, {**evaluation.to_dict(), **(about or {})})
     values = ([_or_dash(value) for value in row.values()] for row in class_rows)
     _write_csv(folder / "per_class.csv", [list(class_rows[0]), *values])
-    _write_csv(folder / "predictions.csv", _multi_label_rows(evaluation.class_names, predictions))
+    _write_csv(folder / PREDICTIONS, _multi_label_rows(evaluation.class_names, predictions))
     draw_found(evaluation.confusion, evaluation.class_names, folder / "confusion.png")
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fastcls.data.dataset import Dataset, Sample
 from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.evaluator import (
     METRICS,
+    PREDICTIONS,
     MultiLabelPrediction,
     Prediction,
     write_evaluation,
@@ -45,9 +46,11 @@ class TestedOn:
     """On what a classifier was tested: the member "tested_on" of metrics.json.
 
     Attributes:
-        data: Root of the data set, absolute.
+        data: The folder, table or pattern that was tested on, absolute.
+        root: Folder that the paths of its images are relative to, absolute.
         part: "test", or "all" of a data set that is not split.
         images: How many, unreadable ones included.
+        unreadable: How many of them gave no prediction.
         digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
         model: Digest of the classifier's file.
         seen: How many of the images had a part in the training, by their use: "train", "val", or "earlier"
@@ -57,17 +60,20 @@ class TestedOn:
     """
 
     data: str
+    root: str
     part: str
     images: int
     digest: str
     model: str
     seen: dict[str, int] | None
     date: str
+    unreadable: int = 0
     fastcls: str = fastcls.__version__
 
     def __str__(self) -> str:
         part = f" (its {self.part} part)" if self.part != "all" else ""
-        return f"Tested on {self.data}{part}: {self.images} images; {self._told}"
+        unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
+        return f"Tested on {self.data}{part}: {self.images} images{unreadable}; {self._told}"
 
     @property
     def _told(self) -> str:
@@ -158,6 +164,7 @@ def run_test(
     if on.warning:
         logger.warning(on.warning)
     readable, unreadable = _predict(classifier, tested, batch_size, max_pixels, progress)
+    on = replace(on, unreadable=len(unreadable))
     known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
     judge = _judge_labels if classifier.multi_label else _judge_label
     evaluation, predictions = judge(classifier, known, np.stack([row for _, row in readable]))
@@ -187,7 +194,8 @@ def _tell(place: Path, tested: Dataset, part: str) -> TestedOn:
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
     run = Run.of(place)
     return TestedOn(
-        data=os.fsencode(tested.root.absolute()).decode(errors="replace"),  # JSON is UTF-8, paths need not be
+        data=_as_text(tested.origin),
+        root=_as_text(tested.root.absolute()),
         part=part,
         images=len(digests),
         digest=files.json_digest(named),
@@ -195,6 +203,10 @@ def _tell(place: Path, tested: Dataset, part: str) -> TestedOn:
         seen=_count_seen(run, digests) if run else None,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _as_text(path: Path) -> str:
+    return os.fsencode(path).decode(errors="replace")  # JSON is UTF-8, paths need not be
 
 
 def _digest(path: Path) -> str:
@@ -241,10 +253,10 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Path]) -> Path:
-    """Write a result to the first folder that is free, or find it there."""
+    """Write a result to the first folder that is free, or find the same one there."""
     write = write_evaluation if isinstance(evaluation, Evaluation) else write_multi_label_evaluation
     for folder in folders:
-        if on.is_same(folder):
+        if on.is_same(folder) and _holds(folder, evaluation):
             return folder
         if folder.exists() and not _is_empty(folder):
             continue
@@ -256,7 +268,17 @@ def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Pa
                 raise
             continue  # another process has been quicker
         return folder
-    raise OptionError("Another process has written to this --out meanwhile. Choose another one")
+    raise OptionError(
+        "--out holds another result by now: of another process, or of more or fewer readable images. Choose "
+        "another one, or remove it first"
+    )
+
+
+def _holds(folder: Path, evaluation: Any) -> bool:
+    """Whether the figures in a folder are these, and the predictions are there."""
+    known = {name: value for name, value in files.read_json(folder / METRICS).items() if name != _MEMBER}
+    is_same = files.json_digest(known) == files.json_digest(evaluation.to_dict())
+    return is_same and (folder / PREDICTIONS).is_file()
 
 
 # The figures

@@ -47,7 +47,9 @@ def _earlier(cache: Cache) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old.get("version") != new["version"]:
         return [f"the layout of caches (version {old.get('version')}, now {new['version']})"]
-    names = [name for name in (*DECIDING, "tail_digest") if old.get(name) != new[name]]
+    names = [name for name in ("normalize", *DECIDING, "tail_digest") if old.get(name) != new[name]]
+    if {"normalize", "size", "pool", "policies"} & set(names):  # the graph follows from these
+        names = [name for name in names if name != "architecture"]
     return [
         _IN_WORDS[name] if name in _IN_WORDS else f"{name} ({_shown(old.get(name))}, now {_shown(new[name])})"
         for name in names

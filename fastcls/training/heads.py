@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcls import graph
+from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec
 
@@ -37,7 +38,7 @@ def build_head(
     Raises:
         OptionError: The function cannot be loaded, or does not give class probabilities.
     """
-    import keras
+    keras = import_keras()
 
     bottleneck = keras.Input(shape, name="bottleneck")
     activation = "sigmoid" if multi_label else "softmax"

@@ -232,7 +232,7 @@ def load_tail(cache: Cache) -> Any:
         OptionError: There is nothing.
         CacheError: It is damaged.
     """
-    import keras
+    keras = import_keras()
 
     if not cache.manifest.tail_digest:
         raise OptionError(

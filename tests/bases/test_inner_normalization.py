@@ -46,6 +46,7 @@ def _in_front(*idle):
         _in_front(layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomContrast(0.2)),
         _in_front(layers.RandomZoom(0.1), layers.Dropout(0.1), layers.GaussianNoise(1.0)),
         _in_front(layers.Activation("linear"), layers.Identity(), keras.Sequential([layers.RandomHue(0.1)])),
+        _in_front(layers.Resizing(12, 12), layers.CenterCrop(8, 8), layers.ZeroPadding2D(2)),
         lambda image: keras.ops.cast(image, "float32"),
     ],
 )

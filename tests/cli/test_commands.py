@@ -51,7 +51,7 @@ def test_extract__says_who_computed_and_how_exactly(fastcls, photos, base, tmp_p
     assert by_openvino.code == 0, by_openvino.err
     assert re.search(
         r"^openvino in float32, 1 worker x \d+ threads?, batches of 8\n"
-        r"Against Keras in float32: median relative error \S+ \(largest \S+\), "
+        r"Against Keras in float32, when the cache was begun: median relative error \S+ \(largest \S+\), "
         r"median cosine \S+ \(smallest \S+\) over 32 images$",
         by_openvino.out,
         re.MULTILINE,

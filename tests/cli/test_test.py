@@ -92,6 +92,27 @@ def test_test__never_writes_over_another_result(fastcls, run, part, tmp_path):
     assert {path: after[path] for path in before} == before
 
 
+def test_test__of_more_readable_images_is_another_result(fastcls, run, part):
+    data = part("data", new=12)
+    damaged = sorted(data.rglob("*.png"))[0]
+    whole = damaged.read_bytes()
+    refused = fastcls("test", run, data, "--max-pixels", 1)
+    assert refused.code == 1 and not (run / "test").exists()
+    damaged.write_bytes(whole[:50])
+    assert "12 images (1 unreadable)" in fastcls("test", run, data).out
+    assert metrics(run / "test" / "data")["tested_on"]["unreadable"] == 1
+    (run / "test" / "data" / "predictions.csv").unlink()
+    assert f"In {run / 'test' / 'data-2'}: " in fastcls("test", run, data).out
+
+
+def test_test__names_the_table_that_the_images_are_listed_in(fastcls, run, part, tmp_path):
+    assert fastcls("to-csv", part("data", new=12), "--out", tmp_path / "table.csv").code == 0
+    tested = fastcls("test", run, tmp_path / "table.csv")
+    assert tested.code == 0 and f"Tested on {tmp_path / 'table.csv'}: 12 images" in tested.out
+    found = metrics(run / "test" / "table")["tested_on"]
+    assert (found["data"], found["root"]) == (str(tmp_path / "table.csv"), str(tmp_path))
+
+
 def test_test__of_another_classifier_is_another_result(fastcls, run, part, trained, tmp_path):
     data = part("data", new=12)
     for number, name in enumerate(("one", "two"), 1):

@@ -105,7 +105,7 @@ def test_from_folder__an_image_that_the_table_does_not_name_is_refused(photos, o
         lambda: Dataset.open(out),
         lambda: write_split(Dataset.from_folder(photos), out, SPEC),
     ):
-        with pytest.raises(DataError, match=r"holds 1 images .* not name: 'val/a/added\.jpg'.*Move them"):
+        with pytest.raises(DataError, match=r"holds images \(1\) .* not name: 'val/a/added\.jpg'.*Move them"):
             read()
     assert tree(out) == before
     (out / "val/a/added.jpg").unlink()
@@ -120,7 +120,7 @@ def test_from_folder__what_the_user_deleted_is_left_out_and_split_data_brings_it
     gone = whole.samples[3].path
     (out / gone).unlink()
     assert [s.path for s in Dataset.open(out).samples] == [s.path for s in whole.samples if s.path != gone]
-    assert f"1 images that split.csv names are no longer there and are left out: {gone!r}" in caplog.text
+    assert f"images (1) that split.csv names are no longer there and are left out: {gone!r}" in caplog.text
     assert write_split(Dataset.from_folder(photos), out, SPEC).added == 1
     assert Dataset.open(out) == whole
 
@@ -197,7 +197,7 @@ def test_write_split__a_link_to_where_its_image_was_is_mended(photos, tmp_path, 
     (tmp_path / "moved/a/0.jpg").rename(tmp_path / "moved/a/renamed.jpg")
     with pytest.raises(DataError, match="empty class"):
         Dataset.open(out)
-    assert "40 images that split.csv names are no longer there" in caplog.text
+    assert "images (40) that split.csv names are no longer there" in caplog.text
     write_split(Dataset.from_folder(tmp_path / "moved"), out, SPEC, mode="symlink")
     assert Dataset.open(out) == whole
 

@@ -67,6 +67,12 @@ def test_fingerprint__each_factor_makes_another_cache_and_is_told(name, tmp_path
     assert describe_change(new) == f"It differs from {old.folder}, which stays as it is, in {told}"
 
 
+def test_describe_change__names_what_the_graph_follows_from(tmp_path):
+    old = create(tmp_path, MANIFEST)
+    new = create(tmp_path, replace(MANIFEST, normalize="torch", architecture="other"))
+    assert describe_change(new).endswith(f"{old.folder}, which stays as it is, in normalize (tf, now torch)")
+
+
 def test_describe_change__names_the_cache_that_is_most_like_it(tmp_path):
     create(tmp_path, replace(MANIFEST, size=(9, 9), dtype="float16"))
     near = create(tmp_path, replace(MANIFEST, dtype="float16"))
