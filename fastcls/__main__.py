@@ -7,14 +7,22 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from fastcls.interrupts import EXIT_CODE, MESSAGE
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> NoReturn:
     """Import the command line and run it; a signal during the import has nothing to put in order."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # this import takes a moment too
+    from fastcls.interrupts import EXIT_CODE, MESSAGE
+
+    def end(_: int, __: Any) -> NoReturn:
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{MESSAGE}\n".encode())
+        os._exit(EXIT_CODE)
+
+    for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+            signal.signal(number, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     from fastcls.cli.main import main as run
 
     try:
@@ -23,11 +31,6 @@ def main() -> NoReturn:
         # All is done, and Python only takes itself apart: no signal changes the exit code now.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-
-
-def _end(_: int, __: Any) -> NoReturn:
-    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{MESSAGE}\n".encode())
-    os._exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def test_held__in_a_library_users_process_and_not_after_it():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("module", ["click", "fastcls.cli.predict", "fastcls.errors"])
+@pytest.mark.parametrize("module", ["click", "fastcls.cli.predict", "fastcls.errors", "fastcls.interrupts"])
 def test_command__interrupted_while_it_is_imported(number, module):
     code = f"""
 import os, runpy, sys

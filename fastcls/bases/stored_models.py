@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls import graph
+from fastcls import files, graph
 from fastcls.optional import require
 
 # How Keras writes values that JSON lacks.
@@ -27,8 +27,6 @@ _MODELS = ("Functional", "Model", "Sequential", "InputLayer")
 _MODULES = ("layers", "initializers", "regularizers", "constraints", "dtype_policies")
 # Where Keras looks itself, for its own kinds of objects only: code that is installed, not that of the file.
 _PACKAGES = ("keras.src", "keras.ops", "keras_hub")
-# More is no configuration, but an archive that is made to fill the memory.
-_MOST_BYTES = 1 << 28
 # Of training, which is never restored.
 _NOT_READ = ("compile_config", "training_config")
 # What TensorFlow calls operations that read or write files, talk to others, or call back into Python.
@@ -101,14 +99,10 @@ def require_plain(stored: StoredModel) -> None:
 
 def _read_archive(path: Path) -> StoredModel:
     with zipfile.ZipFile(path) as archive:
-        config, metadata = (_read_member(archive, name) for name in ("config.json", "metadata.json"))
+        config, metadata = (
+            files.read_json_member(archive, name) for name in ("config.json", "metadata.json")
+        )
     return StoredModel(config, str(metadata.get("keras_version", "")))
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> Any:
-    if archive.getinfo(name).file_size > _MOST_BYTES:
-        raise ValueError(f"{name} is too large")
-    return json.loads(archive.read(name))
 
 
 def _read_hdf5(path: Path) -> StoredModel:

@@ -97,6 +97,7 @@ def write_split(
         _require_short_names(rows, out)
         missing = missing_rows(rows, images)
         write_split_rows(out / SPLIT_PLAN, rows)
+        _prepare_folders(rows, out)
         _place_files(missing, out, place)
         (out / SPLIT_PLAN).rename(out / SPLIT_TABLE)
         files.sync(out)
@@ -221,11 +222,15 @@ def _as_dataset(rows: Iterable[SplitRow], out: Path, left_out: int) -> Dataset:
 # Writing a split folder
 
 
-def _place_files(rows: Sequence[SplitRow], out: Path, place: Callable[[Path, Path], bool]) -> None:
-    targets = [out / row.path for row in rows]
-    for folder in sorted({out, *(target.parent for target in targets)}):
+def _prepare_folders(rows: Iterable[SplitRow], out: Path) -> None:
+    """Make the folders of all rows and clear them of what a killed run left, even beside its last file."""
+    for folder in sorted({out, *((out / row.path).parent for row in rows)}):
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(folder)
+
+
+def _place_files(rows: Sequence[SplitRow], out: Path, place: Callable[[Path, Path], bool]) -> None:
+    targets = [out / row.path for row in rows]
     for target in targets:
         if target.is_symlink():  # of an earlier run, to where its image no longer is
             target.unlink()

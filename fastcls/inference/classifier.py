@@ -193,7 +193,7 @@ def _read_member(file: Path) -> dict[str, Any]:
         )
     try:
         with zipfile.ZipFile(file) as archive:
-            described = json.loads(archive.read(MEMBER))
+            described = files.read_json_member(archive, MEMBER)
         if not isinstance(described["class_names"], list):
             raise ValueError("its class names are no list")
     except Exception as error:  # zipfile fails on a damaged file anywhere

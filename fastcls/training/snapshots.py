@@ -111,7 +111,7 @@ class Snapshot:
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise ValueError(f"{damaged} is not what was written")
-                state = json.loads(archive.read(_STATE))
+                state = files.read_json_member(archive, _STATE)
             _check(state)
         except Exception as error:  # zipfile fails on a damaged file anywhere
             raise OptionError(f"{path} is no checkpoint of fastcls, or damaged: {error}") from error

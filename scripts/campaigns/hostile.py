@@ -239,6 +239,10 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, tuple[str, ...]]]] = {
     "bomb-config": (_bomb("base.keras", "config.json"), _LAYERS),
     "bomb-weights": (_bomb("base.keras", "model.weights.h5"), _LAYERS),
     "bomb-classifier": (_bomb("run/classifier.keras", "fastcls.json"), _PREDICT),
+    "bomb-alone": (
+        _bomb("run/classifier.keras", "fastcls.json"),
+        ("predict run/classifier.keras photos --csv", ("run", "photos")),
+    ),
     "bomb-checkpoint": (
         _bomb("stopped.unfinished/resume/epoch-0002.keras", "fastcls/state.json"),
         _RESUME,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
@@ -229,3 +230,17 @@ def test_write_split__a_name_that_no_folder_can_have_leaves_nothing(photos, tmp_
     with pytest.raises(DataError, match=r"needs a name of 300 bytes, and .* takes 255.*to-csv"):
         write_split(Dataset.open(tmp_path / "table.csv"), tmp_path / "out", SPEC)
     assert tree(tmp_path) == before and not (tmp_path / "out").exists()
+
+
+def test_write_split__clears_what_a_kill_left_beside_the_last_file(photos, tmp_path):
+    out = tmp_path / "out"
+    write_split(Dataset.from_folder(photos), out, SplitSpec(), mode="copy")
+    before = tree(out)
+    (out / "split.csv").rename(out / ".split-plan.csv")
+    folder = next(path for path in sorted(out.rglob("*.*")) if path.suffix != ".csv").parent
+    with contextlib.suppress(KeyboardInterrupt), files.atomic_path(folder / "x.png") as temporary:
+        shutil.copytree(temporary.parent, folder / f"{temporary.parent.name}0")
+        raise KeyboardInterrupt
+    write_split(Dataset.from_folder(photos), out, SplitSpec(), mode="copy")
+    assert tree(out) == before
+    assert not list(out.rglob(".tmp-*"))
