@@ -210,10 +210,7 @@ def _train(
 
 def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
     """Join a trained head to the trunk of its cache, with all that is known of both."""
-    import keras
-
-    record.require_whole(cache.trunk_path)
-    trunk = keras.saving.load_model(cache.trunk_path, compile=False)
+    trunk = record.load_model(cache.trunk_path)
     manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
     del manifest["requests"]
     provenance = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import files
+from fastcls.backend import import_keras
 from fastcls.errors import CacheError
 
 FILE = "digests.json"
@@ -52,6 +53,23 @@ def require_whole(*paths: Path) -> None:
             f"{reason}. Delete this one file and run the same `fastcls extract` again: it is made anew, and "
             "no bottleneck is lost"
         )
+
+
+def load_model(path: Path) -> Any:
+    """Load a Keras model from a file that is whole.
+
+    Raises:
+        CacheError: It is not whole, or cannot be read.
+    """
+    keras = import_keras()
+    require_whole(path)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # where a disk fails, Keras says that there is no file
+        raise CacheError(
+            f"{path} is whole, but cannot be loaded: {type(error).__name__}: {error}. If the disk is sound, "
+            "delete this one file and run the same `fastcls extract` again: it is made anew"
+        ) from error
 
 
 def is_noted(path: Path, *, of: str) -> bool:

@@ -35,13 +35,10 @@ class Trunk:
         """Its TensorFlow graph: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32.
 
         Raises:
-            CacheError: The saved model is damaged.
+            CacheError: The saved model is damaged, or cannot be read.
         """
-        keras = import_keras()
-        if self._model:
-            return trace(self._model)
-        record.require_whole(self.path)
-        return trace(keras.saving.load_model(self.path, compile=False))
+        import_keras()
+        return trace(self._model or record.load_model(self.path))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """What Keras computes in float32: (B, H, W, 3) uint8 -> (B, ...) float32."""

@@ -232,17 +232,15 @@ def load_tail(cache: Cache) -> Any:
         OptionError: There is nothing.
         CacheError: It is damaged.
     """
-    keras = import_keras()
-
+    import_keras()
     if not cache.manifest.tail_digest:
         raise OptionError(
             f"Cache {cache.folder} has no tail to train: it was cut at {cache.manifest.layer}, and nothing "
             f"follows there, or its maps were pooled ({cache.manifest.pool}). Extract with --cut and an "
             f"earlier layer: `fastcls layers {cache.manifest.base}` lists them"
         )
-    record.require_whole(cache.tail_path)
     with reproducible_build():  # what is random in the new layers does not depend on the old
-        return keras.saving.load_model(cache.tail_path, compile=False)
+        return record.load_model(cache.tail_path)
 
 
 def _train(

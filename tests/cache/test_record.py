@@ -73,3 +73,8 @@ def _only_json(killed):
 
     replace = Path.replace
     return lambda path, target: replace(path, target) if target.name == record.FILE else killed()
+
+
+def test_load_model__names_a_whole_file_that_cannot_be_loaded(model):
+    with pytest.raises(CacheError, match=r"trunk\.keras is whole, but cannot be loaded: ValueError"):
+        record.load_model(model)
