@@ -77,6 +77,7 @@ class Checkpoints:
         for path in _numbered(self.folder / "checkpoints"):
             if _epoch_of(path) > len(standing.history):
                 path.unlink()
+        self._keep(self.found.path, standing)
         return standing
 
     def save(self, standing: Standing, trainee: Trainee) -> None:
@@ -89,11 +90,17 @@ class Checkpoints:
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
         write_snapshot(path, standing, trainee, {"request": self._request, **self._about})
         _prune(path.parent, _GO_ON_FROM)
-        if self._is_asked_for(row) and is_kept(standing.history, self._spec, self._monitor):
-            kept = self.folder / "checkpoints" / path.name
-            _link(path, kept)
-            _prune(kept.parent, self._spec.keep)
+        self._keep(path, standing)
         self._saved = time.monotonic()
+
+    def _keep(self, path: Path, standing: Standing) -> None:
+        """Keep what the last epoch has written, if the user asked for it and it is not there already."""
+        if not self.folder or not self._is_asked_for(standing.history[-1]):
+            return
+        kept = self.folder / "checkpoints" / path.name
+        if is_kept(standing.history, self._spec, self._monitor) and not kept.exists():
+            _link(path, kept)
+        _prune(kept.parent, self._spec.keep)
 
     def forget(self) -> None:
         """Remove what the training goes on from: it has come to an end that would only be reached again."""

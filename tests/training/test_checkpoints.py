@@ -89,6 +89,22 @@ def test_train_head__killed_when_all_was_trained_trains_no_more(make_cache, monk
     assert (tmp_path / "history.csv").read_text() == before  # the seconds too
 
 
+def test_train_head__killed_before_the_last_checkpoint_is_kept_keeps_it(make_cache, monkeypatch, tmp_path):
+    cache, _, _ = make_cache()
+    link, last = checkpoints._link, f"epoch-{ADAM.epochs:04}.keras"
+
+    def kill(path, kept):
+        if kept.name == last:
+            raise Killed
+        link(path, kept)
+
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_link", kill)
+        train_head(cache, DROPOUT, ADAM, folder=tmp_path)
+    train_head(cache, DROPOUT, ADAM, folder=tmp_path)
+    assert _names(tmp_path / "checkpoints") == [last]
+
+
 def test_train_head__goes_on_before_a_damaged_checkpoint(make_cache, monkeypatch, tmp_path, caplog):
     cache, _, _ = make_cache()
     whole = train_head(cache, DROPOUT, ADAM, folder=tmp_path / "whole")
