@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -27,10 +28,22 @@ def main() -> NoReturn:
 
     try:
         run()
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and ended.code:
+            _leave(ended.code)
+        raise
     finally:
         # All is done, and Python only takes itself apart: no signal changes the exit code now.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: HDF5 that could not write a file crashes when the interpreter closes it in the end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

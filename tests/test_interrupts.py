@@ -111,3 +111,15 @@ def test_command__interrupted_in_code_from_a_string_has_an_exit_code(tmp_path):
 
 def test_command__is_installed_with_the_entry_that_handles_signals_first():
     assert "fastcls = fastcls.__main__:main" in (Path(__file__).parents[1] / "setup.cfg").read_text()
+
+
+def test_command__that_fails_keeps_its_exit_code_whatever_crashes_while_the_interpreter_ends():
+    code = """
+import atexit, os, runpy, sys
+atexit.register(os.abort)
+sys.argv = ["fastcls", "predict", "nothing", "nothing.jpg"]
+runpy.run_module("fastcls", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
