@@ -24,7 +24,7 @@ _VOLATILE_MEMBERS = re.compile(
 # Digests of files that are compared themselves, perhaps but for times; times; and numbers that Keras gives.
 _ARBITRARY = re.compile(r"[0-9a-f]{32}|\d{4}-\d\d-\d\d[T@]\d\d:\d\d:\d\d\S*|(?<=^functional)_\d+$")
 _VOLATILE_COLUMNS = {"seconds", "size", "mtime_ns", "ctime_ns"}
-# Files of TensorBoard are named after process and time; which trunks are converted depends on what is missing.
+# Files of TensorBoard tell time and process; which trunks are converted depends on what is missing.
 _VOLATILE_FOLDERS = {"tensorboard", "openvino"}
 _SHOWN = 6
 
