@@ -24,7 +24,8 @@ _VOLATILE_MEMBERS = re.compile(
 # Digests of files that are compared themselves, perhaps but for times; times; and numbers that Keras gives.
 _ARBITRARY = re.compile(r"[0-9a-f]{32}|\d{4}-\d\d-\d\d[T@]\d\d:\d\d:\d\d\S*|(?<=^functional)_\d+$")
 _VOLATILE_COLUMNS = {"seconds", "size", "mtime_ns", "ctime_ns"}
-_VOLATILE_FOLDERS = {"tensorboard"}  # the names of its files tell process and time
+# Files of TensorBoard are named after process and time; which trunks are converted depends on what is missing.
+_VOLATILE_FOLDERS = {"tensorboard", "openvino"}
 _SHOWN = 6
 
 
@@ -33,7 +34,7 @@ def summarize(root: Path) -> Summary:
     summary: Summary = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if _VOLATILE_FOLDERS & set(Path(name).parent.parts):
+        if _VOLATILE_FOLDERS & set(Path(name).parts):
             continue
         if path.parent.name == "shards" and path.suffix == ".h5" and not path.name.startswith("."):
             _add_rows(summary, path, f"{Path(name).parent}")
