@@ -12,7 +12,9 @@ It knows Keras models and optimizers, not heads.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from fastcls.errors import OptionError
 Row = dict[str, float]
 VERSION = 1
 _STATE = "fastcls/state.json"
+_WEIGHTS = "model.weights.h5"  # as Keras calls them
 _CLASSIFIER = "fastcls.json"  # where `Classifier.load` looks
 
 
@@ -171,6 +174,8 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
         with computing_in("float32", trainee.mixed_layers):
             trainee.plain.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
+            if _WEIGHTS not in archive.namelist():  # Keras says nothing where the disk fails meanwhile
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
             archive.writestr(_STATE, json.dumps(state))
             if classifier:
                 archive.writestr(_CLASSIFIER, json.dumps(classifier))
