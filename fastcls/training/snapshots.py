@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastcls import files
+from fastcls import archives, files
 from fastcls.backend import computing_in
 from fastcls.errors import OptionError
 
@@ -114,7 +114,7 @@ class Snapshot:
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise ValueError(f"{damaged} is not what was written")
-                state = files.read_json_member(archive, _STATE)
+                state = archives.read_json(archive, _STATE)
             _check(state)
         except Exception as error:  # zipfile fails on a damaged file anywhere
             raise OptionError(f"{path} is no checkpoint of fastcls, or damaged: {error}") from error
@@ -173,7 +173,7 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
         # What is trained in mixed precision is used in that of its weights.
         with computing_in("float32", trainee.mixed_layers):
             trainee.plain.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
+        with archives.extended(temporary) as archive:
             if _WEIGHTS not in archive.namelist():  # Keras says nothing where the disk fails meanwhile
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
             archive.writestr(_STATE, json.dumps(state))
