@@ -12,9 +12,7 @@ It knows Keras models and optimizers, not heads.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +29,6 @@ from fastcls.errors import OptionError
 Row = dict[str, float]
 VERSION = 1
 _STATE = "fastcls/state.json"
-_WEIGHTS = "model.weights.h5"  # as Keras calls them
 _CLASSIFIER = "fastcls.json"  # where `Classifier.load` looks
 
 
@@ -174,8 +171,6 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
         with computing_in("float32", trainee.mixed_layers):
             trainee.plain.save(temporary)
         with archives.extended(temporary) as archive:
-            if _WEIGHTS not in archive.namelist():  # Keras says nothing where the disk fails meanwhile
-                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
             archive.writestr(_STATE, json.dumps(state))
             if classifier:
                 archive.writestr(_CLASSIFIER, json.dumps(classifier))
