@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import stat
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +23,6 @@ CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surro
 _TEMPORARY = ".tmp-fastcls-"
 _CLAIM = ".fastcls-unfinished"
 _CHECKSUM = "checksum"
-_MOST_MEMBER_BYTES = 1 << 28  # more is an archive that is made to fill the memory
 logger = logging.getLogger(__name__)
 
 
@@ -317,18 +315,6 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_json_member(archive: zipfile.ZipFile, name: str) -> Any:
-    """Read a JSON file in a zip archive, unless it unpacks to more than memory should be asked for.
-
-    Raises:
-        ValueError: It is larger than anything that is meant, or no JSON.
-        KeyError: There is none.
-    """
-    if archive.getinfo(name).file_size > _MOST_MEMBER_BYTES:
-        raise ValueError(f"{name} is too large")
-    return json.loads(archive.read(name))
 
 
 def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -197,14 +196,3 @@ def test_open_file__takes_regular_files_alone_and_never_waits(tmp_path: Path, mo
 def test_json_digest__does_not_depend_on_the_order_of_keys():
     assert files.json_digest({"a": 1, "b": [2]}) == files.json_digest({"b": [2], "a": 1})
     assert files.json_digest({"a": 1}) != files.json_digest({"a": 2})
-
-
-def test_read_json_member__refuses_what_unpacks_to_more_than_is_meant(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(files, "_MOST_MEMBER_BYTES", 100)
-    with zipfile.ZipFile(tmp_path / "made.keras", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("small.json", '{"a": 1}')
-        archive.writestr("large.json", "[" + "1," * 100 + "1]")
-    with zipfile.ZipFile(tmp_path / "made.keras") as archive:
-        assert files.read_json_member(archive, "small.json") == {"a": 1}
-        with pytest.raises(ValueError, match="too large"):
-            files.read_json_member(archive, "large.json")

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "fastcls"
 # A module belongs to the floor of the longest name that it begins with.
 FLOORS = {
     "fastcls": 0,  # names only, resolved on first use
+    "fastcls.archives": 0,
     "fastcls.errors": 0,
     "fastcls.specs": 0,
     "fastcls.files": 0,

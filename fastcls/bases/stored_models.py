@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls import files, graph
+from fastcls import archives, graph
 from fastcls.optional import require
 
 # How Keras writes values that JSON lacks.
@@ -99,9 +99,7 @@ def require_plain(stored: StoredModel) -> None:
 
 def _read_archive(path: Path) -> StoredModel:
     with zipfile.ZipFile(path) as archive:
-        config, metadata = (
-            files.read_json_member(archive, name) for name in ("config.json", "metadata.json")
-        )
+        config, metadata = (archives.read_json(archive, name) for name in ("config.json", "metadata.json"))
     return StoredModel(config, str(metadata.get("keras_version", "")))
 
 

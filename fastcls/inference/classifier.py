@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcls import files
+from fastcls import archives, files
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
 from fastcls.engines.tensorflow import freeze, trace
@@ -91,7 +91,7 @@ class Classifier:
         described = json.dumps(self.described, indent=2, ensure_ascii=False)
         with files.atomic_path(path) as temporary:
             self.model.save(temporary)
-            with zipfile.ZipFile(temporary, "a") as archive:
+            with archives.extended(temporary) as archive:
                 archive.writestr(MEMBER, described)
 
     @classmethod
@@ -193,7 +193,7 @@ def _read_member(file: Path) -> dict[str, Any]:
         )
     try:
         with zipfile.ZipFile(file) as archive:
-            described = files.read_json_member(archive, MEMBER)
+            described = archives.read_json(archive, MEMBER)
         if not isinstance(described["class_names"], list):
             raise ValueError("its class names are no list")
     except Exception as error:  # zipfile fails on a damaged file anywhere

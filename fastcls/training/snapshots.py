@@ -12,9 +12,7 @@ It knows Keras models and optimizers, not heads.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +22,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastcls import files
+from fastcls import archives, files
 from fastcls.backend import computing_in
 from fastcls.errors import OptionError
 
 Row = dict[str, float]
 VERSION = 1
 _STATE = "fastcls/state.json"
-_WEIGHTS = "model.weights.h5"  # as Keras calls them
 _CLASSIFIER = "fastcls.json"  # where `Classifier.load` looks
 
 
@@ -114,7 +111,7 @@ class Snapshot:
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise ValueError(f"{damaged} is not what was written")
-                state = files.read_json_member(archive, _STATE)
+                state = archives.read_json(archive, _STATE)
             _check(state)
         except Exception as error:  # zipfile fails on a damaged file anywhere
             raise OptionError(f"{path} is no checkpoint of fastcls, or damaged: {error}") from error
@@ -173,9 +170,7 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
         # What is trained in mixed precision is used in that of its weights.
         with computing_in("float32", trainee.mixed_layers):
             trainee.plain.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            if _WEIGHTS not in archive.namelist():  # Keras says nothing where the disk fails meanwhile
-                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        with archives.extended(temporary) as archive:
             archive.writestr(_STATE, json.dumps(state))
             if classifier:
                 archive.writestr(_CLASSIFIER, json.dumps(classifier))

@@ -326,18 +326,3 @@ def _table(path):
 
 def _names(folder):
     return sorted(path.name for path in folder.glob("*"))
-
-
-def test_save__a_disk_that_fails_leaves_no_checkpoint_without_weights(make_cache, monkeypatch, tmp_path):
-    cache, _, _ = make_cache()
-
-    def save(model, path, **_):
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("config.json", "{}")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(import_keras().Model, "save", save)
-        with pytest.raises(OSError, match="Input/output error"):
-            train_head(cache, DROPOUT, ADAM, folder=tmp_path)
-    assert not list(tmp_path.rglob("*.keras"))
-    assert train_head(cache, DROPOUT, ADAM, folder=tmp_path).history
