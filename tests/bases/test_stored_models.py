@@ -117,19 +117,21 @@ def test_load__what_a_saved_model_does_when_it_is_loaded_is_not_done(marker, tmp
 @pytest.mark.parametrize(
     "operation", ["PyFunc", "EagerPyFunc", "ReadFile", "MatchingFiles", "PrintV2", "RestoreV2", "RemoteCall"]
 )
-@pytest.mark.parametrize("place", ["graph", "function"])
+@pytest.mark.parametrize("place", ["", "__inference_call_1", "__inference__traced_save_1"])
 def test_load__graphs_that_reach_out_are_refused_by_name(operation, place, marker, tmp_path, legacy):
+    if operation == "RestoreV2" and "save" in place:
+        pytest.skip("that is what such a function is for")
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     save(image_model(legacy, lambda layers, x: layers.ReLU()(x)), tmp_path / "saved")
     file = tmp_path / "saved" / "saved_model.pb"
     stored = SavedModel.FromString(file.read_bytes())
     graph_def = stored.meta_graphs[0].graph_def
-    if place == "graph":
+    if not place:
         graph_def.node.add(name="planted", op=operation)
     else:
         function = graph_def.library.function.add()
-        function.signature.name = "__inference_call_1"
+        function.signature.name = place
         function.node_def.add(name="planted", op=operation)
     file.write_bytes(stored.SerializeToString())
     _require_refused(tmp_path / "saved", f"its graphs hold {operation}: ", marker)
