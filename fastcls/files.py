@@ -23,6 +23,7 @@ CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surro
 _TEMPORARY = ".tmp-fastcls-"
 _CLAIM = ".fastcls-unfinished"
 _CHECKSUM = "checksum"
+_TRIES = 100
 logger = logging.getLogger(__name__)
 
 
@@ -127,6 +128,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents where they are not there, though another process may be removing it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    for _ in range(_TRIES):
+        # Path.mkdir fails where the folder is there at first, and gone when it looks what is there.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            path.mkdir(parents=True, exist_ok=True)
+            return
+    path.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """A folder in `parent` that goes when the block ends; `remove_leftovers` does it if we are killed.
@@ -183,7 +198,7 @@ def resumable_folder(
     working = working_folder(path)
     if working.exists() and not working.is_dir():
         raise _not_ours(working)
-    working.mkdir(parents=True, exist_ok=True)
+    make_folder(working)
     with locked(working, at_work(working)):
         _claim(working)
         try:

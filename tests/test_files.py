@@ -154,6 +154,28 @@ def test_locked__keeps_others_out_until_its_process_ends(tmp_path: Path, caplog)
         pass
 
 
+def test_make_folder__another_process_removes_it_meanwhile(tmp_path: Path, monkeypatch):
+    real, times = os.mkdir, []
+
+    def mkdir(path, mode=0o777):
+        times.append(path)
+        if len(times) < 4:
+            raise FileExistsError(errno.EEXIST, "File exists")  # and it is gone when somebody looks
+        real(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    files.make_folder(tmp_path / "folder")
+    assert (tmp_path / "folder").is_dir() and len(times) == 4
+
+
+def test_make_folder__in_the_place_of_a_file_or_a_dead_link_fails(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError):
+            files.make_folder(tmp_path / name)
+
+
 def test_resumable_folder__another_process_may_have_finished_it_meanwhile(tmp_path: Path):
     with files.resumable_folder(tmp_path / "run", lambda folder: False) as folder:
         (folder / "result").touch()

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
+from fastcls import files
+
 _FILE = ".lease"
 _CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_FILE = -1
@@ -70,7 +72,7 @@ def _acquire(folder: Path) -> int:
     """The descriptor of a locked file in a folder."""
     path = folder / _FILE
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:  # whoever gave the folder back has removed it just now

@@ -309,7 +309,7 @@ def claimed(out: Path) -> Iterator[None]:
         is_new = not out.exists()
         if not is_new and not out.is_dir():
             raise DataError(f"{out} is a file. Choose another output folder.")
-        out.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out)
         with files.locked(out, files.at_work(out)):
             try:
                 yield

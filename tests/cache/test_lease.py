@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -88,11 +88,9 @@ def test_leases__threads_that_take_and_remove_never_hold_one_together(tmp_path):
                 most.append(len(holding))
                 holding.pop()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result(timeout=60)
     assert len(most) == 200 and max(most) == 1 and not (tmp_path / "cache").exists()
 
 
