@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
     from fastcls.training.finetuner import finetune as finetune
-    from fastcls.training.trainer import train_head as train_head
+    from fastcls.training.head_trainer import train_head as train_head
 
 # Names are resolved on first use, so that `import fastcls` loads neither TensorFlow nor OpenCV.
 _HOMES = {
@@ -55,7 +55,7 @@ _HOMES = {
     "cut": "fastcls.cutter",
     "extract": "fastcls.extraction.extractor",
     "extract_several": "fastcls.extraction.extractor",
-    "train_head": "fastcls.training.trainer",
+    "train_head": "fastcls.training.head_trainer",
     "finetune": "fastcls.training.finetuner",
     "stitch": "fastcls.inference.stitcher",
     "Classifier": "fastcls.inference.classifier",

@@ -36,7 +36,6 @@ from fastcls.specs import (
     check_effect,
     check_labels,
 )
-from fastcls.training.checkpoints import forget_checkpoints, has_checkpoint
 from fastcls.training.finetuner import (
     FinetunedNetwork,
     Finetuning,
@@ -44,7 +43,8 @@ from fastcls.training.finetuner import (
     prepare_finetuning,
 )
 from fastcls.training.head_reader import load_head
-from fastcls.training.trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
+from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
+from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
 
 logger = logging.getLogger(__name__)
 

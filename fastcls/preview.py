@@ -37,10 +37,10 @@ from fastcls.specs import (
     check_labels,
 )
 from fastcls.training.finetuner import networks_of, trains_batch_norm
-from fastcls.training.heads import build_head
-from fastcls.training.selector import divide as divide_samples
-from fastcls.training.selector import select
-from fastcls.training.trainer import load_tail, require_fitting, start_model, start_spec
+from fastcls.training.head_trainer import load_tail, require_fitting, start_model, start_spec
+from fastcls.training.heads.network import build_head
+from fastcls.training.rows.selection import divide as divide_samples
+from fastcls.training.rows.selection import select
 
 _SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 

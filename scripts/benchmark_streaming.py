@@ -23,10 +23,10 @@ from fastcls.backend import import_keras
 from fastcls.cache.index import Rows
 from fastcls.cache.shard import ShardWriter
 from fastcls.specs import DTYPES, HeadSpec
-from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import CompiledPasses
-from fastcls.training.heads import build_head
-from fastcls.training.selector import LabeledRows
+from fastcls.training.heads.network import build_head
+from fastcls.training.loop.fit import CompiledPasses
+from fastcls.training.rows.cached import Feeder
+from fastcls.training.rows.selection import LabeledRows
 
 CLASSES = 10
 BATCH = 256

@@ -17,6 +17,7 @@ from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
+from fastcls.specs.heads import FITTED_HEADS, HEADS, LBFGS, NORMS, HeadSpec
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -29,14 +30,9 @@ from fastcls.specs.optimization import (
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.records import CheckpointSpec, LogSpec
 from fastcls.specs.training import (
-    FITTED_HEADS,
     GRADIENT_ONLY,
-    HEADS,
-    LBFGS,
-    NORMS,
     SAMPLINGS,
     THRESHOLDS,
-    HeadSpec,
     TrainConfig,
     check_cut,
     check_effect,

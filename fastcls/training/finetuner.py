@@ -21,15 +21,15 @@ from fastcls.errors import DataError, OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
-from fastcls.training.checkpoints import Checkpoints
-from fastcls.training.fitter import EpochRunner, StepListener
-from fastcls.training.heads import HEAD_PREFIX
-from fastcls.training.images import ImageFeed, Images
-from fastcls.training.minimizer import TrainingData, minimize
-from fastcls.training.monitor import monitor_of
+from fastcls.training.heads.network import HEAD_PREFIX
+from fastcls.training.loop.checkpoints import Checkpoints
+from fastcls.training.loop.fit import EpochRunner, StepListener
+from fastcls.training.loop.minimize import TrainingData, minimize
+from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
-from fastcls.training.selector import divide, label_array, require_areas, require_every_class
-from fastcls.training.snapshots import Row
+from fastcls.training.rows.images import ImageFeed, Images
+from fastcls.training.rows.selection import divide, label_array, require_areas, require_every_class
 from fastcls.training.thresholds import DEFAULT, find_thresholds
 
 _VAL_BATCH = 32

@@ -10,9 +10,9 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
 from fastcls.runs import Run
 from fastcls.specs import specs_of_run
-from fastcls.training.snapshots import Snapshot
+from fastcls.training.head_trainer import TrainedHead
+from fastcls.training.loop.snapshots import Snapshot
 from fastcls.training.thresholds import DEFAULT
-from fastcls.training.trainer import TrainedHead
 
 
 def load_head(place: Path) -> TrainedHead:

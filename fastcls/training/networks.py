@@ -14,7 +14,7 @@ from fastcls.cutter import bottleneck_model, cut
 from fastcls.errors import OptionError, closest
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import FinetuneSpec, HeadSpec
-from fastcls.training.heads import HEAD_PREFIX, build_head, is_batch_norm
+from fastcls.training.heads.network import HEAD_PREFIX, build_head, is_batch_norm
 
 _FRONT = "downscale"
 _NOISE = (

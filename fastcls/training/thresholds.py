@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import OptionError
-from fastcls.training.feeder import Feed
-from fastcls.training.validator import predictor
+from fastcls.training.loop.validation import predictor
+from fastcls.training.rows.cached import Feed
 
 logger = logging.getLogger(__name__)
 

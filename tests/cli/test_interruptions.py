@@ -20,10 +20,11 @@ from fastcls.data.dataset import Dataset
 from fastcls.evaluation import tester
 from fastcls.inference.classifier import Classifier
 from fastcls.specs import FinetuneSpec, TrainConfig
-from fastcls.training import feeder, images
-from fastcls.training.checkpoints import Checkpoints
 from fastcls.training.finetuner import finetune
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.loop.checkpoints import Checkpoints
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows import images
 
 
 class Killed(BaseException):

@@ -19,7 +19,7 @@ from fastcls import files
 from fastcls.cli import options
 from fastcls.cli.main import cli
 from fastcls.pipeline import load_head
-from fastcls.training.checkpoints import Checkpoints
+from fastcls.training.loop.checkpoints import Checkpoints
 
 # Together they use every option of the commands.
 REQUESTS = {
@@ -239,7 +239,7 @@ def test_train_head__killed_goes_on_by_the_same_command(fastcls, trained, tmp_pa
     asked = ["train-head", trained.cache.folder, "--layers", "8,0.25", "--epochs", 6, "--checkpoint-every", 1]
     # It halts after the third epoch, so that the signal does not come too late.
     code = (
-        "import sys, time; from fastcls.training import checkpoints as c; save = c.Checkpoints.save\n"
+        "import sys, time; from fastcls.training.loop import checkpoints as c; save = c.Checkpoints.save\n"
         "def slow(self, standing, trainee):\n"
         "    save(self, standing, trainee)\n"
         "    time.sleep(60 if len(standing.history) == 3 else 0)\n"

@@ -111,7 +111,7 @@ def test_extract__files_of_another_cache_are_not_taken(work, copied, tmp_path, n
 def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monkeypatch, name, head, damage):
     folder, run = copied
     damage(folder / name)
-    monkeypatch.setattr("fastcls.training.trainer._train", None)  # whoever comes so far, fails
+    monkeypatch.setattr("fastcls.training.head_trainer._train", None)  # whoever comes so far, fails
     for begin in (pipeline.train_run, preview_training):
         with pytest.raises(CacheError, match=r"run the same `fastcls extract` again|Run the same") as raised:
             begin(Cache.find(folder), head, TRAIN, tmp_path / "run")

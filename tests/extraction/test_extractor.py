@@ -34,7 +34,7 @@ from fastcls.errors import CacheError, DataError, WorkerError
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.worker import _is_settled
 from fastcls.specs import ExtractConfig, TrainConfig
-from fastcls.training.selector import select
+from fastcls.training.rows.selection import select
 
 # Who does the work
 

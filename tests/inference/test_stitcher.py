@@ -19,9 +19,9 @@ from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import NORMALIZATIONS, POOLS, HeadSpec, PixelRule
-from fastcls.training.heads import build_head
-from fastcls.training.neighbors import neighbor_head
-from fastcls.training.prototypes import prototype_head
+from fastcls.training.heads.knn import neighbor_head
+from fastcls.training.heads.network import build_head
+from fastcls.training.heads.prototypes import prototype_head
 
 keras = import_keras()
 layers = keras.layers

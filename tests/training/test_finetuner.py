@@ -31,8 +31,8 @@ from fastcls.specs import (
 )
 from fastcls.training import finetuner
 from fastcls.training.finetuner import finetune
-from fastcls.training.images import ImageFeed, Images
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.rows.images import ImageFeed, Images
 
 keras = import_keras()
 layers = keras.layers
@@ -112,7 +112,7 @@ def test_finetune__draws_looks_and_order_anew_in_each_epoch(photos, base):
 def test_images__that_do_not_fit_into_memory_are_decoded_again(photos, monkeypatch):
     paths = [photos.locate(sample) for sample in photos.samples]
     kept = Images(paths, DECODER)
-    monkeypatch.setattr("fastcls.training.images.available_memory", lambda: 0)
+    monkeypatch.setattr("fastcls.training.rows.images.available_memory", lambda: 0)
     streamed = Images(paths, DECODER)
     assert kept.digests == streamed.digests
     np.testing.assert_array_equal([kept[p] for p in range(24)], [streamed[p] for p in range(24)])
@@ -136,7 +136,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
         return run_or_stop
 
     monkeypatch.setattr(finetuner.KerasPasses, "train", failing)
-    monkeypatch.setattr("fastcls.training.checkpoints._LOSE_AT_MOST_S", 0)
+    monkeypatch.setattr("fastcls.training.loop.checkpoints._LOSE_AT_MOST_S", 0)
     with pytest.raises(KeyboardInterrupt):
         finetune(photos, base, spec, config, folder=tmp_path / "parts")
     monkeypatch.setattr(finetuner.KerasPasses, "train", make)

@@ -13,12 +13,12 @@ from training_support import write_listing
 from fastcls.backend import import_keras
 from fastcls.errors import CacheError, DataError, OptionError
 from fastcls.specs import CheckpointSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
-from fastcls.training.heads import build_head
-from fastcls.training.losses import build_loss, class_weights
-from fastcls.training.sampler import balanced_places
-from fastcls.training.selector import select
+from fastcls.training.head_trainer import train_head
+from fastcls.training.heads.network import build_head
+from fastcls.training.loop.losses import build_loss, class_weights
+from fastcls.training.rows.sampling import balanced_places
+from fastcls.training.rows.selection import select
 from fastcls.training.thresholds import best_f1, best_single, choose_thresholds
-from fastcls.training.trainer import train_head
 
 SPECS = [
     LossSpec(),
@@ -170,7 +170,7 @@ def test_balanced_places__each_class_as_often(count):
 
 @pytest.mark.parametrize("memory_bytes", [None, 0])
 def test_feeder__draws_classes_equally_often_from_memory_or_shards(make_cache, monkeypatch, memory_bytes):
-    from fastcls.training import feeder
+    from fastcls.training.rows import cached as feeder
 
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 37)
     cache, features, labels = make_cache(300)
@@ -288,8 +288,8 @@ def test_select__refuses_classes_without_image_and_a_damaged_table(multi_label_c
 
 
 def test_train_head__a_plateau_is_one_of_the_monitor(multi_label_cache):
-    from fastcls.training.monitor import AUROC, LOSS
-    from fastcls.training.schedules import Rate
+    from fastcls.training.loop.monitor import AUROC, LOSS
+    from fastcls.training.loop.schedules import Rate
 
     config = TrainConfig(schedule="plateau", epochs=20)
     rows = [{"val_loss": 1 / (1 + n), "val_auroc": 0.9} for n in range(8)]  # only the loss gets better

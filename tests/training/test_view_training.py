@@ -12,11 +12,11 @@ from fastcls.cache.samples import Failure
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError, OptionError
 from fastcls.specs import HeadSpec, LossSpec, TrainConfig, ViewSpec
-from fastcls.training import feeder
-from fastcls.training.feeder import Feeder
-from fastcls.training.losses import class_weights
-from fastcls.training.selector import select
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.loop.losses import class_weights
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.cached import Feeder
+from fastcls.training.rows.selection import select
 
 
 def number_of(rows):

@@ -9,10 +9,10 @@ from sklearn.neighbors import NearestNeighbors
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
-from fastcls.training import feeder
-from fastcls.training.neighbors import K_GRID, neighbor_head
-from fastcls.training.selector import select
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.heads.knn import K_GRID, neighbor_head
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.selection import select
 
 KNN = HeadSpec("knn")
 

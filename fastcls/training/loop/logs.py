@@ -15,7 +15,7 @@ import numpy as np
 from fastcls import files
 from fastcls.evaluation.pictures import draw_confusion
 from fastcls.specs import LogSpec
-from fastcls.training.snapshots import Row
+from fastcls.training.loop.snapshots import Row
 
 _STEP_COLUMNS = ("epoch", "step", "loss", "learning_rate")
 

@@ -19,9 +19,10 @@ from fastcls.specs import (
     ScheduleSpec,
     TrainConfig,
 )
-from fastcls.training import feeder, logs
-from fastcls.training.selector import select
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.loop import logs
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.selection import select
 
 CONFIG = TrainConfig(
     OptimizerSpec("SGD"), epochs=3, learning_rate=0.2, schedule=ScheduleSpec("cosine", warmup=1)

@@ -10,8 +10,8 @@ import numpy as np
 from fastcls.cache.shard import group
 from fastcls.machine import available_memory
 from fastcls.parallel import ahead
-from fastcls.training.sampler import draw_images, epoch_random
-from fastcls.training.selector import LabeledRows
+from fastcls.training.rows.sampling import draw_images, epoch_random
+from fastcls.training.rows.selection import LabeledRows
 
 # A training keeps two sets of rows, and each is in memory twice while it becomes a tensor.
 _MEMORY_SHARE = 4

@@ -11,11 +11,11 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, OptimizerSpec, ScheduleSpec, TrainConfig
-from fastcls.training.feeder import Feeder
-from fastcls.training.heads import build_head
-from fastcls.training.schedules import Rate
-from fastcls.training.selector import select
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.heads.network import build_head
+from fastcls.training.loop.schedules import Rate
+from fastcls.training.rows.cached import Feeder
+from fastcls.training.rows.selection import select
 
 STEPS, EPOCHS, RATE = 7, 12, 0.2
 SPECS = [

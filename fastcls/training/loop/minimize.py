@@ -11,16 +11,16 @@ import numpy as np
 from fastcls import graph
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
-from fastcls.training.checkpoints import Checkpoints
-from fastcls.training.feeder import Feed
-from fastcls.training.fitter import Passes, epoch_runner, fit
-from fastcls.training.heads import HEAD_PREFIX, is_batch_norm
-from fastcls.training.logs import TrainingLog
-from fastcls.training.losses import build_loss
-from fastcls.training.monitor import monitor_of
-from fastcls.training.optimizers import build_optimizer
-from fastcls.training.schedules import Rate
-from fastcls.training.snapshots import Row, Trainee
+from fastcls.training.heads.network import HEAD_PREFIX, is_batch_norm
+from fastcls.training.loop.checkpoints import Checkpoints
+from fastcls.training.loop.fit import Passes, epoch_runner, fit
+from fastcls.training.loop.logs import TrainingLog
+from fastcls.training.loop.losses import build_loss
+from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.optimizers import build_optimizer
+from fastcls.training.loop.schedules import Rate
+from fastcls.training.loop.snapshots import Row, Trainee
+from fastcls.training.rows.cached import Feed
 
 # Figures of the validation rows do not depend on how many are taken at once.
 VAL_BATCH = 256

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.training import feeder
-from fastcls.training.fitted import (
+from fastcls.training.heads.fitting import (
     TEMPERATURE,
     Fitted,
     feature_blocks,
@@ -23,8 +22,9 @@ from fastcls.training.fitted import (
     require_memory,
     score,
 )
-from fastcls.training.heads import named_head, pooled
-from fastcls.training.selector import LabeledRows
+from fastcls.training.heads.network import named_head, pooled
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.selection import LabeledRows
 
 # DINO's 10, 20, 100 and 200, and fewer for data sets that have few images.
 K_GRID = (1, 3, 5, 10, 20, 50, 100, 200)

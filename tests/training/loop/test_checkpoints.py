@@ -22,10 +22,11 @@ from fastcls.specs import (
     TrainConfig,
     check_effect,
 )
-from fastcls.training import checkpoints, feeder, schedules
-from fastcls.training.checkpoints import Checkpoints
-from fastcls.training.logs import TrainingLog
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.loop import checkpoints, schedules
+from fastcls.training.loop.checkpoints import Checkpoints
+from fastcls.training.loop.logs import TrainingLog
+from fastcls.training.rows import cached as feeder
 
 DROPOUT = HeadSpec(layers=(16, 0.5))
 EACH = CheckpointSpec(every=1)

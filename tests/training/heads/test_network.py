@@ -12,7 +12,7 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, specs_of_run
-from fastcls.training.heads import build_head
+from fastcls.training.heads.network import build_head
 
 
 def test_build_head__is_one_softmax_layer_by_default():

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from fastcls import interrupts
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
-from fastcls.training.checkpoints import Checkpoints, passes
-from fastcls.training.feeder import Feed
-from fastcls.training.monitor import LOSS, Monitor
-from fastcls.training.snapshots import Row, Standing, Trainee
-from fastcls.training.validator import multi_label_validator
+from fastcls.training.loop.checkpoints import Checkpoints, passes
+from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.training.loop.snapshots import Row, Standing, Trainee
+from fastcls.training.loop.validation import multi_label_validator
+from fastcls.training.rows.cached import Feed
 
 # Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
 EpochRunner = Callable[[int], tuple[Row, int]]

@@ -7,13 +7,13 @@ import pytest
 
 from fastcls.backend import import_keras
 from fastcls.specs import HeadSpec, TrainConfig
-from fastcls.training import feeder
-from fastcls.training.feeder import Feeder
-from fastcls.training.fitter import epoch_runner, fit
-from fastcls.training.heads import build_head
-from fastcls.training.schedules import Rate
-from fastcls.training.selector import select
-from fastcls.training.snapshots import Trainee
+from fastcls.training.heads.network import build_head
+from fastcls.training.loop.fit import epoch_runner, fit
+from fastcls.training.loop.schedules import Rate
+from fastcls.training.loop.snapshots import Trainee
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.cached import Feeder
+from fastcls.training.rows.selection import select
 
 # 210 rows to train on and 60 to validate on: the last batch is smaller in both.
 BATCH = 32

@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
-from fastcls.training import feeder
-from fastcls.training.selector import LabeledRows, select
-from fastcls.training.sweeper import C_GRID, sweep
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.heads.logreg import C_GRID, sweep
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.selection import LabeledRows, select
 
 LOGREG = HeadSpec("logreg")
 QUICK = {"assume_finite": True, "skip_parameter_validation": True}
@@ -96,7 +96,7 @@ def _best_loss(train, val):
 
 
 def test_sweep__ends_in_the_valley_and_not_on_the_plateau_before_it(monkeypatch):
-    monkeypatch.setattr("fastcls.training.sweeper.build_head", MagicMock())
+    monkeypatch.setattr("fastcls.training.heads.logreg.build_head", MagicMock())
     draws = [_draw(seed) for seed in range(100)]
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(), config_context(**QUICK):
         warnings.simplefilter("ignore")  # fits that are cut short are no better

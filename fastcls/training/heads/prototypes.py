@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.training.fitted import TEMPERATURE, Fitted, feature_blocks, normalize, score
-from fastcls.training.heads import named_head, pooled
-from fastcls.training.selector import LabeledRows
+from fastcls.training.heads.fitting import TEMPERATURE, Fitted, feature_blocks, normalize, score
+from fastcls.training.heads.network import named_head, pooled
+from fastcls.training.rows.selection import LabeledRows
 
 # Tenths of a decade: what lies between two values changes no digit that matters.
 TEMPERATURES = tuple(float(f"{10 ** (step / 10):.3g}") for step in range(-30, 1))

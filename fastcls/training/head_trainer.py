@@ -11,18 +11,18 @@ from fastcls.cache import record
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
-from fastcls.training.checkpoints import Checkpoints
-from fastcls.training.feeder import Feeder
-from fastcls.training.fitted import Fitted
-from fastcls.training.heads import build_head
-from fastcls.training.minimizer import VAL_BATCH, TrainingData, minimize
-from fastcls.training.monitor import monitor_of
-from fastcls.training.neighbors import fit_neighbors
-from fastcls.training.prototypes import fit_prototypes
-from fastcls.training.requests import describe_request
-from fastcls.training.selector import Selection, require_areas, select
-from fastcls.training.snapshots import Row
-from fastcls.training.sweeper import sweep
+from fastcls.training.heads.fitting import Fitted
+from fastcls.training.heads.knn import fit_neighbors
+from fastcls.training.heads.logreg import sweep
+from fastcls.training.heads.network import build_head
+from fastcls.training.heads.prototypes import fit_prototypes
+from fastcls.training.identity import describe_request
+from fastcls.training.loop.checkpoints import Checkpoints
+from fastcls.training.loop.minimize import VAL_BATCH, TrainingData, minimize
+from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.snapshots import Row
+from fastcls.training.rows.cached import Feeder
+from fastcls.training.rows.selection import Selection, require_areas, select
 from fastcls.training.thresholds import find_thresholds
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from fastcls.specs import HeadSpec
-from fastcls.training.fitted import Fitted, features, normalize, require_memory
-from fastcls.training.heads import build_head
-from fastcls.training.selector import LabeledRows
+from fastcls.training.heads.fitting import Fitted, features, normalize, require_memory
+from fastcls.training.heads.network import build_head
+from fastcls.training.rows.selection import LabeledRows
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

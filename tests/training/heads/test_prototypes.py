@@ -8,10 +8,10 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import Normalizer, normalize
 
 from fastcls.specs import HeadSpec, TrainConfig
-from fastcls.training import feeder
-from fastcls.training.prototypes import TEMPERATURES
-from fastcls.training.selector import select
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.heads.prototypes import TEMPERATURES
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.selection import select
 
 PROTOTYPE = HeadSpec("prototype")
 

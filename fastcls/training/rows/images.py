@@ -15,7 +15,7 @@ from fastcls.data.views import augment
 from fastcls.machine import available_memory, cores
 from fastcls.parallel import ahead
 from fastcls.specs import Recipe
-from fastcls.training.sampler import draw_images, epoch_random
+from fastcls.training.rows.sampling import draw_images, epoch_random
 
 # The network needs memory too.
 _MEMORY_SHARE = 4

@@ -12,7 +12,7 @@ import numpy as np
 from fastcls import files, graph
 from fastcls.cache.store import Cache
 from fastcls.specs import HeadSpec, TrainConfig
-from fastcls.training.selector import LabeledRows, Selection
+from fastcls.training.rows.selection import LabeledRows, Selection
 
 
 def describe_request(

@@ -11,9 +11,11 @@ from sklearn.metrics import log_loss
 
 from fastcls.errors import OptionError
 from fastcls.specs import FITTED_HEADS, HeadSpec, LossSpec, TrainConfig
-from fastcls.training import feeder, schedules, trainer
-from fastcls.training.selector import select
-from fastcls.training.trainer import train_head
+from fastcls.training import head_trainer as trainer
+from fastcls.training.head_trainer import train_head
+from fastcls.training.loop import schedules
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.selection import select
 
 QUICK = TrainConfig(epochs=4, learning_rate=0.01)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.evaluation.multilabel import class_auroc
-from fastcls.training.feeder import Feed
+from fastcls.training.rows.cached import Feed
 
 # As in Keras: a probability of 0 or 1 has no infinite loss.
 _EPSILON = 1e-7

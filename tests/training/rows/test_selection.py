@@ -17,7 +17,7 @@ from fastcls.cache.samples import Failure, FileState
 from fastcls.data.tfrecord import join_address
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import TrainConfig
-from fastcls.training.selector import require_areas, select
+from fastcls.training.rows.selection import require_areas, select
 
 
 def test_select__takes_rows_and_labels_of_each_split(make_cache):

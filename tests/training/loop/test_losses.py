@@ -10,10 +10,10 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, LossSpec, OptimizerSpec, TrainConfig
-from fastcls.training.heads import build_head
-from fastcls.training.losses import build_loss, class_weights
-from fastcls.training.selector import select
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.heads.network import build_head
+from fastcls.training.loop.losses import build_loss, class_weights
+from fastcls.training.rows.selection import select
 
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 9 + [3])
 SPECS = [

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastcls.errors import OptionError
-from fastcls.training import feeder
-from fastcls.training.selector import LabeledRows
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.selection import LabeledRows
 
 # Of a similarity, in the softmax over them; DINO's for k nearest neighbors (`eval_knn.py`).
 TEMPERATURE = 0.07

@@ -10,8 +10,8 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import OPTIMIZERS, OptimizerSpec, TrainConfig
-from fastcls.training.optimizers import build_optimizer
-from fastcls.training.trainer import train_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.loop.optimizers import build_optimizer
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

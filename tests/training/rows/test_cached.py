@@ -7,9 +7,9 @@ import pytest
 
 from fastcls.errors import CacheError
 from fastcls.specs import TrainConfig
-from fastcls.training import feeder
-from fastcls.training.feeder import Feeder
-from fastcls.training.selector import select
+from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.cached import Feeder
+from fastcls.training.rows.selection import select
 
 STREAMED = {"memory_bytes": 0}
 

@@ -1,0 +1,1 @@
+"""Heads: what is put on a trunk, trained by gradients or fitted at once."""

@@ -1,0 +1,1 @@
+"""The training loop: epochs, losses, optimizers, validation, logs and checkpoints."""
