@@ -36,6 +36,7 @@ FLOORS = {
     "fastcls.evaluation": 3,
     "fastcls.pipeline": 4,
     "fastcls.preview": 4,
+    "fastcls.doctor": 4,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }

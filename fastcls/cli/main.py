@@ -13,6 +13,7 @@ import click
 import fastcls
 from fastcls import interrupts
 from fastcls.cli.bases import bases, layers
+from fastcls.cli.doctor import doctor
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
@@ -62,6 +63,7 @@ _COMMANDS = (
     import_weights,
     to_csv,
     to_tfrecord,
+    doctor,
 )
 for _command in _COMMANDS:
     cli.add_command(_command)
