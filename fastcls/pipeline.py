@@ -11,7 +11,7 @@ from typing import Any
 
 import fastcls
 from fastcls import files, runs
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
@@ -193,7 +193,7 @@ def _train(
     progress: bool = False,
 ) -> tuple[Classifier, TrainedHead]:
     """Train a head in a folder, unless the same one is there."""
-    record.require_whole(cache.trunk_path)  # before the training, which does without it
+    checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
     training = prepare_training(cache, head, config, start=load_head(start) if start else None)
     decided_by = _decided_by(training)
     if runs.is_complete(folder):
@@ -210,7 +210,7 @@ def _train(
 
 def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
     """Join a trained head to the trunk of its cache, with all that is known of both."""
-    trunk = record.load_model(cache.trunk_path)
+    trunk = checked_files.load_model(cache.trunk_path)
     manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
     del manifest["requests"]
     provenance = {

@@ -10,12 +10,12 @@ from typing import Any
 
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.index import locate_views
 from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.cutter import bottleneck_model, cut, tail_model
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.planner import Order, Requested, make_plan
@@ -50,7 +50,7 @@ def preview_training(
 ) -> str:
     """What `train_run` would do with the same arguments; raises what that would before it begins."""
     require_new(out)
-    record.require_whole(cache.trunk_path)
+    checked_files.require_whole(cache.trunk_path)
     earlier = load_head(start) if start else None
     spec = start_spec(head, earlier)
     check_effect(spec, config)
@@ -154,7 +154,7 @@ def _count_missing(order: Order, cache: Cache) -> int:
 def _digest(path: Path) -> str:
     """The identity of an image; "" for one that the extraction will list as unreadable."""
     try:
-        return sources.digest(path)
+        return image_bytes.digest(path)
     except OSError:
         return ""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcls.cache.tables import read_lines, write_lines
-from fastcls.data import sources
+from fastcls.data import image_bytes
 
 COLUMNS = ("path", "label", "split", "group", "digest", "size", "mtime_ns", "ctime_ns")
 MULTI_LABEL_COLUMNS = ("path", "labels", *COLUMNS[2:])
@@ -33,7 +33,7 @@ class FileState:
     @classmethod
     def of(cls, path: str | Path) -> FileState:
         """State of the file that holds an image; raises OSError if it cannot be had."""
-        stat = sources.stat(path)
+        stat = image_bytes.stat(path)
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 

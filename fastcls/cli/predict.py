@@ -62,8 +62,8 @@ def predict(
 
 
 def _list(images: Iterable[str]) -> Iterator[Path]:
-    from fastcls.data.folder import list_images
-    from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
+    from fastcls.data.readers.folder import list_images
+    from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
     from fastcls.errors import DataError
 
     for place in map(Path, images):

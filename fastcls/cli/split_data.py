@@ -13,7 +13,7 @@ from fastcls.specs import SplitSpec
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
-    from fastcls.data.split_writer import SplitResult
+    from fastcls.data.writers.folder import SplitResult
 
 
 @click.command("split-data")
@@ -52,8 +52,8 @@ def split_data(
     OUT/split.csv says what is in OUT: images that are added to OUT by hand are refused, and those that are
     deleted there are left out until split-data brings them back.
     """
-    from fastcls.data.split_table import write_split_table
-    from fastcls.data.split_writer import write_split
+    from fastcls.data.writers.folder import write_split
+    from fastcls.data.writers.split_table import write_split_table
 
     spec = SplitSpec(val=val, test=test, seed=seed)
     dataset = options.open_data(source, values)

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
-from fastcls.data.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
 from fastcls.data.names import safe_name
-from fastcls.data.split_rows import (
+from fastcls.data.readers.csv import is_split_table, read_csv
+from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, Entry, some
+from fastcls.data.readers.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
+from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, read_tfrecords
+from fastcls.data.split_table import (
     SPLIT_PLAN,
     SPLIT_TABLE,
     has_split_rows,
@@ -19,7 +21,6 @@ from fastcls.data.split_rows import (
     read_split_rows,
     require_named,
 )
-from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
 
 _NAME_BYTES = 100  # of the 255 that file systems allow

@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 from fastcls import files
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.dataset import SPLITS, Dataset
 from fastcls.errors import DataError
 from fastcls.parallel import spread
@@ -248,7 +248,7 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 
 def _readable_digest(path: Path) -> str:
     try:
-        return sources.digest(path)
+        return image_bytes.digest(path)
     except OSError as error:
         raise DataError(
             f"{str(path)!r} cannot be read ({error.strerror or error}). Correct its permissions or remove it."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.errors import OptionError
 
 # x86: AVX-512 BF16 and AMX; ARM: the BF16 extension.
@@ -38,7 +38,7 @@ class Trunk:
             CacheError: The saved model is damaged, or cannot be read.
         """
         import_keras()
-        return trace(self._model or record.load_model(self.path))
+        return trace(self._model or checked_files.load_model(self.path))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """What Keras computes in float32: (B, H, W, 3) uint8 -> (B, ...) float32."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import fastcls
 from fastcls import files
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.evaluator import (
@@ -212,7 +212,7 @@ def _as_text(path: Path) -> str:
 def _digest(path: Path) -> str:
     """The identity of an image; "" for one that cannot be read."""
     try:
-        return sources.digest(path)
+        return image_bytes.digest(path)
     except OSError:
         return ""
 

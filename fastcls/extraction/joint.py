@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcls import files
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut, joint_model
 from fastcls.engines.tensorflow import Trunk
@@ -50,10 +50,10 @@ def joint_trunk(requests: Sequence[Requested], caches: Sequence[Cache], root: Pa
         root: Folder of caches.
     """
     path = joint_folder(caches, root) / "trunk.keras"
-    if not record.damage(path):
+    if not checked_files.damage(path):
         return Trunk(path)
     model = joint_model([requested.cut for requested in requests])
-    record.keep(path, model.save, of=path.parent.name)
+    checked_files.keep(path, model.save, of=path.parent.name)
     return Trunk(path, model)
 
 

@@ -19,7 +19,7 @@ from fastcls import files
 from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import is_function, load_base
 from fastcls.bases.registry import find_architecture
-from fastcls.cache import record, store
+from fastcls.cache import checked_files, store
 from fastcls.cache.index import locate_views
 from fastcls.cache.listing import check_name
 from fastcls.cache.samples import Failure, FileState, SampleRow
@@ -133,7 +133,7 @@ class Requested:
             OptionError: The base, layer or weights cannot be used.
         """
         known, self.is_new = self._known_in(precision), False
-        if known and not record.damage(*known.models):
+        if known and not checked_files.damage(*known.models):
             return known, Trunk(known.trunk_path)
         manifest = self._describe(precision)
         folder = self._root / store.folder_name(manifest)
@@ -314,12 +314,12 @@ def _whole_cache(folder: Path, manifest: Manifest) -> Cache | None:
 
 def _keep_model(path: Path, model: Any, fingerprint: str) -> None:
     """Save a model, unless it is there and whole."""
-    reason = record.damage(path)
+    reason = checked_files.damage(path)
     if not reason:
         return
     if path.exists():
         logger.warning("%s. It is made anew from the base", reason)
-    record.keep(path, model.save, of=fingerprint)
+    checked_files.keep(path, model.save, of=fingerprint)
 
 
 def _is_unchanged(root: Path, row: SampleRow) -> bool:

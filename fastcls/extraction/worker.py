@@ -28,7 +28,7 @@ from fastcls.cache.index import Index
 from fastcls.cache.samples import Failure, FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.decoder import Decoder, OversizedImage, UnreadableImage
 from fastcls.data.views import make_view, row_key
 from fastcls.engines import REFERENCE, Engine, engine_class
@@ -303,7 +303,7 @@ def identify(root: Path, path: str) -> tuple[Reading, bytes]:
     place = os.path.join(root, path)  # noqa: PTH118 (quicker)
     try:
         state = FileState.of(place)
-        data = sources.read_bytes(place)
+        data = image_bytes.read_bytes(place)
     except OSError as error:
         return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
     if not _is_settled(state, time.time_ns()):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.backend import import_keras, reproducible_build
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
@@ -240,7 +240,7 @@ def load_tail(cache: Cache) -> Any:
             f"earlier layer: `fastcls layers {cache.manifest.base}` lists them"
         )
     with reproducible_build():  # what is random in the new layers does not depend on the old
-        return record.load_model(cache.tail_path)
+        return checked_files.load_model(cache.tail_path)
 
 
 def _train(

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from fastcls.data.dataset import Dataset
-from fastcls.data.split_table import write_split_table
-from fastcls.data.split_writer import write_split
 from fastcls.data.splitter import assign_splits, split
+from fastcls.data.writers.folder import write_split
+from fastcls.data.writers.split_table import write_split_table
 from fastcls.errors import DataError, OptionError
 from fastcls.files import digest
 from fastcls.specs import SplitSpec

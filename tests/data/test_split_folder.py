@@ -17,8 +17,8 @@ import pytest
 
 from fastcls import files
 from fastcls.data.dataset import Dataset
-from fastcls.data.split_writer import write_split
-from fastcls.data.tfrecord_writer import write_tfrecords
+from fastcls.data.writers.folder import write_split
+from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec
 

@@ -11,9 +11,9 @@ import pytest
 
 from fastcls import files
 from fastcls.backend import import_keras
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.crc32c import crc32c, masked_crc32c
-from fastcls.data.example import parse_example
+from fastcls.data.tf_example import parse_example
 from fastcls.data.tfrecord import (
     DamagedRecordError,
     is_tfrecord,
@@ -125,9 +125,9 @@ def test_sources__an_image_has_one_digest_wherever_it_is(tmp_path):
     path = write(tmp_path / "a.tfrecord", b"", example(image__encoded=[image], image__height=[3]))
     (_, _), (place, _) = scan(path)
     address = f"{path}#{place}"
-    assert sources.read_bytes(address) == sources.read_bytes(tmp_path / "a.jpg") == image
-    assert sources.digest(address) == sources.digest(str(tmp_path / "a.jpg")) == files.digest(image)
-    assert sources.stat(address) == path.stat()
+    assert image_bytes.read_bytes(address) == image_bytes.read_bytes(tmp_path / "a.jpg") == image
+    assert image_bytes.digest(address) == image_bytes.digest(str(tmp_path / "a.jpg")) == files.digest(image)
+    assert image_bytes.stat(address) == path.stat()
 
 
 @pytest.mark.parametrize(
@@ -205,4 +205,4 @@ def test_read_bytes__refuses_a_record_without_one_image(tmp_path, record):
     with pytest.raises(
         DamagedRecordError, match=r"record at 0 of .*a\.tfrecord (has no image/encoded|is no tf)"
     ):
-        sources.read_bytes(f"{write(tmp_path / 'a.tfrecord', record)}#0")
+        image_bytes.read_bytes(f"{write(tmp_path / 'a.tfrecord', record)}#0")

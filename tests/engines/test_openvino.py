@@ -12,7 +12,7 @@ import pytest
 from engines_support import keras_rows, no_images, save_trunk, some_images
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.engines import openvino
 from fastcls.engines.openvino import Bfloat16Engine, Float16Engine, Int8Engine, OpenVINOEngine
 from fastcls.engines.tensorflow import TensorFlowEngine, Trunk
@@ -81,7 +81,7 @@ def test_int8__of_depthwise_convolutions_compiles(tmp_path):
     x = keras.layers.Conv2D(16, 3, activation="swish")(keras.layers.Rescaling(1 / 255)(image))
     x = keras.layers.DepthwiseConv2D(3, padding="same")(x)
     path = tmp_path / "trunk.keras"
-    record.keep(path, keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save, of="")
+    checked_files.keep(path, keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save, of="")
     Int8Engine.prepare(Trunk(path), lambda: some_images(16))
     found = compare(Int8Engine(path, 1).run(some_images(40)), keras_rows(path, some_images(40)))
     assert found.median_error < 0.15
@@ -190,7 +190,7 @@ def test_engine__a_trunk_that_does_not_compile_is_told_in_a_line(fake, tmp_path,
     place.parent.mkdir()
     for file in (place, place.with_suffix(".bin")):
         file.write_text("of an unknown operation")
-    record.note_all(place.parent)
+    checked_files.note_all(place.parent)
     fake("FP32")
     monkeypatch.setattr(sys.modules["openvino"], "Core", lambda: SimpleNamespace(compile_model=compile_model))
     with pytest.raises(
@@ -219,7 +219,7 @@ def test_prepare__two_at_once_keep_the_first(fake, tmp_path):
         place.parent.mkdir()
         for first in (place, place.with_suffix(".bin")):
             first.write_text("first")
-        record.note_all(place.parent)
+        checked_files.note_all(place.parent)
 
     fake(convert_model=lambda graph: None, save_model=save_model)
     trunk = SimpleNamespace(path=tmp_path / "trunk.keras", graph=None)
@@ -262,7 +262,7 @@ def test_engine__a_damaged_file_is_refused(trunk_path, tmp_path, suffix, damage)
     elif damage == "truncated":
         file.write_bytes(file.read_bytes()[:100])
     else:
-        (file if damage == "gone" else file.parent / record.FILE).unlink()
+        (file if damage == "gone" else file.parent / checked_files.FILE).unlink()
     with pytest.raises(
         CacheError, match=r"openvino/.* Delete this one file and run the same `fastcls extract`"
     ):

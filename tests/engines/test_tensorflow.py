@@ -5,7 +5,7 @@ import pytest
 from engines_support import keras_rows, no_images, save_trunk, some_images
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.engines import tensorflow as engines
 from fastcls.engines.tensorflow import Bfloat16Engine, Float16Engine, TensorFlowEngine, Trunk
 from fastcls.errors import CacheError, OptionError
@@ -38,7 +38,7 @@ def test_engine__a_row_does_not_depend_on_its_place_or_neighbors(trunk_path):
 
 def test_engine__refuses_what_is_no_model(tmp_path):
     path = tmp_path / "trunk.keras"
-    record.keep(path, lambda place: place.write_bytes(os.urandom(100)), of="")
+    checked_files.keep(path, lambda place: place.write_bytes(os.urandom(100)), of="")
     with pytest.raises(CacheError, match="cannot be loaded"):
         TensorFlowEngine(tmp_path / "trunk.keras")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.backend import import_keras
-from fastcls.cache import record, store
+from fastcls.cache import checked_files, store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
@@ -175,7 +175,7 @@ def prepare(root, dtype="float32"):
 
 def keep_no_model(path, of):
     """Something that is no model in the place of one, as an engine of these tests takes it."""
-    record.keep(path, lambda temporary: temporary.write_bytes(b"not a model"), of=of)
+    checked_files.keep(path, lambda temporary: temporary.write_bytes(b"not a model"), of=of)
 
 
 def only_cache(root):

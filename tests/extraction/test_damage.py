@@ -11,7 +11,7 @@ import pytest
 from extraction_support import save_model, write_images
 
 from fastcls import pipeline
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.errors import CacheError
 from fastcls.extraction.extractor import extract, extract_several
@@ -78,7 +78,7 @@ def test_extract__makes_models_and_what_describes_them_anew(copied, caplog, name
     cache, done = run()
     assert (done.forwarded, done.reused) == (2, 10) and cache.folder == folder
     assert str(folder) in caplog.text and "made anew" in caplog.text
-    assert not record.damage(*cache.models) and len(Cache(folder).manifest.requests) == 1
+    assert not checked_files.damage(*cache.models) and len(Cache(folder).manifest.requests) == 1
     again = run()[1]
     assert (again.forwarded, again.reused) == (0, 12)
 
@@ -94,7 +94,7 @@ def test_extract__files_of_another_cache_are_not_taken(work, copied, tmp_path, n
     for cut, rows in ((cut_of(work[0]), expected), (cut_of(work[0], "second"), whole)):
         cache, _ = extract(work[1], cut, tmp_path / "caches", INLINE)
         np.testing.assert_array_equal(rows_of(cache)[: len(rows)], rows)
-        assert not record.damage(*cache.models) and len(cache.index()) == 12 == len(rows_of(cache))
+        assert not checked_files.damage(*cache.models) and len(cache.index()) == 12 == len(rows_of(cache))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -143,7 +143,7 @@ def test_extract__a_damaged_trunk_of_several_cuts_is_made_anew(work, tmp_path):
     (joint,) = tmp_path.glob("joint-*/trunk.keras")
     flip(joint)
     results = extract_several(dataset, cuts, tmp_path, INLINE)
-    assert [done.forwarded for _, done in results] == [2, 2] and not record.damage(joint)
+    assert [done.forwarded for _, done in results] == [2, 2] and not checked_files.damage(joint)
 
 
 def test_extract__a_damaged_quantization_is_refused_beside_its_rows(work, tmp_path):

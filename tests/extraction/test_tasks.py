@@ -19,7 +19,7 @@ from extraction_support import (
 )
 
 from fastcls.data.dataset import Dataset
-from fastcls.data.tfrecord_writer import write_tfrecords
+from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.tasks import Wanted, Work
 from fastcls.specs import ExtractConfig, ViewSpec

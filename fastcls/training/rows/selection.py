@@ -12,7 +12,7 @@ from fastcls.cache.index import Rows, locate_views
 from fastcls.cache.listing import Report
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.splitter import assign_splits
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
@@ -148,7 +148,7 @@ def _has_changed(root: str, row: SampleRow) -> bool:
     if state == row.state:
         return False
     try:
-        return sources.digest(path) != row.digest
+        return image_bytes.digest(path) != row.digest
     except OSError:  # A TFRecord file that was written anew has other records there.
         return True
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fastcls import files
-from fastcls.data.example import parse_example
+from fastcls.data.tf_example import parse_example
 from fastcls.data.tfrecord import DamagedRecordError, look_into, read_record, record_in, split_address
 
 ENCODED = "image/encoded"

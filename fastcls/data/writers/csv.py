@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fastcls import files
-from fastcls.data.csv_reader import name_clash
 from fastcls.data.dataset import Dataset, Sample
+from fastcls.data.readers.csv import name_clash
 from fastcls.errors import DataError
 
 _COLUMNS = ("path", "label", "split", "group")

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from fastcls import files
 from fastcls.data.dataset import Dataset, Sample
-from fastcls.data.folder import is_image, list_images
-from fastcls.data.split_rows import (
+from fastcls.data.readers.folder import is_image, list_images
+from fastcls.data.split_table import (
     SPLIT_PLAN,
     SPLIT_TABLE,
     SplitRow,

@@ -17,8 +17,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastcls.data.csv_reader import SPLIT_NAMES, Entry, Table, some
-from fastcls.data.example import Example, parse_example
+from fastcls.data.readers.entries import SPLIT_NAMES, Entry, Table, some
+from fastcls.data.tf_example import Example, parse_example
 from fastcls.data.tfrecord import DamagedRecordError, is_tfrecord, join_address, scan
 from fastcls.errors import DataError
 

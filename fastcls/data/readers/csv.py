@@ -7,47 +7,20 @@ import csv
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, Entry, Table, some
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
 
-SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 # What a table of one column per class holds besides; a class cannot have one of these names there.
 RESERVED = ("path", "split", "group", "digest")
 _LABEL_COLUMNS = frozenset({"label", "labels"})
 _PATH_COLUMNS = ("path", "filename", "filenames", "file", "image")
 _BITS = {"0": False, "0.0": False, "1": True, "1.0": True}
-_SHOWN = 5
 _Row = dict[str, str]
 logger = logging.getLogger(__name__)
-
-
-class Entry(NamedTuple):
-    """A sample that knows its classes by name; `class_names` is sorted."""
-
-    path: str
-    class_names: tuple[str, ...]
-    split: str = ""
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a CSV says.
-
-    Attributes:
-        entries: One per image.
-        class_names: Sorted, those of columns without any 1 included.
-        multi_label: Whether an image may have any number of classes.
-    """
-
-    entries: tuple[Entry, ...]
-    class_names: tuple[str, ...]
-    multi_label: bool
 
 
 def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path | None = None) -> Table:
@@ -93,11 +66,6 @@ def is_split_table(path: Path) -> bool:
 def name_clash(class_names: Iterable[str]) -> str:
     """A column that a table of one column per class has besides, if a class has that name; else ""."""
     return min({*_LABEL_COLUMNS, *RESERVED} & {name.lower() for name in class_names}, default="")
-
-
-def some(names: Sequence[str] | Sequence[bytes]) -> str:
-    """The first few names, as text for an error message."""
-    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
 
 
 class _Layout(NamedTuple):

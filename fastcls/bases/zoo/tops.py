@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def add_head(
+def add_top(
     features: Any, *, include_top: bool, pooling: str | None, classes: int, classifier_activation: str | None
 ) -> Any:
     """Add the end of a network, as the models of `keras.applications` have it.

@@ -14,10 +14,10 @@ from typing import Any
 
 from fastcls import files
 from fastcls.backend import import_keras
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset, Sample
+from fastcls.data.readers.tfrecord import GROUP, LABEL, LABELS_FILE, TEXT
 from fastcls.data.tfrecord import split_address
-from fastcls.data.tfrecord_reader import GROUP, LABEL, LABELS_FILE, TEXT
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import check_at_least
 
@@ -142,7 +142,7 @@ def _require_enough(parts: Mapping[str, Sequence[Sample]], shards: int | None) -
 
 def _shard_count(dataset: Dataset, samples: Sequence[Sample]) -> int:
     holders = {split_address(str(dataset.locate(sample)))[0] for sample in samples}
-    total = sum(_readable(sources.stat, holder).st_size for holder in holders)
+    total = sum(_readable(image_bytes.stat, holder).st_size for holder in holders)
     return max(1, min(len(samples), math.ceil(total / _SHARD_BYTES)))
 
 
@@ -154,7 +154,7 @@ def _write_shard(
 
     with tf.io.TFRecordWriter(str(path)) as writer:
         for sample in samples:
-            data = _readable(sources.read_bytes, str(dataset.locate(sample)))
+            data = _readable(image_bytes.read_bytes, str(dataset.locate(sample)))
             # Deterministic: the order of a message's map is otherwise left open.
             writer.write(_example(dataset, sample, data).SerializeToString(deterministic=True))
             watch(1)
@@ -176,7 +176,7 @@ def _example(dataset: Dataset, sample: Sample, data: bytes) -> Any:
         return Feature(bytes_list=BytesList(value=values))
 
     features = {
-        sources.ENCODED: texts(data),
+        image_bytes.ENCODED: texts(data),
         LABEL: Feature(int64_list=Int64List(value=sample.labels)),
         TEXT: texts(*(name.encode() for name in dataset.names_of(sample))),
         "image/filename": texts(PurePosixPath(sample.path).name.encode()),
