@@ -30,15 +30,15 @@ class HeadSpec:
             returns the tensor of class probabilities.
         layers: Hidden layers before the softmax layer of a linear head or a tail: an int is a ReLU dense
             layer of that many units, a float below 1 a dropout of that rate.
-        norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck first:
-            "batch" for batch normalization, "l2" for length 1; a tail does it with its features.
+        bottleneck_norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck
+            first: "batch" for batch normalization, "l2" for length 1; a tail does it with its features.
         train_batch_norm: Train the batch normalization of a tail, with the statistics of each batch. Else it
             stays as it is in inference.
     """
 
     kind: str = "linear"
     layers: tuple[int | float, ...] = ()
-    norm: str = "none"
+    bottleneck_norm: str = "none"
     train_batch_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class HeadSpec:
                 f"Unknown head: {self.kind!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
                 "file.py:function"
             )
-        check_choice("bottleneck-norm", self.norm, NORMS)
+        check_choice("bottleneck_norm", self.bottleneck_norm, NORMS)
         for value in self.layers:
             dropout = isinstance(value, float) and 0 < value < 1
             dense = isinstance(value, int) and value >= 1
@@ -82,9 +82,9 @@ class HeadSpec:
         if self.train_batch_norm and self.kind != "tail":
             raise OptionError(f"No effect on the head {self.kind}: train_batch_norm. Use it with --head tail")
         norms = {"linear": NORMS, "tail": NORMS, "logreg": ("none", "l2")}.get(self.kind, ("none",))
-        if self.norm not in norms:
+        if self.bottleneck_norm not in norms:
             why = ": it always brings it to length 1" if self.kind in ("prototype", "knn") else ""
             raise OptionError(
-                f"The head {self.kind} takes no bottleneck-norm {self.norm}{why}. Leave it out, or use "
-                "--head linear"
+                f"The head {self.kind} takes no bottleneck-norm {self.bottleneck_norm}{why}. Leave it "
+                "out, or use --head linear"
             )

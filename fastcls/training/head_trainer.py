@@ -181,7 +181,7 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
     if head is not None:
         raise OptionError("A head that is trained further stays what it is: give no other head or layers")
     if start.spec.kind == "logreg":  # a softmax layer, which gradients may move
-        return HeadSpec(norm=start.spec.norm)
+        return HeadSpec(bottleneck_norm=start.spec.bottleneck_norm)
     if start.spec.is_fitted:
         raise OptionError(f"A head {start.spec.kind} has nothing to train further. Train one without --from")
     return start.spec
@@ -195,7 +195,7 @@ def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
         return fit_neighbors(chosen.train, chosen.val, classes)
     if chosen.val is None:
         raise OptionError("The head logreg chooses its regularization on validation rows: there are none")
-    return sweep(chosen.train, chosen.val, classes, norm=spec.norm, progress=progress)
+    return sweep(chosen.train, chosen.val, classes, norm=spec.bottleneck_norm, progress=progress)
 
 
 def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:

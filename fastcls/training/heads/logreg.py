@@ -74,7 +74,9 @@ def sweep(
                 weights = _softmax_layer(probe)
             elif best["val_loss"] < plateau and len(history) - history.index(best) > _PATIENCE:
                 break
-    model = build_head(HeadSpec(norm=norm), train.rows.take(np.arange(1)).read().shape[1:], classes)
+    model = build_head(
+        HeadSpec(bottleneck_norm=norm), train.rows.take(np.arange(1)).read().shape[1:], classes
+    )
     model.set_weights(weights)
     return Fitted(model, history, best)
 
