@@ -274,7 +274,7 @@ def test_train_config__refuses_what_needs_validation():
     gate = CheckpointSpec(every=1, best_only=True, min_accuracy=0.5)
     with pytest.raises(OptionError, match="validation rows: best_only, min_accuracy, confusion"):
         TrainConfig(val=0.0, checkpoints=gate, logs=LogSpec(confusion=1))
-    with pytest.raises(OptionError, match="head knn: checkpoints, logs"):
+    with pytest.raises(OptionError, match="--min-accuracy, --log-steps have no effect with --head knn"):
         check_effect(HeadSpec("knn"), TrainConfig(checkpoints=gate, logs=LogSpec(steps=1)))
 
 
