@@ -114,7 +114,9 @@ def preview_finetuning(
     """What `finetune_run` would do with the same arguments; no image is read."""
     require_new(out)
     begun = Classifier.load(start) if isinstance(start, Path) else _without_download(start)
-    spec = replace(spec, batch_norm=trains_batch_norm(start, spec))  # by the weights that were asked for
+    spec = replace(
+        spec, train_batch_norm=trains_batch_norm(start, spec)
+    )  # by the weights that were asked for
     _, trainee = networks_of(dataset, begun, spec, config, head)
     rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group, s.path) for s in dataset.samples]
     own, val = divide_samples([row for row in rows if row.split != "test"], config, str(dataset.root))
@@ -203,9 +205,9 @@ def _spell_loss(spec: LossSpec) -> str:
 def _describe_files(head: HeadSpec, config: TrainConfig, out: Path, *more: str) -> str:
     optional = {
         "tensorboard/": not head.is_fitted,
-        "steps.csv": config.logs.steps,
-        "confusion/": config.logs.confusion,
-        "checkpoints/": config.checkpoints.every,
+        "steps.csv": config.logs.log_steps,
+        "confusion/": config.logs.confusion_every,
+        "checkpoints/": config.checkpoints.checkpoint_every,
     }
     names = ["classifier.keras", "head.keras", "images.csv", "run.json", "history.csv", "curves.png"]
     written = ", ".join([*names, *(name for name, is_written in optional.items() if is_written), *more])

@@ -280,7 +280,7 @@ class _Ledger:
         return Extraction(
             data=str(self._dataset.root.absolute()),
             images=count,
-            views=self._choice.work.views.count,
+            views=self._choice.work.views.views,
             forwarded=self._forwarded,
             rows=self._new_rows,
             reused=count - self._forwarded - failed - self._missing,

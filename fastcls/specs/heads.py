@@ -46,7 +46,7 @@ class HeadKind:
         fit: "module:function" that fits it at once, a `FitHead` (see `fastcls.training.heads.fitting`);
             "" for one that is trained by gradients.
         takes: Fields of `HeadSpec` and `TrainConfig` that have an effect on it, and not on every head.
-        norms: Values of `HeadSpec.norm` that it takes.
+        norms: Values of `HeadSpec.bottleneck_norm` that it takes.
         step: What the rows of its history differ in.
         needs_val: Whether it cannot be made without validation rows.
         needs_tail: Whether it is made of what follows the cut in the base.
@@ -69,13 +69,13 @@ class HeadKind:
 HEADS = {
     "linear": HeadKind(
         "a softmax layer",
-        takes=("layers", "norm", *_GRADIENT),
+        takes=("layers", "bottleneck_norm", *_GRADIENT),
         norms=NORMS,
         several_labels=True,
     ),
     "tail": HeadKind(
         "what follows the cut in the base, trained too, and a softmax layer",
-        takes=("layers", "norm", "train_batch_norm", *_GRADIENT),
+        takes=("layers", "bottleneck_norm", "train_batch_norm", *_GRADIENT),
         norms=NORMS,
         needs_tail=True,
         several_labels=True,
@@ -83,7 +83,7 @@ HEADS = {
     "logreg": HeadKind(
         "a softmax layer fitted by logistic regression",
         fit="fastcls.training.heads.logreg:fit_logreg",
-        takes=("norm",),
+        takes=("bottleneck_norm",),
         norms=("none", "l2"),
         step=Step("c", "C", "values of C"),
         needs_val=True,
@@ -117,15 +117,15 @@ class HeadSpec:
             classes and returns the tensor of class probabilities.
         layers: Hidden layers before the softmax layer of a linear head or a tail: an int is a ReLU dense
             layer of that many units, a float below 1 a dropout of that rate.
-        norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck first:
-            "batch" for batch normalization, "l2" for length 1; a tail does it with its features.
+        bottleneck_norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck
+            first: "batch" for batch normalization, "l2" for length 1; a tail does it with its features.
         train_batch_norm: Train the batch normalization of a tail, with the statistics of each batch. Else it
             stays as it is in inference.
     """
 
     kind: str = "linear"
     layers: tuple[int | float, ...] = ()
-    norm: str = "none"
+    bottleneck_norm: str = "none"
     train_batch_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class HeadSpec:
                 f"Unknown head: {self.kind!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
                 "file.py:function"
             )
-        check_choice("bottleneck-norm", self.norm, NORMS)
+        check_choice("bottleneck_norm", self.bottleneck_norm, NORMS)
         for value in self.layers:
             dropout = isinstance(value, float) and 0 < value < 1
             dense = isinstance(value, int) and value >= 1
@@ -177,8 +177,10 @@ def check_head(head: HeadSpec, *specs: Any) -> None:
     given = [flag for spec in (head, *specs) for flag in without_effect(head.kind, spec, only_given=True)]
     if given:
         raise OptionError(no_effect(given, choice))
-    if head.norm not in norms:
-        raise OptionError(f"{choice} takes --bottleneck-norm {' or '.join(norms)}. Received: {head.norm}")
+    if head.bottleneck_norm not in norms:
+        raise OptionError(
+            f"{choice} takes --bottleneck-norm {' or '.join(norms)}. Received: {head.bottleneck_norm}"
+        )
 
 
 def without_effect(head: str, spec: Any, *, only_given: bool = False) -> list[str]:
@@ -216,13 +218,4 @@ def _options(spec: Any, *place: str) -> Iterator[tuple[tuple[str, ...], Any, Any
 def _flag(place: tuple[str, ...]) -> str:
     """What the command line calls an option."""
     name = place[-2] if place[-1] in ("kind", "name") else place[-1]
-    return "--" + _SPELLED.get(place, name).replace("_", "-")
-
-
-_SPELLED: dict[tuple[str, ...], str] = {
-    ("norm",): "bottleneck_norm",
-    **{("schedule", name): f"rate_{name}" for name in ("factor", "interval", "patience", "minimum")},
-    **{("checkpoints", name): f"checkpoint_{name}" for name in ("every", "keep", "best_only")},
-    ("logs", "steps"): "log_steps",
-    ("logs", "confusion"): "confusion_every",
-}
+    return "--" + name.replace("_", "-")

@@ -22,10 +22,10 @@ OPTIMIZERS = {
 # What each schedule takes besides warm-up epochs.
 SCHEDULES = {
     "constant": (),
-    "step": ("factor", "interval"),
-    "exponential": ("factor", "interval"),
-    "cosine": ("minimum",),
-    "plateau": ("factor", "patience", "minimum"),
+    "step": ("rate_factor", "rate_interval"),
+    "exponential": ("rate_factor", "rate_interval"),
+    "cosine": ("rate_minimum",),
+    "plateau": ("rate_factor", "rate_patience", "rate_minimum"),
 }
 CLASS_WEIGHTS = ("none", "balanced", "log")
 # By name: whether it is for several labels per image. "auto" is the first that fits the data.
@@ -81,34 +81,34 @@ class ScheduleSpec:
     """How the learning rate changes while a head is trained.
 
     Attributes:
-        kind: "constant"; "step" or "exponential", times `factor` per `interval`, at its end or bit by
-            bit; "cosine", half a wave down to `minimum` at the end of the last epoch; "plateau", times
-            `factor` after `patience` epochs without a better validation.
+        kind: "constant"; "step" or "exponential", times `rate_factor` per `rate_interval`, at its end or bit
+            by bit; "cosine", half a wave down to `rate_minimum` at the end of the last epoch; "plateau",
+            times `rate_factor` after `rate_patience` epochs without a better validation.
         warmup: Epochs in which the rate first rises, by the same amount with each step.
-        factor: Above 0 and below 1.
-        interval: Epochs.
-        patience: Epochs.
-        minimum: No rate is lower, but for those of the warm-up.
+        rate_factor: Above 0 and below 1.
+        rate_interval: Epochs.
+        rate_patience: Epochs.
+        rate_minimum: No rate is lower, but for those of the warm-up.
     """
 
     kind: str = "constant"
     warmup: int = 0
-    factor: float = 0.1
-    interval: int = 10
-    patience: int = 5
-    minimum: float = 0.0
+    rate_factor: float = 0.1
+    rate_interval: int = 10
+    rate_patience: int = 5
+    rate_minimum: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("schedule", self.kind, tuple(SCHEDULES))
         self._refuse_without_effect()
         check_at_least("warmup", self.warmup, 0)
-        check_at_least("interval", self.interval, 1)
-        check_at_least("the patience of a schedule", self.patience, 1)
-        if not 0 < self.factor < 1:
-            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.factor}")
+        check_at_least("rate_interval", self.rate_interval, 1)
+        check_at_least("rate_patience", self.rate_patience, 1)
+        if not 0 < self.rate_factor < 1:
+            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.rate_factor}")
 
     def _refuse_without_effect(self) -> None:
-        options = ("factor", "interval", "patience", "minimum")
+        options = ("rate_factor", "rate_interval", "rate_patience", "rate_minimum")
         given = [name for name in options if getattr(self, name) != getattr(type(self), name)]
         unused = [name for name in given if name not in SCHEDULES[self.kind]]
         if unused:

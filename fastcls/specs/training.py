@@ -115,24 +115,24 @@ class TrainConfig:
         spec = self.schedule
         if spec.warmup >= self.epochs:
             raise OptionError(f"{spec.warmup} epochs of warm-up leave none of {self.epochs} to train")
-        if not 0 <= spec.minimum < self.learning_rate:
+        if not 0 <= spec.rate_minimum < self.learning_rate:
             raise OptionError(
                 "The lowest learning rate must be 0 or more and below the first. "
-                f"Received: {spec.minimum} and {self.learning_rate}"
+                f"Received: {spec.rate_minimum} and {self.learning_rate}"
             )
         if spec.kind == "plateau" and self.val == 0:
             raise OptionError(
                 "The schedule plateau watches validation rows. Received: val=0. Choose another --schedule"
             )
-        if spec.kind == "plateau" and 0 < self.patience <= spec.patience:
+        if spec.kind == "plateau" and 0 < self.patience <= spec.rate_patience:
             raise OptionError(
                 f"The training ends after {self.patience} epochs without a better validation, before "
-                f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
+                f"the rate is lowered after {spec.rate_patience}. Give a shorter --rate-patience or a longer "
                 "--patience"
             )
 
     def _check_records(self) -> None:
-        asked = [self.checkpoints.needs_validation, "confusion" if self.logs.confusion else ""]
+        asked = [self.checkpoints.needs_validation, "confusion_every" if self.logs.confusion_every else ""]
         given = ", ".join(filter(None, asked))
         if given and self.val == 0:
             raise OptionError(f"No effect without validation rows: {given}. Leave them out. Received: val=0")
@@ -161,7 +161,10 @@ def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> N
     """Raise OptionError where a training does not fit data of one, or of several, labels per image."""
     config.loss.named(multi_label=multi_label)
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
-    single_given = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
+    single_given = {
+        "min_accuracy": config.checkpoints.min_accuracy,
+        "confusion_every": config.logs.confusion_every,
+    }
     multi_given = {"threshold": config.threshold, "class_weight_multiplier with balanced": balanced}
     if multi_label and not head.traits.several_labels:
         raise OptionError(f"The head {head.kind} takes one label per image, not several. Use --head linear")

@@ -177,7 +177,7 @@ def finetune_prepared(
             monitor_of(multi_label=data.multi_label),
         )
         # The policy of the model itself makes Keras scale the loss for float16.
-        precision = _precision(asked.spec.precision)
+        precision = _precision(asked.spec.mixed_precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
             history, best = minimize(
                 trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
@@ -261,8 +261,8 @@ def _network(
 
 def trains_batch_norm(start: BaseSpec | Path | Classifier, spec: FinetuneSpec) -> bool:
     """Whether batch normalization of the base is trained, where that is left open too."""
-    if spec.batch_norm is not None:
-        return spec.batch_norm
+    if spec.train_batch_norm is not None:
+        return spec.train_batch_norm
     return isinstance(start, BaseSpec) and start.weights == "random"
 
 

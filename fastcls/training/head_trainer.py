@@ -185,7 +185,7 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
         return start.spec
     if not start.spec.traits.further:
         raise OptionError(f"A head {start.spec.kind} has nothing to train further. Train one without --from")
-    return HeadSpec(start.spec.traits.further, norm=start.spec.norm)
+    return HeadSpec(start.spec.traits.further, bottleneck_norm=start.spec.bottleneck_norm)
 
 
 def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:

@@ -157,7 +157,7 @@ def test_train_head__normalizes_the_bottleneck(fastcls, trained, tmp_path):
     options = ("--bottleneck-norm", "batch", "--layers", "8", "--epochs", 3)
     result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", *options)
     assert result.code == 0, result.err
-    assert load_head(tmp_path / "run").spec == HeadSpec(layers=(8,), norm="batch")
+    assert load_head(tmp_path / "run").spec == HeadSpec(layers=(8,), bottleneck_norm="batch")
 
 
 def test_train_head__by_another_optimizer_goes_on_from_its_run(fastcls, trained, tmp_path):
@@ -197,7 +197,7 @@ def test_train_head__by_a_schedule_goes_on_from_its_run(fastcls, trained, tmp_pa
         0.1,
     )
     assert fastcls("train-head", trained.cache.folder, "--out", one, *options).code == 0
-    assert load_head(one).config.schedule == ScheduleSpec("step", warmup=1, interval=2)
+    assert load_head(one).config.schedule == ScheduleSpec("step", warmup=1, rate_interval=2)
     further = fastcls("train-head", trained.cache.folder, "--out", two, "--from", one, *options)
     assert further.code == 0, further.err
     for run in (one, two):

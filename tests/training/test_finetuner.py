@@ -39,7 +39,7 @@ layers = keras.layers
 SIZE = (16, 16)
 DECODER = Decoder(pixel_rule(SIZE))
 CONFIG = TrainConfig(OptimizerSpec("SGD", momentum=0.9), epochs=3, batch_size=5, learning_rate=0.05, val=0.25)
-PLAIN = {"augment": "none", "precision": "float32"}
+PLAIN = {"augment": "none", "mixed_precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,10 @@ def test_images__that_do_not_fit_into_memory_are_decoded_again(photos, monkeypat
 
 
 def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path, monkeypatch):
-    config = TrainConfig("Adam", epochs=4, batch_size=5, learning_rate=0.01, val=0.25, logs=LogSpec(steps=1))
-    spec = FinetuneSpec("all", batch_norm=True, precision="float32")
+    config = TrainConfig(
+        "Adam", epochs=4, batch_size=5, learning_rate=0.01, val=0.25, logs=LogSpec(log_steps=1)
+    )
+    spec = FinetuneSpec("all", train_batch_norm=True, mixed_precision="float32")
     whole = finetune(photos, base, spec, config, folder=tmp_path / "whole")
 
     make = finetuner.KerasPasses.train
@@ -150,7 +152,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 @pytest.mark.parametrize("weights_random", [False, True])
 def test_finetune__trains_batch_normalization_from_scratch_only(photos, weights_random):
     start = BaseSpec("lenet5", weights="random") if weights_random else None
-    spec = FinetuneSpec(batch_norm=None)
+    spec = FinetuneSpec(train_batch_norm=None)
     found = finetuner.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
     assert found == weights_random
 
@@ -163,7 +165,7 @@ def test_finetune__moving_averages_follow_a_short_training(photos, base):
     slow.save(base.name + ".slow.keras")
     start = BaseSpec(base.name + ".slow.keras", normalize="tf")
     config = TrainConfig("SGD", epochs=12, batch_size=6, learning_rate=1e-6, val=0.25)
-    done = finetune(photos, start, FinetuneSpec("all", batch_norm=True, **PLAIN), config)
+    done = finetune(photos, start, FinetuneSpec("all", train_batch_norm=True, **PLAIN), config)
     pixels = np.stack([cv2.imread(str(photos.locate(s)))[..., ::-1] for s in photos.samples])
     seen = done.model.get_layer("one")(pixels / 127.5 - 1).numpy()
     mean = done.model.get_layer("one_bn").moving_mean
@@ -172,7 +174,7 @@ def test_finetune__moving_averages_follow_a_short_training(photos, base):
 
 def test_finetune__computes_in_mixed_precision_and_saves_float32(photos, base, tmp_path):
     config = TrainConfig("Adam", epochs=1, batch_size=6, val=0.25)
-    spec = FinetuneSpec("all", augment="none", precision="mixed_bfloat16")
+    spec = FinetuneSpec("all", augment="none", mixed_precision="mixed_bfloat16")
     mixed = finetune(photos, base, spec, config)
     full = finetune(photos, base, FinetuneSpec("all", **PLAIN), config)
     assert mixed.best["loss"] != full.best["loss"]
@@ -195,7 +197,7 @@ from fastcls.training import finetuner
 
 def train():
     config = TrainConfig("SGD", epochs=2, batch_size=6, learning_rate=0.05, val=0.25)
-    spec = FinetuneSpec("from two", augment="flip", precision="float32")
+    spec = FinetuneSpec("from two", augment="flip", mixed_precision="float32")
     data = Dataset.open(Path({str(photos.root)!r}))
     return finetuner.finetune(data, BaseSpec({base.name!r}, normalize="tf"), spec, config)
 
@@ -253,8 +255,8 @@ def test_finetune__scales_the_loss_for_float16_and_keeps_checkpoints_in_float32(
         return make(self, model, *rest)
 
     monkeypatch.setattr(finetuner.KerasPasses, "train", train)
-    config = TrainConfig(epochs=1, batch_size=9, val=0.25, checkpoints=CheckpointSpec(every=1))
-    finetune(photos, base, FinetuneSpec(precision="mixed_float16"), config, folder=tmp_path)
+    config = TrainConfig(epochs=1, batch_size=9, val=0.25, checkpoints=CheckpointSpec(checkpoint_every=1))
+    finetune(photos, base, FinetuneSpec(mixed_precision="mixed_float16"), config, folder=tmp_path)
     assert found == ["LossScaleOptimizer"]
     kept = Classifier.load(tmp_path / "checkpoints" / "epoch-0001.keras").model
     assert not [layer.name for layer in kept.layers if "mixed" in layer.dtype_policy.name]
@@ -285,7 +287,7 @@ def test_preview_finetuning__trains_batch_normalization_by_the_weights_that_were
     photos, monkeypatch, tmp_path
 ):
     def networks_of(dataset, start, spec, *rest):
-        assert (start.weights, spec.batch_norm) == ("random", False)
+        assert (start.weights, spec.train_batch_norm) == ("random", False)
         raise OptionError("far enough")
 
     monkeypatch.setattr(preview, "networks_of", networks_of)

@@ -210,7 +210,7 @@ def test_checkpoints__of_better_areas_are_kept_and_know_their_labels(multi_label
     from fastcls.pipeline import load_head
 
     cache, _, _ = multi_label_cache
-    records = CheckpointSpec(every=1, keep=99, best_only=True)
+    records = CheckpointSpec(checkpoint_every=1, checkpoint_keep=99, checkpoint_best_only=True)
     config = TrainConfig(epochs=12, learning_rate=0.1, checkpoints=records)
     trained = train_head(cache, None, config, folder=tmp_path)
     kept = sorted((tmp_path / "checkpoints").iterdir())
@@ -239,7 +239,7 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
     for kind in ("logreg", "prototype", "knn"):
         with pytest.raises(OptionError, match=f"head {kind} takes one label per image, not several"):
             train_head(cache, HeadSpec(kind), TrainConfig())
-    for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion=1)}):
+    for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion_every=1)}):
         with pytest.raises(OptionError, match="No meaning with several labels per image"):
             train_head(cache, None, replace(QUICK, **given))
     with pytest.raises(OptionError, match=r"has several labels.*Choose one of: binary_crossentropy"):

@@ -35,7 +35,7 @@ _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
 _LOSS = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier")
 # Kinds of heads by what is typed for them.
 _KINDS = {**HEADS, "FILE.py:FUNCTION": FUNCTION}
-_RATE = ("factor", "interval", "patience", "minimum")
+_RATE = ("rate_factor", "rate_interval", "rate_patience", "rate_minimum")
 
 
 class HeadLayers(click.ParamType):
@@ -140,7 +140,7 @@ def head_options(command: Command) -> Command:
         click.option(
             "--bottleneck-norm",
             type=click.Choice(NORMS),
-            default=HeadSpec.norm,
+            default=HeadSpec.bottleneck_norm,
             show_default=True,
             help="What a linear head does first, or a tail with its features: batch normalization, or length "
             "1 (l2; also with logreg).",
@@ -184,7 +184,7 @@ def finetune_options(command: Command) -> Command:
         click.option(
             "--mixed-precision",
             type=click.Choice(MIXED_PRECISIONS),
-            default=FinetuneSpec.precision,
+            default=FinetuneSpec.mixed_precision,
             show_default=True,
             help="In which the network is computed while it is trained; auto: mixed_float16 on GPUs that "
             "are fast in it, else float32.",
@@ -198,7 +198,7 @@ def read_finetune(values: dict[str, Any]) -> FinetuneSpec:
     batch_norm = values.pop("train_batch_norm") or None
     names = ("train", "augment", "downscale", "full_decode")
     given = {name: values.pop(name) for name in names}
-    return FinetuneSpec(**given, precision=values.pop("mixed_precision"), batch_norm=batch_norm)
+    return FinetuneSpec(**given, mixed_precision=values.pop("mixed_precision"), train_batch_norm=batch_norm)
 
 
 def optimizer_options(command: Command) -> Command:
@@ -246,28 +246,28 @@ def schedule_options(command: Command) -> Command:
         click.option(
             "--rate-factor",
             type=float,
-            default=ScheduleSpec.factor,
+            default=ScheduleSpec.rate_factor,
             show_default=True,
             help="What step, exponential and plateau multiply the rate by.",
         ),
         click.option(
             "--rate-interval",
             type=int,
-            default=ScheduleSpec.interval,
+            default=ScheduleSpec.rate_interval,
             show_default=True,
             help="Epochs in which step (at once) and exponential (bit by bit) do so.",
         ),
         click.option(
             "--rate-patience",
             type=int,
-            default=ScheduleSpec.patience,
+            default=ScheduleSpec.rate_patience,
             show_default=True,
             help="Epochs without a better validation after which plateau does so.",
         ),
         click.option(
             "--rate-minimum",
             type=float,
-            default=ScheduleSpec.minimum,
+            default=ScheduleSpec.rate_minimum,
             show_default=True,
             help="Lowest rate of cosine and plateau.",
         ),
@@ -375,8 +375,8 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
 
 
 def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
-    unused = {f"rate_{name}" for name in _RATE if name not in SCHEDULES[values["schedule"]]}
+    unused = {name for name in _RATE if name not in SCHEDULES[values["schedule"]]}
     refuse_typed(f"--schedule {values['schedule']}", unused)
     drop_loaded(values, "schedule", unused)
     kind, warmup = values.pop("schedule"), values.pop("warmup")
-    return ScheduleSpec(kind, warmup, **{name: values.pop(f"rate_{name}") for name in _RATE})
+    return ScheduleSpec(kind, warmup, **{name: values.pop(name) for name in _RATE})

@@ -60,7 +60,7 @@ def fit_logreg(
     from threadpoolctl import threadpool_limits
 
     require_memory("logreg", len(train) + len(val), train)
-    sides = (_features(train, spec.norm), train.labels), (_features(val, spec.norm), val.labels)
+    sides = tuple((_features(part, spec.bottleneck_norm), part.labels) for part in (train, val))
     probe = LogisticRegression(tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=True)
     plateau = _OFF_PLATEAU * _loss_of_shares(train.labels, val.labels)
     history: list[dict[str, float]] = []
@@ -74,7 +74,8 @@ def fit_logreg(
                 weights = _softmax_layer(probe)
             elif best["val_loss"] < plateau and len(history) - history.index(best) > _PATIENCE:
                 break
-    model = build_head(HeadSpec(norm=spec.norm), train.rows.take(np.arange(1)).read().shape[1:], classes)
+    shape = train.rows.take(np.arange(1)).read().shape[1:]
+    model = build_head(HeadSpec(bottleneck_norm=spec.bottleneck_norm), shape, classes)
     model.set_weights(weights)
     return Fitted(model, history, best)
 

@@ -93,9 +93,9 @@ def _stack(bottleneck: Any, spec: HeadSpec, classes: int, activation: str) -> An
     from keras import layers
 
     x = pooled(bottleneck)
-    if spec.norm == "batch":
+    if spec.bottleneck_norm == "batch":
         x = layers.BatchNormalization(name="normalized")(x)
-    elif spec.norm == "l2":
+    elif spec.bottleneck_norm == "l2":
         x = layers.UnitNormalization(name="normalized")(x)
     for place, value in enumerate(spec.layers, start=1):
         if isinstance(value, float):

@@ -100,7 +100,7 @@ class Checkpoints:
         kept = self.folder / "checkpoints" / path.name
         if is_kept(standing.history, self._spec, self._monitor) and not kept.exists():
             _link(path, kept)
-        _prune(kept.parent, self._spec.keep)
+        _prune(kept.parent, self._spec.checkpoint_keep)
 
     def forget(self) -> None:
         """Remove what the training goes on from: it has come to an end that would only be reached again."""
@@ -119,13 +119,13 @@ class Checkpoints:
         return None
 
     def _is_due(self, row: Row) -> bool:
-        if self._spec.every == 0:
+        if self._spec.checkpoint_every == 0:
             return False
         is_late = time.monotonic() - self._saved + row["seconds"] > _LOSE_AT_MOST_S
         return is_late or self._is_asked_for(row)
 
     def _is_asked_for(self, row: Row) -> bool:
-        return bool(self._spec.every) and row["epoch"] % (self._spec.every or 1) == 0
+        return bool(self._spec.checkpoint_every) and row["epoch"] % (self._spec.checkpoint_every or 1) == 0
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -152,8 +152,10 @@ def is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor = LOS
     last = history[-1]
     if not passes(last, spec):
         return False
-    kept = [row for row in history[:-1] if not row["epoch"] % (spec.every or 1) and passes(row, spec)]
-    return not spec.best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
+    kept = [
+        row for row in history[:-1] if not row["epoch"] % (spec.checkpoint_every or 1) and passes(row, spec)
+    ]
+    return not spec.checkpoint_best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
 
 
 def _numbered(folder: Path) -> list[Path]:

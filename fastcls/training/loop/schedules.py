@@ -48,8 +48,10 @@ class Rate:
         is_better = cost < self._best
         self._best = min(self._best, cost)
         self._waited = 0 if is_better else self._waited + 1
-        if self._waited == self._spec.patience:
-            self._level.assign(max(float(self._level.numpy()) * self._spec.factor, self._spec.minimum))
+        if self._waited == self._spec.rate_patience:
+            self._level.assign(
+                max(float(self._level.numpy()) * self._spec.rate_factor, self._spec.rate_minimum)
+            )
             self._waited = 0
 
     def get_state(self) -> dict[str, float]:
@@ -67,9 +69,11 @@ def _decay(config: TrainConfig, steps: int) -> Any:
 
     spec, rate = config.schedule, config.learning_rate
     if spec.kind == "cosine":
-        return schedules.CosineDecay(rate, (config.epochs - spec.warmup) * steps, alpha=spec.minimum / rate)
+        return schedules.CosineDecay(
+            rate, (config.epochs - spec.warmup) * steps, alpha=spec.rate_minimum / rate
+        )
     if spec.kind in ("step", "exponential"):
         return schedules.ExponentialDecay(
-            rate, spec.interval * steps, spec.factor, staircase=spec.kind == "step"
+            rate, spec.rate_interval * steps, spec.rate_factor, staircase=spec.kind == "step"
         )
     return None

@@ -89,21 +89,21 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     require_every_class(labels[own], class_names)
     plain = take(val, 1) if val else None
     images = {"train": [samples[place] for place in own], "val": [samples[place] for place in val]}
-    return Selection(class_names, take(own, views.count), plain, report.multi_label, images)
+    return Selection(class_names, take(own, views.views), plain, report.multi_label, images)
 
 
 def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:
     """The views to train on."""
     noted = report.views
-    wanted = config.views or noted.count
-    if wanted > noted.count:
-        kind = f" --augment {noted.recipe} --view-seed {noted.seed}" if noted.recipe else ""
+    wanted = config.views or noted.views
+    if wanted > noted.views:
+        kind = f" --augment {noted.augment} --view-seed {noted.view_seed}" if noted.augment else ""
         raise CacheError(
-            f"Cache {cache.folder} has {noted.count} of the {wanted} views of each image that were asked "
+            f"Cache {cache.folder} has {noted.views} of the {wanted} views of each image that were asked "
             f"for. Add the others by the same `fastcls extract` with --views {wanted}{kind}, or train with "
-            f"--views {noted.count}"
+            f"--views {noted.views}"
         )
-    return replace(noted, count=wanted)
+    return replace(noted, views=wanted)
 
 
 def _require_complete(
@@ -122,7 +122,7 @@ def _require_complete(
 
 
 def _of_views(views: ViewSpec) -> str:
-    return f" of one of their {views.count} views" if views.count > 1 else ""
+    return f" of one of their {views.views} views" if views.views > 1 else ""
 
 
 def _require_unchanged(cache: Cache, root: str, samples: Sequence[SampleRow]) -> None:

@@ -30,7 +30,7 @@ def head(bottleneck, classes):
 # One option of each spec, at a value that is not its default.
 OPTIONS = {
     "layers": (8,),
-    "norm": "l2",
+    "bottleneck_norm": "l2",
     "train_batch_norm": True,
     "optimizer": "SGD",
     "epochs": 2,
@@ -41,7 +41,7 @@ OPTIONS = {
     "patience": 1,
     "checkpoints": CheckpointSpec(min_accuracy=0.1),
 }
-OF_THE_HEAD = ("layers", "norm", "train_batch_norm")
+OF_THE_HEAD = ("layers", "bottleneck_norm", "train_batch_norm")
 
 
 class HeadContract:

@@ -20,7 +20,7 @@ from fastcls.training.heads.logreg import C_GRID, fit_logreg
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows, select
 
-LOGREG, L2 = HeadSpec("logreg"), HeadSpec("logreg", norm="l2")
+LOGREG, L2 = HeadSpec("logreg"), HeadSpec("logreg", bottleneck_norm="l2")
 QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 
 
@@ -29,7 +29,7 @@ QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 )
 def test_sweep__each_value_reaches_an_independent_tight_fit(make_cache, shape, classes, norm):
     cache, _, _ = make_cache(300, shape=shape, classes=classes, spread=0.2)
-    trained = train_head(cache, HeadSpec("logreg", norm=norm))
+    trained = train_head(cache, HeadSpec("logreg", bottleneck_norm=norm))
     chosen = select(cache, TrainConfig())
     train, val = (
         part.rows.read().astype(float).mean(axis=tuple(range(1, len(shape))))
@@ -119,9 +119,9 @@ def test_train_head__logreg_needs_validation_rows(make_cache):
 
 def test_train_head__gradients_go_on_from_logreg(make_cache):
     cache, _, _ = make_cache(spread=0.2)
-    start = train_head(cache, HeadSpec("logreg", norm="l2"))
+    start = train_head(cache, HeadSpec("logreg", bottleneck_norm="l2"))
     with pytest.raises(OptionError, match="give no other head"):
         train_head(cache, LOGREG, start=start)
     further = train_head(cache, None, TrainConfig(epochs=2, learning_rate=1e-5), start=start)
-    assert further.spec == HeadSpec(norm="l2")
+    assert further.spec == HeadSpec(bottleneck_norm="l2")
     assert further.history[0]["val_loss"] == pytest.approx(start.best["val_loss"], rel=1e-3)

@@ -50,7 +50,7 @@ def test_build_head__normalizes_what_it_takes():
     centered = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + 1e-3)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for norm, expected, training in (("batch", centered, True), ("l2", unit, False)):
-        head = build_head(HeadSpec(layers=(0.4,), norm=norm), (7,), 3)
+        head = build_head(HeadSpec(layers=(0.4,), bottleneck_norm=norm), (7,), 3)
         assert [type(layer).__name__ for layer in head.layers][2:] == ["Dropout", "Dense"]
         np.testing.assert_allclose(head.layers[1](rows, training=training), expected, atol=1e-4)
 
@@ -68,7 +68,7 @@ def test_build_head__normalizes_what_it_takes():
 )
 def test_head_spec__refuses_what_a_kind_does_not_do(kind, norm, complaint):
     with pytest.raises(OptionError, match=complaint):
-        HeadSpec(kind, norm=norm)
+        HeadSpec(kind, bottleneck_norm=norm)
 
 
 @pytest.mark.parametrize("kind", ["logreg", "prototype", "knn", "x.py:head"])
@@ -78,7 +78,7 @@ def test_head_spec__only_a_linear_head_has_layers(kind):
 
 
 @pytest.mark.parametrize(
-    "spec", [HeadSpec(layers=(8, 0.5), norm="l2"), HeadSpec("knn"), HeadSpec("x.py:head")], ids=str
+    "spec", [HeadSpec(layers=(8, 0.5), bottleneck_norm="l2"), HeadSpec("knn"), HeadSpec("x.py:head")], ids=str
 )
 def test_head_spec__comes_back_from_json(spec):
     assert HeadSpec.from_dict(json.loads(json.dumps(asdict(spec)))) == spec

@@ -20,9 +20,9 @@ from fastcls.training.rows.selection import select
 STEPS, EPOCHS, RATE = 7, 12, 0.2
 SPECS = [
     ScheduleSpec("constant"),
-    ScheduleSpec("step", factor=0.5, interval=3),
-    ScheduleSpec("exponential", factor=0.5, interval=3),
-    ScheduleSpec("cosine", minimum=0.01),
+    ScheduleSpec("step", rate_factor=0.5, rate_interval=3),
+    ScheduleSpec("exponential", rate_factor=0.5, rate_interval=3),
+    ScheduleSpec("cosine", rate_minimum=0.01),
 ]
 
 
@@ -53,7 +53,7 @@ def test_train_head__takes_each_step_at_its_rate(make_cache, spec, warmup):
 
 def test_train_head__a_plateau_lowers_the_rate_as_keras_does(make_cache):
     cache, _, _ = make_cache(60, spread=0.2)
-    spec = ScheduleSpec("plateau", factor=0.5, patience=2, minimum=0.01)
+    spec = ScheduleSpec("plateau", rate_factor=0.5, rate_patience=2, rate_minimum=0.01)
     config = TrainConfig(epochs=20, learning_rate=0.05, patience=0, schedule=spec)
     history = train_head(cache, HeadSpec(layers=(64,)), config).history
     rates = [row["learning_rate"] for row in history]
@@ -63,7 +63,7 @@ def test_train_head__a_plateau_lowers_the_rate_as_keras_does(make_cache):
 
 def test_train_head__a_plateau_lowers_what_the_warmup_rises_to(make_cache):
     import_keras()
-    spec = ScheduleSpec("plateau", warmup=2, factor=0.5, patience=1)
+    spec = ScheduleSpec("plateau", warmup=2, rate_factor=0.5, rate_patience=1)
     rate = Rate(TrainConfig(learning_rate=RATE, schedule=spec), STEPS)
     for loss in (1.0, 1.0):
         rate.watch({"val_loss": loss})
@@ -83,12 +83,15 @@ def test_train_head__the_rate_is_in_no_saved_head(make_cache, tmp_path):
     ("given", "complaint"),
     [
         ({"kind": "linear"}, "Choose one of: constant, step, exponential, cosine, plateau"),
-        ({"factor": 0.5}, "No effect with the schedule constant: factor"),
-        ({"kind": "cosine", "factor": 0.5, "interval": 2}, "schedule cosine: factor, interval"),
-        ({"kind": "step", "minimum": 0.1}, "schedule step: minimum"),
-        ({"kind": "step", "factor": 1.0}, "below 1. Received: 1.0"),
-        ({"kind": "step", "interval": 0}, "interval must be 1 or more"),
-        ({"kind": "plateau", "patience": 0}, "must be 1 or more"),
+        ({"rate_factor": 0.5}, "No effect with the schedule constant: rate_factor"),
+        (
+            {"kind": "cosine", "rate_factor": 0.5, "rate_interval": 2},
+            "schedule cosine: rate_factor, rate_interval",
+        ),
+        ({"kind": "step", "rate_minimum": 0.1}, "schedule step: rate_minimum"),
+        ({"kind": "step", "rate_factor": 1.0}, "below 1. Received: 1.0"),
+        ({"kind": "step", "rate_interval": 0}, "rate_interval must be 1 or more"),
+        ({"kind": "plateau", "rate_patience": 0}, "must be 1 or more"),
         ({"warmup": -1}, "warmup must be 0 or more"),
     ],
 )
@@ -101,8 +104,8 @@ def test_schedule_spec__refuses(given, complaint):
     ("given", "complaint"),
     [
         ({"schedule": ScheduleSpec(warmup=5), "epochs": 5}, "leave none of 5"),
-        ({"schedule": ScheduleSpec("cosine", minimum=0.1), "learning_rate": 0.1}, "below the first"),
-        ({"schedule": ScheduleSpec("cosine", minimum=-0.1)}, "0 or more"),
+        ({"schedule": ScheduleSpec("cosine", rate_minimum=0.1), "learning_rate": 0.1}, "below the first"),
+        ({"schedule": ScheduleSpec("cosine", rate_minimum=-0.1)}, "0 or more"),
         ({"schedule": "plateau", "val": 0.0}, "watches validation rows"),
         ({"schedule": "plateau", "patience": 5}, "before the rate is lowered after 5"),
     ],
@@ -113,7 +116,7 @@ def test_train_config__refuses_a_schedule_that_cannot_be(given, complaint):
 
 
 def test_train_config__comes_back_with_its_schedule():
-    config = TrainConfig("AdamW", schedule=ScheduleSpec("cosine", warmup=3, minimum=1e-5))
+    config = TrainConfig("AdamW", schedule=ScheduleSpec("cosine", warmup=3, rate_minimum=1e-5))
     assert TrainConfig.from_dict(asdict(config)) == config
 
 
@@ -123,12 +126,12 @@ def _by_hand(spec: ScheduleSpec, step: int, steps: int, epochs: int) -> float:
         return RATE * (step + 1) / warmup
     past = (step - warmup) / steps  # epochs
     if spec.kind == "step":
-        return RATE * spec.factor ** int(past // spec.interval)
+        return RATE * spec.rate_factor ** int(past // spec.rate_interval)
     if spec.kind == "exponential":
-        return RATE * spec.factor ** (past / spec.interval)
+        return RATE * spec.rate_factor ** (past / spec.rate_interval)
     if spec.kind == "cosine":
         share = (1 + np.cos(np.pi * past / (epochs - spec.warmup))) / 2
-        return spec.minimum + (RATE - spec.minimum) * share
+        return spec.rate_minimum + (RATE - spec.rate_minimum) * share
     return RATE
 
 
@@ -157,7 +160,7 @@ def _descent(cache, config):
 def _plateaus_of_keras(history, spec, rate):
     keras = import_keras()
     callback = keras.callbacks.ReduceLROnPlateau(
-        factor=spec.factor, patience=spec.patience, min_lr=spec.minimum, min_delta=0
+        factor=spec.rate_factor, patience=spec.rate_patience, min_lr=spec.rate_minimum, min_delta=0
     )
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(rate))
