@@ -12,12 +12,12 @@ from fastcls.specs.bases import (
     default_pool,
     parse_mean_std,
 )
-from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import FITTED_HEADS, HEADS, LBFGS, NORMS, HeadSpec
+from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, Step, step_of, without_effect
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -30,7 +30,6 @@ from fastcls.specs.optimization import (
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.records import CheckpointSpec, LogSpec
 from fastcls.specs.training import (
-    GRADIENT_ONLY,
     SAMPLINGS,
     THRESHOLDS,
     TrainConfig,
@@ -46,10 +45,8 @@ __all__ = [
     "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
-    "FITTED_HEADS",
-    "GRADIENT_ONLY",
+    "FUNCTION",
     "HEADS",
-    "LBFGS",
     "LOSSES",
     "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
@@ -68,6 +65,7 @@ __all__ = [
     "CutSpec",
     "ExtractConfig",
     "FinetuneSpec",
+    "HeadKind",
     "HeadSpec",
     "LogSpec",
     "LossSpec",
@@ -76,6 +74,7 @@ __all__ = [
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
+    "Step",
     "TrainConfig",
     "ViewSpec",
     "check_at_least",
@@ -86,6 +85,9 @@ __all__ = [
     "check_normalize",
     "default_pool",
     "differences",
+    "no_effect",
     "parse_mean_std",
     "specs_of_run",
+    "step_of",
+    "without_effect",
 ]

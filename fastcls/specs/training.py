@@ -10,17 +10,12 @@ from typing import Any
 from fastcls.errors import OptionError
 from fastcls.specs.bases import CutSpec
 from fastcls.specs.checks import check_at_least, check_choice
-from fastcls.specs.heads import LBFGS, HeadSpec
+from fastcls.specs.heads import HeadSpec, check_head
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.records import CheckpointSpec, LogSpec
 
 SAMPLINGS = ("uniform", "balanced")
 THRESHOLDS = ("single", "per-class")
-# What has no effect on a fitted head.
-GRADIENT_ONLY = (
-    *("optimizer", "epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
-    *("sampling", "checkpoints", "logs"),
-)
 
 
 @dataclass(frozen=True)
@@ -97,10 +92,6 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """From what `dataclasses.asdict` made of one."""
         known = dict(values)
-        if "solver" in known:  # as earlier runs call it
-            known["optimizer"] = {"name": known.pop("solver")}
-        if known["optimizer"]["name"] == LBFGS:
-            known["optimizer"] = {}
         known["optimizer"] = OptimizerSpec(**known["optimizer"])
         known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
         known["loss"] = LossSpec(**known.get("loss", {}))
@@ -149,25 +140,20 @@ class TrainConfig:
 
 def check_effect(head: HeadSpec, config: TrainConfig) -> None:
     """Raise OptionError where a training asks for what its head has no use for, or lacks what it needs."""
-    if not head.is_fitted:
-        return
-    plain = TrainConfig()
-    given = [name for name in GRADIENT_ONLY if getattr(config, name) != getattr(plain, name)]
-    if given:
-        raise OptionError(f"No effect with the head {head.kind}: {', '.join(given)}. Leave them out")
-    if head.kind == "logreg" and config.val == 0:
+    check_head(head, config)
+    if head.traits.needs_val and config.val == 0:
         raise OptionError(
-            "The head logreg chooses its regularization on validation rows. Received: val=0. Give a share "
-            "of the rows, such as --val 0.2, or use --head linear"
+            f"--head {head.kind} chooses its {head.traits.step.one} on validation rows. Received: val=0. "
+            "Give a share of the rows, such as --val 0.2, or use --head linear"
         )
 
 
 def check_cut(head: HeadSpec, cut: CutSpec) -> None:
     """Raise OptionError where a tail is to be trained and the cut leaves none."""
-    if head.kind == "tail" and cut.layer is None:
+    if head.traits.needs_tail and cut.layer is None:
         raise OptionError(
-            "The head tail trains what follows the cut, and nothing follows the default one. Give --cut and "
-            f"an earlier layer: `fastcls layers {cut.base.name}` lists them"
+            f"--head {head.kind} trains what follows the cut, and nothing follows the default one. Give "
+            f"--cut and an earlier layer: `fastcls layers {cut.base.name}` lists them"
         )
 
 
@@ -180,7 +166,7 @@ def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> N
         "confusion_every": config.logs.confusion_every,
     }
     multi_given = {"threshold": config.threshold, "class_weight_multiplier with balanced": balanced}
-    if multi_label and head.is_fitted:
+    if multi_label and not head.traits.several_labels:
         raise OptionError(f"The head {head.kind} takes one label per image, not several. Use --head linear")
     given = [name for name, value in (single_given if multi_label else multi_given).items() if value]
     if given:
@@ -189,9 +175,5 @@ def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> N
 
 
 def specs_of_run(known: Mapping[str, Any]) -> tuple[HeadSpec, TrainConfig]:
-    """What was trained and how, by a `run.json` of this version or an earlier one."""
-    head, training = HeadSpec.from_dict(known["head"]), known["training"]
-    asked = training["optimizer"]["name"] if "optimizer" in training else training["solver"]
-    if asked == LBFGS:
-        head = HeadSpec("logreg")
-    return head, TrainConfig.from_dict(training)
+    """What was trained and how, by a `run.json`."""
+    return HeadSpec.from_dict(known["head"]), TrainConfig.from_dict(known["training"])

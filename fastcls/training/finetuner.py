@@ -235,7 +235,7 @@ def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec
         unused = ", ".join(name for name, is_given in given.items() if is_given)
         if unused:
             raise OptionError(f"A classifier that is trained further stays what it is. Leave out: {unused}")
-    elif head and (head.is_fitted or head.kind == "tail"):
+    elif head and (head.is_fitted or head.traits.needs_tail):
         raise OptionError(f"The head {head.kind} is made from a cache. Train it there, and go on with --from")
 
 

@@ -11,11 +11,8 @@ from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
-from fastcls.training.heads.fitting import Fitted
-from fastcls.training.heads.knn import fit_neighbors
-from fastcls.training.heads.logreg import sweep
+from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
-from fastcls.training.heads.prototypes import fit_prototypes
 from fastcls.training.identity import describe_request
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.minimize import VAL_BATCH, TrainingData, minimize
@@ -141,7 +138,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
     """Do all of `train_head` from the first step on."""
     chosen, spec, config, model = asked.chosen, asked.spec, asked.config, asked.model
     if spec.is_fitted:
-        fitted = _fit_at_once(spec, chosen, progress)
+        fitted = fit_head(spec, chosen.train, chosen.val, len(chosen.class_names), progress=progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
         about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
@@ -159,6 +156,10 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
 def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
     """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
     check_labels(spec, config, multi_label=chosen.multi_label)
+    if spec.traits.needs_val and chosen.val is None:
+        raise OptionError(
+            f"--head {spec.kind} chooses its {spec.traits.step.one} on validation rows, and there are none"
+        )
     if chosen.val:
         require_areas(chosen.val.labels)
 
@@ -180,22 +181,11 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
         return head or HeadSpec()
     if head is not None:
         raise OptionError("A head that is trained further stays what it is: give no other head or layers")
-    if start.spec.kind == "logreg":  # a softmax layer, which gradients may move
-        return HeadSpec(bottleneck_norm=start.spec.bottleneck_norm)
-    if start.spec.is_fitted:
+    if not start.spec.is_fitted:
+        return start.spec
+    if not start.spec.traits.further:
         raise OptionError(f"A head {start.spec.kind} has nothing to train further. Train one without --from")
-    return start.spec
-
-
-def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
-    classes = len(chosen.class_names)
-    if spec.kind == "prototype":
-        return fit_prototypes(chosen.train, chosen.val, classes)
-    if spec.kind == "knn":
-        return fit_neighbors(chosen.train, chosen.val, classes)
-    if chosen.val is None:
-        raise OptionError("The head logreg chooses its regularization on validation rows: there are none")
-    return sweep(chosen.train, chosen.val, classes, norm=spec.bottleneck_norm, progress=progress)
+    return HeadSpec(start.spec.traits.further, bottleneck_norm=start.spec.bottleneck_norm)
 
 
 def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
@@ -206,7 +196,7 @@ def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedH
     """
     shape = tuple(cache.manifest.shape)
     if start is None:
-        tail = load_tail(cache) if spec.kind == "tail" else None
+        tail = load_tail(cache) if spec.traits.needs_tail else None
         return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:

@@ -67,9 +67,9 @@ def test_extract__draws_a_preview_and_stops(fastcls, photos, tmp_path):
         ("--views 3 --augment flip,blur=3", 1, "Unknown operation 'blur'"),
         ("--views 3 --augment rotate=500", 1, "rotate=-180:180"),
         ("--views 0", 2, "Invalid value for '--views'"),
-        ("--augment flip", 2, "No effect with --views 1: --augment"),
-        ("--views 1 --view-seed 3", 2, "No effect with --views 1: --view-seed"),
-        ("--views 2 --preview a.png --workers 2", 2, "No effect with --preview: --workers"),
+        ("--augment flip", 2, "--augment has no effect with --views 1"),
+        ("--views 1 --view-seed 3", 2, "--view-seed has no effect with --views 1"),
+        ("--views 2 --preview a.png --workers 2", 2, "--workers has no effect with --preview"),
         ("--views 2 --preview a.jpg", 1, "ends in .png"),
     ],
 )

@@ -11,10 +11,6 @@ from fastcls.cli.options.common import Command, apply, drop_loaded
 from fastcls.errors import OptionError, closest
 from fastcls.specs import CheckpointSpec, LogSpec
 
-RECORDS = (
-    *("checkpoint_every", "checkpoint_keep", "checkpoint_best_only", "min_accuracy"),
-    *("log_steps", "confusion_every"),
-)
 # What belongs to one call of a command and not to what it is asked for.
 _OF_THE_CALL = ("out", "config", "dry_run", "restart")
 

@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.head_trainer import train_head
-from fastcls.training.heads.logreg import C_GRID, sweep
+from fastcls.training.heads.logreg import C_GRID, fit_logreg
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows, select
 
-LOGREG = HeadSpec("logreg")
+LOGREG, L2 = HeadSpec("logreg"), HeadSpec("logreg", bottleneck_norm="l2")
 QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 
 
@@ -100,7 +100,7 @@ def test_sweep__ends_in_the_valley_and_not_on_the_plateau_before_it(monkeypatch)
     draws = [_draw(seed) for seed in range(100)]
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(), config_context(**QUICK):
         warnings.simplefilter("ignore")  # fits that are cut short are no better
-        fitted = [sweep(train, val, train.labels.max() + 1, norm="l2") for train, val in draws]
+        fitted = [fit_logreg(L2, train, val, train.labels.max() + 1) for train, val in draws]
         best = [_best_loss(train, val) for train, val in draws]
     assert np.max([head.best["val_loss"] for head in fitted] - np.array(best)) < 0.02
     assert sum(len(head.history) for head in fitted) < 95 * len(C_GRID)  # something is saved

@@ -286,7 +286,7 @@ def test_train_config__refuses_what_needs_validation():
         OptionError, match="validation rows: checkpoint_best_only, min_accuracy, confusion_every"
     ):
         TrainConfig(val=0.0, checkpoints=gate, logs=LogSpec(confusion_every=1))
-    with pytest.raises(OptionError, match="head knn: checkpoints, logs"):
+    with pytest.raises(OptionError, match="--min-accuracy, --log-steps have no effect with --head knn"):
         check_effect(HeadSpec("knn"), TrainConfig(checkpoints=gate, logs=LogSpec(log_steps=1)))
 
 
