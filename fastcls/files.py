@@ -384,6 +384,16 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; links are not followed, and what cannot be read counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # another process may remove it at this moment
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 (of thousands)
+    return total
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder entry to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ HISTORY = "history.csv"
 CURVES = "curves.png"
 RECORD = "run.json"
 TESTS = "test"
+METRICS = "metrics.json"  # of a test
 _ASKED = "asked.json"  # of a run in the making
 _CHECKPOINTS = "checkpoints/*.keras"
 _TAKE_ANOTHER = "Choose another --out, or remove it first"
@@ -151,6 +152,19 @@ class Run:
                 {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)
             )
 
+    def tests(self) -> dict[str, dict[str, Any]]:
+        """The figures of each test by its name; those that cannot be read are left out."""
+        figures: dict[str, dict[str, Any]] = {}
+        for path in sorted((self.folder / TESTS).glob(f"*/{METRICS}")):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                figures[path.parent.name] = dict(files.read_json(path))
+        return figures
+
+    @property
+    def lost(self) -> list[str]:
+        """Names of its files that are gone; the others are not read."""
+        return [name for name in self.record["files"] if not (self.folder / name).is_file()]
+
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a run.json.
@@ -187,6 +201,16 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 def is_complete(folder: Path) -> bool:
     """Whether the training of a run has come to its end."""
     return (folder / RECORD).is_file()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run whose training has not come to its end."""
+    return (folder / _ASKED).is_file()
+
+
+def is_run(names: Set[str]) -> bool:
+    """Whether a folder of such names is a run, be it unfinished or damaged."""
+    return bool(names & {CLASSIFIER, HEAD, IMAGES, HISTORY, _ASKED})
 
 
 def write_images(folder: Path, images: Iterable[UsedImage], *, multi_label: bool) -> None:

@@ -36,6 +36,8 @@ FLOORS = {
     "fastcls.evaluation": 3,
     "fastcls.pipeline": 4,
     "fastcls.preview": 4,
+    "fastcls.doctor": 4,
+    "fastcls.inventory": 4,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }
@@ -124,7 +126,9 @@ def test_light_floors_and_evaluation_load_no_tensorflow():
     assert loaded_by("\n".join(f"import {module}" for module in [*light, *names])) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bases"], ["extract", "--help"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["bases"], ["runs", "tests"], ["extract", "--help"]], ids=str
+)
 def test_commands_that_only_tell_load_no_tensorflow(arguments):
     run = f"import sys; sys.argv[1:] = {arguments}\nfrom fastcls.cli.main import main\nmain()"
     assert loaded_by(run) == []

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -211,6 +211,11 @@ def _without(request: str, requests: tuple[str, ...]) -> tuple[str, ...]:
 def cache_folders(root: Path) -> list[Path]:
     """The caches directly under a root, sorted."""
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
+
+
+def is_cache(names: Set[str]) -> bool:
+    """Whether a folder of such names is a cache, be it a damaged one."""
+    return len(names & {_MANIFEST, "shards", "trunk.keras", record.FILE}) > 1
 
 
 def find_request(root: Path, request: str) -> Cache | None:

@@ -13,6 +13,7 @@ import numpy as np
 from fastcls.backend import import_keras
 from fastcls.cache import checked_files
 from fastcls.errors import OptionError
+from fastcls.machine import cpu_flags
 
 # x86: AVX-512 BF16 and AMX; ARM: the BF16 extension.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -112,7 +113,7 @@ class Bfloat16Engine(TensorFlowEngine):
     @classmethod
     def require(cls) -> None:
         """Raise OptionError on a CPU without bfloat16."""
-        if not _BFLOAT16_FLAGS & _cpu_flags():
+        if not _BFLOAT16_FLAGS & cpu_flags():
             raise OptionError("this CPU does not compute in bfloat16 (no AVX-512 BF16, AMX or ARM BF16)")
 
 
@@ -154,13 +155,3 @@ def _graph_option(name: str) -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({name: before})
-
-
-def _cpu_flags() -> set[str]:
-    """What this CPU can do, in the words of Linux; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    # "flags" on x86, "Features" on ARM.
-    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}

@@ -14,8 +14,8 @@ from fastcls import files
 from fastcls.evaluation.metrics import Evaluation
 from fastcls.evaluation.multilabel import MultiLabelEvaluation
 from fastcls.evaluation.pictures import draw_confusion, draw_found
+from fastcls.runs import METRICS
 
-METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
 
 

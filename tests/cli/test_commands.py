@@ -77,7 +77,7 @@ def test_extract__says_who_computed_and_how_exactly(fastcls, photos, base, tmp_p
 def test_extract__what_this_machine_lacks_is_named_and_leaves_nothing(
     fastcls, photos, base, tmp_path, monkeypatch, options, complaint
 ):
-    monkeypatch.setattr(tensorflow, "_cpu_flags", set)
+    monkeypatch.setattr(tensorflow, "cpu_flags", set)
     monkeypatch.setattr(tensorflow, "gpus", list)
     monkeypatch.setitem(sys.modules, "openvino", None)
     result = fastcls("extract", photos, "--base", base, "--cache", tmp_path / "c", *options.split())
