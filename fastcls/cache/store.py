@@ -215,7 +215,7 @@ def cache_folders(root: Path) -> list[Path]:
 
 def is_cache(names: Set[str]) -> bool:
     """Whether a folder of such names is a cache, be it a damaged one."""
-    return len(names & {_MANIFEST, "shards", "trunk.keras", record.FILE}) > 1
+    return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
 
 
 def find_request(root: Path, request: str) -> Cache | None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.engines import engine_class, engine_path, engines_of
 from fastcls.engines.tensorflow import Trunk
 from fastcls.specs.bases import PRECISIONS
@@ -140,7 +140,7 @@ def _make_trunk(path: Path) -> Trunk:
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(8, 3, activation="relu")(x)
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
-    record.keep(path, model.save, of="")
+    checked_files.keep(path, model.save, of="")
     return Trunk(path, model)
 
 
