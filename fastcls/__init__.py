@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.data.dataset import Dataset as Dataset
     from fastcls.data.dataset import Sample as Sample
     from fastcls.data.splitter import split as split
-    from fastcls.data.writers.folder import write_split as write_split
+    from fastcls.data.writers.split import write_split as write_split
     from fastcls.errors import FastclsError as FastclsError
     from fastcls.evaluation.metrics import evaluate as evaluate
     from fastcls.extraction.extractor import extract as extract
@@ -49,7 +49,7 @@ _HOMES = {
     "Sample": "fastcls.data.dataset",
     "SplitSpec": "fastcls.specs",
     "split": "fastcls.data.splitter",
-    "write_split": "fastcls.data.writers.folder",
+    "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
     "load_base": "fastcls.bases.loader",
     "cut": "fastcls.cutter",

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastcls.cache.tables import read_lines, write_lines
 from fastcls.data import image_bytes
+from fastcls.data.csv_table import read_table, write_table
 
 COLUMNS = ("path", "label", "split", "group", "digest", "size", "mtime_ns", "ctime_ns")
 MULTI_LABEL_COLUMNS = ("path", "labels", *COLUMNS[2:])
@@ -82,7 +82,7 @@ class Failure:
 def write_samples(path: Path, rows: Iterable[SampleRow], *, multi_label: bool) -> int:
     """Write a table of samples; returns how many there are."""
     columns = MULTI_LABEL_COLUMNS if multi_label else COLUMNS
-    return write_lines(path, columns, (_as_line(row, multi_label) for row in rows))
+    return write_table(path, columns, (_as_line(row, multi_label) for row in rows))
 
 
 def read_samples(path: Path, *, multi_label: bool) -> list[SampleRow]:
@@ -92,14 +92,14 @@ def read_samples(path: Path, *, multi_label: bool) -> list[SampleRow]:
         ValueError: It is damaged.
     """
     if multi_label:
-        return read_lines(path, MULTI_LABEL_COLUMNS, _reader(_parse_labels))
-    return read_lines(path, COLUMNS, _reader(_one_label))
+        return read_table(path, MULTI_LABEL_COLUMNS, _reader(_parse_labels))
+    return read_table(path, COLUMNS, _reader(_one_label))
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> int:
     """Write a table of failures; returns how many there are."""
     lines = ((failure.path, failure.digest, failure.reason) for failure in failures)
-    return write_lines(path, FAILURE_COLUMNS, lines)
+    return write_table(path, FAILURE_COLUMNS, lines)
 
 
 def read_failures(path: Path) -> list[Failure]:
@@ -108,7 +108,7 @@ def read_failures(path: Path) -> list[Failure]:
     Raises:
         ValueError: It is damaged.
     """
-    return read_lines(path, FAILURE_COLUMNS, Failure)
+    return read_table(path, FAILURE_COLUMNS, Failure)
 
 
 def _as_line(row: SampleRow, multi_label: bool) -> tuple[str | int, ...]:

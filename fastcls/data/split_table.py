@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fastcls import files
+from fastcls.data.csv_table import read_table, write_table
 from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, some
 from fastcls.errors import DataError
 
 SPLIT_TABLE = "split.csv"  # Lies in a split folder that is complete.
 SPLIT_PLAN = ".split-plan.csv"  # Lies there as long as some of its files may be missing.
-_COLUMNS = ["path", "label", "split", "group", "digest", "source"]
+_COLUMNS = ("path", "label", "split", "group", "digest", "source")
 _HEADER = ",".join(_COLUMNS).encode()
 
 
@@ -47,18 +46,13 @@ def read_split_rows(table: Path) -> list[SplitRow]:
         DataError: It is damaged, or something else.
     """
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            header, *lines = list(csv.reader(file)) or [[]]
-    except (UnicodeDecodeError, csv.Error):
-        header, lines = [], []
-    rows = [SplitRow(*line) for line in lines if len(line) == len(_COLUMNS)]
-    is_whole = len(rows) == len(lines) == len({row.path for row in rows}) and all(map(_is_in_place, rows))
-    if header != _COLUMNS or not is_whole:
+        rows = read_table(table, _COLUMNS, SplitRow)
+        if not all(map(_is_in_place, rows)) or len({row.path for row in rows}) < len(rows):
+            raise ValueError("each row needs a path SPLIT/LABEL/... of its own")
+    except ValueError as error:
         raise DataError(
-            f"{table} was not made by split-data or is damaged. Expected the columns {','.join(_COLUMNS)}, "
-            f"and in each row a path SPLIT/LABEL/...; received: {','.join(header)}. "
-            "Let split-data make a new folder."
-        )
+            f"{table} was not made by split-data or is damaged: {error}. Let split-data make a new folder."
+        ) from error
     return rows
 
 
@@ -69,11 +63,8 @@ def _is_in_place(row: SplitRow) -> bool:
 
 def write_split_rows(table: Path, rows: Iterable[SplitRow]) -> None:
     """Write the table of a split folder, or its plan."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(_COLUMNS)
-    writer.writerows(rows)
-    files.write_text(table, buffer.getvalue())
+    with files.atomic_path(table) as temporary:
+        write_table(temporary, _COLUMNS, rows)
 
 
 def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ def split(
     spec: SplitSpec,
     *,
     fixed: Mapping[str, str] | None = None,
+    digests: Sequence[str] | None = None,
     allow_small: bool = False,
 ) -> Dataset:
     """Give each sample of a dataset its split, by the bytes of its file.
@@ -36,6 +37,7 @@ def split(
         dataset: A dataset without splits.
         spec: How to divide it.
         fixed: The split of images assigned earlier, by digest.
+        digests: Of the files, in the order of the samples; None to read them.
         allow_small: Accept classes too small to give every split an image.
 
     Raises:
@@ -43,7 +45,7 @@ def split(
     """
     require_unsplit(dataset)
     splits = assign_splits(
-        file_digests([dataset.locate(sample) for sample in dataset.samples]),
+        digests or file_digests([dataset.locate(sample) for sample in dataset.samples]),
         [dataset.names_of(sample) for sample in dataset.samples],
         spec,
         groups=[sample.group for sample in dataset.samples],
@@ -75,11 +77,11 @@ def assign_splits(
     lacks most, then the next. Counts of classes come near, and those of images nearly so.
 
     Args:
-        keys: Digest of each sample; samples of equal key go to one side.
+        keys: Digest of each sample; samples of equal key stay in one split.
         labels: Class of each sample, as a label or (better to read in errors) as a class name; a tuple of
             these for a sample of any number of classes.
         spec: How to divide each class.
-        groups: Group of each sample; samples of equal non-empty group go to one side.
+        groups: Group of each sample; samples of one non-empty group stay in one split.
         fixed: The split of samples assigned earlier, by key. They stay; new ones fill the gaps.
         allow_small: Log a warning for a class too small to give every split an image.
 

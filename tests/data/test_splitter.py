@@ -13,8 +13,8 @@ import pytest
 
 from fastcls.data.dataset import SPLIT_PLAN, SPLITS, Dataset
 from fastcls.data.splitter import assign_splits, split
-from fastcls.data.writers import folder as folder_writer
-from fastcls.data.writers.folder import write_split
+from fastcls.data.writers import split as split_writer
+from fastcls.data.writers.split import write_split
 from fastcls.errors import DataError, OptionError
 from fastcls.files import digest
 from fastcls.specs import SplitSpec
@@ -289,8 +289,8 @@ def test_write_split__killed_at_any_point_then_rerun_equals_uninterrupted(
         with monkeypatch.context() as patch:
             for owner, name in (
                 steps[mode],
-                (folder_writer, "write_split_rows"),
-                (folder_writer, "_place_files"),
+                (split_writer, "write_split_rows"),
+                (split_writer, "place_files"),
                 (Path, "rename"),
             ):
                 dying(owner, name)

@@ -14,7 +14,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.splitter import split
 from fastcls.data.writers import tfrecord
 from fastcls.data.writers.csv import write_csv
-from fastcls.data.writers.folder import write_split
+from fastcls.data.writers.split import write_split
 from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec

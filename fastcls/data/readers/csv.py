@@ -63,6 +63,24 @@ def is_split_table(path: Path) -> bool:
         return set(RESERVED) <= set(header) and not _LABEL_COLUMNS & set(header)
 
 
+def read_earlier_splits(path: Path) -> dict[str, str]:
+    """The split of each digest in a table that split-data wrote for several labels per image.
+
+    Raises:
+        DataError: It is damaged, or something else.
+    """
+    with _opened(path) as (header, rows):
+        is_ours = tuple(header[: len(RESERVED)]) == RESERVED
+        splits = {row.get("digest", ""): row.get("split", "") for _, row in rows} if is_ours else {"": ""}
+    if not set(splits.values()) <= set(SPLITS):
+        raise DataError(
+            f"{path} was not made by split-data for several labels per image, or is damaged. Expected the "
+            f"columns {','.join(RESERVED)} and one per class. Received: {','.join(header)}. Choose another "
+            "output folder."
+        )
+    return splits
+
+
 def name_clash(class_names: Iterable[str]) -> str:
     """A column that a table of one column per class has besides, if a class has that name; else ""."""
     return min({*_LABEL_COLUMNS, *RESERVED} & {name.lower() for name in class_names}, default="")

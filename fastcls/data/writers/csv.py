@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fastcls import files
+from fastcls.data.csv_table import write_table
 from fastcls.data.dataset import Dataset, Sample
-from fastcls.data.readers.csv import name_clash
+from fastcls.data.readers.csv import RESERVED, name_clash
 from fastcls.errors import DataError
 
 _COLUMNS = ("path", "label", "split", "group")
@@ -29,48 +30,54 @@ def write_csv(dataset: Dataset, path: Path) -> None:
         OptionError: The file exists, with other content.
         DataError: A class has the name of another column.
     """
-    if dataset.multi_label:
-        require_column_names(dataset.class_names)
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(_rows(dataset, path.parent))
+    require_column_names(dataset)
     with files.new_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        write_samples(temporary, move_root(dataset, path.parent))
 
 
-def require_column_names(class_names: Sequence[str]) -> None:
+def write_samples(path: Path, dataset: Dataset, digests: Sequence[str] | None = None) -> None:
+    """Write the samples of a data set as they are.
+
+    Args:
+        path: The file to make.
+        dataset: The images.
+        digests: Of each image, for one more column of a multi-label table.
+    """
+    names = dataset.class_names
+    if not dataset.multi_label:
+        write_table(path, _COLUMNS, ((s.path, names[s.label], s.split, s.group) for s in dataset.samples))
+        return
+    keys: Iterable[tuple[str, ...]] = itertools.repeat(()) if digests is None else zip(digests, strict=True)
+    columns = [name for name in RESERVED if name != "digest" or digests is not None]
+    rows = (
+        (s.path, s.split, s.group, *key, *(int(label in s.labels) for label in range(len(names))))
+        for s, key in zip(dataset.samples, keys, strict=False)
+    )
+    write_table(path, (*columns, *names), rows)
+
+
+def require_column_names(dataset: Dataset) -> None:
     """Raise DataError for a class that cannot have a column of its name."""
-    clash = name_clash(class_names)
+    clash = name_clash(dataset.class_names) if dataset.multi_label else ""
     if clash:
         raise DataError(
-            f"No class can be called {clash!r}: the table has a column per class besides its own of that "
-            "name. Rename the class."
+            f"No class can be called {clash!r}: the table has a column of that name besides those of the "
+            "classes. Rename the class."
         )
 
 
-def _rows(dataset: Dataset, folder: Path) -> Iterator[tuple[str | int, ...]]:
-    count, place = len(dataset.class_names), relative_to(folder)
-    yield ("path", "split", "group", *dataset.class_names) if dataset.multi_label else _COLUMNS
-    for sample in dataset.samples:
-        image = place(dataset.locate(sample))
-        if dataset.multi_label:
-            yield image, sample.split, sample.group, *class_bits(sample, count)
-        else:
-            yield image, dataset.class_names[sample.label], sample.split, sample.group
-
-
-def class_bits(sample: Sample, count: int) -> list[int]:
-    """Whether a sample has each of `count` classes, as 0 and 1."""
-    return [int(label in sample.labels) for label in range(count)]
-
-
-def relative_to(folder: Path) -> Callable[[Path], str]:
-    """A function that gives the POSIX path of an image relative to a folder."""
-    # The folders are resolved, as ".." leads elsewhere from behind a symbolic link; the image keeps its name.
-    # Each of them once: that asks the file system for every folder above.
+def move_root(dataset: Dataset, folder: Path) -> Dataset:
+    """The same images in the same order, with paths relative to another folder."""
+    # The folders are resolved, as ".." after a symbolic link leads elsewhere; the image keeps its name.
+    # Each folder is resolved once: that asks the file system for every folder above.
     origin = folder.resolve()
 
     @functools.cache
     def way_to(parent: Path) -> Path:
         return Path(os.path.relpath(parent.resolve(), origin))
 
-    return lambda image: (way_to(image.parent) / image.name).as_posix()
+    def moved(sample: Sample) -> Sample:
+        image = dataset.locate(sample)
+        return replace(sample, path=(way_to(image.parent) / image.name).as_posix())
+
+    return replace(dataset, root=folder, samples=tuple(map(moved, dataset.samples)), source=None)

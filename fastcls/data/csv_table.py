@@ -1,4 +1,4 @@
-"""CSV tables of a cache, line by line."""
+"""CSV tables with fixed columns: the one place that writes them and reads them back."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from fastcls import files
 _Row = TypeVar("_Row")
 
 
-def write_lines(path: Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> int:
-    """Write a table; returns how many lines it has."""
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Write a table; returns its number of rows."""
     count = 0
     with path.open("w", **files.CSV_TEXT) as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        for line in lines:
-            writer.writerow(line)
+        for row in rows:
+            writer.writerow(row)
             count += 1
     return count
 
 
-def read_lines(path: Path, columns: Sequence[str], make: Callable[..., _Row]) -> list[_Row]:
+def read_table(path: Path, columns: Sequence[str], make: Callable[..., _Row]) -> list[_Row]:
     """Read a table.
 
     Args:
         path: The CSV file.
-        columns: Its first line.
+        columns: Its header.
         make: Makes a row from one string per column; raises ValueError when it cannot.
 
     Raises:
