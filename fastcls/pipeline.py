@@ -268,7 +268,7 @@ def finetune_run(
         begun = Classifier.load(start) if isinstance(start, Path) else start
         training = prepare_finetuning(dataset, begun, spec, config, head=head, max_pixels=max_pixels)
         if runs.is_complete(folder):
-            _go_on_with(folder, training.request)
+            _go_on_with(folder, training.identity)
             return _load_finetuned(folder, training)
         earlier = start if isinstance(start, Path) else None
         images = _write_images(folder, training.used, earlier, multi_label=dataset.multi_label)
@@ -285,7 +285,7 @@ def finetune_run(
         classifier = Classifier(
             trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds
         )
-        known = {"asked": asked, "request": request, "decided_by": training.request, "images": images}
+        known = {"asked": asked, "request": request, "decided_by": training.identity, "images": images}
         _complete(folder, classifier, trained, known)
     return trained
 
@@ -320,7 +320,7 @@ def _decided_by(training: HeadTraining) -> dict[str, Any]:
     images = training.chosen.images
     used = {use: [(row.digest, row.labels) for row in images[use]] for use in images}
     places = {"train_rows", "val_rows"}
-    own = {name: value for name, value in training.request.items() if name not in places}
+    own = {name: value for name, value in training.identity.items() if name not in places}
     return {**own, "images": files.json_digest(used)}
 
 

@@ -39,8 +39,7 @@ from fastcls.specs import (
 from fastcls.training.finetuner import networks_of, trains_batch_norm
 from fastcls.training.head_trainer import load_tail, require_fitting, start_model, start_spec
 from fastcls.training.heads.network import build_head
-from fastcls.training.rows.selection import divide as divide_samples
-from fastcls.training.rows.selection import select
+from fastcls.training.rows.selection import select, train_val_places
 
 _SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 
@@ -119,7 +118,7 @@ def preview_finetuning(
     )  # by the weights that were asked for
     _, trainee = networks_of(dataset, begun, spec, config, head)
     rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group, s.path) for s in dataset.samples]
-    own, val = divide_samples([row for row in rows if row.split != "test"], config, str(dataset.root))
+    own, val = train_val_places([row for row in rows if row.split != "test"], config, str(dataset.root))
     multi_label = dataset.multi_label
     described = _describe_training(HeadSpec(), trainee, config, (len(own), len(val)), multi_label=multi_label)
     written = _describe_files(HeadSpec(), config, out).replace("head.keras, ", "")

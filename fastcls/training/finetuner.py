@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastcls import files, graph, interrupts
 from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
@@ -22,14 +20,15 @@ from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
 from fastcls.training.heads.network import HEAD_PREFIX
+from fastcls.training.identity import network_identity
 from fastcls.training.loop.checkpoints import Checkpoints
-from fastcls.training.loop.fit import EpochRunner, StepListener
-from fastcls.training.loop.minimize import TrainingData, minimize
+from fastcls.training.loop.compile import TrainingData, compile_and_fit
 from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.passes import KerasPasses, devices
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
 from fastcls.training.rows.images import ImageFeed, Images
-from fastcls.training.rows.selection import divide, label_array, require_areas, require_every_class
+from fastcls.training.rows.selection import label_array, require_areas, require_every_class, train_val_places
 from fastcls.training.thresholds import DEFAULT, find_thresholds
 
 _VAL_BATCH = 32
@@ -120,7 +119,7 @@ class Finetuning:
         data: What to train on.
         spec: What of it is trained.
         config: How it is trained.
-        request: What decides the result, JSON-able.
+        identity: What decides the result, JSON-able.
         strategy: How several GPUs divide the work.
     """
 
@@ -131,7 +130,7 @@ class Finetuning:
     data: TrainingData
     spec: FinetuneSpec
     config: TrainConfig
-    request: dict[str, Any]
+    identity: dict[str, Any]
     strategy: Any
 
     @property
@@ -159,8 +158,8 @@ def prepare_finetuning(
         rule = _rule(start, tuple(model.inputs[0].shape[1:3]), spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
         images, used, data = _read(dataset, decoder, spec, config)
-        request = _describe(trainee, images, data, spec, config)
-    return Finetuning(model, trainee, images, used, data, spec, config, request, strategy)
+        identity = network_identity(trainee, images, data, spec, config)
+    return Finetuning(model, trainee, images, used, data, spec, config, identity, strategy)
 
 
 def finetune_prepared(
@@ -172,14 +171,14 @@ def finetune_prepared(
         checkpoints = Checkpoints(
             folder,
             config.checkpoints,
-            asked.request,
+            asked.identity,
             _about(asked.images.rule, data, asked.spec, config),
             monitor_of(multi_label=data.multi_label),
         )
         # The policy of the model itself makes Keras scale the loss for float16.
         precision = _precision(asked.spec.mixed_precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
-            history, best = minimize(
+            history, best = compile_and_fit(
                 trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
             )
     return FinetunedNetwork(
@@ -197,9 +196,9 @@ def finetune_prepared(
 
 
 def _require_equal_shares(config: TrainConfig) -> None:
-    if config.batch_size % _devices():  # Keras cannot begin with shares that differ
+    if config.batch_size % devices():  # Keras cannot begin with shares that differ
         raise OptionError(
-            f"The batch size must be a multiple of the {_devices()} GPUs that divide each batch. "
+            f"The batch size must be a multiple of the {devices()} GPUs that divide each batch. "
             f"Received: {config.batch_size}"
         )
 
@@ -287,7 +286,7 @@ def _read(
         for place, sample in enumerate(samples)
         if place not in images.unreadable
     ]
-    own, val = divide(rows, config, str(dataset.root))
+    own, val = train_val_places(rows, config, str(dataset.root))
     labels = label_array(rows, dataset.found_classes, multi_label=dataset.multi_label)
     require_every_class(labels[own], dataset.found_classes)
     recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
@@ -309,22 +308,6 @@ def _about(rule: PixelRule, data: TrainingData, spec: FinetuneSpec, config: Trai
     return {"classifier": {**known, "finetuning": asdict(spec), "training": asdict(config)}}
 
 
-def _describe(
-    trainee: Any, images: Images, data: TrainingData, spec: FinetuneSpec, config: TrainConfig
-) -> dict[str, Any]:
-    """What decides the result: two of equal description end with the same network."""
-    val_labels = [] if data.val_labels is None else data.val_labels.tolist()
-    return {
-        "training": asdict(config),
-        "finetuning": asdict(spec),
-        "pixels": asdict(images.rule),
-        "network": graph.architecture_digest(trainee, trained=True),
-        "weights": graph.weights_digest(trainee),
-        "classes": files.json_digest(data.class_names),
-        "images": files.json_digest([images.digests, data.labels.tolist(), val_labels]),
-    }
-
-
 def _base_layers(model: Any) -> list[Any]:
     """All layers but those of the head, which computes in float32."""
     return [layer for layer in model.layers if not layer.name.startswith(HEAD_PREFIX)]
@@ -335,74 +318,3 @@ def _precision(asked: str) -> str:
         return asked
     capabilities = gpus()
     return "mixed_float16" if capabilities and min(capabilities) >= _TENSOR_CORES else "float32"
-
-
-class KerasPasses:
-    """Keras's own training and evaluation: they serve several GPUs, and scale the loss for float16."""
-
-    def train(self, model: Any, feed: ImageFeed, listen: StepListener | None) -> EpochRunner:
-        """See `Passes`."""
-        watcher = _watcher(feed, is_noting=listen is not None)
-
-        def run(epoch: int) -> tuple[Row, int]:
-            batches = feed.batches(epoch, _devices())
-            found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
-            if listen:
-                listen(epoch, np.array(watcher.seen, np.float32))
-            return {name: float(values[0]) for name, values in found.items()}, watcher.finite
-
-        return run
-
-    def test(self, model: Any, feed: ImageFeed) -> Callable[[], Row]:
-        """See `Passes`."""
-
-        def run() -> Row:
-            batches = feed.batches(1, _devices())
-            found = model.evaluate(batches, verbose=0, callbacks=[_gate()], return_dict=True)
-            return {name: float(value) for name, value in found.items() if not np.ndim(value)}
-
-        return run
-
-
-def _devices() -> int:
-    """How many divide a batch; one without an image has no mean for its batch normalization."""
-    import tensorflow as tf
-
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
-
-
-def _gate() -> Any:
-    """A callback that lets a held Ctrl-C through between two batches of a validation."""
-    import keras
-
-    return keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: interrupts.let_through())
-
-
-def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
-    """A callback that ends an epoch where the loss is no number, and notes each step if that is wanted."""
-    import keras
-
-    class Watcher(keras.callbacks.Callback):
-        """Has the number of finite steps, and loss and learning rate of each."""
-
-        def on_train_begin(self, logs: Any = None) -> None:
-            self.finite = 0
-            self.seen: list[tuple[float, float]] = []
-            self._images, self._sum = 0, 0.0
-
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            self._rate = float(self.model.optimizer.learning_rate) if is_noting else 0.0
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            interrupts.let_through()
-            mean = float(logs["loss"])  # over the epoch so far
-            if not math.isfinite(mean):
-                self.model.stop_training = True
-                return
-            self.finite += 1
-            images = min(feed.batch_size, feed.images - self._images)
-            before, self._sum = self._sum, mean * (self._images + images)
-            self._images += images
-            self.seen.append(((self._sum - before) / images, self._rate))
-
-    return Watcher()

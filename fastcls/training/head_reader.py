@@ -51,6 +51,6 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
         state["thresholds"] = thresholds  # they are chosen for the finished head alone
-        return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
+        return {**state, "training": state["identity"]["training"], "figures": state["history"][-1]}
     except (LookupError, TypeError) as error:
         raise OptionError(f"{path} is damaged: its state lacks {error}") from error

@@ -13,9 +13,9 @@ from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
 from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
-from fastcls.training.identity import describe_request
+from fastcls.training.identity import head_identity
 from fastcls.training.loop.checkpoints import Checkpoints
-from fastcls.training.loop.minimize import VAL_BATCH, TrainingData, minimize
+from fastcls.training.loop.compile import VAL_BATCH, TrainingData, compile_and_fit
 from fastcls.training.loop.monitor import monitor_of
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
@@ -70,7 +70,7 @@ class HeadTraining:
         spec: What is trained.
         config: How it is trained, with the number of views.
         model: The head; None for one that is fitted at once.
-        request: What decides the result, JSON-able.
+        identity: What decides the result, JSON-able.
     """
 
     cache: Cache
@@ -78,7 +78,7 @@ class HeadTraining:
     spec: HeadSpec
     config: TrainConfig
     model: Any
-    request: dict[str, Any]
+    identity: dict[str, Any]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -130,8 +130,8 @@ def prepare_training(
     require_fitting(spec, config, chosen)
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
-    request = describe_request(cache, chosen, model, spec, config)
-    return HeadTraining(cache, chosen, spec, config, model, request)
+    identity = head_identity(cache, chosen, model, spec, config)
+    return HeadTraining(cache, chosen, spec, config, model, identity)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
@@ -144,7 +144,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
         about["multi_label"] = chosen.multi_label
         checkpoints = Checkpoints(
-            folder, config.checkpoints, asked.request, about, monitor_of(multi_label=chosen.multi_label)
+            folder, config.checkpoints, asked.identity, about, monitor_of(multi_label=chosen.multi_label)
         )
         history, best = _train(model, chosen, config, checkpoints, progress)
     thresholds = _thresholds(model, chosen, config)
@@ -244,4 +244,4 @@ def _train(
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
     data = TrainingData(train, val, chosen.train.labels, chosen.train.images, chosen.class_names)
-    return minimize(trainee, data, config, checkpoints, progress=progress)
+    return compile_and_fit(trainee, data, config, checkpoints, progress=progress)

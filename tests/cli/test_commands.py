@@ -236,10 +236,6 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("run {photos} --base {base} --out {out}/run --epochs 0", "epochs must be 1 or more"),
         ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
         ("train-head {cache} --out {out}/run --head nearest", "Unknown head: 'nearest'"),
-        (
-            "train-head {cache} --out {out}/run --head knn --bottleneck-norm l2",
-            "--bottleneck-norm has no effect",
-        ),
         ("train-head {cache} --out {out}/run --head logreg --val 0", "--val 0.2"),
         ("run {photos} --base {base} --out {out}/run --head logreg --val 0", "--val 0.2"),
         ("train-head {cache} --out {out}/run --momentum 0.9", "optimizer Adam: momentum"),
@@ -290,6 +286,10 @@ def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
         ("train-head {photos} --out x --head knn --optimizer adam --epochs 9", "--optimizer, --epochs have"),
         ("train-head {photos} --out x --head prototype --epochs 9 --l2 0", "--epochs, --l2 have"),
         (
+            (
+                "train-head {photos} --out x --head knn --bottleneck-norm l2",
+                "--bottleneck-norm has no effect",
+            ),
             "train-head {photos} --out x --head knn --from y",
             "--from has no effect with --head knn",
         ),

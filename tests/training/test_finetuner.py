@@ -32,6 +32,7 @@ from fastcls.specs import (
 from fastcls.training import finetuner
 from fastcls.training.finetuner import finetune
 from fastcls.training.head_trainer import train_head
+from fastcls.training.loop import passes
 from fastcls.training.rows.images import ImageFeed, Images
 
 keras = import_keras()
@@ -125,7 +126,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
     spec = FinetuneSpec("all", train_batch_norm=True, mixed_precision="float32")
     whole = finetune(photos, base, spec, config, folder=tmp_path / "whole")
 
-    make = finetuner.KerasPasses.train
+    make = passes.KerasPasses.train
 
     def failing(*arguments):
         run = make(*arguments)
@@ -137,11 +138,11 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 
         return run_or_stop
 
-    monkeypatch.setattr(finetuner.KerasPasses, "train", failing)
+    monkeypatch.setattr(passes.KerasPasses, "train", failing)
     monkeypatch.setattr("fastcls.training.loop.checkpoints._LOSE_AT_MOST_S", 0)
     with pytest.raises(KeyboardInterrupt):
         finetune(photos, base, spec, config, folder=tmp_path / "parts")
-    monkeypatch.setattr(finetuner.KerasPasses, "train", make)
+    monkeypatch.setattr(passes.KerasPasses, "train", make)
     parts = finetune(photos, base, spec, config, folder=tmp_path / "parts")
     for one, other in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -248,13 +249,13 @@ def test_finetune__needs_validation_images(photos, base):
 def test_finetune__scales_the_loss_for_float16_and_keeps_checkpoints_in_float32(
     photos, base, tmp_path, monkeypatch
 ):
-    make, found = finetuner.KerasPasses.train, []
+    make, found = passes.KerasPasses.train, []
 
     def train(self, model, *rest):
         found.append(type(model.optimizer).__name__)
         return make(self, model, *rest)
 
-    monkeypatch.setattr(finetuner.KerasPasses, "train", train)
+    monkeypatch.setattr(passes.KerasPasses, "train", train)
     config = TrainConfig(epochs=1, batch_size=9, val=0.25, checkpoints=CheckpointSpec(checkpoint_every=1))
     finetune(photos, base, FinetuneSpec(mixed_precision="mixed_float16"), config, folder=tmp_path)
     assert found == ["LossScaleOptimizer"]

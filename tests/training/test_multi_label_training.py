@@ -289,7 +289,7 @@ def test_select__refuses_classes_without_image_and_a_damaged_table(multi_label_c
 
 def test_train_head__a_plateau_is_one_of_the_monitor(multi_label_cache):
     from fastcls.training.loop.monitor import AUROC, LOSS
-    from fastcls.training.loop.schedules import Rate
+    from fastcls.training.loop.optimization import Rate
 
     config = TrainConfig(schedule="plateau", epochs=20)
     rows = [{"val_loss": 1 / (1 + n), "val_auroc": 0.9} for n in range(8)]  # only the loss gets better

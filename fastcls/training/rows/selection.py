@@ -80,7 +80,7 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     _require_complete(cache, samples, found.lacking, views, config)
     present = np.flatnonzero(found.lacking == 0)
     samples = [samples[place] for place in present]
-    own, val = divide(samples, config, f"Cache {cache.folder}")
+    own, val = train_val_places(samples, config, f"Cache {cache.folder}")
     labels = label_array(samples, class_names, multi_label=report.multi_label)
 
     def take(places: list[int], count: int) -> LabeledRows:
@@ -153,7 +153,9 @@ def _has_changed(root: str, row: SampleRow) -> bool:
         return True
 
 
-def divide(samples: Sequence[SampleRow], config: TrainConfig, source: str) -> tuple[list[int], list[int]]:
+def train_val_places(
+    samples: Sequence[SampleRow], config: TrainConfig, source: str
+) -> tuple[list[int], list[int]]:
     """Places of the samples to train on and to validate on.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Minimize a loss over the epochs of one training, with all that is watched, logged and kept of it."""
+"""Compile a model with its loss, optimizer and learning rate, and fit it with all that is logged and kept."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
 from fastcls.training.heads.network import HEAD_PREFIX, is_batch_norm
 from fastcls.training.loop.checkpoints import Checkpoints
-from fastcls.training.loop.fit import Passes, epoch_runner, fit
+from fastcls.training.loop.fit import epoch_runner, fit
 from fastcls.training.loop.logs import TrainingLog
 from fastcls.training.loop.losses import build_loss
 from fastcls.training.loop.monitor import monitor_of
-from fastcls.training.loop.optimizers import build_optimizer
-from fastcls.training.loop.schedules import Rate
+from fastcls.training.loop.optimization import Rate, build_optimizer
+from fastcls.training.loop.passes import Passes
 from fastcls.training.loop.snapshots import Row, Trainee
 from fastcls.training.rows.cached import Feed
 
@@ -61,7 +61,7 @@ class TrainingData:
         return self.labels.ndim > 1
 
 
-def minimize(
+def compile_and_fit(
     model: Any,
     data: TrainingData,
     config: TrainConfig,

@@ -1,4 +1,4 @@
-"""The learning rate of each step, as a tensor that the compiled steps compute."""
+"""The optimizer, and the learning rate of each step as a tensor that the compiled steps compute."""
 
 from __future__ import annotations
 
@@ -6,8 +6,26 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastcls.specs import TrainConfig
+from fastcls.specs import OptimizerSpec, TrainConfig
 from fastcls.training.loop.monitor import LOSS, Monitor
+
+
+def build_optimizer(spec: OptimizerSpec, learning_rate: Any) -> Any:
+    """Build a Keras optimizer.
+
+    Args:
+        spec: The optimizer.
+        learning_rate: What Keras takes as one.
+    """
+    import keras
+
+    asked = {
+        "momentum": spec.momentum,
+        "weight_decay": spec.weight_decay,
+        "global_clipnorm": spec.clip_norm,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    return getattr(keras.optimizers, spec.name)(learning_rate=learning_rate, **given)
 
 
 class Rate:
