@@ -8,17 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastcls.bases.loader import load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import checked_files
-from fastcls.cache.index import locate_views
 from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
-from fastcls.cutter import bottleneck_model, cut, tail_model
-from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
-from fastcls.extraction.planner import Order, Requested, make_plan
+from fastcls.extraction.planner import plan_extraction
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import divide, load_head
 from fastcls.runs import require_new
@@ -37,7 +33,7 @@ from fastcls.specs import (
     check_labels,
 )
 from fastcls.training.finetuner import networks_of, trains_batch_norm
-from fastcls.training.head_trainer import load_tail, require_fitting, start_model, start_spec
+from fastcls.training.head_trainer import require_fitting, start_model, start_spec
 from fastcls.training.heads.network import build_head
 from fastcls.training.rows.selection import select, train_val_places
 
@@ -83,7 +79,8 @@ def preview_run(
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
-    shape, tail, extraction = _preview_extraction(spec, cache_root, Order(dataset, views or ViewSpec(), name))
+    plan = plan_extraction(dataset, [spec], cache_root, views=views, name=name)
+    shape, tail = plan.cuts[0].shape, plan.cuts[0].load_tail()
     classes, multi_label = len(dataset.found_classes), dataset.multi_label
     if head.kind == "tail" and tail is None:
         raise OptionError(
@@ -94,7 +91,7 @@ def preview_run(
     lines = [
         f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "
         f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
-        extraction,
+        *plan.describe(),
         *_describe_training(head, model, config, (parts["train"], parts["val"]), multi_label=multi_label),
         _describe_files(head, config, out, f"test/{dataset.name}/"),
     ]
@@ -123,41 +120,6 @@ def preview_finetuning(
     described = _describe_training(HeadSpec(), trainee, config, (len(own), len(val)), multi_label=multi_label)
     written = _describe_files(HeadSpec(), config, out).replace("head.keras, ", "")
     return "\n".join([*described, written])
-
-
-def _preview_extraction(spec: CutSpec, root: Path, order: Order) -> tuple[tuple[int, ...], Any, str]:
-    """Shape of a bottleneck, what follows it in the base, and how many images would be forwarded."""
-    known = Requested(spec, root).known()
-    if known:
-        missing = _count_missing(order, order.served_by(known))
-        tail = load_tail(known) if known.manifest.tail_digest else None
-        return tuple(known.manifest.shape), tail, f"Cache {known.folder}: {missing} images to forward"
-    made = cut(load_base(_without_download(spec.base)), spec.layer, pool=spec.pool, dtype=spec.dtype)
-    shape = tuple(bottleneck_model(made).outputs[0].shape[1:])
-    told = (
-        f"{made.base.name} cut at {made.layer}: bottlenecks of {'x'.join(map(str, shape))} {spec.dtype}; no "
-        f"cache of it in {root} yet, {len(order.dataset.samples)} images to forward"
-    )
-    return shape, tail_model(made), told
-
-
-def _count_missing(order: Order, cache: Cache) -> int:
-    """How many readable images lack a view; files whose times tell nothing of their bytes are read."""
-    rows = [
-        row if row.digest else replace(row, digest=_digest(order.dataset.root / row.path))
-        for row in make_plan(order, cache).rows
-    ]
-    lacking = locate_views(cache.index(), rows, order.views).lacking
-    unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
-    return sum(bool(count) and row.digest not in unusable for row, count in zip(rows, lacking, strict=True))
-
-
-def _digest(path: Path) -> str:
-    """The identity of an image; "" for one that the extraction will list as unreadable."""
-    try:
-        return image_bytes.digest(path)
-    except OSError:
-        return ""
 
 
 def _without_download(spec: BaseSpec) -> BaseSpec:

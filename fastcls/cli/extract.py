@@ -51,11 +51,11 @@ def extract(data: str, cache_root: str, name: str | None, preview: str | None, *
 
 
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
-    from fastcls.extraction import previewer
+    from fastcls.extraction.contact_sheet import draw_contact_sheet
 
     unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
     options.refuse_typed("--preview", unused)
-    count = previewer.preview(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
+    count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")
 
 

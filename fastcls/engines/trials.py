@@ -20,9 +20,9 @@ import numpy as np
 
 from fastcls.backend import import_keras
 from fastcls.cache import checked_files
-from fastcls.engines import engine_class, engine_path, engines_of
-from fastcls.engines.tensorflow import Trunk
-from fastcls.specs.bases import PRECISIONS
+from fastcls.engines import engine_class, engines_of
+from fastcls.engines.trunk import Trunk
+from fastcls.specs import ENGINES, PRECISIONS
 
 _TIMEOUT_S = 120
 _TOLERANCE = 0.1  # of the largest value; int8 comes to 0.01 on this trunk
@@ -147,7 +147,7 @@ def _make_trunk(path: Path) -> Trunk:
 def _forward(engine: str, precision: str, trunk: Trunk) -> None:
     """Forward images as an extraction does; raises if that fails, or gives other values than Keras does."""
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
-    kind = engine_class(engine_path(engine, precision))
+    kind = engine_class(ENGINES[engine][precision])
     kind.require()
     kind.prepare(trunk, lambda: images)
     rows, reference = kind(trunk.path, 1).run(images), trunk.run(images)

@@ -15,7 +15,7 @@ from fastcls.specs.bases import (
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
-from fastcls.specs.extraction import ENGINES, ExtractConfig
+from fastcls.specs.extraction import ENGINES, EXECUTORS, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, Step, step_of, without_effect
 from fastcls.specs.optimization import (
@@ -45,6 +45,7 @@ __all__ = [
     "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
+    "EXECUTORS",
     "FUNCTION",
     "HEADS",
     "LOSSES",
