@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcls import files
-from fastcls.evaluation.tables import shorten
+from fastcls.evaluation.text_table import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

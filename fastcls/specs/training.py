@@ -13,6 +13,7 @@ from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.heads import LBFGS, HeadSpec
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.records import CheckpointSpec, LogSpec
+from fastcls.tasks import Task
 
 SAMPLINGS = ("uniform", "balanced")
 THRESHOLDS = ("single", "per-class")
@@ -171,18 +172,21 @@ def check_cut(head: HeadSpec, cut: CutSpec) -> None:
         )
 
 
-def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> None:
-    """Raise OptionError where a training does not fit data of one, or of several, labels per image."""
-    config.loss.named(multi_label=multi_label)
+def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
+    """Raise OptionError where a training does not fit the task of the data."""
+    config.loss.named(task)
+    if head.is_fitted and not task.fits_at_once:
+        raise OptionError(f"The head {head.kind} takes one label per image, not {task}. Use --head linear")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
-    single_given = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
-    multi_given = {"threshold": config.threshold, "class_weight_multiplier with balanced": balanced}
-    if multi_label and head.is_fitted:
-        raise OptionError(f"The head {head.kind} takes one label per image, not several. Use --head linear")
-    given = [name for name, value in (single_given if multi_label else multi_given).items() if value]
+    asked = {
+        "min_accuracy": config.checkpoints.min_accuracy,
+        "confusion": config.logs.confusion,
+        "threshold": config.threshold,
+        "class_weight_multiplier with balanced": balanced,
+    }
+    given = [name for name in task.pointless if asked[name]]
     if given:
-        kind = "several labels" if multi_label else "one label"
-        raise OptionError(f"No meaning with {kind} per image: {', '.join(given)}. Leave them out")
+        raise OptionError(f"No meaning with {task} per image: {', '.join(given)}. Leave them out")
 
 
 def specs_of_run(known: Mapping[str, Any]) -> tuple[HeadSpec, TrainConfig]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcls.specs import TrainConfig
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.tasks import LOSS, Monitor
 
 
 class Rate:
