@@ -119,7 +119,7 @@ class Ledger:
         report = Report(
             data=str(dataset.origin),
             root=str(dataset.root.absolute()),
-            multi_label=dataset.multi_label,
+            task=dataset.task,
             views=self._order.views,
             extraction=asdict(self.figures()),
         )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fastcls.tasks import Task
+
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SHOWN = 5
@@ -27,12 +29,12 @@ class Table:
     Attributes:
         entries: One per image.
         class_names: Sorted, those of columns without any 1 included.
-        multi_label: Whether an image may have any number of classes.
+        task: What is asked of an image.
     """
 
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
-    multi_label: bool
+    task: Task
 
 
 def some(names: Sequence[str] | Sequence[bytes]) -> str:

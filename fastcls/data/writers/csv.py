@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from fastcls.data.csv_table import write_table
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.csv import RESERVED, name_clash
 from fastcls.errors import DataError
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
 
+# The columns of a table, and its lines.
+_Contents = tuple[Sequence[str], Iterable[Sequence[object]]]
 _COLUMNS = ("path", "label", "split", "group")
 
 
@@ -43,22 +46,34 @@ def write_samples(path: Path, dataset: Dataset, digests: Sequence[str] | None = 
         dataset: The images.
         digests: Of each image, for one more column of a multi-label table.
     """
+    write_table(path, *_TABLES[dataset.task](dataset, digests))
+
+
+def _label_table(dataset: Dataset, digests: Sequence[str] | None) -> _Contents:
     names = dataset.class_names
-    if not dataset.multi_label:
-        write_table(path, _COLUMNS, ((s.path, names[s.label], s.split, s.group) for s in dataset.samples))
-        return
+    return _COLUMNS, ((s.path, names[s.label], s.split, s.group) for s in dataset.samples)
+
+
+def _class_table(dataset: Dataset, digests: Sequence[str] | None) -> _Contents:
+    names = dataset.class_names
     keys: Iterable[tuple[str, ...]] = itertools.repeat(()) if digests is None else zip(digests, strict=True)
     columns = [name for name in RESERVED if name != "digest" or digests is not None]
     rows = (
         (s.path, s.split, s.group, *key, *(int(label in s.labels) for label in range(len(names))))
         for s, key in zip(dataset.samples, keys, strict=False)
     )
-    write_table(path, (*columns, *names), rows)
+    return (*columns, *names), rows
+
+
+_TABLES: dict[Task, Callable[[Dataset, Sequence[str] | None], _Contents]] = {
+    ONE_LABEL: _label_table,
+    SEVERAL_LABELS: _class_table,
+}
 
 
 def require_column_names(dataset: Dataset) -> None:
     """Raise DataError for a class that cannot have a column of its name."""
-    clash = name_clash(dataset.class_names) if dataset.multi_label else ""
+    clash = "" if dataset.task.has_class_folder else name_clash(dataset.class_names)
     if clash:
         raise DataError(
             f"No class can be called {clash!r}: the table has a column of that name besides those of the "

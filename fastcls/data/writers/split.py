@@ -87,7 +87,7 @@ def write_split(
     """
     place = placer(mode)
     require_unsplit(dataset)
-    if dataset.multi_label:
+    if not dataset.task.has_class_folder:
         return _write_table(dataset, out, spec, allow_small=allow_small)
     require_linkable(dataset, out)
     with _claimed(out):
