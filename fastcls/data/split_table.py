@@ -1,0 +1,92 @@
+"""The table of a split folder, `split.csv`: what split-data put there, and nothing else counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fastcls import files
+from fastcls.data.csv_table import read_table, write_table
+from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, some
+from fastcls.errors import DataError
+
+SPLIT_TABLE = "split.csv"  # Lies in a split folder that is complete.
+SPLIT_PLAN = ".split-plan.csv"  # Lies there as long as some of its files may be missing.
+_COLUMNS = ("path", "label", "split", "group", "digest", "source")
+_HEADER = ",".join(_COLUMNS).encode()
+
+
+class SplitRow(NamedTuple):
+    """A line of split.csv, its fields in the order of `_COLUMNS`.
+
+    The path is relative to the split folder or, while the image has no split, to its split's folder.
+    """
+
+    path: str
+    class_name: str
+    split: str
+    group: str
+    digest: str
+    source: str
+
+
+def has_split_rows(table: Path) -> bool:
+    """Whether a file begins as the table of a split folder does; a user's own may have the same name."""
+    if not table.is_file():
+        return False
+    with table.open("rb") as file:
+        return file.read(len(_HEADER)) == _HEADER
+
+
+def read_split_rows(table: Path) -> list[SplitRow]:
+    """The rows of the table of a split folder, or of its plan.
+
+    Raises:
+        DataError: It is damaged, or something else.
+    """
+    try:
+        rows = read_table(table, _COLUMNS, SplitRow)
+        if not all(map(_is_in_place, rows)) or len({row.path for row in rows}) < len(rows):
+            raise ValueError("each row needs a path SPLIT/LABEL/... of its own")
+    except ValueError as error:
+        raise DataError(
+            f"{table} was not made by split-data or is damaged: {error}. Let split-data make a new folder."
+        ) from error
+    return rows
+
+
+def _is_in_place(row: SplitRow) -> bool:
+    is_below = row.path.startswith(f"{row.split}/{row.class_name}/") and ".." not in row.path.split("/")
+    return is_below and row.split in SPLITS
+
+
+def write_split_rows(table: Path, rows: Iterable[SplitRow]) -> None:
+    """Write the table of a split folder, or its plan."""
+    with files.atomic_path(table) as temporary:
+        write_table(temporary, _COLUMNS, rows)
+
+
+def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -> None:
+    """Refuse images in the folders of the splits that the table does not name.
+
+    Nobody has seen to it that they are in no other split.
+
+    Raises:
+        DataError: There are such images.
+    """
+    named = {row.path for row in rows}
+    unnamed = [path for path in images if path not in named and path.split("/")[0] in SPLIT_NAMES]
+    if unnamed:
+        raise DataError(
+            f"{root} holds images ({len(unnamed)}) that its table {SPLIT_TABLE} does not name: "
+            f"{some(unnamed)}. The same images may be in another split. "
+            f"Move them into the source and run split-data again; or delete {SPLIT_TABLE} to use the "
+            "folders as they are."
+        )
+
+
+def missing_rows(rows: Sequence[SplitRow], images: Iterable[str]) -> list[SplitRow]:
+    """Rows whose images are not there."""
+    present = set(images)
+    return [row for row in rows if row.path not in present]
