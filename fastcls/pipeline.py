@@ -36,6 +36,7 @@ from fastcls.specs import (
     check_effect,
     check_labels,
 )
+from fastcls.tasks import Task
 from fastcls.training.finetuner import (
     FinetunedNetwork,
     Finetuning,
@@ -87,7 +88,7 @@ def run(
             data, or an option has no effect on the head.
     """
     check_effect(head, config)
-    check_labels(head, config, multi_label=dataset.multi_label)
+    check_labels(head, config, dataset.task)
     check_cut(head, cut)
     asked = {
         "command": "run",
@@ -200,7 +201,7 @@ def _train(
         _go_on_with(folder, decided_by)
         trained = replace(load_head(folder), history=Run.open(folder).history())
         return Classifier.load(folder), trained
-    images = _write_images(folder, training.chosen.images, start, multi_label=training.chosen.multi_label)
+    images = _write_images(folder, training.chosen.images, start, training.chosen.task)
     trained = train_prepared(training, folder, progress=progress)
     classifier = stitch_classifier(cache, trained)
     trained.model.save(folder / runs.HEAD)
@@ -223,7 +224,9 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
         "val_count": trained.val_count,
     }
     model = stitch(trunk, trained.model)
-    return Classifier(model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds)
+    return Classifier(
+        model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds, trained.task
+    )
 
 
 def finetune_run(
@@ -271,7 +274,7 @@ def finetune_run(
             _go_on_with(folder, training.identity)
             return _load_finetuned(folder, training)
         earlier = start if isinstance(start, Path) else None
-        images = _write_images(folder, training.used, earlier, multi_label=dataset.multi_label)
+        images = _write_images(folder, training.used, earlier, dataset.task)
         trained = finetune_prepared(training, folder, progress=progress)
         provenance = {
             "fastcls": fastcls.__version__,
@@ -283,7 +286,7 @@ def finetune_run(
             "val_count": trained.val_count,
         }
         classifier = Classifier(
-            trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds
+            trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds, trained.task
         )
         known = {"asked": asked, "request": request, "decided_by": training.identity, "images": images}
         _complete(folder, classifier, trained, known)
@@ -303,6 +306,7 @@ def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
         run.record["val_count"],
         classifier.thresholds,
         training.unreadable,
+        classifier.task,
     )
 
 
@@ -325,7 +329,7 @@ def _decided_by(training: HeadTraining) -> dict[str, Any]:
 
 
 def _write_images(
-    folder: Path, used: Mapping[str, Sequence[SampleRow]], start: Path | None, *, multi_label: bool
+    folder: Path, used: Mapping[str, Sequence[SampleRow]], start: Path | None, task: Task
 ) -> dict[str, Any]:
     """Write down the images that a training uses, and those of the run that it goes on from.
 
@@ -340,7 +344,7 @@ def _write_images(
         for image in (run.images() if run else ())
         if image.digest not in digests
     ]
-    runs.write_images(folder, [*own, *earlier], multi_label=multi_label)
+    runs.write_images(folder, [*own, *earlier], task)
     counts = {use: sum(image.use == use for image in (*own, *earlier)) for use in runs.USES}
     return {**counts, "complete": start is None or bool(run and run.knows_all_images)}
 

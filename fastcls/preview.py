@@ -36,6 +36,7 @@ from fastcls.specs import (
     check_effect,
     check_labels,
 )
+from fastcls.tasks import Task
 from fastcls.training.finetuner import networks_of, trains_batch_norm
 from fastcls.training.head_trainer import load_tail, require_fitting, start_model, start_spec
 from fastcls.training.heads.network import build_head
@@ -57,7 +58,7 @@ def preview_training(
     require_fitting(spec, config, chosen)
     counts = chosen.train.images, len(chosen.val) if chosen.val else 0
     model = None if spec.is_fitted else start_model(cache, chosen, spec, earlier)
-    described = _describe_training(spec, model, config, counts, multi_label=chosen.multi_label)
+    described = _describe_training(spec, model, config, counts, chosen.task)
     lines = [*described, _describe_files(spec, config, out)]
     return "\n".join(lines)
 
@@ -77,25 +78,25 @@ def preview_run(
     """What `run` would do with the same arguments, as far as that is known without a forward pass."""
     require_new(out)
     check_effect(head, config)
-    check_labels(head, config, multi_label=dataset.multi_label)
+    check_labels(head, config, dataset.task)
     check_cut(head, spec)
     dataset, config = divide(dataset, splits, config)
     parts = Counter(sample.split for sample in dataset.samples)
     if not parts["val"] and config.val is None:
         raise DataError(f"{dataset.root} has no validation part. Split the data again, or run its source")
     shape, tail, extraction = _preview_extraction(spec, cache_root, Order(dataset, views or ViewSpec(), name))
-    classes, multi_label = len(dataset.found_classes), dataset.multi_label
+    classes, task = len(dataset.found_classes), dataset.task
     if head.kind == "tail" and tail is None:
         raise OptionError(
             f"{spec.base.name} cut at {spec.layer} has no tail to train with --pool {spec.pool}"
         )
     own_tail = tail if head.kind == "tail" else None
-    model = None if head.is_fitted else build_head(head, shape, classes, own_tail, multi_label=multi_label)
+    model = None if head.is_fitted else build_head(head, shape, classes, own_tail, task=task)
     lines = [
         f"{dataset.root}: {len(dataset.samples)} images of {len(dataset.class_names)} classes; "
         f"train {parts['train']}, val {parts['val']}, test {parts['test']}",
         extraction,
-        *_describe_training(head, model, config, (parts["train"], parts["val"]), multi_label=multi_label),
+        *_describe_training(head, model, config, (parts["train"], parts["val"]), task),
         _describe_files(head, config, out, f"test/{dataset.name}/"),
     ]
     return "\n".join(lines)
@@ -119,8 +120,7 @@ def preview_finetuning(
     _, trainee = networks_of(dataset, begun, spec, config, head)
     rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group, s.path) for s in dataset.samples]
     own, val = train_val_places([row for row in rows if row.split != "test"], config, str(dataset.root))
-    multi_label = dataset.multi_label
-    described = _describe_training(HeadSpec(), trainee, config, (len(own), len(val)), multi_label=multi_label)
+    described = _describe_training(HeadSpec(), trainee, config, (len(own), len(val)), dataset.task)
     written = _describe_files(HeadSpec(), config, out).replace("head.keras, ", "")
     return "\n".join([*described, written])
 
@@ -167,7 +167,7 @@ def _without_download(spec: BaseSpec) -> BaseSpec:
 
 
 def _describe_training(
-    head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int], *, multi_label: bool
+    head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int], task: Task
 ) -> list[str]:
     train, val = counts
     rows = f"Rows: {train} to train on, {val} to validate on"
@@ -181,7 +181,7 @@ def _describe_training(
         f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
-        f"Loss: {config.loss.named(multi_label=multi_label)}{_spell_loss(config.loss)}",
+        f"Loss: {config.loss.named(task)}{_spell_loss(config.loss)}",
         f"{rows}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
     ]
 

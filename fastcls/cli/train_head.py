@@ -86,6 +86,6 @@ def print_training(trained: Any, out: str) -> None:
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in METRICS]
     click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {', '.join(shown)}" if shown else ""))
-    if trained.multi_label:
+    if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

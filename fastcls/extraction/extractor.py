@@ -264,7 +264,7 @@ class _Ledger:
         report = Report(
             data=str(self._dataset.origin),
             root=str(self._dataset.root.absolute()),
-            multi_label=self._dataset.multi_label,
+            task=self._dataset.task,
             views=self._choice.work.views,
             extraction=asdict(self.figures()),
         )

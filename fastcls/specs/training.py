@@ -13,6 +13,7 @@ from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.heads import HeadSpec, check_head
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.records import CheckpointSpec, LogSpec
+from fastcls.tasks import Task
 
 SAMPLINGS = ("uniform", "balanced")
 THRESHOLDS = ("single", "per-class")
@@ -157,21 +158,22 @@ def check_cut(head: HeadSpec, cut: CutSpec) -> None:
         )
 
 
-def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> None:
-    """Raise OptionError where a training does not fit data of one, or of several, labels per image."""
-    config.loss.named(multi_label=multi_label)
+def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
+    """Raise OptionError where a training does not fit the task of the data."""
+    config.loss.named(task)
+    if task not in head.traits.tasks:
+        taken = " or ".join(map(str, head.traits.tasks))
+        raise OptionError(f"--head {head.kind} takes {taken} per image, not {task}. Use --head linear")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
-    single_given = {
+    asked = {
         "min_accuracy": config.checkpoints.min_accuracy,
         "confusion_every": config.logs.confusion_every,
+        "threshold": config.threshold,
+        "class_weight_multiplier with balanced": balanced,
     }
-    multi_given = {"threshold": config.threshold, "class_weight_multiplier with balanced": balanced}
-    if multi_label and not head.traits.several_labels:
-        raise OptionError(f"The head {head.kind} takes one label per image, not several. Use --head linear")
-    given = [name for name, value in (single_given if multi_label else multi_given).items() if value]
+    given = [name for name in task.pointless if asked[name]]
     if given:
-        kind = "several labels" if multi_label else "one label"
-        raise OptionError(f"No meaning with {kind} per image: {', '.join(given)}. Leave them out")
+        raise OptionError(f"No meaning with {task} per image: {', '.join(given)}. Leave them out")
 
 
 def specs_of_run(known: Mapping[str, Any]) -> tuple[HeadSpec, TrainConfig]:

@@ -19,17 +19,17 @@ from fastcls.errors import DataError, OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX
 from fastcls.training.identity import network_identity
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.compile import TrainingData, compile_and_fit
-from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.passes import KerasPasses, devices
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
 from fastcls.training.rows.images import ImageFeed, Images
-from fastcls.training.rows.selection import label_array, require_areas, require_every_class, train_val_places
-from fastcls.training.thresholds import DEFAULT, find_thresholds
+from fastcls.training.rows.selection import require_every_class, train_val_places
 
 _VAL_BATCH = 32
 # From which compute capability on GPUs are fast in float16.
@@ -52,6 +52,7 @@ class FinetunedNetwork:
         val_count: Images validated on.
         thresholds: See `TrainedHead`.
         unreadable: Images that could not be used, and why.
+        task: What is asked of an image.
     """
 
     model: Any
@@ -64,11 +65,7 @@ class FinetunedNetwork:
     val_count: int
     thresholds: tuple[float, ...] | None
     unreadable: dict[str, str]
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether it gives an image any number of classes."""
-        return self.thresholds is not None
+    task: Task = ONE_LABEL
 
 
 def finetune(
@@ -173,7 +170,7 @@ def finetune_prepared(
             config.checkpoints,
             asked.identity,
             _about(asked.images.rule, data, asked.spec, config),
-            monitor_of(multi_label=data.multi_label),
+            data.task.monitor,
         )
         # The policy of the model itself makes Keras scale the loss for float16.
         precision = _precision(asked.spec.mixed_precision)
@@ -181,6 +178,7 @@ def finetune_prepared(
             history, best = compile_and_fit(
                 trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
             )
+    find_thresholds = OBJECTIVES[data.task].find_thresholds
     return FinetunedNetwork(
         model,
         config,
@@ -190,8 +188,9 @@ def finetune_prepared(
         best,
         data.images,
         data.val_images,
-        find_thresholds(model, data.val, config.threshold, data.class_names) if data.multi_label else None,
+        find_thresholds(model, lambda: data.val, config.threshold, data.class_names),
         asked.unreadable,
+        data.task,
     )
 
 
@@ -223,7 +222,7 @@ def networks_of(
         OptionError: As in `finetune`.
     """
     _require_trainable(start, head, spec)
-    check_labels(head or HeadSpec(), config, multi_label=dataset.multi_label)
+    check_labels(head or HeadSpec(), config, dataset.task)
     model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
     return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
 
@@ -247,12 +246,11 @@ def _network(
     if isinstance(start, BaseSpec):
         base = load_base(start)
         keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
-        return build_network(base, head, len(classes), spec.downscale, multi_label=dataset.multi_label)
-    if start.class_names != classes or start.multi_label != dataset.multi_label:
+        return build_network(base, head, len(classes), spec.downscale, task=dataset.task)
+    if (start.class_names, start.task) != (classes, dataset.task):
         raise OptionError(
-            f"The classifier to go on from knows the classes {', '.join(start.class_names)}"
-            f"{' (several per image)' if start.multi_label else ''}; {dataset.root} has {', '.join(classes)}"
-            f"{' (several per image)' if dataset.multi_label else ''}"
+            f"The classifier to go on from knows the classes {', '.join(start.class_names)} ({start.task} "
+            f"per image); {dataset.root} has {', '.join(classes)} ({dataset.task} per image)"
         )
     keras.utils.set_random_seed(seed)
     return start.model
@@ -287,24 +285,28 @@ def _read(
         if place not in images.unreadable
     ]
     own, val = train_val_places(rows, config, str(dataset.root))
-    labels = label_array(rows, dataset.found_classes, multi_label=dataset.multi_label)
-    require_every_class(labels[own], dataset.found_classes)
+    task, classes = dataset.task, dataset.found_classes
+    labels = task.encode([row.labels for row in rows], classes)
+    require_every_class(labels[own], classes, task)
     recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
     places, balanced = np.array(readable), config.sampling == "balanced"
     own_feed = ImageFeed(
-        images, places[own], labels[own], config.batch_size, config.seed, recipe, balanced=balanced
+        images, places[own], labels[own], config.batch_size, config.seed, recipe, task=task, balanced=balanced
     )
-    require_areas(labels[val])
-    val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
+    task.require_measurable(labels[val])
+    val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH, task=task) if val else None
     used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
-    classes = dataset.found_classes
     return images, used, TrainingData(own_feed, val_feed, labels[own], len(own), classes, labels[val])
 
 
 def _about(rule: PixelRule, data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:
     """What makes a checkpoint a classifier; thresholds are chosen for the finished one alone."""
-    thresholds = [DEFAULT] * len(data.class_names) if data.multi_label else None
-    known = {"class_names": data.class_names, "thresholds": thresholds, "pixels": asdict(rule)}
+    known = {
+        "class_names": data.class_names,
+        "task": data.task.name,
+        "thresholds": data.task.default_thresholds(len(data.class_names)),
+        "pixels": asdict(rule),
+    }
     return {"classifier": {**known, "finetuning": asdict(spec), "training": asdict(config)}}
 
 

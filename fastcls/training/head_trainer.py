@@ -11,16 +11,16 @@ from fastcls.cache import record
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
 from fastcls.training.identity import head_identity
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.compile import VAL_BATCH, TrainingData, compile_and_fit
-from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
-from fastcls.training.rows.selection import Selection, require_areas, select
-from fastcls.training.thresholds import find_thresholds
+from fastcls.training.rows.selection import Selection, select
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class TrainedHead:
         val_count: Images validated on.
         thresholds: With several labels per image, the probability of each class from which on it is
             predicted; None with one label.
+        task: What is asked of an image.
     """
 
     model: Any
@@ -53,11 +54,7 @@ class TrainedHead:
     train_count: int
     val_count: int
     thresholds: tuple[float, ...] | None = None
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether the head gives an image any number of classes."""
-        return self.thresholds is not None
+    task: Task = ONE_LABEL
 
 
 @dataclass(frozen=True)
@@ -142,33 +139,39 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
         about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
-        about["multi_label"] = chosen.multi_label
-        checkpoints = Checkpoints(
-            folder, config.checkpoints, asked.identity, about, monitor_of(multi_label=chosen.multi_label)
-        )
+        about["task"] = chosen.task.name
+        checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)
-    thresholds = _thresholds(model, chosen, config)
     return TrainedHead(
-        model, spec, config, chosen.class_names, tuple(history), best, **asked.counts, thresholds=thresholds
+        model,
+        spec,
+        config,
+        chosen.class_names,
+        tuple(history),
+        best,
+        **asked.counts,
+        thresholds=_thresholds(model, chosen, config),
+        task=chosen.task,
     )
 
 
 def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
     """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
-    check_labels(spec, config, multi_label=chosen.multi_label)
+    check_labels(spec, config, chosen.task)
     if spec.traits.needs_val and chosen.val is None:
         raise OptionError(
             f"--head {spec.kind} chooses its {spec.traits.step.one} on validation rows, and there are none"
         )
     if chosen.val:
-        require_areas(chosen.val.labels)
+        chosen.task.require_measurable(chosen.val.labels)
 
 
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:
-    if not chosen.multi_label:
-        return None
-    val = Feeder(chosen.val, VAL_BATCH, None) if chosen.val else None
-    return find_thresholds(model, val, config.threshold, chosen.class_names)
+    def read_val() -> Feeder | None:
+        return Feeder(chosen.val, VAL_BATCH, None) if chosen.val else None
+
+    find_thresholds = OBJECTIVES[chosen.task].find_thresholds
+    return find_thresholds(model, read_val, config.threshold, chosen.class_names)
 
 
 def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
@@ -197,15 +200,14 @@ def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedH
     shape = tuple(cache.manifest.shape)
     if start is None:
         tail = load_tail(cache) if spec.traits.needs_tail else None
-        return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
+        return build_head(spec, shape, len(chosen.class_names), tail, task=chosen.task)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
         raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
-    if start.multi_label != chosen.multi_label:
-        kinds = ("one label", "several labels")
+    if start.task is not chosen.task:
         raise OptionError(
-            f"The head to go on from gives {kinds[start.multi_label]} per image, the cache has "
-            f"{kinds[chosen.multi_label]}. Train a new head, without --from"
+            f"The head to go on from gives {start.task} per image, the cache has {chosen.task}. Train a new "
+            "head, without --from"
         )
     if start.class_names != chosen.class_names:
         raise OptionError(

@@ -17,7 +17,7 @@ from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.runs import require_same_unfinished
 from fastcls.specs import CheckpointSpec
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.tasks import LOSS, Monitor
 from fastcls.training.loop.snapshots import Row, Snapshot, Standing, Trainee, write_snapshot
 
 # Unless the user says how often: what a training that is killed may lose.

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from fastcls import interrupts
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
+from fastcls.tasks import LOSS, Monitor
 from fastcls.training.loop.checkpoints import Checkpoints, passes
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.passes import CompiledPasses, EpochRunner, Passes, StepListener
 from fastcls.training.loop.snapshots import Row, Standing, Trainee
-from fastcls.training.loop.validation import multi_label_validator
 from fastcls.training.rows.cached import Feed
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,8 @@ def epoch_runner(
     """
     passes = passes or CompiledPasses()
     train_pass = passes.train(model, train, listen)
-    validate = _validator(model, val, judges, passes) if val else dict
+    # The same layers, whatever the loss that trains them.
+    validate = OBJECTIVES[val.task].validator(model, val, judges, passes.test) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()
@@ -147,18 +148,6 @@ def epoch_runner(
         return {**metrics, "learning_rate": rate, "seconds": seconds}, steps
 
     return run_epoch
-
-
-def _validator(model: Any, val: Feed, judges: Sequence[Any], passes: Passes) -> Callable[[], Row]:
-    """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
-    import keras
-
-    if val.label_shape:
-        return multi_label_validator(model, val)
-    examiner = keras.Model(model.inputs[0], model.outputs[0])
-    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *judges])
-    run = passes.test(examiner, val)
-    return lambda: {f"val_{name}": value for name, value in run().items()}
 
 
 def _learning_rate(model: Any) -> float:

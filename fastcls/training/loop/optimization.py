@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcls.specs import OptimizerSpec, TrainConfig
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.tasks import LOSS, Monitor
 
 
 def build_optimizer(spec: OptimizerSpec, learning_rate: Any) -> Any:
