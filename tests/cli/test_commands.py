@@ -285,14 +285,8 @@ def test_run__of_split_data_keeps_its_parts(fastcls, photos, base, tmp_path):
         ("run {photos} --base {base} --out x --head knn --train-batch-size 8", "--train-batch-size has"),
         ("train-head {photos} --out x --head knn --optimizer adam --epochs 9", "--optimizer, --epochs have"),
         ("train-head {photos} --out x --head prototype --epochs 9 --l2 0", "--epochs, --l2 have"),
-        (
-            (
-                "train-head {photos} --out x --head knn --bottleneck-norm l2",
-                "--bottleneck-norm has no effect",
-            ),
-            "train-head {photos} --out x --head knn --from y",
-            "--from has no effect with --head knn",
-        ),
+        ("train-head {photos} --out x --head knn --bottleneck-norm l2", "--bottleneck-norm has no effect"),
+        ("train-head {photos} --out x --head knn --from y", "--from has no effect with --head knn"),
         ("train-head {photos} --out x --head x.py:f --layers 8", "--layers has no effect with --head x.py:f"),
         ("train-head {photos} --out x --head knn --momentum 0.9 --warmup 0", "--momentum, --warmup have"),
         ("train-head {photos} --out x --schedule cosine --rate-factor 0.1", "--rate-factor has no effect"),
