@@ -29,7 +29,7 @@ from fastcls.training.loop.monitor import monitor_of
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
 from fastcls.training.rows.images import ImageFeed, Images
-from fastcls.training.rows.selection import divide, label_array, require_areas, require_every_class
+from fastcls.training.rows.selection import assign_uses
 from fastcls.training.thresholds import DEFAULT, find_thresholds
 
 _VAL_BATCH = 32
@@ -287,15 +287,14 @@ def _read(
         for place, sample in enumerate(samples)
         if place not in images.unreadable
     ]
-    own, val = divide(rows, config, str(dataset.root))
-    labels = label_array(rows, dataset.found_classes, multi_label=dataset.multi_label)
-    require_every_class(labels[own], dataset.found_classes)
+    own, val, labels = assign_uses(
+        rows, dataset.found_classes, config, str(dataset.root), multi_label=dataset.multi_label
+    )
     recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
     places, balanced = np.array(readable), config.sampling == "balanced"
     own_feed = ImageFeed(
         images, places[own], labels[own], config.batch_size, config.seed, recipe, balanced=balanced
     )
-    require_areas(labels[val])
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
     used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
     classes = dataset.found_classes

@@ -22,7 +22,7 @@ from fastcls.training.loop.minimize import VAL_BATCH, TrainingData, minimize
 from fastcls.training.loop.monitor import monitor_of
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
-from fastcls.training.rows.selection import Selection, require_areas, select
+from fastcls.training.rows.selection import Selection, select
 from fastcls.training.thresholds import find_thresholds
 
 
@@ -130,7 +130,7 @@ def prepare_training(
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
-    require_fitting(spec, config, chosen)
+    check_labels(spec, config, multi_label=chosen.multi_label)
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
     request = describe_request(cache, chosen, model, spec, config)
@@ -154,13 +154,6 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
     return TrainedHead(
         model, spec, config, chosen.class_names, tuple(history), best, **asked.counts, thresholds=thresholds
     )
-
-
-def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
-    """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
-    check_labels(spec, config, multi_label=chosen.multi_label)
-    if chosen.val:
-        require_areas(chosen.val.labels)
 
 
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:

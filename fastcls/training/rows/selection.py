@@ -80,13 +80,13 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     _require_complete(cache, samples, found.lacking, views, config)
     present = np.flatnonzero(found.lacking == 0)
     samples = [samples[place] for place in present]
-    own, val = divide(samples, config, f"Cache {cache.folder}")
-    labels = label_array(samples, class_names, multi_label=report.multi_label)
+    own, val, labels = assign_uses(
+        samples, class_names, config, f"Cache {cache.folder}", multi_label=report.multi_label
+    )
 
     def take(places: list[int], count: int) -> LabeledRows:
         return LabeledRows(found.take(present[places], count), labels[places].repeat(count, axis=0), count)
 
-    require_every_class(labels[own], class_names)
     plain = take(val, 1) if val else None
     images = {"train": [samples[place] for place in own], "val": [samples[place] for place in val]}
     return Selection(class_names, take(own, views.count), plain, report.multi_label, images)
@@ -151,6 +151,30 @@ def _has_changed(root: str, row: SampleRow) -> bool:
         return sources.digest(path) != row.digest
     except OSError:  # A TFRecord file that was written anew has other records there.
         return True
+
+
+def assign_uses(
+    samples: Sequence[SampleRow],
+    class_names: tuple[str, ...],
+    config: TrainConfig,
+    source: str,
+    *,
+    multi_label: bool,
+) -> tuple[list[int], list[int], np.ndarray]:
+    """Choose the samples to train on and to validate on, and refuse those that make no training.
+
+    Returns:
+        Places of the samples of both uses, and the labels of all: see `LabeledRows.labels`.
+
+    Raises:
+        DataError: There is no validation part, a class has no image to train on, or several labels per image
+            leave nothing to choose an epoch by. `source` is what a message calls the samples.
+    """
+    own, val = divide(samples, config, source)
+    labels = label_array(samples, class_names, multi_label=multi_label)
+    require_every_class(labels[own], class_names)
+    require_areas(labels[val])
+    return own, val, labels
 
 
 def divide(samples: Sequence[SampleRow], config: TrainConfig, source: str) -> tuple[list[int], list[int]]:
