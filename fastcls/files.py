@@ -250,8 +250,8 @@ def _require_ours(path: Path) -> None:
     is_ours = path.is_dir() and ((path / _CLAIM).exists() or not any(path.iterdir()))
     if path.exists() and not is_ours:
         raise OptionError(
-            f"{path} is the place of the unfinished output, but holds something else. Move it away, or choose "
-            "another --out"
+            f"{path} is the place of the unfinished output, but holds something else. Move it away, or "
+            "choose another --out"
         )
 
 
