@@ -232,7 +232,6 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("predict nowhere {photos}", "no classifier"),
         ("run {photos} --base {base} --out {photos}", "exists already"),
         ("run {photos} --base {base} --out {out}/run --val 0.7 --test 0.5", "0.7"),
-        ("run {photos} --base {base} --out {out}/run --test 0", "Give --test more than 0"),
         ("run {photos} --base {base} --out {out}/run --epochs 0", "epochs must be 1 or more"),
         ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
         ("train-head {cache} --out {out}/run --head nearest", "Unknown head: 'nearest'"),
