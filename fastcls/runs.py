@@ -230,6 +230,36 @@ def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
             writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
 
 
+def examine(
+    out: Path, asked: Mapping[str, Any], is_worth: Callable[[Path], bool], *, restart: bool = False
+) -> Path:
+    """Refuse what `in_the_making` would refuse now; nothing is made or changed.
+
+    Args:
+        out: The run folder.
+        asked: As there.
+        is_worth: As there.
+        restart: As there.
+
+    Returns:
+        The folder in which the run would be made.
+
+    Raises:
+        OptionError: As there.
+    """
+    if is_complete(out):
+        _look_at(out, asked, restart=restart)
+        return out
+    require_new(out)
+    files.require_resumable(out)
+    folder = files.working_folder(out)
+    if not restart and is_complete(folder):
+        require_same(folder, "asked", asked)
+    elif not restart and is_worth(folder):
+        _require_asked(folder, asked)
+    return folder
+
+
 @contextlib.contextmanager
 def in_the_making(
     out: Path,
@@ -253,12 +283,10 @@ def in_the_making(
         OptionError: Something else is there, another request was interrupted there, another process is
             making this run, or it cannot be made.
     """
-    if is_complete(out):
-        _look_at(out, asked, restart=restart)
+    if examine(out, asked, is_worth, restart=restart) == out:
         yield out
         files.unclaim(out)
         return
-    require_new(out)
     with files.resumable_folder(
         out, lambda folder: is_worth(folder) or is_complete(folder), restart=restart
     ) as folder:
@@ -336,10 +364,14 @@ def _look_at(out: Path, asked: Mapping[str, Any], *, restart: bool) -> None:
 
 def _ask(folder: Path, asked: Mapping[str, Any]) -> None:
     """Note what a run in the making is of, and refuse to go on with another."""
-    path = folder / _ASKED
+    _require_asked(folder, asked)
+    files.write_json(folder / _ASKED, asked)
+
+
+def _require_asked(folder: Path, asked: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        require_same_unfinished(folder, files.read_json(path), asked)  # its checkpoints are compared as well
-    files.write_json(path, asked)
+        earlier = files.read_json(folder / _ASKED)
+        require_same_unfinished(folder, earlier, asked)  # its checkpoints are compared as well
 
 
 def _plain(value: Mapping[str, Any]) -> Any:

@@ -57,7 +57,6 @@ class Task(ABC):
         metrics: Keras metrics of the rows that are trained on.
         monitor: What chooses the epoch.
         pointless: Options of a training that have no meaning.
-        fits_at_once: Whether heads that are fitted at once can be made for it.
         has_class_folder: Whether an image belongs in the folder of one class.
         may_have_none: Whether an image may have no class.
         takes_top_k: Whether a user says how many classes are predicted for an image.
@@ -70,7 +69,6 @@ class Task(ABC):
     metrics: tuple[str, ...]
     monitor: Monitor
     pointless: tuple[str, ...]
-    fits_at_once: bool
     has_class_folder: bool
     may_have_none: bool
     takes_top_k: bool
@@ -156,7 +154,6 @@ class OneLabel(Task):
     metrics = ("accuracy",)
     monitor = LOSS
     pointless = ("threshold", "class_weight_multiplier with balanced")
-    fits_at_once = True
     has_class_folder = True
     may_have_none = False
     takes_top_k = True
@@ -218,7 +215,6 @@ class SeveralLabels(Task):
     metrics = ()
     monitor = AUROC
     pointless = ("min_accuracy", "confusion_every")
-    fits_at_once = False
     has_class_folder = False
     may_have_none = True
     takes_top_k = False

@@ -36,7 +36,7 @@ FLOORS = {
     "fastcls.inference": 3,
     "fastcls.evaluation": 3,
     "fastcls.pipeline": 4,
-    "fastcls.preview": 4,
+    "fastcls.plans": 4,
     "fastcls.doctor": 4,
     "fastcls.inventory": 4,
     "fastcls.cli": 5,

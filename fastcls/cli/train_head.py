@@ -52,24 +52,23 @@ def train_head(cache: str, out: str, name: str | None, restart: bool, dry_run: b
     interrupted goes on when the same command is given again.
     """
     from fastcls.cache.store import Cache
-    from fastcls.pipeline import train_run
-    from fastcls.preview import preview_training
+    from fastcls.pipeline import train_planned
+    from fastcls.plans.training import plan_training
 
     head, config = options.read_head(values), options.read_training(values)
     start = Path(values["start"]) if values["start"] else None
     typed = any(map(options.is_typed, ("kind", "layers", "bottleneck_norm", "train_batch_norm")))
     own_head = None if start and head == HeadSpec() and not typed else head
-    asked = (Cache.find(Path(cache), name), own_head, config, Path(out))
-    if dry_run:
-        click.echo(preview_training(*asked, start=start))
-        return
-    _, trained = train_run(
-        *asked,
+    plan = plan_training(
+        *(Cache.find(Path(cache), name), own_head, config, Path(out)),
         start=start,
         request=options.read_request(),
         restart=restart,
-        progress=options.show_progress(),
     )
+    if dry_run:
+        click.echo(str(plan))
+        return
+    _, trained = train_planned(plan, progress=options.show_progress())
     print_training(trained, out)
     run = shlex.quote(out)
     click.echo(f"Next: fastcls test {run} DATA, or fastcls predict {run} IMAGE...")

@@ -56,6 +56,26 @@ def split(
     return replace(dataset, samples=tuple(replace(sample, split=split) for sample, split in pairs))
 
 
+def carve(dataset: Dataset, spec: SplitSpec) -> Dataset:
+    """Take parts out of the training images of a data set whose other parts stay as they are.
+
+    Args:
+        dataset: A dataset with splits; samples without one are training images.
+        spec: How to divide the training images.
+
+    Raises:
+        DataError: A file cannot be read, or a class is too small.
+    """
+    parts = [sample.split or "train" for sample in dataset.samples]
+    own = [sample for sample, part in zip(dataset.samples, parts, strict=True) if part == "train"]
+    plain = replace(dataset, samples=tuple(replace(sample, split="") for sample in own))
+    divided = iter(split(plain, spec).samples)
+    pairs = zip(dataset.samples, parts, strict=True)
+    return replace(
+        dataset, samples=tuple(next(divided) if part == "train" else sample for sample, part in pairs)
+    )
+
+
 def assign_splits(
     keys: Sequence[str],
     labels: Sequence[Label | Labels],

@@ -36,6 +36,7 @@ from fastcls.specs.training import (
     check_cut,
     check_effect,
     check_labels,
+    check_val,
     specs_of_run,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
@@ -84,6 +85,7 @@ __all__ = [
     "check_effect",
     "check_labels",
     "check_normalize",
+    "check_val",
     "default_pool",
     "differences",
     "no_effect",

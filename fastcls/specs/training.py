@@ -142,9 +142,20 @@ class TrainConfig:
 def check_effect(head: HeadSpec, config: TrainConfig) -> None:
     """Raise OptionError where a training asks for what its head has no use for, or lacks what it needs."""
     check_head(head, config)
-    if head.traits.needs_val and config.val == 0:
+    if config.val == 0:
+        check_val(head, 0)
+
+
+def check_val(head: HeadSpec, count: int) -> None:
+    """Raise OptionError where a head needs validation rows, and there are none.
+
+    Args:
+        head: What is trained.
+        count: How many there are.
+    """
+    if head.traits.needs_val and not count:
         raise OptionError(
-            f"--head {head.kind} chooses its {head.traits.step.one} on validation rows. Received: val=0. "
+            f"--head {head.kind} chooses its {head.traits.step.one} on validation rows, and there are none. "
             "Give a share of the rows, such as --val 0.2, or use --head linear"
         )
 
@@ -161,8 +172,9 @@ def check_cut(head: HeadSpec, cut: CutSpec) -> None:
 def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
     """Raise OptionError where a training does not fit the task of the data."""
     config.loss.named(task)
-    if head.is_fitted and not task.fits_at_once:
-        raise OptionError(f"The head {head.kind} takes one label per image, not {task}. Use --head linear")
+    if task not in head.traits.tasks:
+        taken = " or ".join(map(str, head.traits.tasks))
+        raise OptionError(f"--head {head.kind} takes {taken} per image, not {task}. Use --head linear")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
     asked = {
         "min_accuracy": config.checkpoints.min_accuracy,

@@ -29,7 +29,7 @@ from fastcls.training.loop.passes import KerasPasses, devices
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
 from fastcls.training.rows.images import ImageFeed, Images
-from fastcls.training.rows.selection import require_every_class, train_val_places
+from fastcls.training.rows.selection import assign_uses
 
 _VAL_BATCH = 32
 # From which compute capability on GPUs are fast in float16.
@@ -283,16 +283,13 @@ def _read(
         for place, sample in enumerate(samples)
         if place not in images.unreadable
     ]
-    own, val = train_val_places(rows, config, str(dataset.root))
     task, classes = dataset.task, dataset.found_classes
-    labels = task.encode([row.labels for row in rows], classes)
-    require_every_class(labels[own], classes, task)
+    own, val, labels = assign_uses(rows, classes, config, str(dataset.root), task)
     recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
     places, balanced = np.array(readable), config.sampling == "balanced"
     own_feed = ImageFeed(
         images, places[own], labels[own], config.batch_size, config.seed, recipe, task=task, balanced=balanced
     )
-    task.require_measurable(labels[val])
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH, task=task) if val else None
     used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
     return images, used, TrainingData(own_feed, val_feed, labels[own], len(own), classes, labels[val])

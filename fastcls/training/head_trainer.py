@@ -10,7 +10,7 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
+from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels, check_val
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
@@ -124,7 +124,8 @@ def prepare_training(
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
-    require_fitting(spec, config, chosen)
+    check_labels(spec, config, chosen.task)
+    check_val(spec, len(chosen.val or ()))
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
     identity = head_identity(cache, chosen, model, spec, config)
@@ -153,17 +154,6 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         thresholds=_thresholds(model, chosen, config),
         task=chosen.task,
     )
-
-
-def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
-    """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
-    check_labels(spec, config, chosen.task)
-    if spec.traits.needs_val and chosen.val is None:
-        raise OptionError(
-            f"--head {spec.kind} chooses its {spec.traits.step.one} on validation rows, and there are none"
-        )
-    if chosen.val:
-        chosen.task.require_measurable(chosen.val.labels)
 
 
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:

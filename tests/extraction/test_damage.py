@@ -15,7 +15,7 @@ from fastcls.cache import checked_files
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.errors import CacheError
 from fastcls.extraction.extractor import extract, extract_several
-from fastcls.preview import preview_training
+from fastcls.plans.training import plan_training
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig
 
 INLINE = ExtractConfig(executor="inline", batch_size=2, engine="tensorflow")
@@ -112,7 +112,7 @@ def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monk
     folder, run = copied
     damage(folder / name)
     monkeypatch.setattr("fastcls.training.head_trainer._train", None)  # whoever comes so far, fails
-    for begin in (pipeline.train_run, preview_training):
+    for begin in (pipeline.train_run, plan_training):
         with pytest.raises(CacheError, match=r"run the same `fastcls extract` again|Run the same") as raised:
             begin(Cache.find(folder), head, TRAIN, tmp_path / "run")
         assert str(folder / name) in str(raised.value) and "\n" not in str(raised.value)
@@ -121,7 +121,7 @@ def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monk
         (folder / name).unlink()
     monkeypatch.undo()
     run(more=False)
-    assert "Rows:" in preview_training(Cache.find(folder), head, TRAIN, tmp_path / "run")
+    assert "Rows:" in str(plan_training(Cache.find(folder), head, TRAIN, tmp_path / "run"))
 
 
 def test_extract__a_damaged_conversion_makes_no_rows(work, copied):

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from fastcls import preview
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.data.dataset import Dataset
@@ -17,6 +16,7 @@ from fastcls.data.views import augment
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.extractor import extract
 from fastcls.inference.classifier import Classifier
+from fastcls.plans import finetuning
 from fastcls.specs import (
     BaseSpec,
     CheckpointSpec,
@@ -284,16 +284,16 @@ def test_image_feed__an_image_that_is_drawn_again_looks_anew(photos):
     np.testing.assert_array_equal(np.concatenate(blocks), pixels)
 
 
-def test_preview_finetuning__trains_batch_normalization_by_the_weights_that_were_asked_for(
+def test_plan_finetuning__trains_batch_normalization_by_the_weights_that_were_asked_for(
     photos, monkeypatch, tmp_path
 ):
     def networks_of(dataset, start, spec, *rest):
         assert (start.weights, spec.train_batch_norm) == ("random", False)
         raise OptionError("far enough")
 
-    monkeypatch.setattr(preview, "networks_of", networks_of)
+    monkeypatch.setattr(finetuning, "networks_of", networks_of)
     with pytest.raises(OptionError, match="far enough"):
-        preview.preview_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")
+        finetuning.plan_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")
 
 
 @pytest.mark.parametrize("batch", [23, 22, 24, 5])

@@ -82,15 +82,13 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     _require_complete(cache, samples, found.lacking, views, config)
     present = np.flatnonzero(found.lacking == 0)
     samples = [samples[place] for place in present]
-    own, val = train_val_places(samples, config, f"Cache {cache.folder}")
     task = report.task
-    labels = task.encode([row.labels for row in samples], class_names)
+    own, val, labels = assign_uses(samples, class_names, config, f"Cache {cache.folder}", task)
 
     def take(places: list[int], count: int) -> LabeledRows:
         rows = found.take(present[places], count)
         return LabeledRows(rows, labels[places].repeat(count, axis=0), count, task)
 
-    require_every_class(labels[own], class_names, task)
     plain = take(val, 1) if val else None
     images = {"train": [samples[place] for place in own], "val": [samples[place] for place in val]}
     return Selection(class_names, take(own, views.views), plain, task, images)
@@ -157,7 +155,30 @@ def _has_changed(root: str, row: SampleRow) -> bool:
         return True
 
 
-def train_val_places(
+def assign_uses(
+    samples: Sequence[SampleRow],
+    class_names: tuple[str, ...],
+    config: TrainConfig,
+    source: str,
+    task: Task,
+) -> tuple[list[int], list[int], np.ndarray]:
+    """Choose the samples to train on and to validate on, and refuse those that make no training.
+
+    Returns:
+        Places of the samples of both uses, and the labels of all: see `LabeledRows.labels`.
+
+    Raises:
+        DataError: There is no validation part, a class has no image to train on, or several labels per image
+            leave nothing to choose an epoch by. `source` is what a message calls the samples.
+    """
+    own, val = _train_val_places(samples, config, source)
+    labels = task.encode([row.labels for row in samples], class_names)
+    _require_every_class(labels[own], class_names, task)
+    task.require_measurable(labels[val])
+    return own, val, labels
+
+
+def _train_val_places(
     samples: Sequence[SampleRow], config: TrainConfig, source: str
 ) -> tuple[list[int], list[int]]:
     """Places of the samples to train on and to validate on.
@@ -187,7 +208,7 @@ def train_val_places(
     return [place for place, side in sides if side == "train"], [p for p, side in sides if side == "val"]
 
 
-def require_every_class(labels: np.ndarray, class_names: tuple[str, ...], task: Task) -> None:
+def _require_every_class(labels: np.ndarray, class_names: tuple[str, ...], task: Task) -> None:
     """Raise DataError where there are fewer than two classes, or one has no image to train on."""
     if len(class_names) < 2:
         raise DataError(f"A classifier needs two classes or more. Received: {', '.join(class_names)}")
