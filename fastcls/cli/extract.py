@@ -37,7 +37,8 @@ def extract(
     class, images have any number of labels. Images that were forwarded before, under whatever name, label
     or split, are not forwarded again.
     """
-    from fastcls.plans.extraction import extract_planned, plan_extraction
+    from fastcls.extraction.extractor import extract_planned
+    from fastcls.extraction.planner import plan_extraction
 
     cuts, views, config = options.read_cuts(values), options.read_views(values), options.read_extract(values)
     dataset, root = options.open_data(data, values), Path(cache_root)
@@ -46,7 +47,7 @@ def extract(
         return
     plan = plan_extraction(dataset, cuts, root, config, views=views, name=name)
     if dry_run:
-        click.echo("\n".join([*plan.describe(), "Nothing was written"]))
+        click.echo(f"{plan}\nNothing was written")
         return
     for cache, done in extract_planned(plan, progress=options.show_progress()):
         print_extraction(cache, done)
@@ -55,11 +56,11 @@ def extract(
 
 
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
-    from fastcls.extraction import previewer
+    from fastcls.extraction.contact_sheet import draw_contact_sheet
 
     unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
     options.refuse_typed("--preview", unused)
-    count = previewer.preview(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
+    count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     click.echo(f"{count} images, each with {views.count} views: {preview}. Nothing was extracted")
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache import record
-from fastcls.engines.tensorflow import Trunk
+from fastcls.engines import Engine
+from fastcls.engines.trunk import Trunk
 from fastcls.errors import ConversionError, OptionError
 from fastcls.optional import require
 
@@ -28,7 +29,7 @@ _ROOM_BYTES = 1 << 20  # a disk with less is full
 logger = logging.getLogger(__name__)
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(Engine):
     """Runs a trunk on batches of images, in float32.
 
     Args:
@@ -42,6 +43,7 @@ class OpenVINOEngine:
         ConversionError: OpenVINO cannot compile the trunk for this CPU.
     """
 
+    converts = True
     _folder = "openvino"
     _hint = "f32"
     _capability = "FP32"

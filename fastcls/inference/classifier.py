@@ -15,7 +15,7 @@ import numpy as np
 from fastcls import archives, files
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
-from fastcls.engines.tensorflow import freeze, trace
+from fastcls.engines.trunk import freeze, trace
 from fastcls.errors import OptionError
 from fastcls.machine import cores
 from fastcls.parallel import ahead

@@ -15,7 +15,7 @@ from fastcls.specs.bases import (
 from fastcls.specs.checks import check_at_least, check_choice
 from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
-from fastcls.specs.extraction import ENGINES, ExtractConfig
+from fastcls.specs.extraction import ENGINES, EXECUTORS, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.heads import FITTED_HEADS, HEADS, LBFGS, NORMS, HeadSpec
 from fastcls.specs.optimization import (
@@ -46,6 +46,7 @@ __all__ = [
     "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
+    "EXECUTORS",
     "FITTED_HEADS",
     "GRADIENT_ONLY",
     "HEADS",

@@ -16,7 +16,7 @@ from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
-from fastcls.engines.tensorflow import gpus
+from fastcls.engines.devices import TENSOR_CORES, gpus
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
@@ -34,7 +34,6 @@ from fastcls.training.thresholds import DEFAULT, find_thresholds
 
 _VAL_BATCH = 32
 # From which compute capability on GPUs are fast in float16.
-_TENSOR_CORES = (7, 0)
 
 
 @dataclass(frozen=True)
@@ -333,7 +332,7 @@ def _precision(asked: str) -> str:
     if asked != "auto":
         return asked
     capabilities = gpus()
-    return "mixed_float16" if capabilities and min(capabilities) >= _TENSOR_CORES else "float32"
+    return "mixed_float16" if capabilities and min(capabilities) >= TENSOR_CORES else "float32"
 
 
 class KerasPasses:

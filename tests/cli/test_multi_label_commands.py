@@ -55,7 +55,7 @@ def made(fastcls, table, cut, folder) -> Path:
     shown = fastcls("split-data", table, "--label-separator", "$", "--out", folder / "data")
     assert shown.code == 0 and f"Next: fastcls extract {folder / 'data'}" in shown.out
     assert "no label" in shown.out
-    extract(Dataset.open(folder / "data"), cut, folder / "caches", ExtractConfig(workers=0))
+    extract(Dataset.open(folder / "data"), cut, folder / "caches", ExtractConfig(executor="inline"))
     options = ["--learning-rate", 0.05, "--epochs", 80, "--threshold", "per-class", "--class-weight", "log"]
     result = fastcls("train-head", folder / "caches", "--out", folder / "run", *options)
     assert result.code == 0, result.err
@@ -163,7 +163,7 @@ def test_commands__explain_what_is_wrong(
 
 
 def test_extract__a_cache_knows_which_kind_it_serves(made, table, cut, tmp_path):
-    config = ExtractConfig(workers=0)
+    config = ExtractConfig(executor="inline")
     one = tmp_path / "one.csv"
     one.write_text("path,label\n" + "".join(f"{table.parent / f'{n:02}.png'},{n % 2}\n" for n in range(80)))
     root = shutil.copytree(made / "caches", tmp_path / "caches")

@@ -15,7 +15,8 @@ from fastcls.backend import import_keras
 from fastcls.cache import record
 from fastcls.engines import openvino
 from fastcls.engines.openvino import Bfloat16Engine, Float16Engine, Int8Engine, OpenVINOEngine
-from fastcls.engines.tensorflow import TensorFlowEngine, Trunk
+from fastcls.engines.tensorflow import TensorFlowEngine
+from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
 from fastcls.extraction.fidelity import compare
 

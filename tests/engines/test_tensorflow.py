@@ -7,7 +7,8 @@ from engines_support import keras_rows, no_images, save_trunk, some_images
 from fastcls.backend import import_keras
 from fastcls.cache import record
 from fastcls.engines import tensorflow as engines
-from fastcls.engines.tensorflow import Bfloat16Engine, Float16Engine, TensorFlowEngine, Trunk
+from fastcls.engines.tensorflow import Bfloat16Engine, Float16Engine, TensorFlowEngine
+from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, OptionError
 from fastcls.extraction.fidelity import compare
 

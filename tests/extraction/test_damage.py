@@ -18,7 +18,7 @@ from fastcls.extraction.extractor import extract, extract_several
 from fastcls.plans.training import plan_training
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig
 
-INLINE = ExtractConfig(workers=0, batch_size=2, engine="tensorflow")
+INLINE = ExtractConfig(executor="inline", batch_size=2, engine="tensorflow")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monk
 def test_extract__a_damaged_conversion_makes_no_rows(work, copied):
     pytest.importorskip("openvino")
     folder, run = copied
-    config = ExtractConfig(engine="openvino", workers=0, batch_size=2)
+    config = ExtractConfig(engine="openvino", executor="inline", batch_size=2)
     expected = rows_of(run(config=config)[0])
     shutil.rmtree(folder / "shards")
     flip(folder / "openvino" / "trunk.bin")
@@ -150,11 +150,11 @@ def test_extract__a_damaged_quantization_is_refused_beside_its_rows(work, tmp_pa
     pytest.importorskip("nncf")
     folder, dataset, some = work
     cut = cut_of(folder, "pooled", "int8")
-    cache, _ = extract(some, cut, tmp_path, ExtractConfig(workers=0))
+    cache, _ = extract(some, cut, tmp_path, ExtractConfig(executor="inline"))
     flip(cache.folder / "openvino-int8" / "trunk.bin")
     rows = rows_of(cache)
     with pytest.raises(CacheError, match=r"put it back, or remove the cache folder"):
-        extract(dataset, cut, tmp_path, ExtractConfig(workers=0))
+        extract(dataset, cut, tmp_path, ExtractConfig(executor="inline"))
     np.testing.assert_array_equal(rows_of(Cache.find(tmp_path)), rows)
 
 

@@ -74,7 +74,7 @@ def photos(tmp_path_factory):
 )
 def test_finetune__is_what_training_from_the_cache_is(photos, base, tmp_path, train, layer, kind):
     cut = CutSpec(base, layer, precision="float32")
-    cache, _ = extract(photos, cut, tmp_path, ExtractConfig(engine="tensorflow", workers=0))
+    cache, _ = extract(photos, cut, tmp_path, ExtractConfig(engine="tensorflow", executor="inline"))
     cached = train_head(cache, HeadSpec(kind), CONFIG)
     live = finetune(photos, base, FinetuneSpec(train, **PLAIN), CONFIG)
     assert (live.train_count, live.val_count) == (cached.train_count, cached.val_count) == (18, 6)

@@ -153,7 +153,7 @@ def extract_options(command: Command) -> Command:
         ),
         click.option(
             "--engine",
-            type=click.Choice(ENGINES),
+            type=click.Choice(("auto", *ENGINES)),
             default=ExtractConfig.engine,
             show_default=True,
             help="What runs the trunk; auto: the fastest there is. openvino, for CPUs, needs the extra of "

@@ -13,8 +13,8 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
 from fastcls.data.views import make_view
 from fastcls.errors import DataError, OptionError
+from fastcls.extraction.caches import CutCaches
 from fastcls.extraction.fidelity import spread
-from fastcls.extraction.planner import Requested
 from fastcls.extraction.worker import identify
 from fastcls.specs import CutSpec, ViewSpec
 
@@ -22,7 +22,7 @@ _IMAGES = 5
 _GAP = 4  # pixels
 
 
-def preview(
+def draw_contact_sheet(
     dataset: Dataset,
     cut: CutSpec | Cut,
     root: Path,
@@ -50,7 +50,7 @@ def preview(
     """
     if out.suffix.lower() != ".png":
         raise OptionError(f"A preview is a PNG file. Received: {str(out)!r}. Choose a name that ends in .png")
-    decoder = Decoder(Requested(cut, root).pixels, max_pixels or affordable_pixels(1))
+    decoder = Decoder(CutCaches(cut, root).pixels, max_pixels or affordable_pixels(1))
     paths = [sample.path for sample in dataset.samples if sample.split in ("train", "")]
     shown = (_views_of(dataset.root, paths[place], decoder, views) for place in spread(len(paths), _IMAGES))
     rows = [row for row in shown if row]

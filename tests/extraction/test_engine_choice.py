@@ -1,33 +1,32 @@
-"""Which engine and precision a machine gets, and how it is divided; the machines are made up."""
+"""Which engine and precision a machine gets; the machines are made up."""
 
 import json
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from extraction_support import save_model, write_images
 
-import fastcls.engines
+from fastcls import engines
 from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache, cache_folders
-from fastcls.engines import REFERENCE
-from fastcls.engines.tensorflow import Trunk
+from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
-from fastcls.extraction import chooser, worker
-from fastcls.extraction.chooser import Choice, Crew, choose, divide
-from fastcls.extraction.extractor import extract
-from fastcls.extraction.planner import Order, Requested
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, ViewSpec
+from fastcls.extraction import engine_choice, worker
+from fastcls.extraction.coverage import Order
+from fastcls.extraction.engine_choice import Asked, Candidate, Machine, candidates
+from fastcls.extraction.extractor import choose, extract
+from fastcls.extraction.planner import make_plan
+from fastcls.specs import ENGINES, BaseSpec, CutSpec, ExtractConfig, ViewSpec
 
 COUNT = 6
-INLINE = ExtractConfig(workers=0, batch_size=2)
+INLINE = ExtractConfig(executor="inline", batch_size=2)
 CANNOT_CONVERT = ConversionError("It does not know the operation Swirl")
 NO_UNIT = OptionError("this machine has no unit for it")
 NO_PACKAGE = MissingExtraError("It needs the package 'swift'. Install it with: pip install 'fastcls[swift]'")
 
 
-class Engine:
+class Engine(engines.Engine):
     """Computes what Keras computes, unless a test changes what stands here."""
 
     obstacle = None
@@ -78,14 +77,17 @@ class CalibratedEngine(Engine):
 @pytest.fixture
 def machine(monkeypatch):
     """{(engine, precision): its class}, all able; the reference is the real one."""
-    engines = {}
-    for key, path in fastcls.engines._CLASSES.items():
-        if path != REFERENCE:
-            kind = CalibratedEngine if key[1] == "int8" else Engine
-            engines[key] = type("_".join(key), (kind,), {})
-            monkeypatch.setattr(sys.modules[__name__], "_".join(key), engines[key], raising=False)
-            monkeypatch.setitem(fastcls.engines._CLASSES, key, f"{__name__}:{'_'.join(key)}")
-    return engines
+    made = {}
+    for name, classes in ENGINES.items():
+        for precision, path in classes.items():
+            if engines.engine_class(path).is_reference:
+                continue
+            kind = CalibratedEngine if precision == "int8" else Engine
+            label = f"{name}_{precision}"
+            made[name, precision] = type(label, (kind,), {"converts": name == "openvino"})
+            monkeypatch.setattr(sys.modules[__name__], label, made[name, precision], raising=False)
+            monkeypatch.setitem(classes, precision, f"{__name__}:{label}")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +114,9 @@ class User:
         return CutSpec(BaseSpec(str(self._model_path), size=(8, 8)), layer="second", precision=precision)
 
     def choose(self, dataset, engine="auto", precision="auto"):
-        requests = [Requested(self._spec(precision), self.root)]
+        order, config = Order(dataset, ViewSpec()), ExtractConfig(engine)
         with Leases() as leases:
-            return choose(requests, Order(dataset, ViewSpec()), self.root, leases, engine)
+            return choose(make_plan(order, [self._spec(precision)], self.root, config, leases), leases)
 
     def extract(self, dataset, precision="auto"):
         return extract(dataset, self._spec(precision), self.root, INLINE)
@@ -134,7 +136,9 @@ def more_images(dataset, tmp_path):
 
 
 def decided(choice):
-    return choice.engine, choice.targets[0].cache.manifest.precision
+    filling, chosen = choice
+    assert chosen.precision == filling.targets[0].cache.manifest.precision
+    return chosen.engine, chosen.precision
 
 
 # A new request
@@ -160,7 +164,8 @@ def test_choose__auto_takes_the_fastest_that_is_able(machine, user, dataset, una
 
 
 def test_choose__a_gpu_computes_in_float16_by_tensorflow(machine, user, dataset, monkeypatch):
-    monkeypatch.setattr(chooser, "gpus", lambda: [(8, 0)])
+    monkeypatch.setattr(engine_choice, "gpus", lambda: [(8, 0)])
+    machine["tensorflow", "bfloat16"].uses_gpu = machine["tensorflow", "float16"].uses_gpu = True
     assert decided(user.choose(dataset)) == ("tensorflow", "float16")
     machine["tensorflow", "float16"].obstacle = NO_UNIT
     machine["openvino", "float16"].obstacle = NO_UNIT
@@ -174,9 +179,13 @@ def test_choose__a_gpu_computes_in_float16_by_tensorflow(machine, user, dataset,
         (
             "tensorflow",
             "bfloat16",
-            "--engine tensorflow --precision bfloat16 cannot be had here: this machine",
+            "--engine tensorflow --precision bfloat16 is not available on this machine: this machine",
         ),
-        ("tensorflow", "int8", "--engine tensorflow --precision int8 cannot be had here: only openvino can"),
+        (
+            "tensorflow",
+            "int8",
+            "--precision int8 is not available on this machine: only openvino can",
+        ),
     ],
 )
 def test_choose__what_the_machine_lacks_is_named_and_leaves_nothing(
@@ -210,12 +219,12 @@ def test_choose__tensorflow_takes_over_a_trunk_that_cannot_be_converted(
 ):
     machine["openvino", "bfloat16"].conversion = CANNOT_CONVERT
     assert decided(user.choose(dataset, engine)) == ("tensorflow", "bfloat16")
-    assert caplog.messages == [f"{CANNOT_CONVERT}. Taken instead: tensorflow in bfloat16"]
+    assert caplog.messages == [f"{CANNOT_CONVERT}. Using tensorflow in bfloat16 instead"]
 
 
 def test_choose__int8_has_no_second_engine(machine, user, dataset):
     machine["openvino", "int8"].conversion = CANNOT_CONVERT
-    with pytest.raises(OptionError, match=r"precision int8 cannot be had here: It does not know .* Swirl"):
+    with pytest.raises(OptionError, match=r"int8 is not available .*: It does not know .* Swirl"):
         user.choose(dataset, precision="int8")
     assert user.has_nothing()
 
@@ -229,7 +238,7 @@ def test_choose__distrusts_an_engine_that_computes_something_else(machine, user,
         "openvino in bfloat16",
         "tensorflow in bfloat16",
     ]
-    assert all("Taken instead: openvino in float16" in message for message in caplog.messages)
+    assert all("Using openvino in float16 instead" in message for message in caplog.messages)
     assert len(cache_folders(user.root)) == 1
 
 
@@ -250,8 +259,8 @@ def test_choose__compares_once_and_notes_the_figures(machine, user, dataset, mor
     noted = json.loads((cache.folder / "manifest.json").read_text())["fidelity"]["openvino"]
     assert noted == done.fidelity
     assert noted["images"] == COUNT and noted["median_error"] == pytest.approx(0.01, rel=1e-3)
-    choice = user.choose(more_images)
-    assert engine.loaded == 2 and choice.fidelity(choice.targets[0]).median_error == noted["median_error"]
+    (target,) = user.choose(more_images)[0].targets
+    assert engine.loaded == 2 and target.cache.manifest.fidelity["openvino"] == noted
     user.choose(more_images, "tensorflow")
     assert set(Cache(cache.folder).manifest.fidelity) == {"openvino", "tensorflow"}
 
@@ -261,7 +270,8 @@ def test_choose__images_that_cannot_be_read_are_not_compared(machine, user, tmp_
     for sample in data.samples:
         data.locate(sample).write_bytes(b"")
     choice = user.choose(data)
-    assert decided(choice) == ("openvino", "bfloat16") and choice.fidelity(choice.targets[0]) is None
+    assert decided(choice) == ("openvino", "bfloat16")
+    assert choice[0].targets[0].cache.manifest.fidelity == {}
 
 
 # A request that was served before
@@ -280,8 +290,8 @@ def test_choose__what_is_complete_is_used_whatever_the_machine(machine, user, da
     cache, _ = user.extract(dataset, "bfloat16")
     for engine in machine.values():
         engine.obstacle = NO_UNIT
-    choice = user.choose(dataset, precision="bfloat16")
-    assert (choice.targets[0].cache.folder, choice.engine, choice.filled) == (cache.folder, "", [])
+    filling, chosen = user.choose(dataset, precision="bfloat16")
+    assert (filling.targets[0].cache.folder, chosen, filling.filled) == (cache.folder, None, [])
 
 
 def test_choose__what_the_machine_cannot_continue_begins_anew_in_one_other_cache(
@@ -294,7 +304,7 @@ def test_choose__what_the_machine_cannot_continue_begins_anew_in_one_other_cache
     assert (second.manifest.precision, done.forwarded) == ("float32", COUNT + 1)
     for engine in machine.values():
         engine.obstacle = None
-    (more,), (known,) = user.choose(more_images).targets, user.choose(dataset).targets
+    (more,), (known,) = user.choose(more_images)[0].targets, user.choose(dataset)[0].targets
     assert more.cache.folder == known.cache.folder == second.folder != first.folder
 
 
@@ -313,63 +323,48 @@ def test_choose__a_lost_calibration_is_not_replaced_under_the_rows_it_made(
     assert decided(user.choose(more_images, precision="int8")) == ("openvino", "int8")
 
 
-# Dividing the machine
+# The pure list
 
 
-@pytest.fixture
-def crew(tmp_path, monkeypatch):
-    """`divide` for a made up machine."""
-    trunk = tmp_path / "trunk.keras"
-    trunk.write_bytes(bytes(1 << 20))
-
-    def run(missing, *, cores=8, gib=64.0, gpus=0, engine="openvino", **config):
-        monkeypatch.setattr(chooser, "cores", lambda: cores)
-        monkeypatch.setattr(chooser, "available_memory", lambda: int(gib * 2**30))
-        monkeypatch.setattr(chooser, "gpus", lambda: [(8, 0)] * gpus)
-        choice = Choice((), SimpleNamespace(rows=missing), SimpleNamespace(path=trunk), engine)
-        made = divide(ExtractConfig(**config), choice)
-        return made.workers, made.threads, made.batch_size, made.gpus
-
-    return run
+def machine_of(*names, has_gpu=False):
+    """A machine that can run "engine precision" for each name; "tensorflow" is the one that uses GPUs."""
+    able = [Candidate(*name.split(), "", "tensorflow" in name, "openvino" in name) for name in names]
+    return Machine(has_gpu, tuple(able))
 
 
-def test_divide__cores(crew):
-    assert crew(10_000) == (8, 1, 8, 0)
-    assert crew(10_000, cores=1) == (1, 1, 8, 0)
-
-
-def test_divide__no_more_workers_than_the_memory_holds(crew):
-    assert crew(10_000, gib=1) == (3, 2, 8, 0)
-    assert crew(10_000, gib=1, engine="tensorflow") == (1, 8, 8, 0)
-    assert crew(10_000, gib=0.1) == (1, 8, 8, 0)
-
-
-def test_divide__few_images_do_not_wait_for_many_workers(crew):
-    assert crew(1) == (1, 8, 8, 0)
-    assert crew(65) == (2, 4, 8, 0)
-    assert crew(300, batch_size=200) == (2, 4, 200, 0)
-
-
-def test_divide__a_worker_per_gpu_but_only_for_tensorflow(crew):
-    assert crew(10_000, gpus=2, engine="tensorflow") == (2, 4, 64, 2)
-    assert crew(10, gpus=1, engine="tensorflow") == (1, 8, 64, 1)
-    assert crew(10_000, gpus=2) == (8, 1, 8, 0)
-
-
-def test_divide__the_user_decides(crew):
-    assert crew(10_000, workers=3, batch_size=5) == (3, 2, 5, 0)
-    assert crew(10_000, workers=20) == (20, 1, 8, 0)
-    assert crew(10_000, workers=0) == (0, 8, 8, 0)
-    assert crew(10_000, workers=4, batch_size=5, gpus=2, engine="tensorflow") == (4, 2, 5, 2)
+ALL = machine_of(*(f"{engine} {precision}" for engine in ENGINES for precision in ENGINES[engine]))
 
 
 @pytest.mark.parametrize(
-    ("crew", "text"),
+    ("asked", "machine", "expected"),
     [
-        (Crew(1, 1, 8, 0), "1 worker x 1 thread, batches of 8"),
-        (Crew(2, 4, 64, 2), "2 workers x 4 threads on 2 GPUs, batches of 64"),
-        (Crew(0, 2, 8, 0), "this process x 2 threads, batches of 8"),
+        (
+            Asked(),
+            machine_of("openvino float32", "tensorflow float32"),
+            ["openvino in float32", "tensorflow in float32"],
+        ),
+        (
+            Asked(),
+            machine_of("openvino float16", "tensorflow float16", "tensorflow float32", has_gpu=True),
+            ["tensorflow in float16", "openvino in float16", "tensorflow in float32"],
+        ),
+        (
+            Asked(begun=("float32",)),
+            machine_of("openvino bfloat16", "openvino float32"),
+            ["openvino in float32", "openvino in bfloat16"],
+        ),
+        (Asked("openvino", "float32"), ALL, ["openvino in float32", "tensorflow in float32 (stands in)"]),
+        (Asked("tensorflow", "float32"), ALL, ["tensorflow in float32"]),
+        (Asked("auto", "int8"), ALL, ["openvino in int8"]),
+        (Asked("tensorflow", "int8"), ALL, []),
+        (Asked("a:B"), Machine(able=(Candidate("a:B", "float32", "a:B"),)), ["a:B in float32"]),
     ],
 )
-def test_crew__in_words(crew, text):
-    assert str(crew) == text
+def test_candidates__are_ordered_by_precision_then_engine(asked, machine, expected):
+    able = candidates(asked, machine)
+    assert [f"{candidate}{' (stands in)' * candidate.stands_in}" for candidate in able] == expected
+
+
+def test_candidates__are_not_mixed_from_caches_of_two_precisions():
+    with pytest.raises(OptionError, match="made in bfloat16 and float32"):
+        candidates(Asked(begun=("bfloat16", "float32")), ALL)
