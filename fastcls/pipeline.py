@@ -17,10 +17,10 @@ from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
-from fastcls.extraction.extractor import Extraction
+from fastcls.extraction.extractor import extract_planned
+from fastcls.extraction.ledger import Extraction
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
-from fastcls.plans.extraction import extract_planned
 from fastcls.plans.finetuning import FinetuningPlan, plan_finetuning
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan, decided_by, plan_training

@@ -37,7 +37,8 @@ def extract(
     class, images have any number of labels. Images that were forwarded before, under whatever name, label
     or split, are not forwarded again.
     """
-    from fastcls.plans.extraction import extract_planned, plan_extraction
+    from fastcls.extraction.extractor import extract_planned
+    from fastcls.extraction.planner import plan_extraction
 
     cuts, views, config = options.read_cuts(values), options.read_views(values), options.read_extract(values)
     dataset, root = options.open_data(data, values), Path(cache_root)
@@ -46,7 +47,7 @@ def extract(
         return
     plan = plan_extraction(dataset, cuts, root, config, views=views, name=name)
     if dry_run:
-        click.echo("\n".join([*plan.describe(), "Nothing was written"]))
+        click.echo(f"{plan}\nNothing was written")
         return
     for cache, done in extract_planned(plan, progress=options.show_progress()):
         print_extraction(cache, done)

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fastcls.bases.loader import load_base
+from fastcls.bases.loader import load_base, without_download
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import checked_files, store
 from fastcls.cache.store import Cache, Manifest
@@ -163,9 +163,11 @@ class CutCaches:
         Raises:
             OptionError: The base, layer or weights cannot be used.
         """
-        if not isinstance(self._asked, CutSpec) or not _is_downloaded(self._asked):
+        if not isinstance(self._asked, CutSpec):
             return self.built
-        same, base = self._same_base, replace(self._asked.base, weights="random")
+        same, base = self._same_base, without_download(self._asked.base)
+        if base == self._asked.base:
+            return self.built
         return _build(_cut(self._asked, same.sketched.cut.base if same else load_base(base)))
 
     def _known_in(self, precision: str) -> Cache | None:
@@ -181,10 +183,6 @@ class CutCaches:
         given = self._asked.base.weights if isinstance(self._asked, CutSpec) else None
         own = "imagenet" if find_architecture(self.built.cut.base.name) else "own"
         return Path(given).name if given else own  # the digest tells files of one name apart
-
-
-def _is_downloaded(spec: CutSpec) -> bool:
-    return bool(find_architecture(spec.base.name)) and spec.base.weights in (None, "imagenet")
 
 
 def _cut(spec: CutSpec, base: Any) -> Cut:

@@ -9,11 +9,12 @@ from typing import Any
 
 from fastcls import runs
 from fastcls.backend import import_keras, reproducible_build
+from fastcls.bases.loader import without_download
 from fastcls.cache.samples import SampleRow
+from fastcls.data import sources
 from fastcls.data.dataset import Dataset
 from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
-from fastcls.plans.extraction import digest_or_none, without_download
 from fastcls.plans.run import table_digest
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, TrainConfig
@@ -127,7 +128,7 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     keys = [sample.path for sample in samples]
     if config.val:  # the bytes decide who validates
-        keys = list(spread(digest_or_none, map(dataset.locate, samples)))
+        keys = list(spread(_digest, map(dataset.locate, samples)))
     rows = [
         SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, key)
         for sample, key in zip(samples, keys, strict=True)
@@ -154,3 +155,11 @@ def _build(
     with reproducible_build():  # the network that is trained has the same names as if this one were not there
         _, trainee = networks_of(dataset, begun, spec, config, head)
     return trainee
+
+
+def _digest(path: Path) -> str:
+    """The identity of an image; "" for one that the training will list as unreadable."""
+    try:
+        return sources.digest(path)
+    except OSError:
+        return ""

@@ -11,8 +11,7 @@ from fastcls import files, runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
-from fastcls.errors import OptionError
-from fastcls.plans.extraction import CutPlan, ExtractionPlan, plan_extraction
+from fastcls.extraction.planner import CutPlan, ExtractionPlan, plan_extraction
 from fastcls.plans.parts import Parts, choose_shares, make_parts
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import (
@@ -26,6 +25,7 @@ from fastcls.specs import (
     check_labels,
     check_val,
 )
+from fastcls.training.head_trainer import require_tail
 from fastcls.training.heads.network import build_head
 from fastcls.training.loop.checkpoints import has_checkpoint
 from fastcls.training.rows.selection import assign_uses
@@ -156,12 +156,13 @@ def _build(head: HeadSpec, cut: CutPlan, dataset: Dataset) -> Any:
     """The head on bottlenecks of such a shape; raises OptionError where it does not fit them."""
     if head.is_fitted:
         return None
-    if head.traits.needs_tail and cut.tail is None:
-        spec = cut.spec
-        raise OptionError(
-            f"{spec.base.name} cut at {spec.layer} has no tail to train with --pool {spec.pool}"
-        )
     import_keras()
-    tail, classes = cut.tail if head.traits.needs_tail else None, len(dataset.found_classes)
+    tail = _load_tail(cut) if head.traits.needs_tail else None
     with reproducible_build():  # the one that is trained has the same names as if this one were not there
-        return build_head(head, cut.shape, classes, tail, task=dataset.task)
+        return build_head(head, cut.shape, len(dataset.found_classes), tail, task=dataset.task)
+
+
+def _load_tail(cut: CutPlan) -> Any:
+    require_tail(f"{cut.base} cut at {cut.layer}", cut.base, has_tail=cut.has_tail)
+    with reproducible_build():
+        return cut.load_tail()

@@ -215,14 +215,27 @@ def load_tail(cache: Cache) -> Any:
         CacheError: It is damaged.
     """
     import_keras()
-    if not cache.manifest.tail_digest:
-        raise OptionError(
-            f"Cache {cache.folder} has no tail to train: it was cut at {cache.manifest.layer}, and nothing "
-            f"follows there, or its maps were pooled ({cache.manifest.pool}). Extract with --cut and an "
-            f"earlier layer: `fastcls layers {cache.manifest.base}` lists them"
-        )
+    manifest = cache.manifest
+    require_tail(
+        f"Cache {cache.folder}, cut at {manifest.layer},", manifest.base, has_tail=bool(manifest.tail_digest)
+    )
     with reproducible_build():  # what is random in the new layers does not depend on the old
         return checked_files.load_model(cache.tail_path)
+
+
+def require_tail(source: str, base: str, *, has_tail: bool) -> None:
+    """Raise OptionError where nothing that can be trained follows the bottlenecks.
+
+    Args:
+        source: What a message calls them.
+        base: Name of their base.
+        has_tail: Whether something follows.
+    """
+    if not has_tail:
+        raise OptionError(
+            f"{source} has no tail to train: nothing follows there, or its maps were pooled. Extract with "
+            f"--cut and an earlier layer, and --pool none: `fastcls layers {base}` lists the layers"
+        )
 
 
 def _train(
