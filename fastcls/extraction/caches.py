@@ -170,6 +170,11 @@ class CutCaches:
             return self.built
         return _build(_cut(self._asked, same.sketched.cut.base if same else load_base(base)))
 
+    @property
+    def outline(self) -> BuiltCut:
+        """The cut, with whatever weights: what is built already, else `sketched`."""
+        return self.__dict__.get("built") or self.sketched
+
     def _known_in(self, precision: str) -> Cache | None:
         known = self.known()
         return known if known and known.manifest.precision == precision else None

@@ -11,7 +11,7 @@ from fastcls import runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.bases.loader import without_download
 from fastcls.cache.samples import SampleRow
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
 from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
@@ -160,6 +160,6 @@ def _build(
 def _digest(path: Path) -> str:
     """The identity of an image; "" for one that the training will list as unreadable."""
     try:
-        return sources.digest(path)
+        return image_bytes.digest(path)
     except OSError:
         return ""

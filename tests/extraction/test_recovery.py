@@ -51,7 +51,7 @@ def test_extract__finds_the_image_that_crashes_a_worker(data, root):
     assert [failure.path for failure in failures] == ["a/000014.png", "b/000005.png"]
     assert {failure.reason for failure in failures} == {"crashes the worker: killed by SIGABRT"}
     check_complete(root, 24, without=(5, 14))
-    assert fill(data, root, SMALL, engine="nowhere:Nothing").failures == 2
+    assert fill(data, root, SMALL, engine="extraction_support:BrokenEngine").failures == 2
 
 
 def test_extract__a_worker_killed_once_costs_only_a_retry(data, root):

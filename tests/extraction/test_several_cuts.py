@@ -87,7 +87,7 @@ def test_extract__makes_the_caches_of_single_extractions_in_one_pass(dataset, mo
         trunk = import_keras().saving.load_model(cache.trunk_path, compile=False)
         np.testing.assert_allclose(rows_of(cache), trunk.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
         assert cache.tail_path.exists() == single.tail_path.exists()
-    again = extract_several(dataset, cuts, root, replace(SINGLY, engine="nowhere:Nothing"))
+    again = extract_several(dataset, cuts, root, replace(SINGLY, engine="extraction_support:BrokenEngine"))
     assert [done.reused for _, done in again] == [COUNT] * len(cuts) and leftovers(root) == []
 
 
