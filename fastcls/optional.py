@@ -1,11 +1,12 @@
-"""Optional packages: imported where they are used, named with their extra when they are missing."""
+"""What is imported only where it is used: optional packages, and the entries of tables."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
-from fastcls.errors import MissingExtraError
+from fastcls.errors import MissingExtraError, OptionError
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -26,3 +27,19 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the package {module!r}, which cannot be imported ({error}). "
             f"Install it with: pip install 'fastcls[{extra}]'"
         ) from error
+
+
+def resolve(path: str) -> Any:
+    """Import what a "module:name" names.
+
+    Raises:
+        OptionError: It cannot be imported, or is not there.
+
+    >>> resolve("math:sqrt")(9)
+    3.0
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError(f"{path!r} cannot be imported: {error}. Expected: module:name") from error

@@ -59,6 +59,18 @@ def load_base(spec: BaseSpec | str) -> Base:
     return _load_named_base(spec, architecture) if architecture else _load_user_base(spec)
 
 
+def without_download(spec: BaseSpec) -> BaseSpec:
+    """The same base with random weights, where its own would be downloaded: a look at its shapes.
+
+    What `load_base` refuses for the weights' sake stays as it is, and is refused.
+    """
+    known = find_architecture(spec.name)
+    if not known or not known.is_keras or spec.weights not in (None, "imagenet"):
+        return spec
+    is_of_another_size = spec.include_top and spec.size not in (None, (known.side, known.side))
+    return spec if is_of_another_size else replace(spec, weights="random")
+
+
 def is_function(name: str) -> bool:
     """Whether a base is given as "module:function"."""
     module, _, function = name.partition(":")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import files
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
@@ -215,7 +215,7 @@ def cache_folders(root: Path) -> list[Path]:
 
 def is_cache(names: Set[str]) -> bool:
     """Whether a folder of such names is a cache, be it a damaged one."""
-    return len(names & {_MANIFEST, "shards", "trunk.keras", record.FILE}) > 1
+    return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
 
 
 def find_request(root: Path, request: str) -> Cache | None:
@@ -224,7 +224,9 @@ def find_request(root: Path, request: str) -> Cache | None:
         with contextlib.suppress(CacheError):  # of another version, or damaged: left alone
             cache = Cache(folder)
             of = cache.manifest.fingerprint
-            if request in cache.manifest.requests and all(record.is_noted(m, of=of) for m in cache.models):
+            if request in cache.manifest.requests and all(
+                checked_files.is_noted(m, of=of) for m in cache.models
+            ):
                 return cache
     return None
 

@@ -26,7 +26,10 @@ from fastcls.cli import options
     help="Draw some images, a row each, with their views, as the trunk would see them, and stop: nothing is "
     "extracted.",
 )
-def extract(data: str, cache_root: str, name: str | None, preview: str | None, **values: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Show what would be forwarded; do and write nothing.")
+def extract(
+    data: str, cache_root: str, name: str | None, preview: str | None, dry_run: bool, **values: Any
+) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
     DATA is a folder made by split-data, a folder per class, TFRecord files (one, a folder of them, or a
@@ -34,29 +37,31 @@ def extract(data: str, cache_root: str, name: str | None, preview: str | None, *
     class, images have any number of labels. Images that were forwarded before, under whatever name, label
     or split, are not forwarded again.
     """
-    from fastcls.extraction.extractor import extract_several
+    from fastcls.extraction.extractor import extract_planned
+    from fastcls.extraction.planner import plan_extraction
 
     cuts, views, config = options.read_cuts(values), options.read_views(values), options.read_extract(values)
     dataset, root = options.open_data(data, values), Path(cache_root)
     if preview:
         _draw(preview, dataset, cuts[0], root, views, config.max_pixels)
         return
-    progress = options.show_progress()
-    for cache, done in extract_several(
-        dataset, cuts, root, config, views=views, name=name, progress=progress
-    ):
+    plan = plan_extraction(dataset, cuts, root, config, views=views, name=name)
+    if dry_run:
+        click.echo(f"{plan}\nNothing was written")
+        return
+    for cache, done in extract_planned(plan, progress=options.show_progress()):
         print_extraction(cache, done)
         said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
         click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")
 
 
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
-    from fastcls.extraction import previewer
+    from fastcls.extraction.contact_sheet import draw_contact_sheet
 
     unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
     options.refuse_typed("--preview", unused)
-    count = previewer.preview(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
-    click.echo(f"{count} images, each with {views.count} views: {preview}. Nothing was extracted")
+    count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
+    click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")
 
 
 def print_extraction(cache: Any, done: Any) -> None:

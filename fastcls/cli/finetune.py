@@ -50,30 +50,29 @@ def finetune(
     epoch forwards each image again; `train-head --head tail` on a cache with views is many times quicker
     where only the last layers are to be trained.
     """
-    from fastcls.pipeline import finetune_run
-    from fastcls.preview import preview_finetuning
+    from fastcls.pipeline import finetune_planned
+    from fastcls.plans.finetuning import plan_finetuning
 
     start = _read_start(values)
     spec, head = options.read_finetune(values), options.read_head(values)
     config = options.read_training(values)
-    asked = (options.open_data(data, values), start, spec, config, Path(out))
-    own_head = None if isinstance(start, Path) else head
-    if dry_run:
-        click.echo(preview_finetuning(*asked, head=own_head))
-        return
-    trained = finetune_run(
-        *asked,
-        head=own_head,
+    dataset = options.open_data(data, values)
+    plan = plan_finetuning(
+        *(dataset, start, spec, config, Path(out)),
+        head=None if isinstance(start, Path) else head,
         max_pixels=max_pixels,
         request=options.read_request(),
         restart=restart,
-        progress=options.show_progress(),
     )
+    if dry_run:
+        click.echo(str(plan))
+        return
+    trained = finetune_planned(plan, progress=options.show_progress())
     for path, reason in trained.unreadable.items():
         click.echo(f"Unreadable: {path!r}: {reason}", err=True)
     print_training(trained, out)
     run = shlex.quote(out)
-    tested = shlex.quote(data) if "test" in asked[0].splits else "DATA"  # the rest was trained on
+    tested = shlex.quote(data) if "test" in dataset.splits else "DATA"  # the rest was trained on
     click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")
 
 

@@ -44,8 +44,8 @@ def predict(
 
     paths = list(_list(images))
     classifier = Classifier.load(Path(run))
-    if classifier.multi_label:
-        options.refuse_typed("a classifier of several labels per image", {"top_k"})
+    if not classifier.task.takes_top_k:
+        options.refuse_typed(f"a classifier of {classifier.task} per image", {"top_k"})
         top_k = len(classifier.class_names)
     failed = 0
     if form == "csv":
@@ -62,8 +62,8 @@ def predict(
 
 
 def _list(images: Iterable[str]) -> Iterator[Path]:
-    from fastcls.data.folder import list_images
-    from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
+    from fastcls.data.readers.folder import list_images
+    from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
     from fastcls.errors import DataError
 
     for place in map(Path, images):

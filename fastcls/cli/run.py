@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fastcls.cli import options
-from fastcls.specs import SplitSpec
 
 
 @click.command()
 @click.argument("photos", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
 @options.data_options
-@options.split_options
+@click.option(
+    "--val",
+    type=float,
+    help="Share of each class to validate on; 0 trains without validation. [default: the validation part of "
+    "PHOTOS, or 0.2]",
+)
+@click.option(
+    "--test",
+    type=float,
+    help="Share of each class to test on; 0 leaves out the test. [default: the test part of PHOTOS, or "
+    "0.2 if they are not split]",
+)
 @options.base_options
 @options.cut_options
 @options.view_options
@@ -27,8 +38,7 @@ from fastcls.specs import SplitSpec
 def run(
     photos: str,
     out: str,
-    val: float,
-    test: float,
+    test: float | None,
     cache_root: str,
     name: str | None,
     restart: bool,
@@ -39,36 +49,39 @@ def run(
 
     PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is split already. The images stay
     where they are; the split is kept in the cache. A second run with the same base and cut forwards nothing
+    again. Data that is split without a validation part gets one from its train part; without a test part
+    there is no test.
+    All is checked before the first image. Whatever was interrupted goes on when the same command is given
     again.
-    Whatever was interrupted goes on when the same command is given again.
     """
     from fastcls import pipeline
     from fastcls.cli.extract import print_extraction
     from fastcls.cli.test import print_test
     from fastcls.cli.train_head import print_training
-    from fastcls.preview import preview_run
+    from fastcls.plans.run import plan_run
 
     cut, views = options.read_cut(values), options.read_views(values)
     extraction = options.read_extract(values)
     head, config = options.read_head(values), options.read_training(values)
-    dataset = options.open_data(photos, values)
-    is_asked = options.is_typed("val") or options.is_typed("test")
-    splits = SplitSpec(val=val, test=test, seed=config.seed) if is_asked or not dataset.splits else None
-    asked = (dataset, cut, head, config, Path(out))
-    if dry_run:
-        click.echo(preview_run(*asked, cache_root=Path(cache_root), splits=splits, views=views, name=name))
-        return
-    result = pipeline.run(
-        *asked,
+    plan = plan_run(
+        *(options.open_data(photos, values), cut, head, config, Path(out)),
         cache_root=Path(cache_root),
-        splits=splits,
+        test=test,
         views=views,
         name=name,
         extraction=extraction,
         request=options.read_request(),
         restart=restart,
-        progress=options.show_progress(),
     )
+    if dry_run:
+        click.echo(str(plan))
+        return
+    for note in plan.parts.notes:
+        click.echo(note)
+    result = pipeline.run_planned(plan, progress=options.show_progress())
     print_extraction(result.cache, result.extraction)
     print_training(result.trained, out)
-    print_test(result.test)
+    if result.test:
+        print_test(result.test)
+    else:
+        click.echo(f"{plan.parts.untested}. To test: fastcls test {shlex.quote(out)} DATA")

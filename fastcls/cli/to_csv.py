@@ -26,8 +26,8 @@ def to_csv(data: Path, out: Path, seed: int, allow_small: bool, **values: Any) -
     DATA is a folder per class, a split folder, a CSV, or TFRecord files. With --val or --test, images that
     are not split yet are divided as split-data does it, and stay where they are.
     """
-    from fastcls.data.csv_writer import write_csv
     from fastcls.data.splitter import split
+    from fastcls.data.writers.csv import write_csv
 
     parts = {name: part for name in ("val", "test") if (part := values.pop(name)) is not None}
     dataset = options.open_data(data, values)

@@ -9,15 +9,8 @@ from typing import Any
 import click
 
 from fastcls.cli import options
-from fastcls.specs import HeadSpec
+from fastcls.specs import HeadSpec, step_of
 
-# What the rows of a history differ in, and how it is called.
-STEPS = {
-    "epoch": ("epoch", "epochs"),
-    "c": ("C", "values of C"),
-    "temperature": ("temperature", "temperatures"),
-    "k": ("k", "values of k"),
-}
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 
 
@@ -59,24 +52,23 @@ def train_head(cache: str, out: str, name: str | None, restart: bool, dry_run: b
     interrupted goes on when the same command is given again.
     """
     from fastcls.cache.store import Cache
-    from fastcls.pipeline import train_run
-    from fastcls.preview import preview_training
+    from fastcls.pipeline import train_planned
+    from fastcls.plans.training import plan_training
 
     head, config = options.read_head(values), options.read_training(values)
     start = Path(values["start"]) if values["start"] else None
     typed = any(map(options.is_typed, ("kind", "layers", "bottleneck_norm", "train_batch_norm")))
     own_head = None if start and head == HeadSpec() and not typed else head
-    asked = (Cache.find(Path(cache), name), own_head, config, Path(out))
-    if dry_run:
-        click.echo(preview_training(*asked, start=start))
-        return
-    _, trained = train_run(
-        *asked,
+    plan = plan_training(
+        *(Cache.find(Path(cache), name), own_head, config, Path(out)),
         start=start,
         request=options.read_request(),
         restart=restart,
-        progress=options.show_progress(),
     )
+    if dry_run:
+        click.echo(str(plan))
+        return
+    _, trained = train_planned(plan, progress=options.show_progress())
     print_training(trained, out)
     run = shlex.quote(out)
     click.echo(f"Next: fastcls test {run} DATA, or fastcls predict {run} IMAGE...")
@@ -84,16 +76,15 @@ def train_head(cache: str, out: str, name: str | None, restart: bool, dry_run: b
 
 def print_training(trained: Any, out: str) -> None:
     """Print the figures of a training."""
-    name = next(name for name in STEPS if name in trained.best)
-    step, steps = STEPS[name]
+    step = step_of(trained.best)
     count, seconds = len(trained.history), sum(row["seconds"] for row in trained.history)
     views = f" of {trained.config.views} views each" if (trained.config.views or 1) > 1 else ""
     click.echo(
         f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images{views}, "
-        f"validated on {trained.val_count}; {count} {steps if count > 1 else step} in {seconds:.1f} s"
+        f"validated on {trained.val_count}; {count} {step.many if count > 1 else step.one} in {seconds:.1f} s"
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in METRICS]
-    click.echo(f"Kept {step} {trained.best[name]:g}" + (f": {', '.join(shown)}" if shown else ""))
-    if trained.multi_label:
+    click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {', '.join(shown)}" if shown else ""))
+    if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

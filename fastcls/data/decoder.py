@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fastcls.data import sources
+from fastcls.data import image_bytes
+from fastcls.data.image_files import Opened, open_file
 from fastcls.data.image_formats import OversizedImage, UnreadableImage
-from fastcls.data.image_readers import Opened, open_file
 from fastcls.errors import OptionError
 from fastcls.machine import available_memory
 from fastcls.specs import PixelRule
@@ -107,7 +107,7 @@ def read_bytes(path: Path) -> bytes:
         UnreadableImage: The file cannot be read.
     """
     try:
-        return sources.read_bytes(path)
+        return image_bytes.read_bytes(path)
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
 

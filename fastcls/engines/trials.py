@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
-from fastcls.engines import engine_class, engine_path, engines_of
-from fastcls.engines.tensorflow import Trunk
-from fastcls.specs.bases import PRECISIONS
+from fastcls.cache import checked_files
+from fastcls.engines import engine_class, engines_of
+from fastcls.engines.trunk import Trunk
+from fastcls.specs import ENGINES, PRECISIONS
 
 _TIMEOUT_S = 120
 _TOLERANCE = 0.1  # of the largest value; int8 comes to 0.01 on this trunk
@@ -140,14 +140,14 @@ def _make_trunk(path: Path) -> Trunk:
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(8, 3, activation="relu")(x)
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
-    record.keep(path, model.save, of="")
+    checked_files.keep(path, model.save, of="")
     return Trunk(path, model)
 
 
 def _forward(engine: str, precision: str, trunk: Trunk) -> None:
     """Forward images as an extraction does; raises if that fails, or gives other values than Keras does."""
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
-    kind = engine_class(engine_path(engine, precision))
+    kind = engine_class(ENGINES[engine][precision])
     kind.require()
     kind.prepare(trunk, lambda: images)
     rows, reference = kind(trunk.path, 1).run(images), trunk.run(images)

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastcls.errors import OptionError
 from fastcls.specs.checks import check_at_least, check_choice
 
-ENGINES = ("auto", "tensorflow", "openvino")
+# {name: {precision: its class, "module:class"}}, the fastest on CPUs first. An engine is one entry.
+ENGINES = {
+    "openvino": {
+        "int8": "fastcls.engines.openvino:Int8Engine",
+        "bfloat16": "fastcls.engines.openvino:Bfloat16Engine",
+        "float16": "fastcls.engines.openvino:Float16Engine",
+        "float32": "fastcls.engines.openvino:OpenVINOEngine",
+    },
+    "tensorflow": {
+        "bfloat16": "fastcls.engines.tensorflow:Bfloat16Engine",
+        "float16": "fastcls.engines.tensorflow:Float16Engine",
+        "float32": "fastcls.engines.tensorflow:TensorFlowEngine",
+    },
+}
+# {name: its class, "module:class"}. An executor is one entry.
+EXECUTORS = {
+    "processes": "fastcls.extraction.executors:ProcessExecutor",
+    "inline": "fastcls.extraction.executors:InlineExecutor",
+}
 
 
 @dataclass(frozen=True)
@@ -14,10 +33,13 @@ class ExtractConfig:
     """How the extraction runs; nothing here changes a bottleneck beyond float noise.
 
     Attributes:
-        engine: What runs the trunk: "tensorflow", "openvino" (CPUs; an extra), or "auto" for the fastest
-            of those that this machine has.
+        engine: What runs the trunk: "tensorflow", "openvino" (CPUs; an extra), "auto" for the fastest of
+            those that this machine has, or a class of your own ("module:class"; see
+            `fastcls.engines.Engine`).
+        executor: Who runs the shard tasks: "processes" (worker processes, which survive a crash), or
+            "inline" (this process, without protection against crashes).
         workers: Worker processes; None for one per GPU, or on CPUs one per core as far as the memory
-            allows; 0 runs in this process, without protection against crashes.
+            allows.
         batch_size: Images per forward pass; None for 8 on CPUs and 64 on GPUs.
         shard_size: Bottlenecks per shard task: what a crash or a kill can cost at most.
         compress: Deflate the bottlenecks in their shards: a spatial map behind a ReLU shrinks by half, and
@@ -28,6 +50,7 @@ class ExtractConfig:
     """
 
     engine: str = "auto"
+    executor: str = "processes"
     workers: int | None = None
     batch_size: int | None = None
     shard_size: int = 512
@@ -36,8 +59,14 @@ class ExtractConfig:
     max_failures: int | None = None
 
     def __post_init__(self) -> None:
-        check_choice("engine", self.engine, ENGINES)
-        check_at_least("workers", self.workers, 0)
+        if ":" not in self.engine:
+            check_choice("engine", self.engine, ("auto", *ENGINES))
+        check_choice("executor", self.executor, tuple(EXECUTORS))
+        if self.workers == 0:
+            raise OptionError(
+                "workers must be 1 or more. Received: 0. Use executor='inline' to extract in this process"
+            )
+        check_at_least("workers", self.workers, 1)
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("shard_size", self.shard_size, 1)
         check_at_least("max_pixels", self.max_pixels, 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastcls import files
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Manifest, find_request
 from fastcls.errors import CacheError
@@ -36,7 +36,7 @@ ROWS = np.arange(120, dtype=np.float32).reshape(30, 4)
 @pytest.fixture
 def cache(tmp_path):
     cache = Cache.create(tmp_path, MANIFEST)
-    record.keep(cache.trunk_path, Path.touch, of=MANIFEST.fingerprint)
+    checked_files.keep(cache.trunk_path, Path.touch, of=MANIFEST.fingerprint)
     for start in (0, 10, 20):
         described = {"fingerprint": MANIFEST.fingerprint}
         with ShardWriter(cache.shards_folder, (4,), "float32", described) as writer:
@@ -55,7 +55,7 @@ def test_cache__is_found_again(cache, tmp_path):
     assert find_request(tmp_path, "asked") is None  # its tail is gone
     cache.tail_path.touch()
     assert find_request(tmp_path, "asked") is None  # nobody knows whose it is
-    record.keep(cache.tail_path, Path.touch, of=MANIFEST.fingerprint)
+    checked_files.keep(cache.tail_path, Path.touch, of=MANIFEST.fingerprint)
     assert find_request(tmp_path, "asked").folder == cache.folder
     cache.trunk_path.unlink()
     assert find_request(tmp_path, "asked") is None

@@ -177,9 +177,8 @@ def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos,
 def test_an_out_that_cannot_be_made_is_found_before_the_work(
     fastcls, photos, base, trained, tmp_path, monkeypatch, command
 ):
-    for work in ("extract", "prepare_training", "prepare_finetuning"):
+    for work in ("extract_planned", "train_prepared", "prepare_finetuning"):
         monkeypatch.setattr(pipeline, work, None)
-    monkeypatch.setattr("fastcls.extraction.extractor.request_all", None)
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     values = {"photos": photos, "base": base, "cache": trained.cache.folder, "caches": tmp_path / "caches"}

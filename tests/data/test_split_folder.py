@@ -17,8 +17,8 @@ import pytest
 
 from fastcls import files
 from fastcls.data.dataset import Dataset
-from fastcls.data.split_writer import write_split
-from fastcls.data.tfrecord_writer import write_tfrecords
+from fastcls.data.writers.split import write_split
+from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec
 
@@ -140,10 +140,10 @@ def test_from_folder__the_groups_of_a_split_folder_are_those_of_its_table(photos
         (rb"train/a/\d+", b"train/a/none"),
         (rb",train,", b",test,"),
         (rb",a,train", b",b,train"),
-        (rb"\r\n[^\r]+\r\n$", b"\r\n"),
+        (rb"\n[^\n]+\n$", b"\n"),
         (rb"train", b"tr\xff"),
         (rb",[^,]+$", b""),
-        (rb"\r\n(train[^\r]+)", rb"\r\n\1\r\n\1"),
+        (rb"\n(train[^\n]+)", rb"\n\1\n\1"),
     ],
 )
 def test_from_folder__a_damaged_table_is_refused(out, old, new):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.data import split_writer
 from fastcls.data.dataset import SPLIT_PLAN, SPLITS, Dataset
-from fastcls.data.split_writer import write_split
 from fastcls.data.splitter import assign_splits, split
+from fastcls.data.writers import split as split_writer
+from fastcls.data.writers.split import write_split
 from fastcls.errors import DataError, OptionError
 from fastcls.files import digest
 from fastcls.specs import SplitSpec
@@ -290,7 +290,7 @@ def test_write_split__killed_at_any_point_then_rerun_equals_uninterrupted(
             for owner, name in (
                 steps[mode],
                 (split_writer, "write_split_rows"),
-                (split_writer, "_place_files"),
+                (split_writer, "place_files"),
                 (Path, "rename"),
             ):
                 dying(owner, name)

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from fastcls.backend import import_keras
-from fastcls.data import sources, tfrecord_writer
-from fastcls.data.csv_writer import write_csv
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
-from fastcls.data.split_writer import write_split
 from fastcls.data.splitter import split
-from fastcls.data.tfrecord_writer import write_tfrecords
+from fastcls.data.writers import tfrecord
+from fastcls.data.writers.csv import write_csv
+from fastcls.data.writers.split import write_split
+from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec
+from fastcls.tasks import SEVERAL_LABELS
 
 import_keras()
 import tensorflow as tf  # noqa: E402 (after import_keras, which keeps it quiet)
@@ -41,7 +43,8 @@ def photos(tmp_path: Path) -> Path:
 def described(dataset: Dataset) -> list[tuple]:
     """What a data set says of each image, whatever its place."""
     return sorted(
-        (sources.digest(dataset.locate(s)), dataset.names_of(s), s.split, s.group) for s in dataset.samples
+        (image_bytes.digest(dataset.locate(s)), dataset.names_of(s), s.split, s.group)
+        for s in dataset.samples
     )
 
 
@@ -112,7 +115,7 @@ def test_write_tfrecords__makes_the_same_bytes_again(photos, tmp_path):
 
 
 def test_write_tfrecords__chooses_shards_by_size(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(tfrecord_writer, "_SHARD_BYTES", 100)
+    monkeypatch.setattr(tfrecord, "_SHARD_BYTES", 100)
     total = sum(path.stat().st_size for path in photos.rglob("*.jpg"))
     assert len(write_tfrecords(Dataset.open(photos), tmp_path / "packed")) == -(-total // 100) > 1
 
@@ -129,7 +132,7 @@ def test_write_tfrecords__keeps_several_labels_and_groups(photos, tmp_path):
     write_tfrecords(dataset, tmp_path / "packed", 1)
     write_csv(dataset, tmp_path / "b.csv")
     for made in (Dataset.open(tmp_path / "packed"), Dataset.open(tmp_path / "b.csv")):
-        assert made.multi_label and described(made) == described(dataset)
+        assert made.task is SEVERAL_LABELS and described(made) == described(dataset)
     (record,) = [
         tf.train.Example.FromString(record.numpy()).features.feature
         for record in tf.data.TFRecordDataset(str(tmp_path / "packed" / "images-00000-of-00001.tfrecord"))

@@ -15,6 +15,7 @@ from fastcls.data.views import augment
 from fastcls.machine import available_memory, cores
 from fastcls.parallel import ahead
 from fastcls.specs import Recipe
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.rows.sampling import draw_images, epoch_random
 
 # The network needs memory too.
@@ -81,6 +82,7 @@ class ImageFeed:
         batch_size: Images per batch; only the last batch of a pass has fewer.
         seed: None keeps the images in order and as they are.
         recipe: What happens to each image; None for nothing.
+        task: What the labels are of.
         balanced: See `Feeder`.
     """
 
@@ -93,8 +95,10 @@ class ImageFeed:
         seed: int | None = None,
         recipe: Recipe | None = None,
         *,
+        task: Task = ONE_LABEL,
         balanced: bool = False,
     ) -> None:
+        self.task = task
         self._images, self._places, self._labels = images, places, labels
         self._seed, self._recipe, self._balanced = seed, recipe, balanced
         self.batch_size, self.dtype = batch_size, np.dtype(np.uint8)
@@ -148,7 +152,7 @@ class ImageFeed:
             yield tf.constant(pixels), tf.constant(self._labels[rows]), np.arange(len(rows))
 
     def _order(self, epoch: int) -> np.ndarray:
-        return draw_images(self._labels, epoch_random(self._seed, epoch), balanced=self._balanced)
+        return draw_images(self._labels, epoch_random(self._seed, epoch), self.task, balanced=self._balanced)
 
     def _look(self, row: int, epoch: int, time: int) -> np.ndarray:
         place = int(self._places[row])
