@@ -238,7 +238,7 @@ def _plan(
         return ExtractionPlan(order, root, config, planned)
     for cut in planned:
         if not cut.cache or (not cut.is_complete and checked_files.damage(*cut.cache.models)):
-            _ = cut.caches.built if leases else cut.caches.outline
+            _ = cut.caches.built if leases else cut.caches.sketched
     _require_different(planned)
     begun = {cut.cache.manifest.precision for cut in planned if cut.cache and not cut.is_complete}
     asked = Asked(config.engine, cuts[0].precision, tuple(sorted(begun)))
