@@ -139,7 +139,7 @@ def test_classifier__loads_with_keras_alone(made, table):
             2,
             "--mode",
         ),
-        (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "belong to a CSV"),
+        (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "apply only to a CSV"),
         (["train-head", "{caches}", "--out", "{out}", "--head", "logreg"], 1, "logreg takes one label"),
         (["train-head", "{caches}", "--out", "{out}", "--from", "{single}"], 1, "gives one label per image"),
         (["train-head", "{caches}", "--out", "{out}", "--threshold", "x"], 2, "neither a number nor one of"),
