@@ -66,6 +66,8 @@ def test_doctor__knows_every_extra():
     declared = {
         extra: [re.match(r"[\w-]+", line).group() for line in lines.strip().splitlines()]
         for extra, lines in setup["options.extras_require"].items()
-        if extra not in ("test", "docs")
+        if extra not in ("all", "test", "docs", "notebook")
     }
+    (everything,) = setup["options.extras_require"]["all"].strip().splitlines()
+    assert everything == f"fastcls[{','.join(sorted(declared))}]"
     assert declared == {extra: list(packages) for extra, (packages, _) in doctor.EXTRAS.items()}
