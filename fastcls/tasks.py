@@ -299,7 +299,7 @@ def task_of(labels: Iterable[Sequence[str]]) -> Task:
     return ONE_LABEL if all(len(names) == 1 for names in labels) else SEVERAL_LABELS
 
 
-def reach(probabilities: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+def reach(probabilities: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
     """(..., C) bool: which classes have at least their threshold."""
     return probabilities.astype(np.float64) >= np.asarray(thresholds, np.float64)
 

@@ -242,23 +242,16 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / _MANIFEST
     if not path.is_file():
         raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
-    _require_version(path)
     try:
         values = files.read_checked_json(path)
+        if values["version"] != VERSION:
+            raise CacheError(
+                f"Cache {folder} has version {values['version']}, this fastcls reads version {VERSION}. "
+                "Choose another --cache, or use the fastcls that made it"
+            )
         return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Run the same `fastcls extract` again: it makes the file anew, and "
             "no bottleneck is lost"
         ) from error
-
-
-def _require_version(path: Path) -> None:
-    """Refuse a manifest of another version, which has no checksum if it is of the first."""
-    with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
-        version = int(files.read_json(path)["version"])
-        if version != VERSION:
-            raise CacheError(
-                f"Cache {path.parent} has version {version}, this fastcls reads version {VERSION}. Choose "
-                "another --cache, or use the fastcls that made it"
-            )

@@ -1,4 +1,4 @@
-"""Tables of samples: what images there are, which class each has, which split it belongs to."""
+"""Tables of samples: which images there are, and the classes and split of each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Dataset:
         root: Folder that sample paths are relative to.
         class_names: Sorted names; a sample's labels are indices into them.
         samples: Sorted by path.
-        left_out: How many files the folder holds besides: hidden, no image, or in no class folder.
+        left_out: Number of other files in the folder: hidden, not an image, or outside class folders.
             A hidden folder counts once.
         task: What is asked of an image: one label, or any number of them.
         source: The folder, file or pattern that it was read from; None for the root.
@@ -92,8 +92,8 @@ class Dataset:
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
         if label_separator is not None or image_root is not None:
             raise DataError(
-                f"{path} is no CSV: --label-separator and --image-root belong to a CSV of paths and labels. "
-                "Leave them out."
+                f"{path} is not a CSV: --label-separator and --image-root apply only to a CSV of paths and "
+                "labels. Remove them."
             )
         if records:
             return replace(cls.from_tfrecords(records), source=path)
@@ -135,17 +135,17 @@ class Dataset:
         """Read a CSV with the columns `path` and `label`, and `group` and `split` where it has them.
 
         With a separator, or with a column of 0 and 1 per class in place of `label`, the data set is
-        multi-label. A row that is there twice is one sample.
+        multi-label. A duplicate row is one sample.
 
         Args:
             path: The CSV.
-            label_separator: What stands between the labels of an image, such as "|"; None for one label.
+            label_separator: What separates the labels of an image, such as "|"; None for one label.
             image_root: Folder that the paths are relative to, unless they are absolute; None for the CSV's.
 
         Raises:
             DataError: The CSV cannot be read; a column, a label or a file is missing; two rows
                 contradict each other; a split is unknown; there are fewer than two classes.
-            OptionError: The separator cannot be one.
+            OptionError: The separator is invalid.
         """
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
@@ -165,12 +165,12 @@ class Dataset:
 
     @property
     def origin(self) -> Path:
-        """What it was read from, absolute."""
+        """Absolute path that it was read from."""
         return Path(os.path.abspath(self.source or self.root))  # noqa: PTH100 (a link stays what it is called)
 
     @property
     def name(self) -> str:
-        """What it is called among others, after its folder or file: the safe name of a file."""
+        """Its name, after its folder or file, safe as a file name."""
         given = self.origin.name if os.path.isdir(self.origin) else self.origin.stem  # noqa: PTH112 (any text)
         named = safe_name(given).strip("._-") or safe_name(self.root.absolute().name).strip("._-")
         return named.encode()[:_NAME_BYTES].decode(errors="ignore") or "data"
@@ -192,7 +192,7 @@ class Dataset:
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of images by class name and split ("" stands for images that are not split).
+        """Number of images by class name and split ("" for images that are not split).
 
         In multi-label data an image counts for each of its classes.
         """
@@ -223,9 +223,9 @@ def _build(
     root: Path, entries: Iterable[Entry], class_names: tuple[str, ...], *, source: Path, left_out: int = 0
 ) -> Dataset:
     if len(class_names) < 2:
-        found = f"one class, {class_names[0]!r}" if class_names else "no class"
+        found = f"only one class, {class_names[0]!r}" if class_names else "no class"
         raise DataError(
-            f"{source} holds {found}. A classifier needs at least two: add a folder or label per class."
+            f"{source} has {found}. A classifier needs at least two: add a folder or label per class."
         )
     index = {name: label for label, name in enumerate(class_names)}
     samples = (
@@ -251,8 +251,8 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
     missing = missing_rows(rows, content.images)
     if missing:
         logger.warning(
-            "%s: images (%d) that %s names are no longer there and are left out: %s. split-data brings them "
-            "back, if it finds them in its source",
+            "%s: %d images listed in %s no longer exist and are left out: %s. split-data restores them if "
+            "its source still has them",
             root,
             len(missing),
             SPLIT_TABLE,
@@ -267,8 +267,8 @@ def _entries(root: Path, content: FolderContent, *, is_split: bool) -> list[Entr
     _require_utf8(content.images)
     if content.broken:
         logger.warning(
-            "%s: %d entries are called like images and are no files (links to nowhere, pipes): %s. "
-            "They are left out",
+            "%s: %d entries are named like images but are not files (broken links, pipes) and are left "
+            "out: %s",
             root,
             len(content.broken),
             some(content.broken),
@@ -292,11 +292,12 @@ def _require_finished_folder(root: Path) -> None:
     if not root.is_dir():
         fact = "is not a folder" if root.exists() else "does not exist"
         raise DataError(
-            f"{root} {fact}. Give a folder that holds a folder of images per class, or a CSV file."
+            f"{root} {fact}. Pass a folder with one subfolder of images per class, a CSV file, or TFRecord "
+            "files."
         )
     if (root / SPLIT_PLAN).exists():
         raise DataError(
-            f"{root} is incomplete: split-data was interrupted or is still at work. "
+            f"{root} is incomplete: split-data was interrupted or is still running. "
             "Run the same split-data again."
         )
 
@@ -319,6 +320,6 @@ def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]
     empty = sorted(set(folders) - {name for entry in entries for name in entry.class_names})
     if empty:
         raise DataError(
-            f"{root} has class folders without an image (empty class): {some(empty)}. "
-            f"Put images into them or remove them. Images are: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "
+            f"them. Image suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}"
         )

@@ -1,4 +1,4 @@
-"""The table of a split folder, `split.csv`: what split-data put there, and nothing else counts."""
+"""The table of a split folder, `split.csv`: only what it lists belongs to the data set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastcls.data.csv_table import read_table, write_table
 from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, some
 from fastcls.errors import DataError
 
-SPLIT_TABLE = "split.csv"  # Lies in a split folder that is complete.
-SPLIT_PLAN = ".split-plan.csv"  # Lies there as long as some of its files may be missing.
+SPLIT_TABLE = "split.csv"  # in a complete split folder
+SPLIT_PLAN = ".split-plan.csv"  # there while some of its files may be missing
 _COLUMNS = ("path", "label", "split", "group", "digest", "source")
 _HEADER = ",".join(_COLUMNS).encode()
 
@@ -32,7 +32,7 @@ class SplitRow(NamedTuple):
 
 
 def has_split_rows(table: Path) -> bool:
-    """Whether a file begins as the table of a split folder does; a user's own may have the same name."""
+    """Whether a file begins like the table of a split folder; a user's file may have the same name."""
     if not table.is_file():
         return False
     with table.open("rb") as file:
@@ -51,7 +51,7 @@ def read_split_rows(table: Path) -> list[SplitRow]:
             raise ValueError("each row needs a path SPLIT/LABEL/... of its own")
     except ValueError as error:
         raise DataError(
-            f"{table} was not made by split-data or is damaged: {error}. Let split-data make a new folder."
+            f"{table} was not made by split-data or is damaged: {error}. Run split-data into a new folder."
         ) from error
     return rows
 
@@ -70,7 +70,7 @@ def write_split_rows(table: Path, rows: Iterable[SplitRow]) -> None:
 def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -> None:
     """Refuse images in the folders of the splits that the table does not name.
 
-    Nobody has seen to it that they are in no other split.
+    The same images may be in another split.
 
     Raises:
         DataError: There are such images.
@@ -79,10 +79,9 @@ def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -
     unnamed = [path for path in images if path not in named and path.split("/")[0] in SPLIT_NAMES]
     if unnamed:
         raise DataError(
-            f"{root} holds images ({len(unnamed)}) that its table {SPLIT_TABLE} does not name: "
-            f"{some(unnamed)}. The same images may be in another split. "
-            f"Move them into the source and run split-data again; or delete {SPLIT_TABLE} to use the "
-            "folders as they are."
+            f"{root} holds {len(unnamed)} images that its {SPLIT_TABLE} does not name: {some(unnamed)}. The "
+            "same images may be in another split. Move them into the source and run split-data again, or "
+            f"delete {SPLIT_TABLE} to use the folders as they are."
         )
 
 

@@ -188,15 +188,16 @@ def judge(
     thresholds: Sequence[float] | None,
 ) -> tuple[Evaluation, tuple[Prediction, ...]]:
     """Evaluate what was predicted for some images, and list it; see `evaluation.judges.Judge`."""
+    evaluation = evaluate(labels, probabilities, class_names)
     predictions = tuple(
         Prediction(path, name, class_names[row.argmax()], float(row.max()))
         for (path, (name,)), row in zip(known, probabilities, strict=True)
     )
-    return evaluate(labels, probabilities, class_names), predictions
+    return evaluation, predictions
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> None:
-    if labels.ndim != 1 or probabilities.shape != (len(labels), len(class_names)):
+    if labels.shape != probabilities.shape[:1] or probabilities.shape[1:] != (len(class_names),):
         raise DataError(
             f"Expected labels (N,) and probabilities (N, {len(class_names)}), one column per class. "
             f"Received: {labels.shape} and {probabilities.shape}."

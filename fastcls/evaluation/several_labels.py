@@ -185,14 +185,13 @@ def judge(
     thresholds: Sequence[float] | None,
 ) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
     """Evaluate what was predicted for some images, and list it; see `evaluation.judges.Judge`."""
-    thresholds = thresholds or SEVERAL_LABELS.default_thresholds(len(class_names))
+    evaluation = evaluate_multi_label(labels, probabilities, thresholds or (), class_names)
+    images = zip(known, probabilities, reach(probabilities, evaluation.thresholds), strict=True)
     predictions = tuple(
         MultiLabelPrediction(path, names, _named(class_names, reached), tuple(row.tolist()))
-        for (path, names), row, reached in zip(
-            known, probabilities, reach(probabilities, thresholds), strict=True
-        )
+        for (path, names), row, reached in images
     )
-    return evaluate_multi_label(labels, probabilities, thresholds, class_names), predictions
+    return evaluation, predictions
 
 
 def _named(class_names: Sequence[str], reached: np.ndarray) -> tuple[str, ...]:

@@ -237,7 +237,7 @@ def _plan(
     if all(cut.is_complete for cut in planned):
         return ExtractionPlan(order, root, config, planned)
     for cut in planned:
-        if not cut.cache or (not cut.is_complete and record.damage(*cut.cache.models)):
+        if not cut.cache or (not cut.is_complete and checked_files.damage(*cut.cache.models)):
             _ = cut.caches.built if leases else cut.caches.sketched
     _require_different(planned)
     begun = {cut.cache.manifest.precision for cut in planned if cut.cache and not cut.is_complete}

@@ -106,7 +106,7 @@ class Classifier:
         described = _read_member(file)
         class_names = tuple(described.pop("class_names"))
         thresholds = described.pop("thresholds", None)
-        task = _read_task(described, file)
+        task = _read_task(described, thresholds, len(class_names), file)
         pixels = _read_pixels(described, file)
         keras = import_keras()
         try:
@@ -176,12 +176,16 @@ def _decode(decoder: Decoder, path: Path) -> tuple[Path, np.ndarray | str]:
         return path, str(error)
 
 
-def _read_task(described: dict[str, Any], file: Path) -> Task:
-    """Take out what is asked of an image."""
+def _read_task(
+    described: dict[str, Any], thresholds: Sequence[float] | None, classes: int, file: Path
+) -> Task:
+    """Take the task out of what travels with a model; refuse one that the thresholds do not fit."""
     try:
-        return task_named(described.pop("task", None))
+        task = task_named(described.pop("task", None))
+        task.require_thresholds(thresholds, classes)
     except ValueError as error:
         raise OptionError(f"{file} cannot be used: {error}. Train it again") from error
+    return task
 
 
 def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:

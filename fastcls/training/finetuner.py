@@ -7,15 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.devices import TENSOR_CORES, gpus
-from fastcls.errors import DataError, OptionError
+from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
@@ -28,7 +26,7 @@ from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.passes import KerasPasses, devices
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
-from fastcls.training.rows.images import ImageFeed, Images
+from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
 
 _VAL_BATCH = 32
@@ -273,20 +271,11 @@ def _read(
     dataset: Dataset, decoder: Decoder, spec: FinetuneSpec, config: TrainConfig
 ) -> tuple[Images, dict[str, list[SampleRow]], TrainingData]:
     """The images as pixels, and which of them are trained and validated on."""
-    samples = [sample for sample in dataset.samples if sample.split != "test"]
-    images = Images([dataset.locate(sample) for sample in samples], decoder)
-    readable = [place for place in range(len(samples)) if place not in images.unreadable]
-    if not readable:
-        raise DataError(f"Not one of {len(samples)} images of {dataset.root} could be read")
-    rows = [
-        SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, images.digests[place])
-        for place, sample in enumerate(samples)
-        if place not in images.unreadable
-    ]
+    images, places, rows = read_images(dataset, decoder)
     task, classes = dataset.task, dataset.found_classes
     own, val, labels = assign_uses(rows, classes, config, str(dataset.root), task)
     recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
-    places, balanced = np.array(readable), config.sampling == "balanced"
+    balanced = config.sampling == "balanced"
     own_feed = ImageFeed(
         images, places[own], labels[own], config.batch_size, config.seed, recipe, task=task, balanced=balanced
     )

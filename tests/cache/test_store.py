@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import random
 from pathlib import Path
 
@@ -94,7 +93,7 @@ def test_cache__none_and_several(cache, tmp_path):
 
 def test_cache__another_version_is_refused(cache, tmp_path):
     path = cache.folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))  # it had no checksum
+    files.write_checked_json(path, {**files.read_checked_json(path), "version": 1})
     with pytest.raises(CacheError, match="has version 1, this fastcls reads version 2"):
         Cache(cache.folder)
     assert find_request(tmp_path, "asked") is None

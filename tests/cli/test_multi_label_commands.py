@@ -140,7 +140,7 @@ def test_classifier__loads_with_keras_alone(made, table):
             2,
             "--mode",
         ),
-        (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "belong to a CSV"),
+        (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "apply only to a CSV"),
         (
             ["train-head", "{caches}", "--out", "{out}", "--head", "logreg"],
             1,

@@ -59,7 +59,7 @@ def test_from_csv__a_column_per_class_says_the_same(tmp_path):
 def test_from_csv__images_may_lie_elsewhere(tmp_path):
     write(tmp_path / "images", "")
     (tmp_path / "labels.csv").write_text("path,labels\n1.jpg,a\n2.jpg,b\n")
-    with pytest.raises(DataError, match=r"2 files that do not exist.*--image-root names another folder"):
+    with pytest.raises(DataError, match=r"2 files that do not exist.*use --image-root for another folder"):
         Dataset.open(tmp_path / "labels.csv", label_separator=",")
     dataset = Dataset.open(tmp_path / "labels.csv", label_separator=",", image_root=tmp_path / "images")
     assert dataset.locate(dataset.samples[0]) == tmp_path / "images/1.jpg"
@@ -68,19 +68,23 @@ def test_from_csv__images_may_lie_elsewhere(tmp_path):
 @pytest.mark.parametrize(
     ("text", "separator", "message"),
     [
-        ("path,labels\n1.jpg,a|b\n2.jpg,c\n", None, "column 'labels'. Say what .* --label-separator"),
-        ("path,labels\n1.jpg,a\n2.jpg,\n", "|", "holds one class, 'a'"),
-        ("path,labels\n1.jpg,\n2.jpg,\n", "|", "holds no class"),
-        ("path,labels\n1.jpg,a|b\n1.jpg,a\n", "|", "another label"),
+        (
+            "path,labels\n1.jpg,a|b\n2.jpg,c\n",
+            None,
+            "column 'labels'. Pass .* --label-separator",
+        ),
+        ("path,labels\n1.jpg,a\n2.jpg,\n", "|", "has only one class, 'a'"),
+        ("path,labels\n1.jpg,\n2.jpg,\n", "|", "has no class"),
+        ("path,labels\n1.jpg,a|b\n1.jpg,a\n", "|", "listed twice"),
         ("path,labels\n1.jpg,a|b\n1.jpg,b|a\n", "|", None),
-        ("path,labels\n1.jpg,a,b\n2.jpg,c\n", ",", "line 2 has 3 cells for 2 columns.* quotes"),
+        ("path,labels\n1.jpg,a,b\n2.jpg,c\n", ",", "line 2 has 3 cells for 2 columns.* quote"),
         ("path,labels\n1.jpg,a|b\n,b|a\n", "|", "line 3: the path is empty"),
         ("path,a,b\n1.jpg,1,0\n2.jpg,2,0\n", None, "line 3: expected 0 or 1 .* Received: '2' in column 'a'"),
         ("path,a,b\n1.jpg,1\n", None, "line 2: expected 0 or 1 .* Received: '' in column 'b'"),
-        ("path,a,a\n1.jpg,1,0\n", None, "two columns of one name"),
-        ("path,a,b\n1.jpg,1,0\n", "|", "no column labels to divide. Leave out --label-separator"),
-        ("path,a\n1.jpg,1\n", None, "holds one class, 'a'"),
-        ("path,class\n1.jpg,rose\n", None, "expected 0 or 1 for each class, as there is no column label"),
+        ("path,a,a\n1.jpg,1,0\n", None, "duplicate or empty column names"),
+        ("path,a,b\n1.jpg,1,0\n", "|", "no column labels to split. Remove --label-separator"),
+        ("path,a\n1.jpg,1\n", None, "has only one class, 'a'"),
+        ("path,class\n1.jpg,rose\n", None, "expected 0 or 1 for each class, as there is no label column"),
         ("labels,a\n1.jpg,rose\n", "|", "no column path"),
     ],
 )
@@ -95,9 +99,9 @@ def test_from_csv__says_what_is_wrong(tmp_path, text, separator, message):
 
 def test_from_csv__warns_of_what_is_odd(tmp_path, caplog):
     Dataset.open(write(tmp_path, "path,labels\n1.jpg,a|b\n2.jpg,c\n"), label_separator="$")
-    assert "no '$' between two labels: no image has more than one" in caplog.text
+    assert "no image has more than one label (separator: '$')" in caplog.text
     Dataset.open(write(tmp_path, "path,a,b,c\n1.jpg,1,1,0\n2.jpg,0,0,0\n"))
-    assert "has no image of the class 'c'" in caplog.text
+    assert "has no images of class 'c'" in caplog.text
 
 
 def test_from_csv__the_cells_of_many_classes_are_not_kept(tmp_path):
@@ -113,9 +117,9 @@ def test_from_csv__the_cells_of_many_classes_are_not_kept(tmp_path):
 def test_open__separators_that_are_none_and_folders(tmp_path):
     table = write(tmp_path, "path,label\n1.jpg,a\n2.jpg,b\n")
     for separator in ("", " ", '"', "\n"):
-        with pytest.raises(OptionError, match="The separator of labels"):
+        with pytest.raises(OptionError, match="The label separator"):
             Dataset.open(table, label_separator=separator)
-    with pytest.raises(DataError, match="--label-separator and --image-root belong to a CSV"):
+    with pytest.raises(DataError, match="--label-separator and --image-root apply only to a CSV"):
         Dataset.open(tmp_path, label_separator="|")
 
 

@@ -15,7 +15,7 @@ from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
 
-# What a table of one column per class holds besides; a class cannot have one of these names there.
+# Other columns of a table with one column per class: no class can have one of these names.
 RESERVED = ("path", "split", "group", "digest")
 _LABEL_COLUMNS = frozenset({"label", "labels"})
 _PATH_COLUMNS = ("path", "filename", "filenames", "file", "image")
@@ -29,13 +29,13 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
 
     Args:
         path: The table; `group` and `split` are read where it has them.
-        label_separator: What stands between the labels of an image; None for one label per image, or for a
-            table of a column per class.
-        image_root: Folder that the paths are relative to; None for that of the table.
+        label_separator: What separates the labels of an image; None for one label per image, or for a
+            table with a column per class.
+        image_root: Folder that the paths are relative to; None for the table's own folder.
 
     Raises:
         DataError: The table cannot be read, contradicts itself, or names files that do not exist.
-        OptionError: The separator cannot be one.
+        OptionError: The separator is invalid.
     """
     _check_separator(label_separator)
     entries: dict[str, Entry] = {}
@@ -45,21 +45,22 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
             entry = _entry(path, line, row, layout)
             if entries.setdefault(entry.path, entry) != entry:
                 raise DataError(
-                    f"{path}, line {line}: {entry.path!r} has another label, split or group before. "
-                    f"Received: {entry[1:]}, before: {entries[entry.path][1:]}. Remove one of the rows."
+                    f"{path}, line {line}: {entry.path!r} is listed twice with different labels, split or "
+                    f"group. Received: {entry[1:]}, earlier: {entries[entry.path][1:]}. Remove one of the "
+                    "rows."
                 )
     _require_files(path, image_root or path.parent, entries)
     found = {name for entry in entries.values() for name in entry.class_names}
     if label_separator and max((len(e.class_names) for e in entries.values()), default=2) < 2:
-        logger.warning("%s has no %r between two labels: no image has more than one", path, label_separator)
+        logger.warning("%s: no image has more than one label (separator: %r)", path, label_separator)
     unused = sorted(set(layout.class_columns) - found)
     if unused:
-        logger.warning("%s has no image of the class %s", path, some(unused))
+        logger.warning("%s has no images of class %s", path, some(unused))
     return Table(tuple(entries.values()), tuple(sorted(found | set(unused))), layout.task)
 
 
 def is_split_table(path: Path) -> bool:
-    """Whether split-data wrote a CSV for several labels per image; a user's own may have the same name."""
+    """Whether split-data wrote a CSV for several labels per image; a user's file may have the same name."""
     with _opened(path) as (header, _):
         return set(RESERVED) <= set(header) and not _LABEL_COLUMNS & set(header)
 
@@ -83,7 +84,7 @@ def read_earlier_splits(path: Path) -> dict[str, str]:
 
 
 def name_clash(class_names: Iterable[str]) -> str:
-    """A column that a table of one column per class has besides, if a class has that name; else ""."""
+    """The name of a reserved column if a class has it too; else ""."""
     return min({*_LABEL_COLUMNS, *RESERVED} & {name.lower() for name in class_names}, default="")
 
 
@@ -98,7 +99,7 @@ class _Layout(NamedTuple):
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, _Row]]]]:
-    """The stripped column names, and row by row its line number and cells by them."""
+    """The stripped column names, and the line number and cells (by column) of each row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -106,8 +107,8 @@ def _opened(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, _Row]]]
             yield header, _numbered(reader, header)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path} cannot be read as CSV ({error}). Save it as UTF-8, with commas between the cells, "
-            "and with quotes around a cell that holds commas."
+            f"{path} cannot be read as CSV: {error}. Save it as UTF-8, separate cells with commas, and quote "
+            "cells that contain commas."
         ) from error
 
 
@@ -122,7 +123,7 @@ def _numbered(reader: Any, header: Sequence[str]) -> Iterator[tuple[int, _Row]]:
 def _check_separator(separator: str | None) -> None:
     if separator is not None and (not separator.strip() or set(separator) & {"\n", "\r", '"'}):
         raise OptionError(
-            "The separator of labels is one or more characters, no spaces alone and no quotes, such as '|'. "
+            "The label separator must be one or more characters such as '|': not only spaces, and no quotes. "
             f"Received: {separator!r}"
         )
 
@@ -135,7 +136,7 @@ def _layout(path: Path, header: Sequence[str], separator: str | None) -> _Layout
         missing = [name for name, found in (("path", path_column), ("label", label_column)) if not found]
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)}. Received: {', '.join(header)}. "
-            "Its first line must be: path,label (and group, split where wanted), separated by commas."
+            "The first line must be: path,label (optionally group, split), separated by commas."
         )
     if label_column is None:
         return _class_column_layout(path, header, path_column, separator)
@@ -145,8 +146,8 @@ def _layout(path: Path, header: Sequence[str], separator: str | None) -> _Layout
         )
     if label_column.lower() == "labels":
         raise DataError(
-            f"{path} has a column {label_column!r}. Say what stands between the labels of an image with "
-            "--label-separator, or call the column label if each image has one."
+            f"{path} has a column {label_column!r}. Pass the separator between labels with "
+            "--label-separator, or rename the column to label if each image has one label."
         )
     return _Layout(path_column, _one_label_reader(path, label_column), ONE_LABEL)
 
@@ -170,11 +171,11 @@ def _class_column_layout(
     columns = [name for name in header if name != path_column and name not in RESERVED]
     if separator is not None:
         raise DataError(
-            f"{path} has no column labels to divide. Leave out --label-separator for a table of one column "
-            f"of 0 and 1 per class. Received: {', '.join(header)}."
+            f"{path} has no column labels to split. Remove --label-separator for a table with one column of "
+            f"0 and 1 per class. Received: {', '.join(header)}."
         )
     if len(set(columns)) < len(columns) or "" in columns:
-        raise DataError(f"{path} has two columns of one name, or one without. Received: {', '.join(header)}.")
+        raise DataError(f"{path} has duplicate or empty column names. Received: {', '.join(header)}.")
 
     columns.sort()
 
@@ -184,7 +185,7 @@ def _class_column_layout(
             bit = _BITS.get(row.get(name, "").strip())
             if bit is None:
                 raise DataError(
-                    f"{path}, line {line}: expected 0 or 1 for each class, as there is no column label. "
+                    f"{path}, line {line}: expected 0 or 1 for each class, as there is no label column. "
                     f"Received: {row.get(name, '').strip()!r} in column {name!r}."
                 )
             if bit:
@@ -201,14 +202,15 @@ def _entry(path: Path, line: int, row: _Row, layout: _Layout) -> Entry:
     split = row.get("split", "").strip()
     if split and split not in SPLIT_NAMES:
         raise DataError(
-            f"{path}, line {line}: unknown split {split!r}. Write one of: {', '.join(SPLITS)}, or nothing."
+            f"{path}, line {line}: unknown split {split!r}. Use one of: {', '.join(SPLITS)}, or leave it "
+            "empty."
         )
     labels = layout.read_labels(row, line)
     return Entry(Path(named).as_posix(), labels, SPLIT_NAMES.get(split, ""), row.get("group", "").strip())
 
 
 def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
-    # Path.is_file raises for a name that is too long. A pipe is no file: who opens one may wait for ever.
+    # Path.is_file raises for a name that is too long. A pipe is not a file: opening one may block forever.
     missing = [
         path
         for path in paths
@@ -216,6 +218,7 @@ def _require_files(table: Path, root: Path, paths: Iterable[str]) -> None:
     ]
     if missing:
         raise DataError(
-            f"{table} lists {len(missing)} files that do not exist or are no regular files: {some(missing)}. "
-            f"Paths must be absolute or relative to {root}; --image-root names another folder."
+            f"{table} lists {len(missing)} files that do not exist or are not regular files: "
+            f"{some(missing)}. Paths must be absolute or relative to {root}; use --image-root for another "
+            "folder."
         )

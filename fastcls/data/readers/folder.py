@@ -1,4 +1,4 @@
-"""What lies in a folder of images: found through symbolic links, and sorted."""
+"""Images in a folder: found through symbolic links, and sorted."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def is_image(name: str) -> bool:
 
 @dataclass(frozen=True)
 class FolderContent:
-    """What is below a folder.
+    """Contents of a folder and its subfolders.
 
     Attributes:
         images: Sorted POSIX paths relative to the folder.
-        broken: Sorted paths of what is called like an image and is no file: a link to nowhere, a pipe.
-        others: How many other entries there are. A hidden folder counts once.
+        broken: Sorted paths that are named like images but are not files: broken links, pipes.
+        others: Number of other entries. A hidden folder counts once.
     """
 
     images: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ def _scan(
         if entry.name.startswith("."):
             left_out += 1
         elif _is_folder(entry):
-            # A link to a folder above would lead around for ever.
+            # A link to a parent folder would loop forever.
             looping = entry.is_symlink() and _identity(entry) in above
             left_out += 1 if looping else _scan(entry, f"{prefix}{entry.name}/", above, found)
         elif is_image(entry.name):
@@ -67,7 +67,7 @@ def _list(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise DataError(
-            f"{os.fspath(folder)} cannot be listed ({error.strerror}). Correct its permissions."
+            f"{os.fspath(folder)} cannot be listed: {error.strerror}. Check its permissions."
         ) from error
 
 

@@ -3,7 +3,7 @@
 image/encoded      bytes of the image file
 image/class/text   names of its classes: what counts
 image/class/label  their numbers, for files without names; `labels.txt` beside them names numbers (`0:daisy`)
-image/group        a group that stays in one split; fastcls alone writes it
+image/group        a group that stays in one split; only fastcls writes it
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 def find_tfrecords(path: Path) -> list[Path]:
-    """The TFRecord files that a path names, sorted: itself, those in a folder, or those of a pattern.
+    """The TFRecord files of a path, sorted: itself, those in a folder, or those matching a pattern.
 
-    A folder that holds visible folders is one of images.
+    A folder with visible subfolders is a folder of images.
 
     Raises:
-        DataError: Of files numbered 00000-of-00004 and so on, a folder lacks some.
+        DataError: Some of the files numbered 00000-of-00004 and so on are missing.
     """
     if path.is_file():
         return [path] if is_tfrecord(path.name) else []
@@ -62,15 +62,15 @@ def _require_all_numbers(folder: Path, found: Sequence[Path]) -> None:
     }
     if missing := sorted(wanted - names):
         raise DataError(
-            f"{folder} lacks {len(missing)} of its numbered TFRecord files: {some(missing)}. Bring them "
-            "back, or name those that you mean with a pattern in quotes"
+            f"{folder} lacks {len(missing)} of its numbered TFRecord files: {some(missing)}. Restore them, "
+            "or select files with a quoted pattern"
         )
 
 
 def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
-    except OSError:  # Who lists it as a folder of images says so.
+    except OSError:  # reported when it is listed as a folder of images
         return []
 
 
@@ -82,7 +82,7 @@ def common_folder(files: Sequence[Path]) -> Path:
 def read_tfrecords(files: Sequence[Path]) -> Table:
     """List the images in TFRecord files.
 
-    A file belongs to the split that is a part of its name (`train-00000-of-00004`, `flowers_validation_...`).
+    A file belongs to the split that its name contains (`train-00000-of-00004`, `flowers_validation_...`).
     The data set is multi-label when an image has several classes or none.
 
     Args:
@@ -92,15 +92,15 @@ def read_tfrecords(files: Sequence[Path]) -> Table:
         Entries with the addresses of their records, relative to `common_folder`.
 
     Raises:
-        DataError: A file is damaged, an image has no class, a number no name, or some files alone name a
-            split.
+        DataError: A file is damaged, an image has no class, a number has no name, or only some files
+            name a split.
     """
     splits = [_split_of(file.name) for file in files]
     if len({bool(split) for split in splits}) > 1:
         unnamed = [file.name for file, split in zip(files, splits, strict=True) if not split]
         raise DataError(
-            f"{len(unnamed)} of {len(files)} TFRecord files name no split: {some(unnamed)}. Give each file "
-            "train, validation or test as a part of its name, or none of them"
+            f"{len(unnamed)} of {len(files)} TFRecord files name no split: {some(unnamed)}. Put train, "
+            "validation or test into the name of every file, or of none"
         )
     root = common_folder(files)
     listed = []
@@ -142,7 +142,8 @@ def _examples(file: Path) -> Iterator[tuple[int, Example]]:
                 yield place, parse_example(record, (TEXT, LABEL, GROUP))
             except ValueError as error:
                 raise DataError(
-                    f"The record at {place} of {file} is no tf.train.Example: {error}. Write the file again"
+                    f"The record at {place} of {file} is not a tf.train.Example: {error}. Write the file "
+                    "again"
                 ) from error
 
 
@@ -151,9 +152,9 @@ def _explained(file: Path) -> Iterator[None]:
     try:
         yield
     except DamagedRecordError as error:
-        raise DataError(f"{error}. Write the file again, or leave it out") from error
+        raise DataError(f"{error}. Write the file again, or remove it") from error
     except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}). Correct its permissions") from error
+        raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions") from error
 
 
 class _Names:
@@ -177,8 +178,8 @@ class _Names:
             self._by_number = _read_labels(self._table)
         if number not in self._by_number:
             raise DataError(
-                f"The {record} has the class {number} and no name of it. Name the classes "
-                f"in {self._table}, a line such as 0:daisy for each"
+                f"The {record} has class number {number} without a name. Name the classes in {self._table}, "
+                "one line per class such as 0:daisy"
             )
         return self._by_number[number]
 
@@ -189,10 +190,10 @@ def _read_labels(path: Path) -> dict[int, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 ({error}). Save it as UTF-8") from error
+        raise DataError(f"{path} is not UTF-8: {error}. Save it as UTF-8") from error
     matches = [_LABEL_LINE.fullmatch(line.strip()) for line in lines if line.strip()]
     if not all(matches):
-        raise DataError(f"{path} has a line that is not of the form NUMBER:NAME. Correct it")
+        raise DataError(f"{path} has a line that is not of the form NUMBER:NAME. Fix it")
     return {int(match[1]): match[2].strip() for match in matches if match}
 
 
@@ -210,7 +211,7 @@ def _warn_of_numbers(numbers: dict[str, set[int]]) -> None:
     if several:
         name, found = min(several.items())
         logger.warning(
-            "%d classes have several numbers, such as %r with %s: they are told apart by their names alone",
+            "%d classes have several numbers, such as %r with %s: only their names are used",
             len(several),
             name,
             ", ".join(map(str, found)),

@@ -83,7 +83,7 @@ def write_split(
         DataError: `out` holds something else, lies in the source or cannot be written; an image cannot
             be read or has changed its class; a class is too small, or has the name of another column of the
             table; the dataset has splits already.
-        OptionError: Another process is at work in `out`, or there is no such mode.
+        OptionError: Another process is writing to `out`, or there is no such mode.
     """
     place = placer(mode)
     require_unsplit(dataset)
@@ -130,7 +130,7 @@ def _read_earlier(out: Path, tables: Sequence[str], read: Callable[[Path], _Tabl
     """The table of an earlier run, or its plan where it was interrupted; None in an empty folder.
 
     Raises:
-        DataError: `out` holds something that is not ours.
+        DataError: `out` holds something else.
     """
     for table in tables:
         if (out / table).exists():
@@ -157,11 +157,11 @@ def _as_dataset(rows: Iterable[SplitRow], out: Path, left_out: int) -> Dataset:
 
 @contextlib.contextmanager
 def _claimed(out: Path) -> Iterator[None]:
-    """Make an output folder and keep other processes out of it; it goes again if nothing got there.
+    """Make an output folder and lock it; it is removed again if it stays empty.
 
     Raises:
-        DataError: The disk gives trouble; the message says how to go on.
-        OptionError: Another process is at work there.
+        DataError: The disk fails; the message says how to go on.
+        OptionError: Another process is writing there.
     """
     with _explained(out):
         is_new = not out.exists()
@@ -183,6 +183,6 @@ def _explained(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{out} cannot be written ({error}). Make room, correct its permissions, or rename what its file "
-            "system does not take; then run the same again: it goes on from there."
+            f"{out} cannot be written: {error}. Free disk space, check its permissions, or rename what its "
+            "file system does not accept; then run the same command again: it continues from there."
         ) from error

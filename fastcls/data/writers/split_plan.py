@@ -132,14 +132,14 @@ def _marked(path: PurePosixPath, mark: str) -> str:
 
 
 def require_short_names(rows: Iterable[SplitRow], out: Path) -> None:
-    """Refuse names that the file system does not take, before anything is written."""
+    """Refuse names that the file system does not accept, before anything is written."""
     longest = os.pathconf(out, "PC_NAME_MAX")
     for row in rows:
         size = max(len(part.encode()) for part in row.path.split("/"))
         if size > longest:
             raise DataError(
-                f"{row.source!r} of class {row.class_name!r} needs a name of {size} bytes, and {out} takes "
-                f"{longest}. Rename the file or class; or let the images stay where they are: fastcls to-csv "
+                f"{row.source!r} of class {row.class_name!r} needs a file name of {size} bytes, but {out} "
+                f"allows {longest}. Rename the file or class, or split without moving images: fastcls to-csv "
                 "DATA --out FILE.csv --val 0.2 --test 0.2"
             )
 
@@ -147,27 +147,27 @@ def require_short_names(rows: Iterable[SplitRow], out: Path) -> None:
 def _require_files(dataset: Dataset) -> None:
     if any(split_address(sample.path)[1] is not None for sample in dataset.samples):
         raise DataError(
-            f"The images of {dataset.root} are inside of TFRecord files, which no folder can link to. Divide "
-            "them in a table: fastcls to-csv DATA --out FILE.csv --val 0.2 --test 0.2"
+            f"The images of {dataset.root} are inside TFRecord files, which a folder cannot link to. Split "
+            "them in a table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test 0.2"
         )
 
 
 def _require_outside(dataset: Dataset, out: Path) -> None:
-    """A folder source would list its own output as a class the next time; a CSV would not."""
+    """A folder source would list its own output as a class next time; a CSV would not."""
     names = dataset.class_names
     is_folder = all(_is_in_class_folder(sample.path, names[sample.label]) for sample in dataset.samples)
     if is_folder and out.resolve().is_relative_to(dataset.root.resolve()):
-        raise DataError(f"The output {out} lies in the source {dataset.root}. Choose a folder outside of it.")
+        raise DataError(f"The output {out} lies in the source {dataset.root}. Choose a folder outside it.")
 
 
 def _require_listable(rows: Iterable[SplitRow]) -> None:
-    """A CSV may name classes and files that a folder per class cannot show."""
+    """A CSV may name classes and files that a folder per class cannot represent."""
     for row in rows:
         is_hidden = any(part.startswith(".") for part in row.path.split("/"))
         if is_hidden or "/" in row.class_name or "\0" in row.class_name or not is_image(row.path):
             raise DataError(
                 f"{row.source!r} of class {row.class_name!r} would not be found in a folder per class. "
-                "Rename it: no leading dot, no '/' in a class name, and a suffix such as .jpg or .png."
+                "Rename it: no leading dot, no '/' in the class name, and a suffix such as .jpg or .png."
             )
 
 
@@ -177,6 +177,6 @@ def _require_same_classes(vanished: Iterable[SplitRow], new: Iterable[SplitRow])
     if moved:
         some = ", ".join(f"{row.path!r} is now {now[row.digest]!r}" for row in moved[:_SHOWN])
         raise DataError(
-            f"{len(moved)} images changed their class since the output was made: {some}. "
-            "Delete these files from the output and run the same again, or choose a new output folder."
+            f"{len(moved)} images changed class since the output was made: {some}. Delete these files from "
+            "the output and run the same command again, or choose a new output folder."
         )

@@ -1,6 +1,6 @@
 """Write a data set as TFRecord files, with the keys of TensorFlow's own image scripts.
 
-They are those of `build_image_data.py` (https://github.com/tensorflow/models, research/slim): image/encoded,
+They come from `build_image_data.py` (https://github.com/tensorflow/models, research/slim): image/encoded,
 image/class/label, image/class/text, image/filename.
 """
 
@@ -52,7 +52,7 @@ def write_tfrecords(
 ) -> list[WrittenShard]:
     """Write `out`/SPLIT-00000-of-0000N.tfrecord and `labels.txt`; the folder appears whole or not at all.
 
-    Until then it is `out`.unfinished, where one process can be at work.
+    Until then it is `out`.unfinished, which one process at a time can write.
 
     The bytes of an image are those of its file. The order within a split is random, and the same each time.
 
@@ -75,7 +75,7 @@ def write_tfrecords(
     if not out.exists():
         with files.resumable_folder(out, lambda folder: False) as folder:
             return _write(dataset, parts, counts, folder, watch)
-    # Perhaps a command is given again that was killed when its files were whole.
+    # The command may have been killed after its files were complete.
     _require_names(out, [LABELS_FILE, *(name for split in parts for name in _names(split, counts[split]))])
     with files.temporary_folder(out.parent) as folder:
         written = _write(dataset, parts, counts, folder, watch)
@@ -118,12 +118,12 @@ def _require_lines(class_names: Sequence[str]) -> None:
     broken = [name for name in class_names if name.splitlines() != [name] or name != name.strip()]
     if broken:
         raise DataError(
-            f"A class name must fit on a line of {LABELS_FILE}. Received: {broken[0]!r}. Rename it"
+            f"A class name must fit on one line of {LABELS_FILE}. Received: {broken[0]!r}. Rename it"
         )
 
 
 def _parts(dataset: Dataset) -> dict[str, list[Sample]]:
-    """The samples of each split; where others have one, those without are trained on, here as anywhere."""
+    """The samples of each split; if some have one, the others belong to train, as everywhere."""
     parts: dict[str, list[Sample]] = {split: [] for split in dataset.splits}
     rest = "train" if parts else ""
     for sample in dataset.samples:
@@ -134,9 +134,9 @@ def _parts(dataset: Dataset) -> dict[str, list[Sample]]:
 def _require_enough(parts: Mapping[str, Sequence[Sample]], shards: int | None) -> None:
     for split, samples in parts.items():
         if shards and shards > len(samples):
-            part = f"the {split} part" if split else "the data set"
+            part = f"The {split} split" if split else "The data set"
             raise OptionError(
-                f"{shards} shards are more than {part} has images: {len(samples)}. Choose fewer"
+                f"{part} has {len(samples)} images, fewer than --shards {shards}. Choose fewer shards"
             )
 
 
@@ -149,7 +149,7 @@ def _shard_count(dataset: Dataset, samples: Sequence[Sample]) -> int:
 def _write_shard(
     dataset: Dataset, samples: Sequence[Sample], path: Path, watch: Callable[[int], Any]
 ) -> None:
-    import_keras()  # without the chatter of TensorFlow's start
+    import_keras()  # silences TensorFlow's start-up messages
     import tensorflow as tf
 
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -166,7 +166,7 @@ def _readable(read: Callable[[str], Any], path: str) -> Any:
         return read(path)
     except OSError as error:
         why = error.strerror or error
-        raise DataError(f"{path!r} cannot be read ({why}). Correct its permissions or remove it") from error
+        raise DataError(f"{path!r} cannot be read: {why}. Check its permissions, or remove it") from error
 
 
 def _example(dataset: Dataset, sample: Sample, data: bytes) -> Any:

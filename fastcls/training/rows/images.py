@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 
 from fastcls import files
+from fastcls.cache.samples import SampleRow
+from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
 from fastcls.data.views import augment
+from fastcls.errors import DataError
 from fastcls.machine import available_memory, cores
 from fastcls.parallel import ahead
 from fastcls.specs import Recipe
@@ -67,6 +70,28 @@ class Images:
         self.digests[place] = files.digest(data)
         if self._kept is not None:
             self._kept[place] = pixels
+
+
+def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray, list[SampleRow]]:
+    """Read the images of a data set, but those of its test part.
+
+    Returns:
+        The images as pixels, the places (N,) int64 of those that could be read, and what is known of these.
+
+    Raises:
+        DataError: None could be read.
+    """
+    samples = [sample for sample in dataset.samples if sample.split != "test"]
+    images = Images([dataset.locate(sample) for sample in samples], decoder)
+    readable = [place for place in range(len(samples)) if place not in images.unreadable]
+    if not readable:
+        raise DataError(f"Not one of {len(samples)} images of {dataset.root} could be read")
+    rows = [
+        SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, images.digests[place])
+        for place, sample in enumerate(samples)
+        if place not in images.unreadable
+    ]
+    return images, np.array(readable), rows
 
 
 class ImageFeed:
