@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Mapping
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -26,3 +31,18 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the package {module!r}, which cannot be imported ({error}). "
             f"Install it with: pip install 'fastcls[{extra}]'"
         ) from error
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pandas.DataFrame:
+    """A table as a pandas DataFrame.
+
+    Args:
+        rows: The value of each column.
+        columns: Their order; they are there without rows too.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    frames = require("pandas", extra="pandas", purpose="to_frame()")
+    made: pandas.DataFrame = frames.DataFrame(list(rows), columns=list(columns))
+    return made

@@ -20,8 +20,8 @@ from fastcls.errors import OptionError
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.extractor import Extraction, extract
+from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
-from fastcls.inference.stitcher import stitch
 from fastcls.runs import Run, UsedImage
 from fastcls.specs import (
     BaseSpec,
@@ -54,9 +54,9 @@ def run(
     cut: CutSpec,
     head: HeadSpec,
     config: TrainConfig,
-    out: Path,
+    out: PathLike,
     *,
-    cache_root: Path,
+    cache_root: PathLike,
     splits: SplitSpec | None = None,
     views: ViewSpec | None = None,
     name: str | None = None,
@@ -86,6 +86,7 @@ def run(
         OptionError: `out` holds something else, there is to be no test part, `splits` is given for split
             data, or an option has no effect on the head.
     """
+    out = Path(out)
     check_effect(head, config)
     check_labels(head, config, multi_label=dataset.multi_label)
     check_cut(head, cut)
@@ -202,28 +203,10 @@ def _train(
         return Classifier.load(folder), trained
     images = _write_images(folder, training.chosen.images, start, multi_label=training.chosen.multi_label)
     trained = train_prepared(training, folder, progress=progress)
-    classifier = stitch_classifier(cache, trained)
+    classifier = Classifier.join(cache, trained)
     trained.model.save(folder / runs.HEAD)
     _complete(folder, classifier, trained, {**known, "decided_by": decided_by, "images": images})
     return classifier, trained
-
-
-def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
-    """Join a trained head to the trunk of its cache, with all that is known of both."""
-    trunk = record.load_model(cache.trunk_path)
-    manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
-    del manifest["requests"]
-    provenance = {
-        "fastcls": fastcls.__version__,
-        "cache": manifest,
-        "head": asdict(trained.spec),
-        "training": asdict(trained.config),
-        "figures": trained.best,
-        "train_count": trained.train_count,
-        "val_count": trained.val_count,
-    }
-    model = stitch(trunk, trained.model)
-    return Classifier(model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds)
 
 
 def finetune_run(

@@ -24,6 +24,7 @@ from fastcls.cache.listing import Listing, choose_listing, find_listing, listing
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError
+from fastcls.files import PathLike
 from fastcls.specs import PixelRule
 
 VERSION = 2
@@ -98,7 +99,7 @@ class Cache:
         CacheError: The folder is not a cache, or one of another version.
     """
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
+    def __init__(self, folder: PathLike, name: str | None = None) -> None:
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder)
         self._name = name
@@ -112,7 +113,7 @@ class Cache:
         return cls(folder)
 
     @classmethod
-    def find(cls, path: Path, name: str | None = None) -> Cache:
+    def find(cls, path: PathLike, name: str | None = None) -> Cache:
         """Open a cache, or the only cache under a root.
 
         Args:
@@ -122,6 +123,7 @@ class Cache:
         Raises:
             CacheError: There is none, or there are several.
         """
+        path = Path(path)
         if (path / _MANIFEST).is_file():
             return cls(path, name)
         folders = cache_folders(path)

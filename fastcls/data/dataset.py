@@ -21,6 +21,7 @@ from fastcls.data.split_rows import (
 )
 from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
+from fastcls.files import PathLike
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Dataset:
 
     @classmethod
     def open(
-        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
     ) -> Dataset:
         """Read a CSV file, a folder or TFRecord files, whichever `path` is.
 
@@ -85,6 +86,7 @@ class Dataset:
         Raises:
             DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
         """
+        path = Path(path)
         records = find_tfrecords(path)
         if path.is_file() and not records:
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
@@ -100,7 +102,7 @@ class Dataset:
         return cls.from_folder(path)
 
     @classmethod
-    def from_folder(cls, root: Path) -> Dataset:
+    def from_folder(cls, root: PathLike) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
         Folders inside a class folder may be nested and may be symbolic links. Of a folder that split-data
@@ -111,6 +113,7 @@ class Dataset:
                 class has no image; there are fewer than two classes; a name is not UTF-8; split-data made
                 it, and it holds images that the table does not name, or the table is damaged.
         """
+        root = Path(root)
         _require_finished_folder(root)
         content = list_images(root)
         has_table = has_split_rows(root / SPLIT_TABLE)
@@ -128,7 +131,7 @@ class Dataset:
 
     @classmethod
     def from_csv(
-        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
     ) -> Dataset:
         """Read a CSV with the columns `path` and `label`, and `group` and `split` where it has them.
 
@@ -145,19 +148,21 @@ class Dataset:
                 contradict each other; a split is unknown; there are fewer than two classes.
             OptionError: The separator cannot be one.
         """
+        path, image_root = Path(path), None if image_root is None else Path(image_root)
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
         return replace(made, multi_label=table.multi_label, source=source)
 
     @classmethod
-    def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
+    def from_tfrecords(cls, files: Sequence[PathLike]) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
-        table, root = read_tfrecords(files), common_folder(files)
+        paths = [Path(file) for file in files]
+        table, root = read_tfrecords(paths), common_folder(paths)
         made = _build(root, table.entries, table.class_names, source=root)
         return replace(made, multi_label=table.multi_label)
 

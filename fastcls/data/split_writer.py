@@ -27,6 +27,7 @@ from fastcls.data.split_rows import (
 from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
+from fastcls.files import PathLike
 from fastcls.parallel import spread
 from fastcls.specs import SplitSpec
 
@@ -56,8 +57,8 @@ class SplitResult:
 
 def write_split(
     dataset: Dataset,
-    out: Path,
-    spec: SplitSpec,
+    out: PathLike,
+    spec: SplitSpec | None = None,
     *,
     mode: str = "link",
     allow_small: bool = False,
@@ -71,7 +72,7 @@ def write_split(
     Args:
         dataset: A dataset without splits.
         out: The folder to make or to extend.
-        spec: How to divide the dataset.
+        spec: How to divide the dataset; 0.2 for validation and 0.2 for the test by default.
         mode: "link" makes hard links (copies where that fails): second names of the same bytes, so that
             editing one edits the other. "copy" and "symlink" do what they say.
         allow_small: Accept classes too small to give every split an image.
@@ -81,7 +82,7 @@ def write_split(
             be read or has changed its class; a class is too small; the dataset has splits already.
         OptionError: Another process is at work in `out`, or there is no such mode.
     """
-    place = _placer(mode)
+    out, spec, place = Path(out), spec or SplitSpec(), _placer(mode)
     if dataset.multi_label:
         raise OptionError("A folder per class has one label per image: use write_split_table for this data")
     require_unsplit(dataset)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def split(
     dataset: Dataset,
-    spec: SplitSpec,
+    spec: SplitSpec | None = None,
     *,
     fixed: Mapping[str, str] | None = None,
     allow_small: bool = False,
@@ -34,7 +34,7 @@ def split(
 
     Args:
         dataset: A dataset without splits.
-        spec: How to divide it.
+        spec: How to divide it; 0.2 for validation and 0.2 for the test by default.
         fixed: The split of images assigned earlier, by digest.
         allow_small: Accept classes too small to give every split an image.
 
@@ -45,7 +45,7 @@ def split(
     splits = assign_splits(
         file_digests([dataset.locate(sample) for sample in dataset.samples]),
         [dataset.names_of(sample) for sample in dataset.samples],
-        spec,
+        spec or SplitSpec(),
         groups=[sample.group for sample in dataset.samples],
         fixed=fixed,
         allow_small=allow_small,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from fastcls.extraction.executors import run_inline, run_processes
 from fastcls.extraction.joint import request_all
 from fastcls.extraction.planner import Order
 from fastcls.extraction.worker import ShardInfo, WorkerSpec
+from fastcls.files import PathLike
 from fastcls.machine import cores
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
@@ -70,8 +72,8 @@ class Extraction:
 
 def extract(
     dataset: Dataset,
-    cut: CutSpec | Cut,
-    root: Path,
+    cut: CutSpec | Cut | PathLike,
+    root: PathLike,
     config: ExtractConfig | None = None,
     *,
     views: ViewSpec | None = None,
@@ -83,7 +85,8 @@ def extract(
 
     Args:
         dataset: The images.
-        cut: What to forward them through.
+        cut: What to forward them through; the name of a base alone stands for its pooled output before the
+            classifier.
         root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
         config: Workers, batch and shard size, bound on failures.
         views: Augmented views to have besides the plain one of each image of the split "train" or "".
@@ -109,8 +112,8 @@ def extract(
 
 def extract_several(
     dataset: Dataset,
-    cuts: Sequence[CutSpec | Cut],
-    root: Path,
+    cuts: Sequence[CutSpec | Cut | PathLike],
+    root: PathLike,
     config: ExtractConfig | None = None,
     *,
     views: ViewSpec | None = None,
@@ -131,7 +134,7 @@ def extract_several(
     files.require_writable(root)
     order = Order(dataset, views or ViewSpec(), name)
     with _named(root), Leases() as leases:
-        requests = request_all(cuts, root)
+        requests = request_all([_as_cut(cut) for cut in cuts], root)
         threads = max(cores(), config.workers or 0)
         config = replace(config, max_pixels=config.max_pixels or affordable_pixels(threads))
         if engine:
@@ -155,6 +158,10 @@ def extract_several(
     for ledger in ledgers:
         ledger.require_some_images()
     return [(ledger.cache, ledger.figures()) for ledger in ledgers]
+
+
+def _as_cut(cut: CutSpec | Cut | PathLike) -> CutSpec | Cut:
+    return cut if isinstance(cut, (CutSpec, Cut)) else CutSpec(os.fspath(cut))
 
 
 def _announce(choice: Choice) -> None:

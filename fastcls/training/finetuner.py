@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.tensorflow import gpus
 from fastcls.errors import DataError, OptionError
+from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
@@ -74,12 +76,12 @@ class FinetunedNetwork:
 
 def finetune(
     dataset: Dataset,
-    start: BaseSpec | Classifier,
+    start: BaseSpec | Classifier | PathLike,
     spec: FinetuneSpec | None = None,
     config: TrainConfig | None = None,
     *,
     head: HeadSpec | None = None,
-    folder: Path | None = None,
+    folder: PathLike | None = None,
     max_pixels: int | None = None,
     progress: bool = False,
 ) -> FinetunedNetwork:
@@ -90,7 +92,7 @@ def finetune(
 
     Args:
         dataset: The images.
-        start: A base, or a classifier to train further.
+        start: A base, or its name, or a classifier to train further.
         spec: What of it is trained, and how images come.
         config: How it is trained.
         head: What to put on a base; a softmax layer by default.
@@ -104,8 +106,9 @@ def finetune(
             training was interrupted in `folder`.
         DataError: A class has no readable image to train on, or there is no validation part.
     """
-    asked = prepare_finetuning(dataset, start, spec, config, head=head, max_pixels=max_pixels)
-    return finetune_prepared(asked, folder, progress=progress)
+    begun = start if isinstance(start, (BaseSpec, Classifier)) else BaseSpec(os.fspath(start))
+    asked = prepare_finetuning(dataset, begun, spec, config, head=head, max_pixels=max_pixels)
+    return finetune_prepared(asked, None if folder is None else Path(folder), progress=progress)
 
 
 @dataclass(frozen=True)

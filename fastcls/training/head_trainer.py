@@ -10,6 +10,7 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import record
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
+from fastcls.files import PathLike
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
 from fastcls.training.heads.fitting import Fitted
 from fastcls.training.heads.knn import fit_neighbors
@@ -96,7 +97,7 @@ def train_head(
     config: TrainConfig | None = None,
     *,
     start: TrainedHead | None = None,
-    folder: Path | None = None,
+    folder: PathLike | None = None,
     progress: bool = False,
 ) -> TrainedHead:
     """Train a head and keep the epoch of the best validation, or fit one.
@@ -117,7 +118,8 @@ def train_head(
         OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
-    return train_prepared(prepare_training(cache, head, config, start=start), folder, progress=progress)
+    place = None if folder is None else Path(folder)
+    return train_prepared(prepare_training(cache, head, config, start=start), place, progress=progress)
 
 
 def prepare_training(
