@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +33,16 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         ) from error
 
 
-def frame(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pandas.DataFrame:
+def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> pandas.DataFrame:
     """A table as a pandas DataFrame.
 
     Args:
         rows: The value of each column.
-        columns: Their order; they are there without rows too.
+        columns: Their names.
 
     Raises:
         MissingExtraError: pandas is not installed.
     """
     frames = require("pandas", extra="pandas", purpose="to_frame()")
-    made: pandas.DataFrame = frames.DataFrame(list(rows), columns=list(columns))
+    made: pandas.DataFrame = frames.DataFrame(list(rows), columns=columns)
     return made

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fastcls
 from fastcls import files, runs
 from fastcls.cache import record
 from fastcls.cache.samples import SampleRow
@@ -256,18 +255,10 @@ def finetune_run(
         earlier = start if isinstance(start, Path) else None
         images = _write_images(folder, training.used, earlier, multi_label=dataset.multi_label)
         trained = finetune_prepared(training, folder, progress=progress)
-        provenance = {
-            "fastcls": fastcls.__version__,
-            "start": asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance,
-            "finetuning": asdict(spec),
-            "training": asdict(config),
-            "figures": trained.best,
-            "train_count": trained.train_count,
-            "val_count": trained.val_count,
-        }
-        classifier = Classifier(
-            trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds
-        )
+        classifier = trained.classifier
+        started = asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance
+        provenance = {"start": started, "finetuning": asdict(spec), **classifier.provenance}
+        classifier = replace(classifier, provenance=provenance)
         known = {"asked": asked, "request": request, "decided_by": training.request, "images": images}
         _complete(folder, classifier, trained, known)
     return trained

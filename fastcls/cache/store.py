@@ -15,7 +15,9 @@ import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastcls import files
 from fastcls.cache import record
@@ -25,7 +27,11 @@ from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError
 from fastcls.files import PathLike
+from fastcls.optional import frame
 from fastcls.specs import PixelRule
+
+if TYPE_CHECKING:
+    import pandas
 
 VERSION = 2
 _MANIFEST = "manifest.json"
@@ -104,6 +110,12 @@ class Cache:
         self.manifest = _read_manifest(self.folder)
         self._name = name
         self._listing: Listing | None = None
+
+    def __repr__(self) -> str:
+        known, shape = self.manifest, "x".join(map(str, self.manifest.shape))
+        served = [self._listing] if self._listing else listings(self.folder)
+        names = ", ".join(listing.name for listing in served) or "no data set"
+        return f"<Cache {self.folder}: {known.base} cut at {known.layer}, {shape} {known.dtype}, of {names}>"
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest) -> Cache:
@@ -204,6 +216,38 @@ class Cache:
     def failures(self) -> list[Failure]:
         """Those that gave no bottleneck; see `Listing.failures`."""
         return self.listing.failures()
+
+    def read(self, split: str | None = None) -> tuple[np.ndarray, list[SampleRow]]:
+        """The bottlenecks of images as they are, without augmentation.
+
+        Args:
+            split: "train", "val" or "test", or "" of data that is not split; None for all images.
+
+        Returns:
+            An array (N, ...) of `manifest.dtype`, and the N samples that its rows belong to, in the order of
+            the table. Images without a bottleneck are in neither.
+
+        Raises:
+            CacheError: A table or row is damaged, or there is no such bottleneck.
+        """
+        samples = [row for row in self.samples() if split is None or row.split == split]
+        rows = self.index().locate([row.digest for row in samples])
+        present = np.flatnonzero(rows.present)
+        return rows.take(present).read(), [samples[place] for place in present]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per image of the data set: as `Dataset.to_frame`, and its digest.
+
+        Raises:
+            CacheError: The table is damaged.
+            MissingExtraError: pandas is not installed.
+        """
+        are_several = self.listing.report().multi_label
+        rows = (
+            (row.path, row.labels if are_several else row.label, row.split, row.group, row.digest)
+            for row in self.samples()
+        )
+        return frame(rows, ("path", "labels" if are_several else "label", "split", "group", "digest"))
 
 
 def _without(request: str, requests: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
 from fastcls.data.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
@@ -22,6 +24,10 @@ from fastcls.data.split_rows import (
 from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
 from fastcls.files import PathLike
+from fastcls.optional import frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
 logger = logging.getLogger(__name__)
@@ -70,6 +76,12 @@ class Dataset:
     left_out: int = 0
     multi_label: bool = False
     source: Path | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        sizes = Counter(sample.split for sample in self.samples)
+        parts = ", ".join(f"{sizes[name]} {name}" for name in self.splits if name)
+        shown = f"{len(self.samples)} images of {len(self.class_names)} classes"
+        return f"<Dataset {self.name}: {shown}{f' ({parts})' if parts else ''}>"
 
     @classmethod
     def open(
@@ -220,6 +232,17 @@ class Dataset:
     def locate(self, sample: Sample) -> Path:
         """The file of a sample."""
         return self.root / sample.path
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per sample: path, label (with several labels per image `labels`, a tuple), split and group.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        named = map(self.names_of, self.samples)
+        labels = named if self.multi_label else (name for (name,) in named)
+        rows = ((s.path, label, s.split, s.group) for s, label in zip(self.samples, labels, strict=True))
+        return frame(rows, ("path", "labels" if self.multi_label else "label", "split", "group"))
 
 
 def _build(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn.metrics
 
 from fastcls.errors import DataError
 from fastcls.evaluation.tables import format_table, shorten
+from fastcls.optional import frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME_COLUMNS = 40
 _CONFUSION_TABLE_CLASSES = 20
@@ -43,6 +47,9 @@ class Evaluation:
     support: np.ndarray
     top_k: int
     top_k_accuracy: float
+
+    def __repr__(self) -> str:
+        return f"<Evaluation of {len(self.class_names)} classes: {_totals(self)}>"
 
     @property
     def image_count(self) -> int:
@@ -90,6 +97,15 @@ class Evaluation:
             "macro_f1": self.macro_f1,
             "classes": self.class_dicts(),
         }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per class, as `class_dicts` has them.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        rows = self.class_dicts()
+        return frame((list(row.values()) for row in rows), list(rows[0]))
 
     def class_dicts(self) -> list[dict[str, Any]]:
         """The name, the scores and the support of each class."""

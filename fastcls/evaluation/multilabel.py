@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn.metrics
 
 from fastcls.errors import DataError
 from fastcls.evaluation.tables import format_table, shorten
+from fastcls.optional import frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME_COLUMNS = 40
 _CLASS_COLUMNS = ("auroc", "average_precision", "threshold", "precision", "recall", "f1")
@@ -49,6 +53,9 @@ class MultiLabelEvaluation:
     micro_f1: float
     hamming_loss: float
     exact_match_count: int
+
+    def __repr__(self) -> str:
+        return f"<MultiLabelEvaluation of {len(self.class_names)} classes: {_totals(self)}>"
 
     @property
     def image_count(self) -> int:
@@ -89,6 +96,15 @@ class MultiLabelEvaluation:
             "exact_match": self.exact_match,
             "classes": self.class_dicts(),
         }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per class, as `class_dicts` has them.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        rows = self.class_dicts()
+        return frame((list(row.values()) for row in rows), list(rows[0]))
 
     def class_dicts(self) -> list[dict[str, Any]]:
         """The name, the scores, the support and the confusion of each class."""

@@ -8,7 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,10 +33,13 @@ from fastcls.evaluation.metrics import Evaluation, evaluate
 from fastcls.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label
 from fastcls.files import PathLike
 from fastcls.machine import cores
+from fastcls.optional import frame
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, EARLIER, TESTS, TRAIN, VAL, Run
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
+    import pandas
+
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.results import ImageResult
 
@@ -124,7 +127,16 @@ class Tested:
     folder: Path | None
 
     def __repr__(self) -> str:
-        return f"<Tested: {self.evaluation!r}. {self.on}>"
+        return f"<{self.on}>"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per readable image, with what `Prediction` (or `MultiLabelPrediction`) has.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        names = [field.name for field in fields(self.predictions[0])]
+        return frame(([getattr(row, name) for name in names] for row in self.predictions), names)
 
 
 def test(

@@ -168,7 +168,9 @@ class Classifier:
             raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
         if model.inputs[0].shape[1:3] != rule.size:
             raise OptionError(f"{file} is damaged: its model does not take images of {rule.size}")
-        return cls(model, class_names, rule, described, tuple(thresholds) if thresholds else None, file)
+        return cls(
+            model, class_names, rule, described, tuple(thresholds) if thresholds else None, source=file
+        )
 
     @property
     def size(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -18,10 +18,10 @@ from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
 from fastcls.errors import DataError
 from fastcls.files import PathLike
 
-Image: TypeAlias = Union[PathLike, bytes, bytearray, np.ndarray, PIL.Image.Image]  # noqa: UP007 (Python 3.10)
-Images: TypeAlias = Union[Image, Iterable[Image]]  # noqa: UP007
+Image: TypeAlias = PathLike | bytes | bytearray | np.ndarray | PIL.Image.Image
+Images: TypeAlias = Image | Iterable[Image]
 # One image, when folders and batches have been taken apart.
-Single: TypeAlias = Union[Path, bytes, np.ndarray, PIL.Image.Image]  # noqa: UP007
+Single: TypeAlias = Path | bytes | np.ndarray | PIL.Image.Image
 
 
 def each(images: Images) -> Iterator[Single]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class ImageResult:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The predicted classes, sorted: one, or with several labels per image any number."""
-        return tuple(sorted(name for name, _ in self.top(None if self.classifier.multi_label else 1)))
+        return tuple(sorted(name for name, _ in self.top(1 if self.classifier.thresholds is None else None)))
 
     @property
     def confidence(self) -> float | None:
@@ -88,14 +88,15 @@ class Predictions(list[ImageResult]):
         return np.stack([nothing if r.probabilities is None else r.probabilities for r in self])
 
     def to_frame(self) -> pandas.DataFrame:
-        """A row per image: path, class_name (with several labels class_names), confidence and reason.
+        """A row per image: path, predicted class (with several labels a tuple of them), confidence, reason.
 
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        are_several = bool(self) and self[0].classifier.multi_label
-        columns = ("path", "class_names" if are_several else "class_name", "confidence", "reason")
-        rows = [{name: getattr(result, name) for name in columns} for result in self]
-        for row in rows:
-            row["path"] = None if row["path"] is None else str(row["path"])
-        return optional.frame(rows, columns)
+        return optional.frame(map(_row, self), ("path", "predicted", "confidence", "reason"))
+
+
+def _row(result: ImageResult) -> tuple[Any, ...]:
+    path = None if result.path is None else str(result.path)
+    predicted = result.class_name if result.classifier.thresholds is None else result.class_names
+    return path, predicted, result.confidence, result.reason

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import fastcls
 from fastcls import files, graph, interrupts
 from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
@@ -67,6 +68,18 @@ class FinetunedNetwork:
     val_count: int
     thresholds: tuple[float, ...] | None
     unreadable: dict[str, str]
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network as a classifier, to predict with, to test and to save."""
+        provenance = {
+            "fastcls": fastcls.__version__,
+            "training": asdict(self.config),
+            "figures": self.best,
+            "train_count": self.train_count,
+            "val_count": self.val_count,
+        }
+        return Classifier(self.model, self.class_names, self.pixels, provenance, thresholds=self.thresholds)
 
     @property
     def multi_label(self) -> bool:

@@ -58,6 +58,10 @@ class TrainedHead:
     val_count: int
     thresholds: tuple[float, ...] | None = None
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
+        return f"<TrainedHead {self.spec.kind}: {len(self.class_names)} classes, {best}>"
+
     @property
     def multi_label(self) -> bool:
         """Whether the head gives an image any number of classes."""

@@ -186,11 +186,13 @@ def test_results__as_a_frame(classifier, folder):
     results = classifier.predict([folder, b"text"])
     frame = results.to_frame()
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame.columns) == ["path", "class_name", "confidence", "reason"]
+    assert list(frame.columns) == ["path", "predicted", "confidence", "reason"]
     assert frame.path[:3].tolist() == [str(result.path) for result in results[:3]]
-    assert frame.class_name[:3].tolist() == [result.class_name for result in results[:3]]
+    assert frame.predicted[:3].tolist() == [result.class_name for result in results[:3]]
     assert frame[frame.reason != ""].index.tolist() == [3]
-    assert "class_names" in make(thresholds=(0.5,) * 4).predict(folder).to_frame().columns
+    several = make(thresholds=(1.0, 0.0, 1.0, 0.0)).predict(folder).to_frame()
+    assert several.predicted.tolist() == [("b", "c")] * 3
+    assert list(classifier.predict([]).to_frame().columns) == list(frame.columns)
 
 
 def test_results__without_pandas(classifier, monkeypatch):
