@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcls import graph
-from fastcls.bases.loader import Base
+from fastcls.backend import import_keras
+from fastcls.bases.loader import Base, load_base
 from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
-from fastcls.specs import DTYPES, POOLS, PRECISIONS, check_choice, default_pool
+from fastcls.files import PathLike
+from fastcls.specs import DTYPES, POOLS, PRECISIONS, BaseSpec, check_choice, default_pool
 
 # What may come after the classifying layer.
 _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
@@ -73,7 +75,7 @@ class Cut:
 
 
 def cut(
-    base: Base,
+    base: Base | BaseSpec | PathLike,
     layer: str | None = None,
     *,
     pool: str | None = None,
@@ -84,7 +86,7 @@ def cut(
     """Cut a base.
 
     Args:
-        base: What to cut.
+        base: What to cut; a name or a `BaseSpec` is loaded first.
         layer: Name of a cut point; None for the pooled output before the classifier.
         pool: "avg", "max", "flatten" or "none": what becomes of the positions of a map or of tokens; None as
             in `CutSpec`.
@@ -96,12 +98,12 @@ def cut(
         OptionError: There is no such layer, some path through the base avoids it, its output is no vector,
             tokens or map, or an option is unknown.
     """
-    import keras
-
+    keras = import_keras()
     pool = pool or default_pool(layer)
     check_choice("pool", pool, POOLS)
     check_choice("dtype", dtype, DTYPES)
     check_choice("precision", precision, PRECISIONS)
+    base = base if isinstance(base, Base) else load_base(base)
     points = cut_points(base.model)
     point = _find(base, points, layer) if layer else default_cut_point(base.model, points)
     _require_fitting(base, points, point)

@@ -13,10 +13,12 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from fastcls.errors import OptionError
 
+# What every path of the public functions may be.
+PathLike: TypeAlias = str | os.PathLike[str]
 DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}

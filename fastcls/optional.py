@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -43,3 +47,18 @@ def resolve(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise OptionError(f"{path!r} cannot be imported: {error}. Expected: module:name") from error
+
+
+def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> pandas.DataFrame:
+    """A table as a pandas DataFrame.
+
+    Args:
+        rows: The value of each column.
+        columns: Their names.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    frames = require("pandas", extra="pandas", purpose="to_frame()")
+    made: pandas.DataFrame = frames.DataFrame(list(rows), columns=columns)
+    return made

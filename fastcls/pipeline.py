@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fastcls
 from fastcls import files, runs
 from fastcls.cache import checked_files
 from fastcls.cache.samples import SampleRow
@@ -19,8 +18,8 @@ from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.ledger import Extraction
+from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
-from fastcls.inference.stitcher import stitch
 from fastcls.plans.finetuning import FinetuningPlan, plan_finetuning
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan, decided_by, plan_training
@@ -53,9 +52,9 @@ def run(
     cut: CutSpec,
     head: HeadSpec,
     config: TrainConfig,
-    out: Path,
+    out: PathLike,
     *,
-    cache_root: Path,
+    cache_root: PathLike,
     test: float | None = None,
     views: ViewSpec | None = None,
     name: str | None = None,
@@ -154,30 +153,10 @@ def _train(
         return Classifier.load(folder), trained
     images = _write_images(folder, training.chosen.images, start, training.chosen.task)
     trained = train_prepared(training, folder, progress=progress)
-    classifier = stitch_classifier(training.cache, trained)
+    classifier = Classifier.join(training.cache, trained)
     trained.model.save(folder / runs.HEAD)
     _complete(folder, classifier, trained, {**known, "decided_by": deciding, "images": images})
     return classifier, trained
-
-
-def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
-    """Join a trained head to the trunk of its cache, with all that is known of both."""
-    trunk = checked_files.load_model(cache.trunk_path)
-    manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
-    del manifest["requests"]
-    provenance = {
-        "fastcls": fastcls.__version__,
-        "cache": manifest,
-        "head": asdict(trained.spec),
-        "training": asdict(trained.config),
-        "figures": trained.best,
-        "train_count": trained.train_count,
-        "val_count": trained.val_count,
-    }
-    model = stitch(trunk, trained.model)
-    return Classifier(
-        model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds, trained.task
-    )
 
 
 def finetune_run(
@@ -226,19 +205,10 @@ def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> Finetun
 
 
 def _finetuned_classifier(plan: FinetuningPlan, trained: FinetunedNetwork) -> Classifier:
-    begun = plan.begun
-    provenance = {
-        "fastcls": fastcls.__version__,
-        "start": asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance,
-        "finetuning": asdict(plan.spec),
-        "training": asdict(plan.config),
-        "figures": trained.best,
-        "train_count": trained.train_count,
-        "val_count": trained.val_count,
-    }
-    return Classifier(
-        trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds, trained.task
-    )
+    begun, classifier = plan.begun, trained.classifier
+    start = asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance
+    provenance = {"start": start, "finetuning": asdict(plan.spec), **classifier.provenance}
+    return replace(classifier, provenance=provenance)
 
 
 def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:

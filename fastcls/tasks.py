@@ -81,6 +81,10 @@ class Task(ABC):
         """The name of the only object of its class, which copies and pickles stand for."""
 
     @abstractmethod
+    def value(self, labels: tuple[str, ...]) -> str | tuple[str, ...]:
+        """The class names of an image as a value of a data frame."""
+
+    @abstractmethod
     def write_cell(self, labels: Sequence[str]) -> str:
         """The class names of an image as a cell of a table."""
 
@@ -161,6 +165,11 @@ class OneLabel(Task):
     def __reduce__(self) -> str:
         return "ONE_LABEL"
 
+    def value(self, labels: tuple[str, ...]) -> str:
+        """The class name."""
+        (label,) = labels
+        return label
+
     def write_cell(self, labels: Sequence[str]) -> str:
         """The class name."""
         (label,) = labels
@@ -221,6 +230,10 @@ class SeveralLabels(Task):
 
     def __reduce__(self) -> str:
         return "SEVERAL_LABELS"
+
+    def value(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The names."""
+        return labels
 
     def write_cell(self, labels: Sequence[str]) -> str:
         """A JSON array of the names, whatever characters they hold."""

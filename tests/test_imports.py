@@ -1,7 +1,6 @@
 """Who may import whom, and what must not load TensorFlow."""
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -141,15 +140,8 @@ def test_heavy_packages_are_seen():
 
 
 def test_type_checkers_see_the_same_names_as_users():
-    (block,) = [node for node in ast.parse(MODULES["fastcls"].read_text()).body if isinstance(node, ast.If)]
+    body = ast.parse(MODULES["fastcls"].read_text()).body
+    (block,) = [n for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     seen = {alias.asname: node.module for node in block.body for alias in node.names}
     assert seen == fastcls._HOMES
     assert fastcls.__all__ == ["__version__", *fastcls._HOMES]
-
-
-def test_public_names_have_types_for_users(tmp_path):
-    (tmp_path / "user.py").write_text("import fastcls\nreveal_type(fastcls.Cache)\n")
-    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "user.py"]
-    search = {**os.environ, "MYPYPATH": str(PACKAGE.parent)}  # it does not see an editable installation
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=search).stdout
-    assert "fastcls.cache.store.Cache" in told

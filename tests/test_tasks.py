@@ -148,7 +148,7 @@ class TestSeveralLabels(TaskContract):
     labels = ((), NAMES[:1], NAMES[:2], NAMES, NAMES[3:])
     pointless = (
         TrainConfig(checkpoints=CheckpointSpec(min_accuracy=0.5)),
-        TrainConfig(logs=LogSpec(confusion=1)),
+        TrainConfig(logs=LogSpec(confusion_every=1)),
     )
 
     def test_classes_are_predicted_that_reach_their_threshold(self):

@@ -31,12 +31,18 @@ def test(
     had a part in the training.
     """
     from fastcls.evaluation.tester import run_test
+    from fastcls.inference.classifier import Classifier
 
     dataset = options.open_data(data, values)
     progress = options.show_progress()
-    folder = Path(out) if out else None
     result = run_test(
-        Path(run), dataset, folder, batch_size=batch_size, max_pixels=max_pixels, progress=progress
+        Path(run),
+        dataset,
+        Path(out) if out else None,
+        classifier=Classifier.load(run),
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        progress=progress,
     )
     print_test(result)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastcls.data.names import safe_name
 from fastcls.data.readers.csv import is_split_table, read_csv
@@ -22,7 +24,12 @@ from fastcls.data.split_table import (
     require_named,
 )
 from fastcls.errors import DataError
+from fastcls.files import PathLike
+from fastcls.optional import frame
 from fastcls.tasks import ONE_LABEL, Task
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
 logger = logging.getLogger(__name__)
@@ -72,9 +79,15 @@ class Dataset:
     task: Task = ONE_LABEL
     source: Path | None = field(default=None, compare=False)
 
+    def __repr__(self) -> str:
+        sizes = Counter(sample.split for sample in self.samples)
+        parts = ", ".join(f"{sizes[name]} {name}" for name in self.splits if name)
+        shown = f"{len(self.samples)} images of {len(self.class_names)} classes"
+        return f"<Dataset {self.name}: {shown}{f' ({parts})' if parts else ''}>"
+
     @classmethod
     def open(
-        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
     ) -> Dataset:
         """Read a CSV file, a folder or TFRecord files, whichever `path` is.
 
@@ -87,6 +100,7 @@ class Dataset:
         Raises:
             DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
         """
+        path = Path(path)
         records = find_tfrecords(path)
         if path.is_file() and not records:
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
@@ -102,7 +116,7 @@ class Dataset:
         return cls.from_folder(path)
 
     @classmethod
-    def from_folder(cls, root: Path) -> Dataset:
+    def from_folder(cls, root: PathLike) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
         Folders inside a class folder may be nested and may be symbolic links. Of a folder that split-data
@@ -113,6 +127,7 @@ class Dataset:
                 class has no image; there are fewer than two classes; a name is not UTF-8; split-data made
                 it, and it holds images that the table does not name, or the table is damaged.
         """
+        root = Path(root)
         _require_finished_folder(root)
         content = list_images(root)
         has_table = has_split_rows(root / SPLIT_TABLE)
@@ -130,7 +145,7 @@ class Dataset:
 
     @classmethod
     def from_csv(
-        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
     ) -> Dataset:
         """Read a CSV with the columns `path` and `label`, and `group` and `split` where it has them.
 
@@ -147,19 +162,21 @@ class Dataset:
                 contradict each other; a split is unknown; there are fewer than two classes.
             OptionError: The separator is invalid.
         """
+        path, image_root = Path(path), None if image_root is None else Path(image_root)
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
         return replace(made, task=table.task, source=source)
 
     @classmethod
-    def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
+    def from_tfrecords(cls, files: Sequence[PathLike]) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
-        table, root = read_tfrecords(files), common_folder(files)
+        paths = [Path(file) for file in files]
+        table, root = read_tfrecords(paths), common_folder(paths)
         made = _build(root, table.entries, table.class_names, source=root)
         return replace(made, task=table.task)
 
@@ -217,6 +234,15 @@ class Dataset:
     def locate(self, sample: Sample) -> Path:
         """The file of a sample."""
         return self.root / sample.path
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per sample: path, label (with several labels per image `labels`, a tuple), split and group.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        rows = ((s.path, self.task.value(self.names_of(s)), s.split, s.group) for s in self.samples)
+        return frame(rows, ("path", self.task.column, "split", "group"))
 
 
 def _build(

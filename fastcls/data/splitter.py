@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def split(
     dataset: Dataset,
-    spec: SplitSpec,
+    spec: SplitSpec | None = None,
     *,
     fixed: Mapping[str, str] | None = None,
     digests: Sequence[str] | None = None,
@@ -35,7 +35,7 @@ def split(
 
     Args:
         dataset: A dataset without splits.
-        spec: How to divide it.
+        spec: How to divide it; 0.2 for validation and 0.2 for the test by default.
         fixed: The split of images assigned earlier, by digest.
         digests: Of the files, in the order of the samples; None to read them.
         allow_small: Accept classes too small to give every split an image.
@@ -47,7 +47,7 @@ def split(
     splits = assign_splits(
         digests or file_digests([dataset.locate(sample) for sample in dataset.samples]),
         [dataset.names_of(sample) for sample in dataset.samples],
-        spec,
+        spec or SplitSpec(),
         groups=[sample.group for sample in dataset.samples],
         fixed=fixed,
         allow_small=allow_small,

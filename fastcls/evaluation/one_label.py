@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn.metrics
@@ -13,6 +13,10 @@ import sklearn.metrics
 from fastcls.errors import DataError
 from fastcls.evaluation.pictures import draw_confusion
 from fastcls.evaluation.text_table import format_table, shorten, text_width
+from fastcls.optional import frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME_COLUMNS = 40
 _CONFUSION_TABLE_CLASSES = 20
@@ -69,6 +73,9 @@ class Evaluation:
     top_k: int
     top_k_accuracy: float
 
+    def __repr__(self) -> str:
+        return f"<Evaluation of {len(self.class_names)} classes: {_totals(self)}>"
+
     @property
     def image_count(self) -> int:
         """How many images were evaluated."""
@@ -115,6 +122,15 @@ class Evaluation:
             "macro_f1": self.macro_f1,
             "classes": self.class_dicts(),
         }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per class, as `class_dicts` has them.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        rows = self.class_dicts()
+        return frame((list(row.values()) for row in rows), list(rows[0]))
 
     def class_dicts(self) -> list[dict[str, Any]]:
         """The name, the scores and the support of each class."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn.metrics
@@ -13,7 +13,11 @@ import sklearn.metrics
 from fastcls.errors import DataError
 from fastcls.evaluation.pictures import draw_found
 from fastcls.evaluation.text_table import format_table, shorten
+from fastcls.optional import frame
 from fastcls.tasks import SEVERAL_LABELS, reach
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME_COLUMNS = 40
 _CLASS_COLUMNS = ("auroc", "average_precision", "threshold", "precision", "recall", "f1")
@@ -70,6 +74,9 @@ class MultiLabelEvaluation:
     hamming_loss: float
     exact_match_count: int
 
+    def __repr__(self) -> str:
+        return f"<MultiLabelEvaluation of {len(self.class_names)} classes: {_totals(self)}>"
+
     @property
     def image_count(self) -> int:
         """How many images were evaluated."""
@@ -109,6 +116,15 @@ class MultiLabelEvaluation:
             "exact_match": self.exact_match,
             "classes": self.class_dicts(),
         }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per class, as `class_dicts` has them.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        rows = self.class_dicts()
+        return frame((list(row.values()) for row in rows), list(rows[0]))
 
     def class_dicts(self) -> list[dict[str, Any]]:
         """The name, the scores, the support and the confusion of each class."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from fastcls.extraction.ledger import Extraction, Ledger, remove_leftovers
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
 from fastcls.extraction.trial import first_trusted
 from fastcls.extraction.worker import WorkerSpec
+from fastcls.files import PathLike
 from fastcls.machine import cores
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
@@ -36,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 def extract(
     dataset: Dataset,
-    cut: CutSpec | Cut,
-    root: Path,
+    cut: CutSpec | Cut | PathLike,
+    root: PathLike,
     config: ExtractConfig | None = None,
     *,
     views: ViewSpec | None = None,
@@ -48,7 +50,8 @@ def extract(
 
     Args:
         dataset: The images.
-        cut: What to forward them through.
+        cut: What to forward them through; the name of a base alone stands for its pooled output before the
+            classifier.
         root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
         config: Engine, executor, batch and shard size, bound on failures.
         views: Augmented views to have besides the plain one of each image of the split "train" or "".
@@ -72,8 +75,8 @@ def extract(
 
 def extract_several(
     dataset: Dataset,
-    cuts: Sequence[CutSpec | Cut],
-    root: Path,
+    cuts: Sequence[CutSpec | Cut | PathLike],
+    root: PathLike,
     config: ExtractConfig | None = None,
     *,
     views: ViewSpec | None = None,
@@ -91,7 +94,7 @@ def extract_several(
     started, root = time.monotonic(), Path(root)
     order = Order(dataset, views or ViewSpec(), name)
     with _named(root), Leases() as leases:
-        plan = make_plan(order, cuts, root, config or ExtractConfig(), leases)
+        plan = make_plan(order, [_as_cut(cut) for cut in cuts], root, config or ExtractConfig(), leases)
         return _execute(plan, leases, started, progress)
 
 
@@ -177,6 +180,10 @@ def choose(
 def _settled(filling: Filling) -> Filling:
     filling.remember()
     return filling
+
+
+def _as_cut(cut: CutSpec | Cut | PathLike) -> CutSpec | Cut:
+    return cut if isinstance(cut, (CutSpec, Cut)) else CutSpec(os.fspath(cut))
 
 
 def _announce(target: Target) -> None:

@@ -12,6 +12,7 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.extraction.planner import CutPlan, ExtractionPlan, plan_extraction
+from fastcls.files import PathLike
 from fastcls.plans.parts import Parts, choose_shares, make_parts
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import (
@@ -83,9 +84,9 @@ def plan_run(
     cut: CutSpec,
     head: HeadSpec,
     config: TrainConfig,
-    out: Path,
+    out: PathLike,
     *,
-    cache_root: Path,
+    cache_root: PathLike,
     test: float | None = None,
     views: ViewSpec | None = None,
     name: str | None = None,
@@ -116,6 +117,7 @@ def plan_run(
             has no effect on it, or a share is given for data that is split.
         DataError: The images cannot be divided, or a class has none to train on.
     """
+    out, cache_root = Path(out), Path(cache_root)
     check_effect(head, config)
     check_labels(head, config, dataset.task)
     check_cut(head, cut)

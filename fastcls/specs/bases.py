@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_choice
+from fastcls.specs.converted import Converted
 
 POOLS = ("avg", "max", "flatten", "none")
 NAMED_WEIGHTS = ("imagenet", "random")
@@ -62,7 +63,7 @@ class CutSpec:
         full_decode: Decode JPEGs at their full size; else large ones are scaled down while they are decoded.
     """
 
-    base: BaseSpec
+    base: Converted[BaseSpec, str] = Converted(str, BaseSpec)
     layer: str | None = None
     pool: str | None = None
     dtype: str = "float32"
@@ -70,8 +71,6 @@ class CutSpec:
     full_decode: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.base, str):
-            object.__setattr__(self, "base", BaseSpec(self.base))
         if self.pool is None:
             object.__setattr__(self, "pool", default_pool(self.layer))
         check_choice("pool", self.pool, POOLS)

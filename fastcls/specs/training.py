@@ -10,6 +10,7 @@ from typing import Any
 from fastcls.errors import OptionError
 from fastcls.specs.bases import CutSpec
 from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.specs.converted import Converted
 from fastcls.specs.heads import HeadSpec, check_head
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.records import CheckpointSpec, LogSpec
@@ -51,11 +52,11 @@ class TrainConfig:
         logs: What is written down of it.
     """
 
-    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    optimizer: Converted[OptimizerSpec, str] = Converted(str, OptimizerSpec, OptimizerSpec)
     epochs: int = 50
     batch_size: int = 32
     learning_rate: float = 1e-3
-    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    schedule: Converted[ScheduleSpec, str] = Converted(str, ScheduleSpec, ScheduleSpec)
     loss: LossSpec = field(default_factory=LossSpec)
     sampling: str = "uniform"
     threshold: str | float | None = None
@@ -69,10 +70,6 @@ class TrainConfig:
     logs: LogSpec = field(default_factory=LogSpec)
 
     def __post_init__(self) -> None:
-        if isinstance(self.optimizer, str):
-            object.__setattr__(self, "optimizer", OptimizerSpec(self.optimizer))
-        if isinstance(self.schedule, str):
-            object.__setattr__(self, "schedule", ScheduleSpec(self.schedule))
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("patience", self.patience, 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import fastcls
 from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
@@ -14,6 +16,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.devices import TENSOR_CORES, gpus
 from fastcls.errors import OptionError
+from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
@@ -64,15 +67,27 @@ class FinetunedNetwork:
     unreadable: dict[str, str]
     task: Task = ONE_LABEL
 
+    @property
+    def classifier(self) -> Classifier:
+        """The network as a classifier, to predict with, to test and to save."""
+        provenance = {
+            "fastcls": fastcls.__version__,
+            "training": asdict(self.config),
+            "figures": self.best,
+            "train_count": self.train_count,
+            "val_count": self.val_count,
+        }
+        return Classifier(self.model, self.class_names, self.pixels, provenance, self.thresholds, self.task)
+
 
 def finetune(
     dataset: Dataset,
-    start: BaseSpec | Classifier,
+    start: BaseSpec | Classifier | PathLike,
     spec: FinetuneSpec | None = None,
     config: TrainConfig | None = None,
     *,
     head: HeadSpec | None = None,
-    folder: Path | None = None,
+    folder: PathLike | None = None,
     max_pixels: int | None = None,
     progress: bool = False,
 ) -> FinetunedNetwork:
@@ -83,7 +98,7 @@ def finetune(
 
     Args:
         dataset: The images.
-        start: A base, or a classifier to train further.
+        start: A base, or its name, or a classifier to train further.
         spec: What of it is trained, and how images come.
         config: How it is trained.
         head: What to put on a base; a softmax layer by default.
@@ -97,8 +112,9 @@ def finetune(
             training was interrupted in `folder`.
         DataError: A class has no readable image to train on, or there is no validation part.
     """
-    asked = prepare_finetuning(dataset, start, spec, config, head=head, max_pixels=max_pixels)
-    return finetune_prepared(asked, folder, progress=progress)
+    begun = start if isinstance(start, (BaseSpec, Classifier)) else BaseSpec(os.fspath(start))
+    asked = prepare_finetuning(dataset, begun, spec, config, head=head, max_pixels=max_pixels)
+    return finetune_prepared(asked, None if folder is None else Path(folder), progress=progress)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
+from fastcls.files import PathLike
 from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels, check_val
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head
@@ -56,6 +57,10 @@ class TrainedHead:
     thresholds: tuple[float, ...] | None = None
     task: Task = ONE_LABEL
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
+        return f"<TrainedHead {self.spec.kind}: {len(self.class_names)} classes, {best}>"
+
 
 @dataclass(frozen=True)
 class HeadTraining:
@@ -90,7 +95,7 @@ def train_head(
     config: TrainConfig | None = None,
     *,
     start: TrainedHead | None = None,
-    folder: Path | None = None,
+    folder: PathLike | None = None,
     progress: bool = False,
 ) -> TrainedHead:
     """Train a head and keep the epoch of the best validation, or fit one.
@@ -111,7 +116,8 @@ def train_head(
         OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
-    return train_prepared(prepare_training(cache, head, config, start=start), folder, progress=progress)
+    place = None if folder is None else Path(folder)
+    return train_prepared(prepare_training(cache, head, config, start=start), place, progress=progress)
 
 
 def prepare_training(

@@ -32,6 +32,7 @@ from fastcls.data.writers.split_plan import (
     source_rows,
 )
 from fastcls.errors import DataError
+from fastcls.files import PathLike
 from fastcls.specs import SplitSpec
 
 _Table = TypeVar("_Table")
@@ -56,8 +57,8 @@ class SplitResult:
 
 def write_split(
     dataset: Dataset,
-    out: Path,
-    spec: SplitSpec,
+    out: PathLike,
+    spec: SplitSpec | None = None,
     *,
     mode: str = "link",
     allow_small: bool = False,
@@ -74,7 +75,7 @@ def write_split(
     Args:
         dataset: A dataset without splits.
         out: The folder to make or to extend.
-        spec: How to divide the dataset.
+        spec: How to divide the dataset; 0.2 for validation and 0.2 for the test by default.
         mode: "link" makes hard links (copies where that fails): second names of the same bytes, so that
             editing one edits the other. "copy" and "symlink" do what they say. No effect on several labels.
         allow_small: Accept classes too small to give every split an image.
@@ -85,7 +86,7 @@ def write_split(
             table; the dataset has splits already.
         OptionError: Another process is writing to `out`, or there is no such mode.
     """
-    place = placer(mode)
+    out, spec, place = Path(out), spec or SplitSpec(), placer(mode)
     require_unsplit(dataset)
     if not dataset.task.has_class_folder:
         return _write_table(dataset, out, spec, allow_small=allow_small)
