@@ -19,7 +19,7 @@ from fastcls.specs import BaseSpec, CutSpec
 _COLUMNS = (
     "images",
     "run",
-    "seconds in all",
+    "total seconds",
     "of them in listing",
     "in extract()",
     "microseconds per image",

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import random
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_cache__notes_requests_and_figures(cache, tmp_path):
 
 
 def test_cache__none_and_several(cache, tmp_path):
-    with pytest.raises(CacheError, match=r"no bottleneck cache in .*fastcls extract DATA"):
+    with pytest.raises(CacheError, match=r"No bottleneck cache in .*fastcls extract DATA"):
         Cache.find(tmp_path / "nowhere")
     other = Cache.create(tmp_path, dataclasses.replace(MANIFEST, fingerprint="e" * 32))
     with pytest.raises(CacheError, match="several") as several:
@@ -93,7 +94,7 @@ def test_cache__none_and_several(cache, tmp_path):
 
 def test_cache__another_version_is_refused(cache, tmp_path):
     path = cache.folder / "manifest.json"
-    files.write_checked_json(path, {**files.read_checked_json(path), "version": 1})
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))  # it had no checksum
     with pytest.raises(CacheError, match="has version 1, this fastcls reads version 2"):
         Cache(cache.folder)
     assert find_request(tmp_path, "asked") is None
