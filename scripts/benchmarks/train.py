@@ -31,7 +31,7 @@ _NOTES = (
     "`fit`: the same base, softmax head, split and pixels, decoded in parallel by tf.data; Adam. fastcls: "
     "extraction into a fresh cache, the head, the stitched model.",
     "Validation accuracy: of the epoch with the lowest validation loss. The accuracy that both reach: the "
-    "lower of their best; fastcls counts in total, `fit` to the end of the first epoch that has it.",
+    "lower of their best; fastcls counts everything, `fit` to the end of the first epoch that has it.",
 )
 
 

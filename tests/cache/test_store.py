@@ -83,7 +83,7 @@ def test_cache__notes_requests_and_figures(cache, tmp_path):
 
 
 def test_cache__none_and_several(cache, tmp_path):
-    with pytest.raises(CacheError, match=r"no bottleneck cache in .*fastcls extract DATA"):
+    with pytest.raises(CacheError, match=r"No bottleneck cache in .*fastcls extract DATA"):
         Cache.find(tmp_path / "nowhere")
     other = Cache.create(tmp_path, dataclasses.replace(MANIFEST, fingerprint="e" * 32))
     with pytest.raises(CacheError, match="several") as several:
