@@ -9,16 +9,29 @@ from typing import Any
 import click
 
 from fastcls.cli import options
+from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_extraction
+from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
 
-@click.command()
+@click.command(
+    cls=SpecCommand,
+    specs={
+        "source": SourceSpec,
+        "cut": CutSpec,
+        "views": ViewSpec,
+        "extraction": ExtractConfig,
+        "place": PlaceSpec,
+    },
+    changed={
+        "cut.layer": {
+            "help": "Layer to cut at; `fastcls layers BASE` lists them. Several are cut in one forward "
+            "pass, each with its own cache."
+        }
+    },
+    several="cut",
+)
 @click.argument("data", type=click.Path())
-@options.data_options
-@options.base_options
-@options.cut_options
-@options.view_options
-@options.extract_options
-@options.name_option
 @click.option(
     "--preview",
     type=click.Path(dir_okay=False),
@@ -26,7 +39,15 @@ from fastcls.cli import options
     help="Draw some images, a row each, with their views, as the trunk would see them, and stop: nothing is "
     "extracted.",
 )
-def extract(data: str, cache_root: str, name: str | None, preview: str | None, **values: Any) -> None:
+def extract(
+    data: str,
+    preview: str | None,
+    source: SourceSpec,
+    cut: list[CutSpec],
+    views: ViewSpec,
+    extraction: ExtractConfig,
+    place: PlaceSpec,
+) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
     DATA is a folder made by split-data, a folder per class, TFRecord files (one, a folder of them, or a
@@ -36,14 +57,13 @@ def extract(data: str, cache_root: str, name: str | None, preview: str | None, *
     """
     from fastcls.extraction.extractor import extract_several
 
-    cuts, views, config = options.read_cuts(values), options.read_views(values), options.read_extract(values)
-    dataset, root = options.open_data(data, values), Path(cache_root)
+    dataset, root = source.open(data), Path(place.cache)
     if preview:
-        _draw(preview, dataset, cuts[0], root, views, config.max_pixels)
+        _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
     progress = options.show_progress()
     for cache, done in extract_several(
-        dataset, cuts, root, config, views=views, name=name, progress=progress
+        dataset, cut, root, extraction, views=views, name=place.name, progress=progress
     ):
         print_extraction(cache, done)
         said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
@@ -53,35 +73,7 @@ def extract(data: str, cache_root: str, name: str | None, preview: str | None, *
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
     from fastcls.extraction import previewer
 
-    unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
-    options.refuse_typed("--preview", unused)
+    unused = "engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"
+    options.refuse_typed("--preview", *unused)
     count = previewer.preview(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")
-
-
-def print_extraction(cache: Any, done: Any) -> None:
-    """Print the figures of an extraction."""
-    from fastcls.extraction.fidelity import Fidelity
-
-    manifest, listing = cache.manifest, cache.listing
-    shape = "x".join(map(str, manifest.shape))
-    click.echo(
-        f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
-        f"normalize {manifest.normalize}"
-    )
-    if done.engine:
-        click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
-    if done.fidelity:
-        click.echo(f"Against Keras in float32, when the cache was begun: {Fidelity(**done.fidelity)}")
-    views = f" ({done.rows} views)" if done.views > 1 else ""
-    click.echo(
-        f"{done.images} images: {done.forwarded} forwarded{views}, {done.reused} reused, "
-        f"{done.failures} unreadable; {done.seconds:.1f} s"
-    )
-    if done.views > 1:
-        click.echo(f"{done.views} views of each image to train on: {listing.report().views}")
-    click.echo(f"Listed as {listing.name} in {listing.samples_path.relative_to(cache.folder)}")
-    if done.failures:
-        click.echo(f"The unreadable images are listed in {listing.failures_path}:", err=True)
-        for failure in listing.failures()[:5]:
-            click.echo(f"  {failure.path!r}: {failure.reason}", err=True)

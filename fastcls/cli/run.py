@@ -8,32 +8,45 @@ from typing import Any
 import click
 
 from fastcls.cli import options
-from fastcls.specs import SplitSpec
+from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_extraction, print_test, print_training
+from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig, ViewSpec
 
 
-@click.command()
+@click.command(
+    cls=SpecCommand,
+    specs={
+        "source": SourceSpec,
+        "splits": SplitSpec,
+        "cut": CutSpec,
+        "views": ViewSpec,
+        "extraction": ExtractConfig,
+        "place": PlaceSpec,
+        "head": HeadSpec,
+        "training": TrainConfig,
+    },
+    changed={
+        "splits.seed": {"help": "Random seed of the split, initial weights, order of images and dropout."},
+        "training.batch_size": {"flag": "--train-batch-size"},
+    },
+    left_out=("training.val", "training.views", "training.allow_partial", "training.allow_stale"),
+    several="cut",
+)
 @click.argument("photos", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
-@options.data_options
-@options.split_options
-@options.base_options
-@options.cut_options
-@options.view_options
-@options.extract_options
-@options.name_option
-@options.train_options
-@options.train_batch_size("--train-batch-size")
 @options.request_options
 def run(
     photos: str,
     out: str,
-    val: float,
-    test: float,
-    cache_root: str,
-    name: str | None,
     restart: bool,
     dry_run: bool,
-    **values: Any,
+    source: SourceSpec,
+    splits: SplitSpec,
+    cut: list[CutSpec],
+    views: ViewSpec,
+    extraction: ExtractConfig,
+    place: PlaceSpec,
+    head: HeadSpec,
+    training: TrainConfig,
 ) -> None:
     """Split, extract, train and test in one command.
 
@@ -43,29 +56,28 @@ def run(
     Whatever was interrupted goes on when the same command is given again.
     """
     from fastcls import pipeline
-    from fastcls.cli.extract import print_extraction
-    from fastcls.cli.test import print_test
-    from fastcls.cli.train_head import print_training
     from fastcls.preview import preview_run
 
-    cut, views = options.read_cut(values), options.read_views(values)
-    extraction = options.read_extract(values)
-    head, config = options.read_head(values), options.read_training(values)
-    dataset = options.open_data(photos, values)
-    is_asked = options.is_typed("val") or options.is_typed("test")
-    splits = SplitSpec(val=val, test=test, seed=config.seed) if is_asked or not dataset.splits else None
-    asked = (dataset, cut, head, config, Path(out))
+    if len(cut) > 1:
+        raise click.UsageError(
+            "A head is trained on one cut: give one --cut. `fastcls extract` takes several."
+        )
+    dataset = source.open(photos)
+    asked = (dataset, cut[0], head, training, Path(out))
+    shared: dict[str, Any] = {
+        "cache_root": Path(place.cache),
+        "splits": splits if options.is_typed("val", "test") or not dataset.splits else None,
+        "views": views,
+        "name": place.name,
+    }
     if dry_run:
-        click.echo(preview_run(*asked, cache_root=Path(cache_root), splits=splits, views=views, name=name))
+        click.echo(preview_run(*asked, **shared))
         return
     result = pipeline.run(
         *asked,
-        cache_root=Path(cache_root),
-        splits=splits,
-        views=views,
-        name=name,
+        **shared,
         extraction=extraction,
-        request=options.read_request(),
+        request=options.saved(source=source, extraction=extraction, place=place),
         restart=restart,
         progress=options.show_progress(),
     )

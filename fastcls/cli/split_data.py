@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fastcls.cli import options
+from fastcls.cli.options import SourceSpec, SpecCommand
 from fastcls.specs import SplitSpec
 
 if TYPE_CHECKING:
@@ -16,12 +17,9 @@ if TYPE_CHECKING:
     from fastcls.data.split_writer import SplitResult
 
 
-@click.command("split-data")
+@click.command("split-data", cls=SpecCommand, specs={"reading": SourceSpec, "splits": SplitSpec})
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make or to extend.")
-@options.data_options
-@options.split_options
-@click.option("--seed", default=SplitSpec.seed, show_default=True, help="Another seed, another division.")
 @click.option(
     "--mode",
     type=click.Choice(["link", "copy", "symlink"]),
@@ -33,12 +31,10 @@ if TYPE_CHECKING:
 def split_data(
     source: Path,
     out: Path,
-    val: float,
-    test: float,
-    seed: int,
     mode: str,
     allow_small: bool,
-    **values: Any,
+    reading: SourceSpec,
+    splits: SplitSpec,
 ) -> None:
     """Divide the images of SOURCE into train, val and test folders.
 
@@ -55,13 +51,12 @@ def split_data(
     from fastcls.data.split_table import write_split_table
     from fastcls.data.split_writer import write_split
 
-    spec = SplitSpec(val=val, test=test, seed=seed)
-    dataset = options.open_data(source, values)
+    dataset = reading.open(source)
     if dataset.multi_label:
-        options.refuse_typed("several labels per image", {"mode"})
-        result = write_split_table(dataset, out, spec, allow_small=allow_small)
+        options.refuse_typed("several labels per image", "mode")
+        result = write_split_table(dataset, out, splits, allow_small=allow_small)
     else:
-        result = write_split(dataset, out, spec, mode=mode, allow_small=allow_small)
+        result = write_split(dataset, out, splits, mode=mode, allow_small=allow_small)
     _print(result)
 
 
@@ -76,7 +71,7 @@ def _print(result: SplitResult) -> None:
         kept = "" if dataset.multi_label else ", but kept"
         click.echo(f"No longer in the source{kept}: {result.vanished}")
     if result.tied:
-        click.echo(f"On one side as they are identical or of one group: {result.tied}")
+        click.echo(f"Kept in one split (identical, or same group): {result.tied}")
     if dataset.left_out:
         click.echo(f"Files left out (hidden, no image, or in no class folder): {dataset.left_out}")
     click.echo(f"Next: fastcls extract {shlex.quote(str(dataset.root))}")

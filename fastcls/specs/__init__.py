@@ -17,7 +17,7 @@ from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, Step, step_of, without_effect
+from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -36,7 +36,6 @@ from fastcls.specs.training import (
     check_cut,
     check_effect,
     check_labels,
-    specs_of_run,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -74,6 +73,7 @@ __all__ = [
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
+    "StartSpec",
     "Step",
     "TrainConfig",
     "ViewSpec",
@@ -87,7 +87,5 @@ __all__ = [
     "differences",
     "no_effect",
     "parse_mean_std",
-    "specs_of_run",
     "step_of",
-    "without_effect",
 ]

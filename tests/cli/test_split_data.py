@@ -36,7 +36,7 @@ def test_split_data__prints_counts_and_the_next_step(photos, tmp_path):
         "total              18        6        6       30",
         "",
         "Images added: 30, there before: 0",
-        "On one side as they are identical or of one group: 30",
+        "Kept in one split (identical, or same group): 30",
         "Files left out (hidden, no image, or in no class folder): 1",
         f"Next: fastcls extract '{out}'",
     ]

@@ -42,8 +42,8 @@ def test_build_optimizer__clips_the_norm_over_all_weights(clip_norm, expected):
     ("given", "complaint"),
     [
         ({"name": "SDG"}, "Choose one of: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, Nadam"),
-        ({"name": "Adam", "momentum": 0.9}, "Adam: momentum.*: SGD, RMSprop$"),
-        ({"name": "Adam", "weight_decay": 0.1}, "Adam: weight_decay.*: AdamW$"),
+        ({"name": "Adam", "momentum": 0.9}, "--momentum has no effect with --optimizer Adam. Remove it"),
+        ({"name": "Adam", "weight_decay": 0.1}, "--weight-decay has no effect with --optimizer Adam"),
         ({"name": "lbfgs"}, "Unknown optimizer: 'lbfgs'"),
         ({"name": "SGD", "momentum": 1.0}, "below 1. Received: 1.0"),
         ({"name": "SGD", "momentum": float("nan")}, "below 1. Received: nan"),
@@ -58,13 +58,13 @@ def test_optimizer_spec__refuses(given, complaint):
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_train_config__refuses_a_rate_that_is_not_positive(rate):
-    with pytest.raises(OptionError, match="learning rate must be positive"):
+    with pytest.raises(OptionError, match="learning_rate must be positive"):
         TrainConfig(learning_rate=rate)
 
 
 def test_train_config__comes_back_from_a_dict():
     config = TrainConfig(OptimizerSpec("sgd", momentum=0.9, clip_norm=2.0), epochs=3)
-    assert TrainConfig.from_dict(asdict(config)) == config
+    assert TrainConfig(**asdict(config)) == config
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
