@@ -8,68 +8,116 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers and editors see
+    from fastcls.bases.loader import Base as Base
     from fastcls.bases.loader import load_base as load_base
     from fastcls.cache.store import Cache as Cache
+    from fastcls.cutter import Cut as Cut
     from fastcls.cutter import cut as cut
     from fastcls.data.dataset import Dataset as Dataset
     from fastcls.data.dataset import Sample as Sample
-    from fastcls.data.split_writer import write_split as write_split
     from fastcls.data.splitter import split as split
+    from fastcls.data.writers.split import SplitResult as SplitResult
+    from fastcls.data.writers.split import write_split as write_split
+    from fastcls.errors import CacheError as CacheError
+    from fastcls.errors import DataError as DataError
     from fastcls.errors import FastclsError as FastclsError
-    from fastcls.evaluation.metrics import evaluate as evaluate
+    from fastcls.errors import MissingExtraError as MissingExtraError
+    from fastcls.errors import OptionError as OptionError
+    from fastcls.errors import WorkerError as WorkerError
+    from fastcls.evaluation.one_label import Evaluation as Evaluation
+    from fastcls.evaluation.one_label import evaluate as evaluate
+    from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
+    from fastcls.evaluation.several_labels import evaluate_multi_label as evaluate_multi_label
+    from fastcls.evaluation.tester import Tested as Tested
     from fastcls.extraction.extractor import extract as extract
     from fastcls.extraction.extractor import extract_several as extract_several
+    from fastcls.extraction.ledger import Extraction as Extraction
     from fastcls.inference.classifier import Classifier as Classifier
+    from fastcls.inference.results import ImageResult as ImageResult
+    from fastcls.inference.results import Predictions as Predictions
     from fastcls.inference.stitcher import stitch as stitch
+    from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
     from fastcls.specs import BaseSpec as BaseSpec
+    from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
     from fastcls.specs import HeadSpec as HeadSpec
+    from fastcls.specs import LogSpec as LogSpec
+    from fastcls.specs import LossSpec as LossSpec
+    from fastcls.specs import OptimizerSpec as OptimizerSpec
     from fastcls.specs import PixelRule as PixelRule
+    from fastcls.specs import ScheduleSpec as ScheduleSpec
     from fastcls.specs import SplitSpec as SplitSpec
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
+    from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
     from fastcls.training.finetuner import finetune as finetune
+    from fastcls.training.head_trainer import TrainedHead as TrainedHead
     from fastcls.training.head_trainer import train_head as train_head
 
 # Names are resolved on first use, so that `import fastcls` loads neither TensorFlow nor OpenCV.
 _HOMES = {
     "BaseSpec": "fastcls.specs",
+    "CheckpointSpec": "fastcls.specs",
     "CutSpec": "fastcls.specs",
     "ExtractConfig": "fastcls.specs",
     "FinetuneSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
-    "TrainConfig": "fastcls.specs",
+    "LogSpec": "fastcls.specs",
+    "LossSpec": "fastcls.specs",
+    "OptimizerSpec": "fastcls.specs",
     "PixelRule": "fastcls.specs",
+    "ScheduleSpec": "fastcls.specs",
+    "SplitSpec": "fastcls.specs",
+    "TrainConfig": "fastcls.specs",
     "ViewSpec": "fastcls.specs",
+    "CacheError": "fastcls.errors",
+    "DataError": "fastcls.errors",
     "FastclsError": "fastcls.errors",
+    "MissingExtraError": "fastcls.errors",
+    "OptionError": "fastcls.errors",
+    "WorkerError": "fastcls.errors",
     "Dataset": "fastcls.data.dataset",
     "Sample": "fastcls.data.dataset",
-    "SplitSpec": "fastcls.specs",
     "split": "fastcls.data.splitter",
-    "write_split": "fastcls.data.split_writer",
+    "SplitResult": "fastcls.data.writers.split",
+    "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
+    "Base": "fastcls.bases.loader",
     "load_base": "fastcls.bases.loader",
+    "Cut": "fastcls.cutter",
     "cut": "fastcls.cutter",
+    "Extraction": "fastcls.extraction.ledger",
     "extract": "fastcls.extraction.extractor",
     "extract_several": "fastcls.extraction.extractor",
+    "TrainedHead": "fastcls.training.head_trainer",
     "train_head": "fastcls.training.head_trainer",
+    "FinetunedNetwork": "fastcls.training.finetuner",
     "finetune": "fastcls.training.finetuner",
     "stitch": "fastcls.inference.stitcher",
     "Classifier": "fastcls.inference.classifier",
-    "evaluate": "fastcls.evaluation.metrics",
+    "ImageResult": "fastcls.inference.results",
+    "Predictions": "fastcls.inference.results",
+    "Evaluation": "fastcls.evaluation.one_label",
+    "evaluate": "fastcls.evaluation.one_label",
+    "MultiLabelEvaluation": "fastcls.evaluation.several_labels",
+    "evaluate_multi_label": "fastcls.evaluation.several_labels",
+    "Tested": "fastcls.evaluation.tester",
+    "RunResult": "fastcls.pipeline",
     "run": "fastcls.pipeline",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'fastcls' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # else every name would be there, of any type
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'fastcls' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -13,10 +13,12 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from fastcls.errors import OptionError
 
+# What every path of the public functions may be.
+PathLike: TypeAlias = str | os.PathLike[str]
 DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
@@ -196,8 +198,7 @@ def resumable_folder(
         OptionError: Another process is making this folder, or there is one of this name that is not ours.
     """
     working = working_folder(path)
-    if working.exists() and not working.is_dir():
-        raise _not_ours(working)
+    _require_ours(working)
     make_folder(working)
     with locked(working, at_work(working)):
         _claim(working)
@@ -221,6 +222,20 @@ def working_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.unfinished")
 
 
+def require_resumable(path: Path) -> None:
+    """Refuse what `resumable_folder` would refuse now; nothing is made or changed.
+
+    Raises:
+        OptionError: As there.
+    """
+    working = working_folder(path)
+    _require_ours(working)
+    if working.exists():
+        with locked(working, at_work(working)):
+            pass
+    _require_free(path)
+
+
 def unclaim(path: Path) -> None:
     """Remove the mark that a folder has while it is made; a process that is killed may leave it."""
     (path / _CLAIM).unlink(missing_ok=True)
@@ -228,13 +243,18 @@ def unclaim(path: Path) -> None:
 
 def _claim(folder: Path) -> None:
     """Mark a folder as one that may be emptied: a user's own may have any name."""
-    if any(folder.iterdir()) and not (folder / _CLAIM).exists():
-        raise _not_ours(folder)
+    _require_ours(folder)
     (folder / _CLAIM).touch()
 
 
-def _not_ours(path: Path) -> OptionError:
-    return OptionError(f"{path} is needed for what is not finished. Move it away, or choose another --out")
+def _require_ours(path: Path) -> None:
+    """Refuse a working folder that another program, or the user, has made."""
+    is_ours = path.is_dir() and ((path / _CLAIM).exists() or not any(path.iterdir()))
+    if path.exists() and not is_ours:
+        raise OptionError(
+            f"{path} is the place of the unfinished output, but holds something else. Move it away, or "
+            "choose another --out"
+        )
 
 
 def at_work(folder: Path) -> str:
@@ -382,6 +402,16 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     if checksum != json_digest(value):
         raise ValueError("its checksum differs: it has been changed")
     return value
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; links are not followed, and what cannot be read counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # another process may remove it at this moment
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 (of thousands)
+    return total
 
 
 def sync(path: Path) -> None:

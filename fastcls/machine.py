@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,25 @@ def cores() -> int:
     """Cores that this process may keep busy: those it may run on, or fewer by a control group's quota."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([usable, *(math.ceil(quota) for quota in map(_quota, _groups("cpu")) if quota > 0)])
+
+
+def cpu_name() -> str:
+    """What the maker calls this CPU; its architecture where the system does not tell."""
+    for line in _lines(_ROOT / "proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    try:
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]  # macOS
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return platform.machine()
+
+
+def cpu_flags() -> set[str]:
+    """What this CPU can do, in the words of Linux; empty elsewhere."""
+    # "flags" on x86, "Features" on ARM.
+    lines = [line for line in _lines(_ROOT / "proc/cpuinfo") if line.startswith(("flags", "Features"))]
+    return {word for line in lines[:1] for word in line.partition(":")[2].split()}
 
 
 def _available_to_all() -> int | None:

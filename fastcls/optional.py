@@ -1,11 +1,16 @@
-"""Optional packages: imported where they are used, named with their extra when they are missing."""
+"""What is imported only where it is used: optional packages, and the entries of tables."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import MissingExtraError
+from fastcls.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -26,3 +31,34 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the package {module!r}, which cannot be imported ({error}). "
             f"Install it with: pip install 'fastcls[{extra}]'"
         ) from error
+
+
+def resolve(path: str) -> Any:
+    """Import what a "module:name" names.
+
+    Raises:
+        OptionError: It cannot be imported, or is not there.
+
+    >>> resolve("math:sqrt")(9)
+    3.0
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError(f"{path!r} cannot be imported: {error}. Expected: module:name") from error
+
+
+def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> pandas.DataFrame:
+    """A table as a pandas DataFrame.
+
+    Args:
+        rows: The value of each column.
+        columns: Their names.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    frames = require("pandas", extra="pandas", purpose="to_frame()")
+    made: pandas.DataFrame = frames.DataFrame(list(rows), columns=columns)
+    return made

@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.specs import differences
+from fastcls.tasks import TASKS, Task
 
 CLASSIFIER = "classifier.keras"
 HEAD = "head.keras"
@@ -39,6 +40,7 @@ HISTORY = "history.csv"
 CURVES = "curves.png"
 RECORD = "run.json"
 TESTS = "test"
+METRICS = "metrics.json"  # of a test
 _ASKED = "asked.json"  # of a run in the making
 _CHECKPOINTS = "checkpoints/*.keras"
 _TAKE_ANOTHER = "Choose another --out, or remove it first"
@@ -87,7 +89,10 @@ class Run:
         """
         record = read_record(folder / RECORD)
         kinds = {"files": dict, "images": dict, "asked": dict, "decided_by": dict, "class_names": list}
+        kinds["task"] = str
         wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+        if not wrong and record["task"] not in TASKS:
+            wrong = ["task"]
         if wrong or not all(isinstance(name, str) for name in record["class_names"]):
             raise _damaged(folder / RECORD, f"it has no right {', '.join(wrong) or 'class_names'}")
         return cls(folder, record)
@@ -133,11 +138,14 @@ class Run:
         """The images that it was trained and validated on."""
         with self.file(IMAGES).open(**files.CSV_TEXT) as file:
             lines = csv.reader(file)
-            are_several = "labels" in next(lines)
-            return [
-                UsedImage(path, tuple(json.loads(labels)) if are_several else (labels,), use, digest)
-                for path, labels, use, digest in lines
-            ]
+            next(lines)
+            read = self.task.read_cell
+            return [UsedImage(path, read(labels), use, digest) for path, labels, use, digest in lines]
+
+    @property
+    def task(self) -> Task:
+        """What was asked of an image."""
+        return TASKS[self.record["task"]]
 
     @property
     def knows_all_images(self) -> bool:
@@ -150,6 +158,19 @@ class Run:
             return tuple(
                 {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)
             )
+
+    def tests(self) -> dict[str, dict[str, Any]]:
+        """The figures of each test by its name; those that cannot be read are left out."""
+        figures: dict[str, dict[str, Any]] = {}
+        for path in sorted((self.folder / TESTS).glob(f"*/{METRICS}")):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                figures[path.parent.name] = dict(files.read_json(path))
+        return figures
+
+    @property
+    def lost(self) -> list[str]:
+        """Names of its files that are gone; the others are not read."""
+        return [name for name in self.record["files"] if not (self.folder / name).is_file()]
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -189,15 +210,54 @@ def is_complete(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def write_images(folder: Path, images: Iterable[UsedImage], *, multi_label: bool) -> None:
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run whose training has not come to its end."""
+    return (folder / _ASKED).is_file()
+
+
+def is_run(names: Set[str]) -> bool:
+    """Whether a folder of such names is a run, be it unfinished or damaged."""
+    return bool(names & {CLASSIFIER, HEAD, IMAGES, HISTORY, _ASKED})
+
+
+def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
     """Write down which images have a part in a run."""
     path = folder / IMAGES
     with files.atomic_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
         writer = csv.writer(file)
-        writer.writerow(("path", "labels" if multi_label else "label", "use", "digest"))
+        writer.writerow(("path", task.column, "use", "digest"))
         for image in images:
-            labels = json.dumps(image.labels, ensure_ascii=False) if multi_label else image.labels[0]
-            writer.writerow((image.path, labels, image.use, image.digest))
+            writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
+
+
+def examine(
+    out: Path, asked: Mapping[str, Any], is_worth: Callable[[Path], bool], *, restart: bool = False
+) -> Path:
+    """Refuse what `in_the_making` would refuse now; nothing is made or changed.
+
+    Args:
+        out: The run folder.
+        asked: As there.
+        is_worth: As there.
+        restart: As there.
+
+    Returns:
+        The folder in which the run would be made.
+
+    Raises:
+        OptionError: As there.
+    """
+    if is_complete(out):
+        _look_at(out, asked, restart=restart)
+        return out
+    require_new(out)
+    files.require_resumable(out)
+    folder = files.working_folder(out)
+    if not restart and is_complete(folder):
+        require_same(folder, "asked", asked)
+    elif not restart and is_worth(folder):
+        _require_asked(folder, asked)
+    return folder
 
 
 @contextlib.contextmanager
@@ -223,12 +283,10 @@ def in_the_making(
         OptionError: Something else is there, another request was interrupted there, another process is
             making this run, or it cannot be made.
     """
-    if is_complete(out):
-        _look_at(out, asked, restart=restart)
+    if examine(out, asked, is_worth, restart=restart) == out:
         yield out
         files.unclaim(out)
         return
-    require_new(out)
     with files.resumable_folder(
         out, lambda folder: is_worth(folder) or is_complete(folder), restart=restart
     ) as folder:
@@ -307,10 +365,14 @@ def _look_at(out: Path, asked: Mapping[str, Any], *, restart: bool) -> None:
 
 def _ask(folder: Path, asked: Mapping[str, Any]) -> None:
     """Note what a run in the making is of, and refuse to go on with another."""
-    path = folder / _ASKED
+    _require_asked(folder, asked)
+    files.write_json(folder / _ASKED, asked)
+
+
+def _require_asked(folder: Path, asked: Mapping[str, Any]) -> None:
     with contextlib.suppress(OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        require_same_unfinished(folder, files.read_json(path), asked)  # its checkpoints are compared as well
-    files.write_json(path, asked)
+        earlier = files.read_json(folder / _ASKED)
+        require_same_unfinished(folder, earlier, asked)  # its checkpoints are compared as well
 
 
 def _plain(value: Mapping[str, Any]) -> Any:

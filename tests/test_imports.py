@@ -1,7 +1,6 @@
 """Who may import whom, and what must not load TensorFlow."""
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ FLOORS = {
     "fastcls.optional": 0,
     "fastcls.parallel": 0,
     "fastcls.backend": 0,
+    "fastcls.tasks": 0,
     "fastcls.data": 1,
     "fastcls.cache": 1,
     "fastcls.graph": 2,
@@ -35,7 +35,9 @@ FLOORS = {
     "fastcls.inference": 3,
     "fastcls.evaluation": 3,
     "fastcls.pipeline": 4,
-    "fastcls.preview": 4,
+    "fastcls.plans": 4,
+    "fastcls.doctor": 4,
+    "fastcls.inventory": 4,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }
@@ -124,7 +126,9 @@ def test_light_floors_and_evaluation_load_no_tensorflow():
     assert loaded_by("\n".join(f"import {module}" for module in [*light, *names])) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bases"], ["extract", "--help"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["bases"], ["runs", "tests"], ["extract", "--help"]], ids=str
+)
 def test_commands_that_only_tell_load_no_tensorflow(arguments):
     run = f"import sys; sys.argv[1:] = {arguments}\nfrom fastcls.cli.main import main\nmain()"
     assert loaded_by(run) == []
@@ -136,15 +140,8 @@ def test_heavy_packages_are_seen():
 
 
 def test_type_checkers_see_the_same_names_as_users():
-    (block,) = [node for node in ast.parse(MODULES["fastcls"].read_text()).body if isinstance(node, ast.If)]
+    body = ast.parse(MODULES["fastcls"].read_text()).body
+    (block,) = [n for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     seen = {alias.asname: node.module for node in block.body for alias in node.names}
     assert seen == fastcls._HOMES
     assert fastcls.__all__ == ["__version__", *fastcls._HOMES]
-
-
-def test_public_names_have_types_for_users(tmp_path):
-    (tmp_path / "user.py").write_text("import fastcls\nreveal_type(fastcls.Cache)\n")
-    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "user.py"]
-    search = {**os.environ, "MYPYPATH": str(PACKAGE.parent)}  # it does not see an editable installation
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=search).stdout
-    assert "fastcls.cache.store.Cache" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from fastcls.bases.model_files import first_line, looks_like_file, read_model
 from fastcls.bases.registry import ARCHITECTURES, Architecture, build, find_architecture
 from fastcls.bases.weights import copy_leading_weights, count_classes, load_weights
 from fastcls.errors import OptionError, closest
+from fastcls.files import PathLike
 from fastcls.specs import NAMED_WEIGHTS, BaseSpec
 
 # First operations of a model that takes pixels 0-255 and normalizes them itself.
@@ -44,19 +46,58 @@ class Base:
     normalize: str
 
 
-def load_base(spec: BaseSpec | str) -> Base:
+def load_base(
+    base: BaseSpec | PathLike,
+    *,
+    weights: PathLike | None = None,
+    size: tuple[int, int] | None = None,
+    normalize: str | None = None,
+    include_top: bool = False,
+) -> Base:
     """Build or load a base.
 
     Args:
-        spec: What to load; a name alone stands for its defaults.
+        base: Its name or file, as `BaseSpec` takes it; or a `BaseSpec`, which says all of the rest.
+        weights: "imagenet", "random" or a weights file; None for the base's own. See `BaseSpec`.
+        size: (height, width) in pixels; None for the base's own.
+        normalize: How pixels 0-255 become the base's input; None for the base's own. See `BaseSpec`.
+        include_top: Keep the classifier of a base that `fastcls bases` lists.
 
     Raises:
-        OptionError: The name, weights, size or normalization is unknown or does not fit.
+        OptionError: The name, weights, size or normalization is unknown or does not fit, or is given beside
+            a `BaseSpec`.
     """
-    spec = BaseSpec(spec) if isinstance(spec, str) else spec
+    spec = _as_spec(base, weights, size, normalize, include_top)
     import_keras()
     architecture = find_architecture(spec.name)
     return _load_named_base(spec, architecture) if architecture else _load_user_base(spec)
+
+
+def without_download(spec: BaseSpec) -> BaseSpec:
+    """The same base with random weights, where its own would be downloaded: a look at its shapes.
+
+    What `load_base` refuses for the weights' sake stays as it is, and is refused.
+    """
+    known = find_architecture(spec.name)
+    if not known or not known.is_keras or spec.weights not in (None, "imagenet"):
+        return spec
+    is_of_another_size = spec.include_top and spec.size not in (None, (known.side, known.side))
+    return spec if is_of_another_size else replace(spec, weights="random")
+
+
+def _as_spec(
+    base: BaseSpec | PathLike,
+    weights: PathLike | None,
+    size: tuple[int, int] | None,
+    normalize: str | None,
+    include_top: bool,
+) -> BaseSpec:
+    file = None if weights is None else os.fspath(weights)
+    if not isinstance(base, BaseSpec):
+        return BaseSpec(os.fspath(base), file, size, normalize, include_top)
+    if (file, size, normalize, include_top) != (None, None, None, False):
+        raise OptionError("A BaseSpec says all of a base. Give weights, size and the like in it alone")
+    return base
 
 
 def is_function(name: str) -> bool:

@@ -11,7 +11,7 @@ import functools
 import io
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,10 +29,9 @@ DIGEST_DTYPE = np.dtype("S32")
 # Since HDF5 1.10 its own structures carry checksums: a flipped bit there is an error, not another value.
 _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18
-_NOT_DEFLATED = 0b10  # in the mask of a chunk: the second filter, after the shuffle, was left out
 _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
 # What h5py raises for damaged files.
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError, zlib.error)
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
 
 
 class ShardWriter:
@@ -182,27 +181,8 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
     if attributes.get("fingerprint") != fingerprint.encode():
         raise CacheError(f"Shard {path} belongs to another cache")
     if zlib.crc32(digests.tobytes()) != attributes.get("digests_checksum") or len(counts) > 1:
-        raise _damaged(path, "its digests do not have their checksum")
+        raise _damaged(path, "its digests do not match their checksum")
     return digests
-
-
-def read_rows(path: Path, indices: np.ndarray) -> np.ndarray:
-    """Some bottlenecks of a shard, checked against their checksums.
-
-    Args:
-        path: The shard.
-        indices: (M,) rows to read, in any order.
-
-    Returns:
-        (M, ...) array in the order of `indices`.
-
-    Raises:
-        CacheError: A row is damaged.
-        PermissionError: The shard may not be read.
-    """
-    output = empty_rows(path, len(indices))
-    read_into(output, np.arange(len(indices)), path, indices)
-    return output
 
 
 def empty_rows(path: Path, count: int) -> np.ndarray:
@@ -217,48 +197,40 @@ def empty_rows(path: Path, count: int) -> np.ndarray:
 
 
 def read_into(output: np.ndarray, places: np.ndarray, path: Path, indices: np.ndarray) -> None:
-    """`output[places] = read_rows(path, indices)`, without the array between.
+    """Read some bottlenecks of a shard into `output[places]`, checked against their checksums.
+
+    Args:
+        output: (N, ...) array of the shard's dtype.
+        places: (M,) where to put them.
+        path: The shard.
+        indices: (M,) rows to read, in any order.
 
     Raises:
         CacheError: A row is damaged.
         PermissionError: The shard may not be read.
     """
-    with _damage_named(path), path.open("rb", buffering=0) as file:
-        layout = _layout(path, *_state(file))
+    with _damage_named(path), _opened(path) as (layout, read):
         for part in group(indices // layout.chunk_rows):
-            _read_chunk(output, places[part], file, layout, indices[part])
+            wanted = indices[part]
+            first, stop = int(wanted.min()), int(wanted.max()) + 1
+            rows = read(first, stop)[wanted - first]
+            wrong = checksums(rows) != layout.checksums[wanted]
+            if wrong.any():
+                raise ValueError(f"row {wanted[wrong.argmax()]} does not match its checksum")
+            output[places[part]] = rows
 
 
-def _read_chunk(
-    output: np.ndarray, places: np.ndarray, file: io.FileIO, layout: _Layout, indices: np.ndarray
-) -> None:
-    """Read rows of one chunk; all between the first and the last of them are read at once."""
-    first, stop = int(indices.min()), int(indices.max()) + 1
-    in_order = _are_neighbors(indices) and _are_neighbors(places)
-    span = output[places[0] :][: stop - first] if in_order else layout.empty(stop - first)
-    chunk, start = divmod(first, layout.chunk_rows)
-    if layout.packed_bytes:
-        file.seek(layout.offsets[chunk])
-        span[:] = layout.unpack(chunk, file.read(layout.packed_bytes[chunk]))[start:][: len(span)]
-    else:
-        file.seek(layout.offsets[chunk] + start * (span.nbytes // len(span)))
-        if file.readinto(span.data.cast("B")) < span.nbytes:
-            raise ValueError("it ends too early")
-    # One long checksum: for each row's own, threads would spend their time handing Python's lock around.
-    if zlib.crc32(span.data, int(layout.running[first])) != layout.running[stop]:
-        _require_checksums(span[indices - first], indices, layout)
-    if not in_order:
-        output[places] = span[indices - first]
-
-
-def _are_neighbors(numbers: np.ndarray) -> bool:
-    return bool((np.diff(numbers) == 1).all())
-
-
-def _require_checksums(rows: np.ndarray, indices: np.ndarray, layout: _Layout) -> None:
-    wrong = checksums(rows) != layout.checksums[indices]
-    if wrong.any():
-        raise ValueError(f"row {indices[wrong.argmax()]} does not have its checksum")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[_Layout, Callable[[int, int], np.ndarray]]]:
+    """The layout of a shard, and what reads the rows of one chunk from the first to before the last."""
+    with path.open("rb", buffering=0) as file:
+        layout = _layout(path, *_state(file))
+        if layout.offsets:
+            yield layout, functools.partial(layout.read, file)
+            return
+    with h5py.File(path, "r") as hdf5:
+        rows = hdf5["bottlenecks"]
+        yield layout, lambda first, stop: rows[first:stop]
 
 
 def group(keys: np.ndarray) -> list[np.ndarray]:
@@ -271,76 +243,41 @@ def group(keys: np.ndarray) -> list[np.ndarray]:
 class _Layout:
     """Where the rows of a shard are in its file.
 
-    To read them without HDF5 is several times faster, and threads need not wait for the one lock of h5py.
+    Rows that are not compressed are read without HDF5. docs/benchmarks.md says what that gains: a shard need
+    not be opened by HDF5 each time, and threads do not wait for the one lock of h5py.
 
     Attributes:
         dtype: Of the rows.
         shape: Of one row.
         chunk_rows: Rows that are stored together.
-        offsets: Where in the file each chunk begins.
-        packed_bytes: How many bytes each chunk takes there; empty when rows are not compressed.
-        plain: Chunks that HDF5 has not deflated, as that would have made them larger.
+        offsets: Where in the file each chunk begins; empty when the rows are compressed.
         checksums: (N,) uint32.
-        running: (N + 1,) uint32, CRC-32 of all rows before the first, the second, ... and of all.
     """
 
     dtype: np.dtype
     shape: tuple[int, ...]
     chunk_rows: int
     offsets: tuple[int, ...]
-    packed_bytes: tuple[int, ...]
-    plain: frozenset[int]
     checksums: np.ndarray
-    running: np.ndarray
 
     @classmethod
     def of(cls, file: h5py.File) -> _Layout:
-        rows, expected = file["bottlenecks"], file["checksums"][:]
-        starts = range(0, len(rows), rows.chunks[0])
+        rows = file["bottlenecks"]
+        starts = () if rows.compression else range(0, len(rows), rows.chunks[0])
         within = (0,) * (rows.ndim - 1)
-        stored = [rows.id.get_chunk_info_by_coord((start, *within)) for start in starts]
-        offsets = tuple(int(chunk.byte_offset) for chunk in stored)
-        packed = tuple(int(chunk.size) for chunk in stored) if rows.compression else ()
-        plain = frozenset(place for place, chunk in enumerate(stored) if chunk.filter_mask & _NOT_DEFLATED)
-        running = _running(expected, rows.dtype.itemsize * int(np.prod(rows.shape[1:])))
-        return cls(rows.dtype, rows.shape[1:], rows.chunks[0], offsets, packed, plain, expected, running)
+        offsets = (rows.id.get_chunk_info_by_coord((start, *within)).byte_offset for start in starts)
+        return cls(rows.dtype, rows.shape[1:], rows.chunks[0], tuple(offsets), file["checksums"][:])
 
     def empty(self, count: int) -> np.ndarray:
         return np.empty((count, *self.shape), self.dtype)
 
-    def unpack(self, chunk: int, packed: bytes) -> np.ndarray:
-        """The rows of a chunk that HDF5 has shuffled (all first bytes, then all second ...) and deflated."""
-        shuffled = packed if chunk in self.plain else zlib.decompress(packed)
-        planes = np.frombuffer(shuffled, np.uint8).reshape(self.dtype.itemsize, -1)
-        return np.ascontiguousarray(planes.T).view(self.dtype).reshape(-1, *self.shape)
-
-
-def _running(each: np.ndarray, row_bytes: int) -> np.ndarray:
-    """CRC-32 of the first 0, 1, ... N rows together: (N,) of each row -> (N + 1,) uint32.
-
-    With crc the checksum of what goes before, `crc32(row, crc) == crc32(zeros, crc) ^ crc32(zeros) ^
-    crc32(row)`, zeros being as long as the row: the first two together are linear in the bits of crc.
-    """
-    lowest, low, high, highest = _after_row(row_bytes)
-    crc, running = 0, [0]
-    for checksum in each.tolist():
-        crc = lowest[crc & 255] ^ low[crc >> 8 & 255] ^ high[crc >> 16 & 255] ^ highest[crc >> 24] ^ checksum
-        running.append(crc)
-    return np.array(running, np.uint32)
-
-
-@functools.cache
-def _after_row(row_bytes: int) -> list[list[int]]:
-    """For each byte of a CRC-32, lowest first, what each of its 256 values becomes after a row of zeros."""
-    zeros = bytes(row_bytes)
-    bits = [zlib.crc32(zeros, 1 << bit) ^ zlib.crc32(zeros) for bit in range(32)]
-    tables = []
-    for byte in range(4):
-        table = [0]
-        for bit in bits[8 * byte : 8 * byte + 8]:
-            table += [value ^ bit for value in table]
-        tables.append(table)
-    return tables
+    def read(self, file: io.FileIO, first: int, stop: int) -> np.ndarray:
+        rows = self.empty(stop - first)
+        chunk, start = divmod(first, self.chunk_rows)
+        file.seek(self.offsets[chunk] + start * (rows.nbytes // len(rows)))
+        if file.readinto(rows.data.cast("B")) < rows.nbytes:
+            raise ValueError("it ends too early")
+        return rows
 
 
 # Shards do not change. What is kept of each is a fraction of what the index of its rows takes.

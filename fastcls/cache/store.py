@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastcls import files
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError
+from fastcls.files import PathLike
+from fastcls.optional import frame
 from fastcls.specs import PixelRule
+
+if TYPE_CHECKING:
+    import pandas
 
 VERSION = 2
 _MANIFEST = "manifest.json"
@@ -98,11 +105,17 @@ class Cache:
         CacheError: The folder is not a cache, or one of another version.
     """
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
+    def __init__(self, folder: PathLike, name: str | None = None) -> None:
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder)
         self._name = name
         self._listing: Listing | None = None
+
+    def __repr__(self) -> str:
+        known, shape = self.manifest, "x".join(map(str, self.manifest.shape))
+        served = [self._listing] if self._listing else listings(self.folder)
+        names = ", ".join(listing.name for listing in served) or "no data set"
+        return f"<Cache {self.folder}: {known.base} cut at {known.layer}, {shape} {known.dtype}, of {names}>"
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest) -> Cache:
@@ -112,7 +125,7 @@ class Cache:
         return cls(folder)
 
     @classmethod
-    def find(cls, path: Path, name: str | None = None) -> Cache:
+    def find(cls, path: PathLike, name: str | None = None) -> Cache:
         """Open a cache, or the only cache under a root.
 
         Args:
@@ -122,6 +135,7 @@ class Cache:
         Raises:
             CacheError: There is none, or there are several.
         """
+        path = Path(path)
         if (path / _MANIFEST).is_file():
             return cls(path, name)
         folders = cache_folders(path)
@@ -203,6 +217,37 @@ class Cache:
         """Those that gave no bottleneck; see `Listing.failures`."""
         return self.listing.failures()
 
+    def read(self, split: str | None = None) -> tuple[np.ndarray, list[SampleRow]]:
+        """The bottlenecks of images as they are, without augmentation.
+
+        Args:
+            split: "train", "val" or "test", or "" of data that is not split; None for all images.
+
+        Returns:
+            An array (N, ...) of `manifest.dtype`, and the N samples that its rows belong to, in the order of
+            the table. Images without a bottleneck are in neither.
+
+        Raises:
+            CacheError: A table or row is damaged, or there is no such bottleneck.
+        """
+        samples = [row for row in self.samples() if split is None or row.split == split]
+        rows = self.index().locate([row.digest for row in samples])
+        present = np.flatnonzero(rows.present)
+        return rows.take(present).read(), [samples[place] for place in present]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per image of the data set: as `Dataset.to_frame`, and its digest.
+
+        Raises:
+            CacheError: The table is damaged.
+            MissingExtraError: pandas is not installed.
+        """
+        task = self.listing.report().task
+        rows = (
+            (row.path, task.value(row.labels), row.split, row.group, row.digest) for row in self.samples()
+        )
+        return frame(rows, ("path", task.column, "split", "group", "digest"))
+
 
 def _without(request: str, requests: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(known for known in requests if known != request)
@@ -213,13 +258,20 @@ def cache_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
 
 
+def is_cache(names: Set[str]) -> bool:
+    """Whether a folder of such names is a cache, be it a damaged one."""
+    return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
+
+
 def find_request(root: Path, request: str) -> Cache | None:
     """The cache under `root` that a request led to before, if its models are still there."""
     for folder in cache_folders(root):
         with contextlib.suppress(CacheError):  # of another version, or damaged: left alone
             cache = Cache(folder)
             of = cache.manifest.fingerprint
-            if request in cache.manifest.requests and all(record.is_noted(m, of=of) for m in cache.models):
+            if request in cache.manifest.requests and all(
+                checked_files.is_noted(m, of=of) for m in cache.models
+            ):
                 return cache
     return None
 
@@ -235,23 +287,16 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / _MANIFEST
     if not path.is_file():
         raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
-    _require_version(path)
     try:
         values = files.read_checked_json(path)
+        if values["version"] != VERSION:
+            raise CacheError(
+                f"Cache {folder} has version {values['version']}, this fastcls reads version {VERSION}. "
+                "Choose another --cache, or use the fastcls that made it"
+            )
         return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Run the same `fastcls extract` again: it makes the file anew, and "
             "no bottleneck is lost"
         ) from error
-
-
-def _require_version(path: Path) -> None:
-    """Refuse a manifest of another version, which has no checksum if it is of the first."""
-    with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
-        version = int(files.read_json(path)["version"])
-        if version != VERSION:
-            raise CacheError(
-                f"Cache {path.parent} has version {version}, this fastcls reads version {VERSION}. Choose "
-                "another --cache, or use the fastcls that made it"
-            )

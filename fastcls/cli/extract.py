@@ -32,6 +32,7 @@ from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
     several="cut",
 )
 @click.argument("data", type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Show what would be forwarded; do and write nothing.")
 @click.option(
     "--preview",
     type=click.Path(dir_okay=False),
@@ -42,6 +43,7 @@ from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 def extract(
     data: str,
     preview: str | None,
+    dry_run: bool,
     source: SourceSpec,
     cut: list[CutSpec],
     views: ViewSpec,
@@ -55,25 +57,27 @@ def extract(
     class, images have any number of labels. Images that were forwarded before, under whatever name, label
     or split, are not forwarded again.
     """
-    from fastcls.extraction.extractor import extract_several
+    from fastcls.extraction.extractor import extract_planned
+    from fastcls.extraction.planner import plan_extraction
 
     dataset, root = source.open(data), Path(place.cache)
     if preview:
         _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
-    progress = options.show_progress()
-    for cache, done in extract_several(
-        dataset, cut, root, extraction, views=views, name=place.name, progress=progress
-    ):
+    plan = plan_extraction(dataset, cut, root, extraction, views=views, name=place.name)
+    if dry_run:
+        click.echo(f"{plan}\nNothing was written")
+        return
+    for cache, done in extract_planned(plan, progress=options.show_progress()):
         print_extraction(cache, done)
         said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
         click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")
 
 
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
-    from fastcls.extraction import previewer
+    from fastcls.extraction.contact_sheet import draw_contact_sheet
 
-    unused = "engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"
+    unused = "engine", "executor", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"
     options.refuse_typed("--preview", *unused)
-    count = previewer.preview(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
+    count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")

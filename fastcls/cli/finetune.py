@@ -66,28 +66,26 @@ def finetune(
     epoch forwards each image again; `train-head --head tail` on a cache with views is many times quicker
     where only the last layers are to be trained.
     """
-    from fastcls.pipeline import finetune_run
-    from fastcls.preview import preview_finetuning
+    from fastcls.pipeline import finetune_planned
+    from fastcls.plans.finetuning import plan_finetuning
 
     if (start is None) == (further.start is None):
         raise click.UsageError("Give either --base, or --from and the folder of a run.")
-    begun = start or Path(str(further.start))
-    asked = (source.open(data), begun, finetuning, training, Path(out))
-    own_head = head if start else None
-    if dry_run:
-        click.echo(preview_finetuning(*asked, head=own_head))
-        return
-    trained = finetune_run(
-        *asked,
-        head=own_head,
+    dataset = source.open(data)
+    plan = plan_finetuning(
+        *(dataset, start or Path(str(further.start)), finetuning, training, Path(out)),
+        head=head if start else None,
         max_pixels=pixels.max_pixels,
         request=options.saved(source=source, further=further, pixels=pixels),
         restart=restart,
-        progress=options.show_progress(),
     )
+    if dry_run:
+        click.echo(str(plan))
+        return
+    trained = finetune_planned(plan, progress=options.show_progress())
     for path, reason in trained.unreadable.items():
         click.echo(f"Unreadable: {path!r}: {reason}", err=True)
     print_training(trained, out)
     run = shlex.quote(out)
-    tested = shlex.quote(data) if "test" in asked[0].splits else "DATA"  # the rest was trained on
+    tested = shlex.quote(data) if "test" in dataset.splits else "DATA"  # the rest was trained on
     click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")

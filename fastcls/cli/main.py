@@ -13,11 +13,13 @@ import click
 import fastcls
 from fastcls import interrupts
 from fastcls.cli.bases import bases, layers
+from fastcls.cli.doctor import doctor
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.predict import predict
 from fastcls.cli.run import run
+from fastcls.cli.runs import runs
 from fastcls.cli.split_data import split_data
 from fastcls.cli.test import test
 from fastcls.cli.to_csv import to_csv
@@ -62,6 +64,8 @@ _COMMANDS = (
     import_weights,
     to_csv,
     to_tfrecord,
+    runs,
+    doctor,
 )
 for _command in _COMMANDS:
     cli.add_command(_command)

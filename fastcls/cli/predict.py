@@ -6,9 +6,6 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
 import click
 
@@ -41,49 +38,24 @@ def predict(
     Unreadable images are reported on stderr and do not stop the others; the exit code is then 1.
     """
     from fastcls.inference.classifier import Classifier
+    from fastcls.inference.inputs import each
 
-    paths = list(_list(images))
-    classifier = Classifier.load(Path(run))
-    if classifier.multi_label:
-        options.refuse_typed("a classifier of several labels per image", "top_k")
+    paths = list(each(images))
+    classifier = Classifier.load(run)
+    if not classifier.task.takes_top_k:
+        options.refuse_typed(f"a classifier of {classifier.task} per image", "top_k")
         top_k = len(classifier.class_names)
     failed = 0
     if form == "csv":
         click.echo("path,rank,class,confidence")
-    for result in classifier.predict(paths, batch_size=batch_size, max_pixels=pixels.max_pixels):
+    for result in classifier.stream(paths, batch_size=batch_size, max_pixels=pixels.max_pixels):
         if result.probabilities is None:
             failed += 1
             click.echo(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
         else:
-            best = _best(classifier, result.probabilities, top_k)
-            click.echo(_FORMS[form](str(result.path), best))
+            click.echo(_FORMS[form](str(result.path), result.top(top_k)))
     if failed:
         sys.exit(1)
-
-
-def _list(images: Iterable[str]) -> Iterator[Path]:
-    from fastcls.data.folder import list_images
-    from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
-    from fastcls.errors import DataError
-
-    for place in map(Path, images):
-        records = find_tfrecords(place)
-        for file in records:
-            yield from record_addresses(file)
-        if records:
-            continue
-        if not place.is_dir():
-            yield place
-            continue
-        found = list_images(place)
-        if not found.images:
-            raise DataError(f"There is no image in {place}")
-        yield from (place / name for name in sorted([*found.images, *found.broken]))
-
-
-def _best(classifier: Any, probabilities: Any, top_k: int) -> list[tuple[str, float]]:
-    order = classifier.rank(probabilities)[:top_k]
-    return [(classifier.class_names[label], float(probabilities[label])) for label in order]
 
 
 def _as_line(path: str, best: list[tuple[str, float]]) -> str:

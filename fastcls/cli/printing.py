@@ -50,20 +50,15 @@ def print_training(trained: Any, out: str) -> None:
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in _METRICS]
     click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {', '.join(shown)}" if shown else ""))
-    if trained.multi_label:
+    if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))
 
 
 def print_test(result: Any) -> None:
     """Print the tables of a test, and what was tested on."""
-    from fastcls.evaluation.metrics import Evaluation
-
     click.echo(result.evaluation.table())
     for failed in result.unreadable:
         click.echo(f"Unreadable: {str(failed.path)!r}: {failed.reason}", err=True)
     click.echo(str(result.on))
-    names = ["metrics.json", "per_class.csv", "confusion.png", "predictions.csv"]
-    if isinstance(result.evaluation, Evaluation):
-        names.insert(2, "confusion.csv")
-    click.echo(f"In {result.folder}: {', '.join(names)}")
+    click.echo(f"In {result.folder}: {', '.join(result.files)}")

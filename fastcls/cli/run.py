@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_extraction, print_test, print_training
-from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConfig, ViewSpec
+from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec
+from fastcls.specs.options import option, settle
+from fastcls.specs.records import without_validation
+
+
+@dataclass(frozen=True)
+class PartsSpec:
+    """Which images are not trained on."""
+
+    val: float | None = option(
+        None,
+        "Share of each class to validate on; 0 trains without validation.",
+        low=0,
+        below=1,
+        shown="the validation part of PHOTOS, or 0.2",
+        silences=without_validation,
+    )
+    test: float | None = option(
+        None,
+        "Share of each class to test on; 0 leaves out the test.",
+        low=0,
+        below=1,
+        shown="the test part of PHOTOS, or 0.2 if they are not split",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 @click.command(
     cls=SpecCommand,
     specs={
         "source": SourceSpec,
-        "splits": SplitSpec,
+        "parts": PartsSpec,
         "cut": CutSpec,
         "views": ViewSpec,
         "extraction": ExtractConfig,
@@ -25,10 +52,7 @@ from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, SplitSpec, TrainConf
         "head": HeadSpec,
         "training": TrainConfig,
     },
-    changed={
-        "splits.seed": {"help": "Random seed of the split, initial weights, order of images and dropout."},
-        "training.batch_size": {"flag": "--train-batch-size"},
-    },
+    changed={"training.batch_size": {"flag": "--train-batch-size"}},
     left_out=("training.val", "training.views", "training.allow_partial", "training.allow_stale"),
     several="cut",
 )
@@ -40,7 +64,7 @@ def run(
     restart: bool,
     dry_run: bool,
     source: SourceSpec,
-    splits: SplitSpec,
+    parts: PartsSpec,
     cut: list[CutSpec],
     views: ViewSpec,
     extraction: ExtractConfig,
@@ -52,35 +76,37 @@ def run(
 
     PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is split already. The images stay
     where they are; the split is kept in the cache. A second run with the same base and cut forwards nothing
+    again. Data that is split without a validation part gets one from its train part; without a test part
+    there is no test.
+    All is checked before the first image. Whatever was interrupted goes on when the same command is given
     again.
-    Whatever was interrupted goes on when the same command is given again.
     """
     from fastcls import pipeline
-    from fastcls.preview import preview_run
+    from fastcls.plans.run import plan_run
 
     if len(cut) > 1:
         raise click.UsageError(
             "A head is trained on one cut: give one --cut. `fastcls extract` takes several."
         )
-    dataset = source.open(photos)
-    asked = (dataset, cut[0], head, training, Path(out))
-    shared: dict[str, Any] = {
-        "cache_root": Path(place.cache),
-        "splits": splits if options.is_typed("val", "test") or not dataset.splits else None,
-        "views": views,
-        "name": place.name,
-    }
-    if dry_run:
-        click.echo(preview_run(*asked, **shared))
-        return
-    result = pipeline.run(
-        *asked,
-        **shared,
+    plan = plan_run(
+        *(source.open(photos), cut[0], head, replace(training, val=parts.val), Path(out)),
+        cache_root=Path(place.cache),
+        test=parts.test,
+        views=views,
+        name=place.name,
         extraction=extraction,
-        request=options.saved(source=source, extraction=extraction, place=place),
+        request=options.saved(source=source, parts=parts, extraction=extraction, place=place),
         restart=restart,
-        progress=options.show_progress(),
     )
+    if dry_run:
+        click.echo(str(plan))
+        return
+    for note in plan.parts.notes:
+        click.echo(note)
+    result = pipeline.run_planned(plan, progress=options.show_progress())
     print_extraction(result.cache, result.extraction)
     print_training(result.trained, out)
-    print_test(result.test)
+    if result.test:
+        print_test(result.test)
+    else:
+        click.echo(f"{plan.parts.untested}. To test: fastcls test {shlex.quote(out)} DATA")

@@ -14,7 +14,7 @@ from fastcls.specs import SplitSpec
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
-    from fastcls.data.split_writer import SplitResult
+    from fastcls.data.writers.split import SplitResult
 
 
 @click.command("split-data", cls=SpecCommand, specs={"reading": SourceSpec, "splits": SplitSpec})
@@ -39,7 +39,7 @@ def split_data(
     """Divide the images of SOURCE into train, val and test folders.
 
     SOURCE is a folder that holds a folder per class, or a CSV with the columns path, label and, where
-    wanted, group. It is only read. Identical images and those of one group go to one side. Run it again
+    wanted, group. It is only read. Identical images and those of one group stay in one split. Run it again
     to add new images: earlier ones stay where they are.
 
     If images have several labels each (--label-separator, or a column of 0 and 1 per class), they stay
@@ -48,16 +48,12 @@ def split_data(
     OUT/split.csv says what is in OUT: images that are added to OUT by hand are refused, and those that are
     deleted there are left out until split-data brings them back.
     """
-    from fastcls.data.split_table import write_split_table
-    from fastcls.data.split_writer import write_split
+    from fastcls.data.writers.split import write_split
 
     dataset = reading.open(source)
-    if dataset.multi_label:
-        options.refuse_typed("several labels per image", "mode")
-        result = write_split_table(dataset, out, splits, allow_small=allow_small)
-    else:
-        result = write_split(dataset, out, splits, mode=mode, allow_small=allow_small)
-    _print(result)
+    if not dataset.task.has_class_folder:
+        options.refuse_typed(f"{dataset.task} per image", "mode")
+    _print(write_split(dataset, out, splits, mode=mode, allow_small=allow_small))
 
 
 def _print(result: SplitResult) -> None:
@@ -68,7 +64,7 @@ def _print(result: SplitResult) -> None:
     kept = " (they keep their parts: --val, --test and --seed are for new images)" if before else ""
     click.echo(f"Images added: {result.added}, there before: {before}{kept}")
     if result.vanished:
-        kept = "" if dataset.multi_label else ", but kept"
+        kept = ", but kept" if dataset.task.has_class_folder else ""
         click.echo(f"No longer in the source{kept}: {result.vanished}")
     if result.tied:
         click.echo(f"Kept in one split (identical, or same group): {result.tied}")
@@ -80,7 +76,7 @@ def _print(result: SplitResult) -> None:
 def _print_counts(dataset: Dataset) -> None:
     splits, counts = dataset.splits, dataset.counts()
     rows = [(_shown(name), [by_split[split] for split in splits]) for name, by_split in counts.items()]
-    if dataset.multi_label:
+    if dataset.task.may_have_none:
         rows.append(("no label", [_count(dataset, split, unlabeled=True) for split in splits]))
     rows.append(("total", [_count(dataset, split) for split in splits]))
     width = max(len(name) for name, _ in rows)

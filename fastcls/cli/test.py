@@ -30,9 +30,11 @@ def test(
     had a part in the training.
     """
     from fastcls.evaluation.tester import run_test
+    from fastcls.inference.classifier import Classifier
 
     result = run_test(
         *(Path(run), source.open(data), Path(out) if out else None),
+        classifier=Classifier.load(run),
         batch_size=batch_size,
         max_pixels=pixels.max_pixels,
         progress=options.show_progress(),

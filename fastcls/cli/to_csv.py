@@ -35,8 +35,8 @@ def to_csv(
     DATA is a folder per class, a split folder, a CSV, or TFRecord files. With --val or --test, images that
     are not split yet are divided as split-data does it, and stay where they are.
     """
-    from fastcls.data.csv_writer import write_csv
     from fastcls.data.splitter import split
+    from fastcls.data.writers.csv import write_csv
 
     dataset = source.open(data)
     if val is None and test is None:

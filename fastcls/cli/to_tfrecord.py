@@ -23,7 +23,7 @@ def to_tfrecord(data: Path, out: Path, shards: int | None, source: SourceSpec) -
     train-00000-of-00004.tfrecord of tf.train.Example with image/encoded, image/class/label,
     image/class/text and image/filename; labels.txt names the numbers of the classes.
     """
-    from fastcls.data.tfrecord_writer import write_tfrecords
+    from fastcls.data.writers.tfrecord import write_tfrecords
 
     dataset = source.open(data)
     count = len(dataset.samples)

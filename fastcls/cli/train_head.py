@@ -45,22 +45,21 @@ def train_head(
     interrupted goes on when the same command is given again.
     """
     from fastcls.cache.store import Cache
-    from fastcls.pipeline import train_run
-    from fastcls.preview import preview_training
+    from fastcls.pipeline import train_planned
+    from fastcls.plans.training import plan_training
 
     start = Path(further.start) if further.start else None
-    is_own = head != HeadSpec() or options.is_typed("head", *_HEAD[1:])
-    asked = (Cache.find(Path(cache), place.name), head if is_own or not start else None, training, Path(out))
-    if dry_run:
-        click.echo(preview_training(*asked, start=start))
-        return
-    _, trained = train_run(
-        *asked,
+    is_own = start is None or head != HeadSpec() or options.is_typed("head", *_HEAD[1:])
+    plan = plan_training(
+        *(Cache.find(Path(cache), place.name), head if is_own else None, training, Path(out)),
         start=start,
         request=options.saved(place=place, further=further),
         restart=restart,
-        progress=options.show_progress(),
     )
+    if dry_run:
+        click.echo(str(plan))
+        return
+    _, trained = train_planned(plan, progress=options.show_progress())
     print_training(trained, out)
     run = shlex.quote(out)
     click.echo(f"Next: fastcls test {run} DATA, or fastcls predict {run} IMAGE...")

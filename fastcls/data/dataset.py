@@ -1,17 +1,21 @@
-"""Tables of samples: what images there are, which class each has, which split it belongs to."""
+"""Tables of samples: which images there are, and the classes and split of each."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastcls.data.csv_reader import SPLIT_NAMES, SPLITS, Entry, is_split_table, read_csv, some
-from fastcls.data.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
 from fastcls.data.names import safe_name
-from fastcls.data.split_rows import (
+from fastcls.data.readers.csv import is_split_table, read_csv
+from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, Entry, some
+from fastcls.data.readers.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
+from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, read_tfrecords
+from fastcls.data.split_table import (
     SPLIT_PLAN,
     SPLIT_TABLE,
     has_split_rows,
@@ -19,8 +23,13 @@ from fastcls.data.split_rows import (
     read_split_rows,
     require_named,
 )
-from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
+from fastcls.files import PathLike
+from fastcls.optional import frame
+from fastcls.tasks import ONE_LABEL, Task
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
 logger = logging.getLogger(__name__)
@@ -32,7 +41,7 @@ class Sample:
 
     Attributes:
         path: POSIX path relative to the dataset's root (absolute when a CSV says so).
-        labels: Sorted indices into the dataset's class names: one, or any number if it is multi-label.
+        labels: Sorted indices into the dataset's class names: one, or any number if its task has several.
         split: "train", "val", "test", or "" when the data is not split.
         group: Samples of one non-empty group must stay in one split.
     """
@@ -57,9 +66,9 @@ class Dataset:
         root: Folder that sample paths are relative to.
         class_names: Sorted names; a sample's labels are indices into them.
         samples: Sorted by path.
-        left_out: How many files the folder holds besides: hidden, no image, or in no class folder.
+        left_out: Number of other files in the folder: hidden, not an image, or outside class folders.
             A hidden folder counts once.
-        multi_label: Whether an image may have any number of classes, none included.
+        task: What is asked of an image: one label, or any number of them.
         source: The folder, file or pattern that it was read from; None for the root.
     """
 
@@ -67,12 +76,18 @@ class Dataset:
     class_names: tuple[str, ...]
     samples: tuple[Sample, ...]
     left_out: int = 0
-    multi_label: bool = False
+    task: Task = ONE_LABEL
     source: Path | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        sizes = Counter(sample.split for sample in self.samples)
+        parts = ", ".join(f"{sizes[name]} {name}" for name in self.splits if name)
+        shown = f"{len(self.samples)} images of {len(self.class_names)} classes"
+        return f"<Dataset {self.name}: {shown}{f' ({parts})' if parts else ''}>"
 
     @classmethod
     def open(
-        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
     ) -> Dataset:
         """Read a CSV file, a folder or TFRecord files, whichever `path` is.
 
@@ -85,13 +100,14 @@ class Dataset:
         Raises:
             DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
         """
+        path = Path(path)
         records = find_tfrecords(path)
         if path.is_file() and not records:
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
         if label_separator is not None or image_root is not None:
             raise DataError(
-                f"{path} is no CSV: --label-separator and --image-root belong to a CSV of paths and labels. "
-                "Leave them out."
+                f"{path} is not a CSV: --label-separator and --image-root apply only to a CSV of paths and "
+                "labels. Remove them."
             )
         if records:
             return replace(cls.from_tfrecords(records), source=path)
@@ -100,7 +116,7 @@ class Dataset:
         return cls.from_folder(path)
 
     @classmethod
-    def from_folder(cls, root: Path) -> Dataset:
+    def from_folder(cls, root: PathLike) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
         Folders inside a class folder may be nested and may be symbolic links. Of a folder that split-data
@@ -111,6 +127,7 @@ class Dataset:
                 class has no image; there are fewer than two classes; a name is not UTF-8; split-data made
                 it, and it holds images that the table does not name, or the table is damaged.
         """
+        root = Path(root)
         _require_finished_folder(root)
         content = list_images(root)
         has_table = has_split_rows(root / SPLIT_TABLE)
@@ -128,47 +145,49 @@ class Dataset:
 
     @classmethod
     def from_csv(
-        cls, path: Path, *, label_separator: str | None = None, image_root: Path | None = None
+        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
     ) -> Dataset:
         """Read a CSV with the columns `path` and `label`, and `group` and `split` where it has them.
 
         With a separator, or with a column of 0 and 1 per class in place of `label`, the data set is
-        multi-label. A row that is there twice is one sample.
+        multi-label. A duplicate row is one sample.
 
         Args:
             path: The CSV.
-            label_separator: What stands between the labels of an image, such as "|"; None for one label.
+            label_separator: What separates the labels of an image, such as "|"; None for one label.
             image_root: Folder that the paths are relative to, unless they are absolute; None for the CSV's.
 
         Raises:
             DataError: The CSV cannot be read; a column, a label or a file is missing; two rows
                 contradict each other; a split is unknown; there are fewer than two classes.
-            OptionError: The separator cannot be one.
+            OptionError: The separator is invalid.
         """
+        path, image_root = Path(path), None if image_root is None else Path(image_root)
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
-        return replace(made, multi_label=table.multi_label, source=source)
+        return replace(made, task=table.task, source=source)
 
     @classmethod
-    def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
+    def from_tfrecords(cls, files: Sequence[PathLike]) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
-        table, root = read_tfrecords(files), common_folder(files)
+        paths = [Path(file) for file in files]
+        table, root = read_tfrecords(paths), common_folder(paths)
         made = _build(root, table.entries, table.class_names, source=root)
-        return replace(made, multi_label=table.multi_label)
+        return replace(made, task=table.task)
 
     @property
     def origin(self) -> Path:
-        """What it was read from, absolute."""
+        """Absolute path that it was read from."""
         return Path(os.path.abspath(self.source or self.root))  # noqa: PTH100 (a link stays what it is called)
 
     @property
     def name(self) -> str:
-        """What it is called among others, after its folder or file: the safe name of a file."""
+        """Its name, after its folder or file, safe as a file name."""
         given = self.origin.name if os.path.isdir(self.origin) else self.origin.stem  # noqa: PTH112 (any text)
         named = safe_name(given).strip("._-") or safe_name(self.root.absolute().name).strip("._-")
         return named.encode()[:_NAME_BYTES].decode(errors="ignore") or "data"
@@ -190,7 +209,7 @@ class Dataset:
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of images by class name and split ("" stands for images that are not split).
+        """Number of images by class name and split ("" for images that are not split).
 
         In multi-label data an image counts for each of its classes.
         """
@@ -216,14 +235,23 @@ class Dataset:
         """The file of a sample."""
         return self.root / sample.path
 
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per sample: path, label (with several labels per image `labels`, a tuple), split and group.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        rows = ((s.path, self.task.value(self.names_of(s)), s.split, s.group) for s in self.samples)
+        return frame(rows, ("path", self.task.column, "split", "group"))
+
 
 def _build(
     root: Path, entries: Iterable[Entry], class_names: tuple[str, ...], *, source: Path, left_out: int = 0
 ) -> Dataset:
     if len(class_names) < 2:
-        found = f"one class, {class_names[0]!r}" if class_names else "no class"
+        found = f"only one class, {class_names[0]!r}" if class_names else "no class"
         raise DataError(
-            f"{source} holds {found}. A classifier needs at least two: add a folder or label per class."
+            f"{source} has {found}. A classifier needs at least two: add a folder or label per class."
         )
     index = {name: label for label, name in enumerate(class_names)}
     samples = (
@@ -249,8 +277,8 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
     missing = missing_rows(rows, content.images)
     if missing:
         logger.warning(
-            "%s: images (%d) that %s names are no longer there and are left out: %s. split-data brings them "
-            "back, if it finds them in its source",
+            "%s: %d images listed in %s no longer exist and are left out: %s. split-data restores them if "
+            "its source still has them",
             root,
             len(missing),
             SPLIT_TABLE,
@@ -265,8 +293,8 @@ def _entries(root: Path, content: FolderContent, *, is_split: bool) -> list[Entr
     _require_utf8(content.images)
     if content.broken:
         logger.warning(
-            "%s: %d entries are called like images and are no files (links to nowhere, pipes): %s. "
-            "They are left out",
+            "%s: %d entries are named like images but are not files (broken links, pipes) and are left "
+            "out: %s",
             root,
             len(content.broken),
             some(content.broken),
@@ -290,11 +318,12 @@ def _require_finished_folder(root: Path) -> None:
     if not root.is_dir():
         fact = "is not a folder" if root.exists() else "does not exist"
         raise DataError(
-            f"{root} {fact}. Give a folder that holds a folder of images per class, or a CSV file."
+            f"{root} {fact}. Pass a folder with one subfolder of images per class, a CSV file, or TFRecord "
+            "files."
         )
     if (root / SPLIT_PLAN).exists():
         raise DataError(
-            f"{root} is incomplete: split-data was interrupted or is still at work. "
+            f"{root} is incomplete: split-data was interrupted or is still running. "
             "Run the same split-data again."
         )
 
@@ -317,6 +346,6 @@ def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]
     empty = sorted(set(folders) - {name for entry in entries for name in entry.class_names})
     if empty:
         raise DataError(
-            f"{root} has class folders without an image (empty class): {some(empty)}. "
-            f"Put images into them or remove them. Images are: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "
+            f"them. Image suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}"
         )

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fastcls.data import sources
+from fastcls.data import image_bytes
+from fastcls.data.image_files import open_file
 from fastcls.data.image_formats import OversizedImage, UnreadableImage
-from fastcls.data.image_readers import Opened, open_file
 from fastcls.errors import OptionError
 from fastcls.machine import available_memory
 from fastcls.specs import PixelRule
@@ -90,6 +90,23 @@ class Decoder:
         """`decode` a file, or what a record of a TFRecord file holds."""
         return self.decode(read_bytes(path))
 
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Bring pixels that are decoded already to the size, as `decode` does.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+
+        Raises:
+            OversizedImage: The image is above the bound.
+        """
+        height, width = image.shape[:2]
+        if self.max_pixels is not None:
+            _require_fitting((height, width), 0, self.rule.size, self.max_pixels)
+        return _resize(np.ascontiguousarray(image), self.rule.size)
+
 
 def read_image(path: Path, size: tuple[int, int], *, full_decode: bool = False) -> np.ndarray:
     """`decode` a file, or what a record of a TFRecord file holds.
@@ -107,7 +124,7 @@ def read_bytes(path: Path) -> bytes:
         UnreadableImage: The file cannot be read.
     """
     try:
-        return sources.read_bytes(path)
+        return image_bytes.read_bytes(path)
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
 
@@ -147,7 +164,7 @@ def decode(
         raise UnreadableImage("empty file")
     opened = open_file(data, None if full_decode else size)
     if max_pixels is not None:
-        _require_fitting(opened, size, max_pixels)
+        _require_fitting(opened.size, opened.held, size, max_pixels)
     try:
         image = opened.read()
         if image is None:
@@ -159,11 +176,11 @@ def decode(
         raise UnreadableImage(f"OpenCV refuses it: {' '.join(error.err.split())}") from error
 
 
-def _require_fitting(opened: Opened, size: tuple[int, int], max_pixels: int) -> None:
-    height, width = opened.size
-    times = _times(opened.size, size)
+def _require_fitting(stored: tuple[int, int], held: int, size: tuple[int, int], max_pixels: int) -> None:
+    height, width = stored
+    times = _times(stored, size)
     resized = times * times * size[0] * size[1] if times > 1 else 0
-    most = max(height * width, opened.held, resized)
+    most = max(height * width, held, resized)
     if most > max_pixels:
         more = f", {most:,} while it is resized" if most == resized else ""
         raise OversizedImage(

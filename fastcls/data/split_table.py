@@ -1,109 +1,91 @@
-"""Write the split of a multi-label data set: a table with a column of 0 and 1 per class.
-
-An image of several classes belongs into no one folder, so that the images stay where they are. The table
-reads as multi-label by itself, whatever characters the names of the classes hold.
-"""
+"""The table of a split folder, `split.csv`: only what it lists belongs to the data set."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fastcls import files
-from fastcls.data.csv_reader import RESERVED
-from fastcls.data.csv_writer import class_bits, relative_to, require_column_names
-from fastcls.data.dataset import SPLITS, Dataset, Sample
-from fastcls.data.split_rows import SPLIT_TABLE
-from fastcls.data.split_writer import SplitResult, claimed
-from fastcls.data.splitter import assign_splits, file_digests, group_units, require_unsplit
+from fastcls.data.csv_table import read_table, write_table
+from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, some
 from fastcls.errors import DataError
-from fastcls.specs import SplitSpec
+
+SPLIT_TABLE = "split.csv"  # in a complete split folder
+SPLIT_PLAN = ".split-plan.csv"  # there while some of its files may be missing
+_COLUMNS = ("path", "label", "split", "group", "digest", "source")
+_HEADER = ",".join(_COLUMNS).encode()
 
 
-def write_split_table(
-    dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: bool = False
-) -> SplitResult:
-    """Write `out`/split.csv: path, split, group and digest of each image, and 1 for each of its classes.
+class SplitRow(NamedTuple):
+    """A line of split.csv, its fields in the order of `_COLUMNS`.
 
-    Paths are relative to `out`. A table of an earlier run is replaced: its images, known by their digests,
-    keep their splits; those that the source no longer has leave it.
+    The path is relative to the split folder or, while the image has no split, to its split's folder.
+    """
 
-    Args:
-        dataset: A multi-label data set without splits.
-        out: The folder to make or to extend.
-        spec: How to divide the data set.
-        allow_small: Accept classes too small to give every split an image.
+    path: str
+    class_name: str
+    split: str
+    group: str
+    digest: str
+    source: str
+
+
+def has_split_rows(table: Path) -> bool:
+    """Whether a file begins like the table of a split folder; a user's file may have the same name."""
+    if not table.is_file():
+        return False
+    with table.open("rb") as file:
+        return file.read(len(_HEADER)) == _HEADER
+
+
+def read_split_rows(table: Path) -> list[SplitRow]:
+    """The rows of the table of a split folder, or of its plan.
 
     Raises:
-        DataError: `out` holds something else or cannot be written; an image cannot be read; a class is too
-            small or has the name of another column; the dataset has splits already.
-        OptionError: Another process is at work in `out`.
+        DataError: It is damaged, or something else.
     """
-    require_unsplit(dataset)
-    require_column_names(dataset.class_names)
-    with claimed(out):
-        earlier = _read_earlier(out)
-        digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
-        splits = assign_splits(
-            digests,
-            [dataset.names_of(sample) for sample in dataset.samples],
-            spec,
-            groups=[sample.group for sample in dataset.samples],
-            fixed=earlier,
-            allow_small=allow_small,
-        )
-        place = relative_to(out)
-        placed = [
-            (replace(sample, path=place(dataset.locate(sample)), split=split), digest)
-            for sample, split, digest in zip(dataset.samples, splits, digests, strict=True)
-        ]
-        placed.sort(key=lambda row: row[0].path)
-        files.write_text(out / SPLIT_TABLE, _table(dataset.class_names, placed))
-    units = group_units(digests, [sample.group for sample in dataset.samples])
-    return SplitResult(
-        replace(dataset, root=out, samples=tuple(sample for sample, _ in placed)),
-        added=sum(digest not in earlier for digest in digests),
-        vanished=len(set(earlier) - set(digests)),
-        tied=sum(len(unit) for unit in units if len(unit) > 1),
-    )
-
-
-def _table(class_names: Sequence[str], rows: Iterable[tuple[Sample, str]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*RESERVED, *class_names])
-    for sample, digest in rows:
-        bits = class_bits(sample, len(class_names))
-        writer.writerow([sample.path, sample.split, sample.group, digest, *bits])
-    return text.getvalue()
-
-
-def _read_earlier(out: Path) -> dict[str, str]:
-    """The split of each digest in the table of an earlier run."""
-    table = out / SPLIT_TABLE
-    if not table.exists():
-        visible = sorted(entry.name for entry in out.glob("*") if not entry.name.startswith("."))
-        if visible:
-            raise DataError(
-                f"{out} was not made by split-data for several labels per image: it holds no {SPLIT_TABLE}. "
-                "Nothing was written. Choose a new or empty output folder."
-            )
-        return {}
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (UnicodeDecodeError, csv.Error):
-        header, rows = [], []
-    places = [row[: len(RESERVED)] for row in rows]
-    if header[: len(RESERVED)] != list(RESERVED) or not all(
-        len(row) == len(header) and row[1] in SPLITS for row in rows
-    ):
+        rows = read_table(table, _COLUMNS, SplitRow)
+        if not all(map(_is_in_place, rows)) or len({row.path for row in rows}) < len(rows):
+            raise ValueError("each row needs a path SPLIT/LABEL/... of its own")
+    except ValueError as error:
         raise DataError(
-            f"{table} was not made by split-data for several labels per image, or is damaged. Expected the "
-            f"columns {','.join(RESERVED)} and one per class; received: {','.join(header)}. Choose another "
-            "output folder."
+            f"{table} was not made by split-data or is damaged: {error}. Run split-data into a new folder."
+        ) from error
+    return rows
+
+
+def _is_in_place(row: SplitRow) -> bool:
+    is_below = row.path.startswith(f"{row.split}/{row.class_name}/") and ".." not in row.path.split("/")
+    return is_below and row.split in SPLITS
+
+
+def write_split_rows(table: Path, rows: Iterable[SplitRow]) -> None:
+    """Write the table of a split folder, or its plan."""
+    with files.atomic_path(table) as temporary:
+        write_table(temporary, _COLUMNS, rows)
+
+
+def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -> None:
+    """Refuse images in the folders of the splits that the table does not name.
+
+    The same images may be in another split.
+
+    Raises:
+        DataError: There are such images.
+    """
+    named = {row.path for row in rows}
+    unnamed = [path for path in images if path not in named and path.split("/")[0] in SPLIT_NAMES]
+    if unnamed:
+        raise DataError(
+            f"{root} holds {len(unnamed)} images that its {SPLIT_TABLE} does not name: {some(unnamed)}. The "
+            "same images may be in another split. Move them into the source and run split-data again, or "
+            f"delete {SPLIT_TABLE} to use the folders as they are."
         )
-    return {digest: split for _, split, _, digest in places}
+
+
+def missing_rows(rows: Sequence[SplitRow], images: Iterable[str]) -> list[SplitRow]:
+    """Rows whose images are not there."""
+    present = set(images)
+    return [row for row in rows if row.path not in present]

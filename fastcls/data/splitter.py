@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 from fastcls import files
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.dataset import SPLITS, Dataset
 from fastcls.errors import DataError
 from fastcls.parallel import spread
@@ -25,17 +25,19 @@ logger = logging.getLogger(__name__)
 
 def split(
     dataset: Dataset,
-    spec: SplitSpec,
+    spec: SplitSpec | None = None,
     *,
     fixed: Mapping[str, str] | None = None,
+    digests: Sequence[str] | None = None,
     allow_small: bool = False,
 ) -> Dataset:
     """Give each sample of a dataset its split, by the bytes of its file.
 
     Args:
         dataset: A dataset without splits.
-        spec: How to divide it.
+        spec: How to divide it; 0.2 for validation and 0.2 for the test by default.
         fixed: The split of images assigned earlier, by digest.
+        digests: Of the files, in the order of the samples; None to read them.
         allow_small: Accept classes too small to give every split an image.
 
     Raises:
@@ -43,15 +45,35 @@ def split(
     """
     require_unsplit(dataset)
     splits = assign_splits(
-        file_digests([dataset.locate(sample) for sample in dataset.samples]),
+        digests or file_digests([dataset.locate(sample) for sample in dataset.samples]),
         [dataset.names_of(sample) for sample in dataset.samples],
-        spec,
+        spec or SplitSpec(),
         groups=[sample.group for sample in dataset.samples],
         fixed=fixed,
         allow_small=allow_small,
     )
     pairs = zip(dataset.samples, splits, strict=True)
     return replace(dataset, samples=tuple(replace(sample, split=split) for sample, split in pairs))
+
+
+def carve(dataset: Dataset, spec: SplitSpec) -> Dataset:
+    """Take parts out of the training images of a data set whose other parts stay as they are.
+
+    Args:
+        dataset: A dataset with splits; samples without one are training images.
+        spec: How to divide the training images.
+
+    Raises:
+        DataError: A file cannot be read, or a class is too small.
+    """
+    parts = [sample.split or "train" for sample in dataset.samples]
+    own = [sample for sample, part in zip(dataset.samples, parts, strict=True) if part == "train"]
+    plain = replace(dataset, samples=tuple(replace(sample, split="") for sample in own))
+    divided = iter(split(plain, spec).samples)
+    pairs = zip(dataset.samples, parts, strict=True)
+    return replace(
+        dataset, samples=tuple(next(divided) if part == "train" else sample for sample, part in pairs)
+    )
 
 
 def assign_splits(
@@ -75,11 +97,11 @@ def assign_splits(
     lacks most, then the next. Counts of classes come near, and those of images nearly so.
 
     Args:
-        keys: Digest of each sample; samples of equal key go to one side.
+        keys: Digest of each sample; samples of equal key stay in one split.
         labels: Class of each sample, as a label or (better to read in errors) as a class name; a tuple of
             these for a sample of any number of classes.
         spec: How to divide each class.
-        groups: Group of each sample; samples of equal non-empty group go to one side.
+        groups: Group of each sample; samples of one non-empty group stay in one split.
         fixed: The split of samples assigned earlier, by key. They stay; new ones fill the gaps.
         allow_small: Log a warning for a class too small to give every split an image.
 
@@ -248,7 +270,7 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 
 def _readable_digest(path: Path) -> str:
     try:
-        return sources.digest(path)
+        return image_bytes.digest(path)
     except OSError as error:
         raise DataError(
             f"{str(path)!r} cannot be read ({error.strerror or error}). Correct its permissions or remove it."

@@ -17,14 +17,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import google_crc32c
+
 from fastcls import files
-from fastcls.data.crc32c import masked_crc32c
 
 # `train-00000-of-00004` (TensorFlow's scripts), `x.tfrecord-00000-of-00004` (TFDS), `x.tfrecord`.
 _NAME = re.compile(r"(\.tfrecords?|\.tfrec|-\d{5}-of-\d{5})$", re.IGNORECASE)
 _ADDRESS = re.compile(r"(.*)#(\d+)", re.DOTALL)
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
+# What TFRecord adds to a rotated checksum, as "it is problematic to compute the CRC of a string that contains
+# embedded CRCs" (tensorflow/core/lib/hash/crc32c.h).
+_MASK = 0xA282EAD8
 _GZIP, _ZLIB = b"\x1f\x8b", b"\x78"
 
 
@@ -110,7 +114,7 @@ def read_record(file: Path, place: int) -> bytes:
         size = opened.seek(0, 2)
         start, stop = _extent(file, place, _read(opened, place, _HEAD.size), size)
         data, tail = _read(opened, start, stop - start), _read(opened, stop, _TAIL.size)
-    if len(tail) < _TAIL.size or _TAIL.unpack(tail)[0] != masked_crc32c(data):
+    if len(tail) < _TAIL.size or _TAIL.unpack(tail)[0] != _masked_crc32c(data):
         raise DamagedRecordError(f"the record at {place} of {file} is damaged: its checksum differs")
     return data
 
@@ -125,7 +129,7 @@ def _extent(file: Path, place: int, head: bytes, size: int) -> tuple[int, int]:
     if len(head) < _HEAD.size:
         raise DamagedRecordError(f"{file} ends inside the record at {place}: it is truncated")
     length, checksum = _HEAD.unpack(head)
-    if masked_crc32c(head[:8]) != checksum:
+    if _masked_crc32c(head[:8]) != checksum:
         is_packed = place == 0 and head.startswith((_GZIP, _ZLIB))
         why = "it is compressed; write it without" if is_packed else "no record begins there"
         raise DamagedRecordError(f"{file} is no TFRecord file or damaged at {place}: {why}")
@@ -133,3 +137,8 @@ def _extent(file: Path, place: int, head: bytes, size: int) -> tuple[int, int]:
     if start + length + _TAIL.size > size:
         raise DamagedRecordError(f"{file} ends inside the record at {place}: it is truncated")
     return start, start + length
+
+
+def _masked_crc32c(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF

@@ -1,52 +1,90 @@
-"""Engines run the trunk on a batch: images (B, H, W, 3) uint8 -> bottlenecks (B, ...) float32."""
+"""Engines run the trunk on a batch: images (B, H, W, 3) uint8 -> bottlenecks (B, ...) float32.
+
+`specs.ENGINES` is the table of those that have a name.
+"""
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-_CLASSES = {
-    ("openvino", "int8"): "fastcls.engines.openvino:Int8Engine",
-    ("openvino", "bfloat16"): "fastcls.engines.openvino:Bfloat16Engine",
-    ("tensorflow", "bfloat16"): "fastcls.engines.tensorflow:Bfloat16Engine",
-    ("openvino", "float16"): "fastcls.engines.openvino:Float16Engine",
-    ("tensorflow", "float16"): "fastcls.engines.tensorflow:Float16Engine",
-    ("openvino", "float32"): "fastcls.engines.openvino:OpenVINOEngine",
-    ("tensorflow", "float32"): "fastcls.engines.tensorflow:TensorFlowEngine",
-}
-REFERENCE = _CLASSES["tensorflow", "float32"]
+from fastcls.optional import resolve
+from fastcls.specs import ENGINES
+
+if TYPE_CHECKING:
+    from fastcls.engines.trunk import Trunk
+
+
+class Engine:
+    """What runs the trunk on a batch, in one precision; what others must know of it, it says itself.
+
+    Args:
+        trunk: A saved Keras model, RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...), for which `prepare`
+            was called.
+        threads: Threads for one batch; 0 for the engine's choice.
+
+    Attributes:
+        uses_gpu: Whether it runs on the GPUs of a machine that has some.
+        converts: Whether it converts the trunk, which may fail; an engine that does not then replaces it.
+        is_calibrated: Whether it learns from images of the user what its rows then depend on.
+        is_reference: Whether its rows are kept without a comparison with Keras in float32.
+    """
+
+    uses_gpu = False
+    converts = False
+    is_calibrated = False
+    is_reference = False
+
+    def __init__(self, trunk: Path, threads: int = 0) -> None:
+        raise NotImplementedError
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Forward (B, H, W, 3) uint8 RGB images to (B, ...) float32 bottlenecks."""
+        raise NotImplementedError
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise OptionError or MissingExtraError where this machine or installation cannot run it."""
+
+    @classmethod
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
+        """Make, once per cache, the files beside the trunk that the engine loads.
+
+        Args:
+            trunk: The trunk.
+            read_images: Reads images (N, H, W, 3) uint8; called only by those who learn from them.
+
+        Raises:
+            ConversionError: The engine does not know an operation of the trunk.
+        """
+
+    @classmethod
+    def damage(cls, trunk: Path) -> str:
+        """What is wrong with what `prepare` made; "" when it is whole."""
+        return ""
+
+    @classmethod
+    def memory(cls, trunk_bytes: int) -> int:
+        """Peak bytes of a worker process, for a trunk whose file has so many bytes.
+
+        OpenVINO takes 0.2 GiB with MobileNetV2, 0.4 GiB with ResNet50.
+        """
+        return (300 << 20) + 3 * trunk_bytes
 
 
 def engines_of(precision: str) -> list[str]:
     """Names of the engines that compute in a precision, the fastest on CPUs first."""
-    return [engine for engine, computed in _CLASSES if computed == precision]
+    return [name for name, classes in ENGINES.items() if precision in classes]
 
 
-def engine_path(engine: str, precision: str) -> str:
-    """The class of an engine, as "module:class"."""
-    return _CLASSES[engine, precision]
+def engine_class(path: str) -> type[Engine]:
+    """The class that a "module:class" names.
 
-
-def engine_class(path: str) -> Any:
-    """The class that a "module:class" names."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-class Engine(Protocol):
-    """What runs the trunk on a batch.
-
-    An engine that a user can choose also has two class methods: `require()` raises `OptionError` where
-    this machine or install cannot run it, and `prepare(trunk, read_images)` makes what it loads from
-    beside the trunk, once per cache; images (N, H, W, 3) uint8 are read only by those who learn from them.
-    Those that learn have `is_calibrated`, and `damage(trunk)`: what is wrong with what was learnt, or "".
+    Raises:
+        OptionError: It cannot be imported.
     """
-
-    def __init__(self, trunk: Path, threads: int = 0) -> None:
-        """Load a saved trunk, with so many threads for one batch; 0 for the engine's choice."""
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Forward (B, H, W, 3) uint8 RGB images to (B, ...) float32 bottlenecks."""
+    found: type[Engine] = resolve(path)
+    return found

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
-from fastcls.cache import record
-from fastcls.engines.tensorflow import Trunk
+from fastcls.cache import checked_files
+from fastcls.engines import Engine
+from fastcls.engines.trunk import Trunk
 from fastcls.errors import ConversionError, OptionError
 from fastcls.optional import require
 
@@ -28,7 +29,7 @@ _ROOM_BYTES = 1 << 20  # a disk with less is full
 logger = logging.getLogger(__name__)
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(Engine):
     """Runs a trunk on batches of images, in float32.
 
     Args:
@@ -42,6 +43,7 @@ class OpenVINOEngine:
         ConversionError: OpenVINO cannot compile the trunk for this CPU.
     """
 
+    converts = True
     _folder = "openvino"
     _hint = "f32"
     _capability = "FP32"
@@ -56,7 +58,7 @@ class OpenVINOEngine:
         }
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
-        record.require_whole(*self._files(trunk))
+        checked_files.require_whole(*self._files(trunk))
         self._model = _compile(self.place(trunk), options)
 
     @classmethod
@@ -96,7 +98,7 @@ class OpenVINOEngine:
     @classmethod
     def damage(cls, trunk: Path) -> str:
         """What is wrong with what `prepare` made; "" when it is whole."""
-        return record.damage(*cls._files(trunk))
+        return checked_files.damage(*cls._files(trunk))
 
     @classmethod
     def _files(cls, trunk: Path) -> tuple[Path, Path]:
@@ -113,7 +115,7 @@ class OpenVINOEngine:
         try:
             with files.atomic_folder(place.parent) as temporary:
                 _write(model, temporary / place.name)
-                record.note_all(temporary)
+                checked_files.note_all(temporary)
         except OSError:
             if cls.damage(trunk):  # else another process was first, where there are no leases
                 raise

@@ -3,70 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
+from fastcls.engines import Engine
+from fastcls.engines.devices import TENSOR_CORES, gpus
+from fastcls.engines.trunk import Trunk, freeze
 from fastcls.errors import OptionError
+from fastcls.machine import cpu_flags
 
 # x86: AVX-512 BF16 and AMX; ARM: the BF16 extension.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-class Trunk:
-    """A saved trunk, in memory once somebody needs it there.
-
-    Args:
-        path: The saved Keras model, RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...).
-        model: The same model, where it is in memory already.
-    """
-
-    def __init__(self, path: Path, model: Any = None) -> None:
-        self.path = path
-        self._model = model
-
-    @cached_property
-    def graph(self) -> Any:
-        """Its TensorFlow graph: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32.
-
-        Raises:
-            CacheError: The saved model is damaged, or cannot be read.
-        """
-        import_keras()
-        return trace(self._model or record.load_model(self.path))
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """What Keras computes in float32: (B, H, W, 3) uint8 -> (B, ...) float32."""
-        import_keras()
-        import tensorflow as tf
-
-        return np.asarray(self.graph(tf.constant(images)))
-
-
-def trace(model: Any) -> Any:
-    """The TensorFlow graph of a Keras model: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32."""
-    import tensorflow as tf
-
-    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
-    return tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
-
-
-def freeze(graph: Any) -> Any:
-    """The same graph with constants in place of variables; it returns a list of one tensor.
-
-    Constants let TensorFlow fold batch normalization into convolutions.
-    """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    return convert_variables_to_constants_v2(graph)
-
-
-class TensorFlowEngine:
+class TensorFlowEngine(Engine):
     """Runs a trunk on batches of images, in float32.
 
     Args:
@@ -74,6 +27,8 @@ class TensorFlowEngine:
         threads: Threads for one operation, 0 for TensorFlow's choice; without effect once it runs.
     """
 
+    uses_gpu = True
+    is_reference = True
     _rewrite = ""
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
@@ -81,12 +36,9 @@ class TensorFlowEngine:
         self._graph = freeze(Trunk(trunk).graph)
 
     @classmethod
-    def require(cls) -> None:
-        """TensorFlow computes in float32 everywhere."""
-
-    @classmethod
-    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
-        """It needs nothing but the trunk."""
+    def memory(cls, trunk_bytes: int) -> int:
+        """Peak bytes of a process: 1.1 GiB with MobileNetV2, 2.8 GiB with ResNet50."""
+        return (900 << 20) + 20 * trunk_bytes  # a graph is copied often while it is frozen and optimized
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Forward a batch.
@@ -107,37 +59,27 @@ class TensorFlowEngine:
 class Bfloat16Engine(TensorFlowEngine):
     """Computes in bfloat16 by oneDNN, on CPUs that have it."""
 
+    is_reference = False
     _rewrite = "auto_mixed_precision_onednn_bfloat16"
 
     @classmethod
     def require(cls) -> None:
         """Raise OptionError on a CPU without bfloat16."""
-        if not _BFLOAT16_FLAGS & _cpu_flags():
+        if not _BFLOAT16_FLAGS & cpu_flags():
             raise OptionError("this CPU does not compute in bfloat16 (no AVX-512 BF16, AMX or ARM BF16)")
 
 
 class Float16Engine(TensorFlowEngine):
     """Computes in mixed float16 precision on GPUs."""
 
+    is_reference = False
     _rewrite = "auto_mixed_precision"
 
     @classmethod
     def require(cls) -> None:
         """Raise OptionError without a GPU that computes fast in float16 (compute capability 7.0)."""
-        if not any(capability >= (7, 0) for capability in gpus()):
+        if not any(capability >= TENSOR_CORES for capability in gpus()):
             raise OptionError("TensorFlow sees no GPU of compute capability 7.0 or more")
-
-
-def gpus() -> list[tuple[int, int]]:
-    """Compute capability of each GPU that TensorFlow can use; TensorFlow is imported where there is one."""
-    if not Path("/dev/nvidiactl").exists():
-        return []
-    import_keras()
-    import tensorflow as tf
-
-    found = tf.config.list_physical_devices("GPU")
-    details = (tf.config.experimental.get_device_details(gpu) for gpu in found)
-    return [tuple(detail.get("compute_capability", (0, 0))) for detail in details]
 
 
 @contextlib.contextmanager
@@ -154,13 +96,3 @@ def _graph_option(name: str) -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({name: before})
-
-
-def _cpu_flags() -> set[str]:
-    """What this CPU can do, in the words of Linux; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    # "flags" on x86, "Features" on ARM.
-    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}

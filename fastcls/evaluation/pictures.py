@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcls import files
-from fastcls.evaluation.tables import shorten
+from fastcls.evaluation.text_table import shorten
 from fastcls.specs import Step, step_of
 
 if TYPE_CHECKING:

@@ -8,33 +8,32 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 import fastcls
-from fastcls import files
-from fastcls.data import sources
+from fastcls import files, graph
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.errors import DataError, OptionError
-from fastcls.evaluation.evaluator import (
-    METRICS,
-    PREDICTIONS,
-    MultiLabelPrediction,
-    Prediction,
-    write_evaluation,
-    write_multi_label_evaluation,
-)
-from fastcls.evaluation.metrics import Evaluation, evaluate
-from fastcls.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label
-from fastcls.inference.classifier import Classifier, ImageResult
+from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
+from fastcls.evaluation.judges import JUDGES, Figures
+from fastcls.files import PathLike
 from fastcls.machine import cores
+from fastcls.optional import frame
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, EARLIER, TESTS, TRAIN, VAL, Run
+
+if TYPE_CHECKING:  # `Classifier.test` comes here
+    import pandas
+
+    from fastcls.inference.classifier import Classifier
+    from fastcls.inference.results import ImageResult
 
 _MEMBER = "tested_on"
 _IN_WORDS = {TRAIN: "trained on", VAL: "validated on", EARLIER: "used by the run that it went on from"}
@@ -52,7 +51,7 @@ class TestedOn:
         images: How many, unreadable ones included.
         unreadable: How many of them gave no prediction.
         digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
-        model: Digest of the classifier's file.
+        model: Digest of the classifier's file, or of the graph and weights of one that was never saved.
         seen: How many of the images had a part in the training, by their use: "train", "val", or "earlier"
             by a run that this one went on from. None if that is unknown.
         date: When, in UTC.
@@ -106,18 +105,49 @@ class Tested:
     """A classifier's results on images of known class.
 
     Attributes:
-        evaluation: The figures.
-        predictions: One per readable image.
+        evaluation: The figures: an `Evaluation`, or a `MultiLabelEvaluation` of several labels per image.
+        predictions: One per readable image: a `Prediction` or a `MultiLabelPrediction`.
         unreadable: The others, with the reason.
         on: On what it was tested.
-        folder: Where tables and pictures are.
+        folder: Where tables and pictures are; None where none were asked for.
     """
 
-    evaluation: Evaluation | MultiLabelEvaluation
-    predictions: tuple[Prediction, ...] | tuple[MultiLabelPrediction, ...]
+    evaluation: Any
+    predictions: tuple[Any, ...]
     unreadable: tuple[ImageResult, ...]
     on: TestedOn
-    folder: Path
+    folder: Path | None
+
+    def __repr__(self) -> str:
+        return f"<{self.on}>"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files in the folder."""
+        return file_names(self.evaluation)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per readable image, with what `Prediction` (or `MultiLabelPrediction`) has.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        names = [field.name for field in fields(self.predictions[0])]
+        return frame(([getattr(row, name) for name in names] for row in self.predictions), names)
+
+
+def test(
+    classifier: Classifier,
+    dataset: Dataset,
+    out: PathLike | None = None,
+    *,
+    batch_size: int = 16,
+    max_pixels: int | None = None,
+    progress: bool = False,
+) -> Tested:
+    """See `Classifier.test`."""
+    folder, given = None if out is None else Path(out), (batch_size, max_pixels, progress)
+    return _test(classifier, dataset, classifier.source, folder, *given, is_written=folder is not None)
 
 
 def run_test(
@@ -125,7 +155,7 @@ def run_test(
     dataset: Dataset,
     out: Path | None = None,
     *,
-    classifier: Classifier | None = None,
+    classifier: Classifier,
     batch_size: int = 16,
     max_pixels: int | None = None,
     progress: bool = False,
@@ -138,38 +168,54 @@ def run_test(
     Args:
         place: A run folder, or the file of a classifier.
         dataset: Images of classes that the classifier knows.
-        out: Folder for metrics.json, per_class.csv, confusion.png, predictions.csv and, with one label per
-            image, confusion.csv. By default it is called as the data set in the folder "test" of the run,
-            with a number behind if a result of other images is there.
-        classifier: The one in `place`, if it is loaded already.
+        out: Folder for what `write_evaluation` writes. By default it is called as the data set in the folder
+            "test" of the run, with a number after it if a result of other images is there.
+        classifier: The one in `place`.
         batch_size: Images per forward pass.
         max_pixels: See `Classifier.predict`.
         progress: Show a bar on stderr.
 
     Raises:
-        OptionError: There is no whole classifier, or `out` holds something else or cannot be made.
+        OptionError: `out` holds something else or cannot be made.
         DataError: A class is unknown to the classifier, the images have one label each and the classifier
             gives several (or the other way round), or no image could be read.
     """
-    tested = dataset.subset("test") if dataset.splits else dataset
-    if not tested.samples:
-        raise DataError(
-            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
-        )
-    classifier = classifier or Classifier.load(place)
+    return _test(classifier, dataset, place, out, batch_size, max_pixels, progress, is_written=True)
+
+
+def _test(
+    classifier: Classifier,
+    dataset: Dataset,
+    place: Path | None,
+    out: Path | None,
+    batch_size: int,
+    max_pixels: int | None,
+    progress: bool,
+    *,
+    is_written: bool,
+) -> Tested:
+    tested = _test_part(dataset)
     _require_fitting(tested, classifier)
-    on = _tell(place, tested, "test" if dataset.splits else "all")
-    free_folders = _folders(place, tested.name, out)
-    _require_free(next(free_folders), on, is_asked_for=out is not None)
+    on = _tell(classifier, place, tested, "test" if dataset.splits else "all")
+    if is_written:
+        _require_free(next(_folders(place, tested.name, out)), on, is_asked_for=out is not None)
     if on.warning:
         logger.warning(on.warning)
     readable, unreadable = _predict(classifier, tested, batch_size, max_pixels, progress)
     on = replace(on, unreadable=len(unreadable))
-    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
-    judge = _judge_labels if classifier.multi_label else _judge_label
-    evaluation, predictions = judge(classifier, known, np.stack([row for _, row in readable]))
-    folder = _write(evaluation, predictions, on, _folders(place, tested.name, out))
+    evaluation, predictions = _judge(classifier, tested, readable)
+    folders = _folders(place, tested.name, out)
+    folder = _write(evaluation, predictions, on, folders) if is_written else None
     return Tested(evaluation, predictions, unreadable, on, folder)
+
+
+def _test_part(dataset: Dataset) -> Dataset:
+    part = dataset.subset("test") if dataset.splits else dataset
+    if not part.samples:
+        raise DataError(
+            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
+        )
+    return part
 
 
 def _predict(
@@ -177,7 +223,7 @@ def _predict(
 ) -> tuple[list[tuple[Sample, np.ndarray]], tuple[ImageResult, ...]]:
     """The probabilities of each readable image, and the others."""
     paths = [tested.locate(sample) for sample in tested.samples]
-    stream = classifier.predict(paths, batch_size=batch_size, max_pixels=max_pixels)
+    stream = classifier.stream(paths, batch_size=batch_size, max_pixels=max_pixels)
     results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
     pairs = zip(tested.samples, results, strict=True)
     readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]
@@ -186,23 +232,40 @@ def _predict(
     return readable, tuple(found for found in results if found.probabilities is None)
 
 
+def _judge(
+    classifier: Classifier, tested: Dataset, readable: list[tuple[Sample, np.ndarray]]
+) -> tuple[Figures, tuple[Any, ...]]:
+    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
+    labels = classifier.task.encode([names for _, names in known], classifier.class_names)
+    probabilities = np.stack([row for _, row in readable])
+    judge = JUDGES[classifier.task]
+    return judge(known, labels, probabilities, classifier.class_names, classifier.thresholds)
+
+
 # On what
 
 
-def _tell(place: Path, tested: Dataset, part: str) -> TestedOn:
+def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str) -> TestedOn:
     digests = list(ahead(_digest, map(tested.locate, tested.samples), threads=cores(), depth=4 * cores()))
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
-    run = Run.of(place)
+    run = Run.of(place) if place else None
     return TestedOn(
         data=_as_text(tested.origin),
         root=_as_text(tested.root.absolute()),
         part=part,
         images=len(digests),
         digest=files.json_digest(named),
-        model=files.file_digest(place / CLASSIFIER if place.is_dir() else place),
+        model=_model_digest(classifier, place),
         seen=_count_seen(run, digests) if run else None,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _model_digest(classifier: Classifier, place: Path | None) -> str:
+    if place is None:
+        parts = (graph.architecture_digest(classifier.model), graph.weights_digest(classifier.model))
+        return files.json_digest(parts)
+    return files.file_digest(place / CLASSIFIER if place.is_dir() else place)
 
 
 def _as_text(path: Path) -> str:
@@ -212,7 +275,7 @@ def _as_text(path: Path) -> str:
 def _digest(path: Path) -> str:
     """The identity of an image; "" for one that cannot be read."""
     try:
-        return sources.digest(path)
+        return image_bytes.digest(path)
     except OSError:
         return ""
 
@@ -229,10 +292,11 @@ def _count_seen(run: Run, digests: Sequence[str]) -> dict[str, int] | None:
 # Where
 
 
-def _folders(place: Path, name: str, out: Path | None) -> Iterator[Path]:
+def _folders(place: Path | None, name: str, out: Path | None) -> Iterator[Path]:
     """The folders that a result may have, the first choice first."""
     if out is not None:
         yield out
+    if out is not None or place is None:
         return
     root = (place if place.is_dir() else place.parent) / TESTS
     for number in itertools.count(1):
@@ -252,9 +316,8 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Path]) -> Path:
+def _write(evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterator[Path]) -> Path:
     """Write a result to the first folder that is free, or find the same one there."""
-    write = write_evaluation if isinstance(evaluation, Evaluation) else write_multi_label_evaluation
     for folder in folders:
         if on.is_same(folder) and _holds(folder, evaluation):
             return folder
@@ -262,7 +325,7 @@ def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Pa
             continue
         try:
             with files.atomic_folder(folder) as unfinished:
-                write(evaluation, predictions, unfinished, about={_MEMBER: asdict(on)})
+                write_evaluation(evaluation, predictions, unfinished, about={_MEMBER: asdict(on)})
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -274,50 +337,18 @@ def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Pa
     )
 
 
-def _holds(folder: Path, evaluation: Any) -> bool:
+def _holds(folder: Path, evaluation: Figures) -> bool:
     """Whether the figures in a folder are these, and the predictions are there."""
     known = {name: value for name, value in files.read_json(folder / METRICS).items() if name != _MEMBER}
     is_same = files.json_digest(known) == files.json_digest(evaluation.to_dict())
     return is_same and (folder / PREDICTIONS).is_file()
 
 
-# The figures
-
-# The path of each image and the names of its classes.
-_Known = list[tuple[str, tuple[str, ...]]]
-
-
-def _judge_label(
-    classifier: Classifier, known: _Known, probabilities: np.ndarray
-) -> tuple[Evaluation, tuple[Prediction, ...]]:
-    class_names = classifier.class_names
-    labels = np.array([class_names.index(name) for _, (name,) in known])
-    predictions = tuple(
-        Prediction(path, name, class_names[row.argmax()], float(row.max()))
-        for (path, (name,)), row in zip(known, probabilities, strict=True)
-    )
-    return evaluate(labels, probabilities, class_names), predictions
-
-
-def _judge_labels(
-    classifier: Classifier, known: _Known, probabilities: np.ndarray
-) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
-    class_names, thresholds = classifier.class_names, classifier.thresholds or ()
-    targets = np.array([[name in names for name in class_names] for _, names in known], np.int64)
-    predictions = tuple(
-        MultiLabelPrediction(path, names, classifier.name_classes(row), tuple(row.tolist()))
-        for (path, names), row in zip(known, probabilities, strict=True)
-    )
-    return evaluate_multi_label(targets, probabilities, thresholds, class_names), predictions
-
-
 def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
-    if classifier.multi_label != dataset.multi_label:
-        kinds = ("one label", "several labels")
+    if classifier.task is not dataset.task:
         raise DataError(
-            f"The classifier gives {kinds[classifier.multi_label]} per image, {dataset.root} has "
-            f"{kinds[dataset.multi_label]}. A CSV has several with --label-separator, or with a column of 0 "
-            "and 1 per class"
+            f"The classifier gives {classifier.task} per image, {dataset.root} has {dataset.task}. A CSV has "
+            "several with --label-separator, or with a column of 0 and 1 per class"
         )
     # Not of all `class_names`: a table may have columns of classes that no image has.
     unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))

@@ -11,7 +11,7 @@ from typing import Any
 from fastcls import files
 from fastcls.cache import store
 from fastcls.cache.store import Cache
-from fastcls.extraction.planner import DECIDING
+from fastcls.extraction.fingerprint import DECIDING
 
 _IN_WORDS = {
     "architecture": "the graph",

@@ -1,4 +1,4 @@
-"""Who runs shard tasks: this process, or local worker processes. The same rows, whoever it is."""
+"""Who runs shard tasks: this process, or local worker processes. The rows are the same."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from typing import Any
 from fastcls.errors import WorkerError
 from fastcls.extraction.tasks import ShardTask
 from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec, identify
+from fastcls.optional import resolve
+from fastcls.specs import EXECUTORS
 
-# So many deaths per worker without one image done in between: the workers themselves cannot live.
+# So many deaths per worker without one image done in between: it is not the images.
 _FATAL_DEATHS = 8
 _ENDED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _OUT_OF_MEMORY = "perhaps the machine ran out of memory: try a smaller --batch-size or fewer --workers"
@@ -27,35 +29,73 @@ _OUT_OF_MEMORY = "perhaps the machine ran out of memory: try a smaller --batch-s
 _COMMAND = "from fastcls.extraction.worker import main; main()"
 
 
-def run_inline(
-    tasks: Sequence[ShardTask], spec: WorkerSpec, on_progress: Callable[[int], Any]
-) -> Generator[Results, None, None]:
-    """Run tasks in this process, one after the other."""
-    worker = Worker(spec, on_progress)
-    for task in tasks:
-        yield worker.run(task)
+class Executor:
+    """Runs shard tasks. `specs.EXECUTORS` is the table of those that there are.
+
+    Attributes:
+        has_workers: Whether it starts processes, so that their number has an effect.
+    """
+
+    has_workers = False
+
+    def run(
+        self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
+    ) -> Generator[Results, None, None]:
+        """Run tasks, and yield their results as they come; whoever closes it ends the work.
+
+        Args:
+            tasks: What to run.
+            spec: What each worker needs to know.
+            workers: How many processes; 0 where there are none.
+            on_progress: Called with the number of images that are done since the last call; with 0 when an
+                engine is loaded.
+
+        Raises:
+            WorkerError: The workers cannot start, or keep crashing, or their engine fails.
+            OSError: A worker cannot write, for instance because the disk is full.
+        """
+        raise NotImplementedError
 
 
-def run_processes(
-    tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
-) -> Generator[Results, None, None]:
-    """Run tasks in worker processes.
+def find_executor(name: str) -> Executor:
+    """The executor of a name."""
+    made: Executor = resolve(EXECUTORS[name])()
+    return made
+
+
+class InlineExecutor(Executor):
+    """Runs tasks in this process, one after the other."""
+
+    def run(
+        self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
+    ) -> Generator[Results, None, None]:
+        """See `Executor`; a crash ends this process."""
+        worker = Worker(spec, on_progress)
+        for task in tasks:
+            yield worker.run(task)
+
+
+class ProcessExecutor(Executor):
+    """Runs tasks in worker processes.
 
     A process that dies costs its task, which is tried again; a task that kills a second process is
     halved until the one image that does it is found, which becomes a failure.
-
-    Raises:
-        WorkerError: The workers cannot start, or keep dying, or their engine fails.
-        OSError: A worker cannot write, for instance because the disk is full.
     """
-    crew = _Crew(tasks, spec, workers)
-    try:
-        yield from crew.results(on_progress)
-    finally:
-        crew.stop()
+
+    has_workers = True
+
+    def run(
+        self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
+    ) -> Generator[Results, None, None]:
+        """See `Executor`."""
+        pool = _Pool(tasks, spec, workers)
+        try:
+            yield from pool.results(on_progress)
+        finally:
+            pool.stop()
 
 
-class _Crew:
+class _Pool:
     """Worker processes, and the tasks that wait for one."""
 
     def __init__(self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int) -> None:
@@ -114,7 +154,7 @@ class _Crew:
         self._deaths += 1
         cannot_start = not member.is_ready and code > 0
         if cannot_start or self._deaths == _FATAL_DEATHS * self._workers:
-            raise WorkerError(f"The extraction workers cannot live: {cause}. Finished shards are kept")
+            raise WorkerError(f"Extraction workers keep crashing: {cause}. Finished shards are kept")
         task = member.task
         if task is None:
             return

@@ -28,12 +28,12 @@ from fastcls.cache.index import Index
 from fastcls.cache.samples import Failure, FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
-from fastcls.data import sources
+from fastcls.data import image_bytes
 from fastcls.data.decoder import Decoder, OversizedImage, UnreadableImage
 from fastcls.data.views import make_view, row_key
-from fastcls.engines import REFERENCE, Engine, engine_class
+from fastcls.engines import Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
-from fastcls.extraction.joint import split_rows
+from fastcls.extraction.shared_trunk import split_rows
 from fastcls.extraction.tasks import ShardTask, Wanted
 from fastcls.parallel import ahead
 
@@ -52,7 +52,7 @@ class WorkerSpec:
         trunk: The saved model whose rows are those of the caches, end to end.
         batch_size: Images per forward pass.
         threads: Threads for decoding, and for the engine.
-        engine: "module:class" with the signature of `TensorFlowEngine`.
+        engine: An engine, as "module:class".
         gpus: How many GPUs the workers share; 0 for CPUs.
         compress: Deflate the rows of a shard.
         max_pixels: See `decoder.decode`.
@@ -62,7 +62,7 @@ class WorkerSpec:
     trunk: Path
     batch_size: int
     threads: int
-    engine: str = REFERENCE
+    engine: str
     gpus: int = 0
     compress: bool = False
     max_pixels: int | None = None
@@ -303,7 +303,7 @@ def identify(root: Path, path: str) -> tuple[Reading, bytes]:
     place = os.path.join(root, path)  # noqa: PTH118 (quicker)
     try:
         state = FileState.of(place)
-        data = sources.read_bytes(place)
+        data = image_bytes.read_bytes(place)
     except OSError as error:
         return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
     if not _is_settled(state, time.time_ns()):

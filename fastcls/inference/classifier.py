@@ -1,44 +1,44 @@
-"""A trained classifier: image files in, class probabilities out."""
+"""A trained classifier: images in, class probabilities out."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import fastcls
 from fastcls import archives, files
 from fastcls.backend import import_keras, reproducible_build
+from fastcls.cache import checked_files
+from fastcls.cache.store import Cache
+from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
-from fastcls.engines.tensorflow import freeze, trace
+from fastcls.engines.trunk import freeze, trace
 from fastcls.errors import OptionError
+from fastcls.files import PathLike
+from fastcls.inference.inputs import Images, Single, each, pixels
+from fastcls.inference.results import ImageResult, Predictions
+from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
 from fastcls.specs import PixelRule
+from fastcls.tasks import ONE_LABEL, Task, task_named
+
+if TYPE_CHECKING:
+    from fastcls.evaluation.tester import Tested
+    from fastcls.training.head_trainer import TrainedHead
 
 MEMBER = "fastcls.json"
 FILE_NAME = CLASSIFIER
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What a classifier says of one image file.
-
-    Attributes:
-        path: The file.
-        probabilities: (C,) float32; None when the image is unreadable.
-        reason: Why it is unreadable; "" when it is not.
-    """
-
-    path: Path
-    probabilities: np.ndarray | None
-    reason: str = ""
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Classifier:
         provenance: What made it: base, cut, fingerprint, versions, figures.
         thresholds: The probability of each class from which on it is predicted, of any number per image;
             None where each image has exactly one, the most probable.
+        task: What is asked of an image.
+        source: The file that it was loaded from; None for one that was made in this process.
     """
 
     model: Any
@@ -59,11 +61,47 @@ class Classifier:
     pixels: PixelRule
     provenance: dict[str, Any]
     thresholds: tuple[float, ...] | None = None
+    task: Task = ONE_LABEL
+    source: Path | None = field(default=None, compare=False)
 
-    @property
-    def multi_label(self) -> bool:
-        """Whether an image may have any number of classes."""
-        return self.thresholds is not None
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names[:_SHOWN]) + (", ..." if len(self.class_names) > _SHOWN else "")
+        height, width = self.size
+        source = f", loaded from {self.source}" if self.source else ""
+        return (
+            f"<Classifier of {len(self.class_names)} classes ({names}), images of {height}x{width}{source}>"
+        )
+
+    @classmethod
+    def join(cls, cache: Cache, trained: TrainedHead) -> Classifier:
+        """Join a trained head to the trunk of the cache that it was trained on.
+
+        Args:
+            cache: The cache.
+            trained: What `train_head` returned.
+
+        Raises:
+            CacheError: The saved trunk is damaged.
+            OptionError: The head does not take what the cache holds.
+        """
+        trunk = checked_files.load_model(cache.trunk_path)
+        manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
+        del manifest["requests"]
+        provenance = {
+            "fastcls": fastcls.__version__,
+            "cache": manifest,
+            "head": asdict(trained.spec),
+            "training": asdict(trained.config),
+            "figures": trained.best,
+            "train_count": trained.train_count,
+            "val_count": trained.val_count,
+        }
+        model = stitch(trunk, trained.model)
+        pixels = cache.manifest.pixels
+        return cls(model, trained.class_names, pixels, provenance, trained.thresholds, trained.task)
+
+    def __post_init__(self) -> None:
+        self.task.require_thresholds(self.thresholds, len(self.class_names))
 
     def rank(self, probabilities: np.ndarray) -> list[int]:
         """The labels of an image by falling probability; of several labels, those that are predicted.
@@ -71,10 +109,7 @@ class Classifier:
         Args:
             probabilities: (C,).
         """
-        order = probabilities.argsort(kind="stable")[::-1].tolist()
-        if self.thresholds is None:
-            return order
-        return [label for label in order if float(probabilities[label]) >= self.thresholds[label]]
+        return self.task.rank(probabilities, self.thresholds)
 
     def name_classes(self, probabilities: np.ndarray) -> tuple[str, ...]:
         """Sorted names of the classes that are predicted with (C,) probabilities, of any number per image."""
@@ -83,11 +118,22 @@ class Classifier:
     @property
     def described(self) -> dict[str, Any]:
         """What travels with the model, as fastcls.json and run.json have it."""
-        own = {"class_names": self.class_names, "thresholds": self.thresholds, "pixels": asdict(self.pixels)}
-        return {**own, **self.provenance}
+        own = {"class_names": self.class_names, "task": self.task.name, "thresholds": self.thresholds}
+        return {**own, "pixels": asdict(self.pixels), **self.provenance}
 
-    def save(self, path: Path) -> None:
-        """Save as a `.keras` file that plain Keras loads, with one more member: fastcls.json."""
+    def save(self, path: PathLike) -> None:
+        """Save as a file that plain Keras loads, with one more member: fastcls.json.
+
+        Args:
+            path: A file whose name ends in `.keras`. One that is there is replaced.
+
+        Raises:
+            OptionError: The name ends otherwise.
+            OSError: The file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != ".keras":
+            raise OptionError(f"A classifier is saved in a file that ends in .keras. Received: {path}")
         described = json.dumps(self.described, indent=2, ensure_ascii=False)
         with files.atomic_path(path) as temporary:
             self.model.save(temporary)
@@ -95,59 +141,112 @@ class Classifier:
                 archive.writestr(MEMBER, described)
 
     @classmethod
-    def load(cls, path: Path) -> Classifier:
+    def load(cls, path: PathLike) -> Classifier:
         """Load a run folder or a classifier file.
+
+        Args:
+            path: The folder that a run has made, or a file that `save` has written.
 
         Raises:
             OptionError: There is no such classifier, it was not made by fastcls, or this fastcls does not
                 make such pixels as it was trained on.
         """
+        path = Path(path)
         file = path / FILE_NAME if path.is_dir() else path
         if file.is_file() and (run := Run.of(path) if path.is_dir() else None):
             run.file(FILE_NAME)
         described = _read_member(file)
         class_names = tuple(described.pop("class_names"))
         thresholds = described.pop("thresholds", None)
-        pixels = _read_pixels(described, file)
+        task = _read_task(described, thresholds, len(class_names), file)
+        rule = _read_pixels(described, file)
         keras = import_keras()
         try:
             with reproducible_build():  # a file has no seeds of its dropouts, which may be trained further
                 model = keras.saving.load_model(file, compile=False)
         except Exception as error:  # Keras fails on a damaged file anywhere
             raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
-        if model.inputs[0].shape[1:3] != pixels.size:
-            raise OptionError(f"{file} is damaged: its model does not take images of {pixels.size}")
-        return cls(model, class_names, pixels, described, tuple(thresholds) if thresholds else None)
+        if model.inputs[0].shape[1:3] != rule.size:
+            raise OptionError(f"{file} is damaged: its model does not take images of {rule.size}")
+        thresholds = tuple(thresholds) if thresholds else None
+        return cls(model, class_names, rule, described, thresholds, task, source=file)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the image that the model takes, in pixels."""
         return self.pixels.size
 
-    def predict(
-        self, paths: Iterable[Path], *, batch_size: int = 16, max_pixels: int | None = None
-    ) -> Iterator[ImageResult]:
-        """Classify image files in order, a batch at a time; decoding runs ahead.
+    def predict(self, images: Images, *, batch_size: int = 16, max_pixels: int | None = None) -> Predictions:
+        """Classify images.
 
         Args:
-            paths: Image files.
+            images: One image or many: a file, a folder (with all that is below it) or a TFRecord file; the
+                bytes of an image file; an array (H, W, 3) uint8 RGB, or (N, H, W, 3) of several; a Pillow
+                image; or an iterable of any of these. All become what the model takes by the same rule.
             batch_size: Images per forward pass.
             max_pixels: Images of more pixels, when they are decoded, are not read; None for as many as the
                 memory allows each decoding thread.
 
+        Returns:
+            A list with a result per image, in order, for one image too; an unreadable image is a result
+            with a reason, not an exception.
+
+        Raises:
+            DataError: A folder holds no image, or something is no image at all, such as an array of floats.
+        """
+        return Predictions(self.stream(images, batch_size=batch_size, max_pixels=max_pixels))
+
+    def stream(
+        self, images: Images, *, batch_size: int = 16, max_pixels: int | None = None
+    ) -> Iterator[ImageResult]:
+        """Classify images one after the other, in bounded memory; see `predict`.
+
+        Images are taken from an iterable as they are needed, at most a few batches ahead: decoding runs
+        ahead of the forward passes.
+
         Yields:
-            One result per path; an unreadable image is a result with a reason, not an exception.
+            One result per image, in order.
+
+        Raises:
+            DataError: As in `predict`, when its turn comes.
         """
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
-        decoded = ahead(partial(_decode, decoder), paths, threads=cores(), depth=2 * batch_size)
-        batch: list[tuple[Path, np.ndarray | str]] = []
-        for item in decoded:
-            batch.append(item)
-            if len(batch) == batch_size:
-                yield from self._forward(batch, batch_size)
-                batch = []
-        if batch:
+        decoded = ahead(partial(_decode, decoder), each(images), threads=cores(), depth=2 * batch_size)
+        numbered = enumerate(decoded)
+        while batch := list(itertools.islice(numbered, batch_size)):
             yield from self._forward(batch, batch_size)
+
+    def test(
+        self,
+        dataset: Dataset,
+        out: PathLike | None = None,
+        *,
+        batch_size: int = 16,
+        max_pixels: int | None = None,
+        progress: bool = False,
+    ) -> Tested:
+        """Classify images of known class: the test part of a data set, or all of one that is not split.
+
+        Args:
+            dataset: The images, of classes that the classifier knows.
+            out: Folder for the files that `fastcls test` writes: tables, a picture and a row per image;
+                None to write nothing.
+            batch_size: Images per forward pass.
+            max_pixels: See `predict`.
+            progress: Show a bar on stderr.
+
+        Returns:
+            The figures, the predictions, and on what they were made. `print(tested.evaluation.table())` shows
+            what the command shows.
+
+        Raises:
+            DataError: There is no test part, a class is unknown to the classifier, the images have one label
+                each and the classifier gives several (or the other way round), or no image could be read.
+            OptionError: `out` holds something else or cannot be made.
+        """
+        from fastcls.evaluation.tester import test
+
+        return test(self, dataset, out, batch_size=batch_size, max_pixels=max_pixels, progress=progress)
 
     @cached_property
     def _graph(self) -> Any:
@@ -158,23 +257,43 @@ class Classifier:
 
         return np.asarray(self._graph(tf.constant(images))[0])
 
-    def _forward(
-        self, batch: Sequence[tuple[Path, np.ndarray | str]], batch_size: int
-    ) -> Iterator[ImageResult]:
+    def _forward(self, batch: Sequence[tuple[int, _Decoded]], batch_size: int) -> Iterator[ImageResult]:
         images = np.zeros((batch_size, *self.size, 3), np.uint8)  # always full: one trace, steady results
-        for place, (_, image) in enumerate(batch):
-            if not isinstance(image, str):
-                images[place] = image
-        probabilities = self._run(images)
-        for (path, image), row in zip(batch, probabilities, strict=False):
-            yield ImageResult(path, None, image) if isinstance(image, str) else ImageResult(path, row)
+        for place, (_, decoded) in enumerate(batch):
+            if decoded.pixels is not None:
+                images[place] = decoded.pixels
+        for (index, decoded), row in zip(batch, self._run(images), strict=False):
+            probabilities = None if decoded.pixels is None else row
+            yield ImageResult(index, decoded.path, probabilities, self, decoded.reason)
 
 
-def _decode(decoder: Decoder, path: Path) -> tuple[Path, np.ndarray | str]:
+@dataclass(frozen=True)
+class _Decoded:
+    """What the model takes of an image, or why there is nothing."""
+
+    path: Path | None
+    pixels: np.ndarray | None
+    reason: str = ""
+
+
+def _decode(decoder: Decoder, image: Single) -> _Decoded:
+    path = image if isinstance(image, Path) else None
     try:
-        return path, decoder.read(path)
+        return _Decoded(path, pixels(decoder, image))
     except UnreadableImage as error:
-        return path, str(error)
+        return _Decoded(path, None, str(error))
+
+
+def _read_task(
+    described: dict[str, Any], thresholds: Sequence[float] | None, classes: int, file: Path
+) -> Task:
+    """Take the task out of what travels with a model; refuse one that the thresholds do not fit."""
+    try:
+        task = task_named(described.pop("task", None))
+        task.require_thresholds(thresholds, classes)
+    except ValueError as error:
+        raise OptionError(f"{file} cannot be used: {error}. Train it again") from error
+    return task
 
 
 def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:

@@ -15,7 +15,7 @@ from fastcls.specs.bases import (
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
-from fastcls.specs.extraction import ENGINES, ExtractConfig
+from fastcls.specs.extraction import ENGINES, EXECUTORS, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
@@ -36,6 +36,7 @@ from fastcls.specs.training import (
     check_cut,
     check_effect,
     check_labels,
+    check_val,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -44,6 +45,7 @@ __all__ = [
     "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
+    "EXECUTORS",
     "FUNCTION",
     "HEADS",
     "LOSSES",
@@ -83,6 +85,7 @@ __all__ = [
     "check_effect",
     "check_labels",
     "check_normalize",
+    "check_val",
     "default_pool",
     "differences",
     "no_effect",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcls.errors import OptionError
+from fastcls.specs.converted import Converted
 from fastcls.specs.options import described, option, required, settle
 
 POOLS = ("avg", "max", "flatten", "none")
@@ -85,7 +86,7 @@ class BaseSpec:
 class CutSpec:
     """Where a base is cut and how the bottleneck is kept."""
 
-    base: BaseSpec
+    base: Converted[BaseSpec, str] = Converted(str, BaseSpec)
     layer: str | None = option(
         None,
         "Layer to cut at; `fastcls layers BASE` lists them.",

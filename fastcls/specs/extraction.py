@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from fastcls.errors import OptionError
+from fastcls.specs.checks import check_choice
 from fastcls.specs.options import described, option, settle
 
-ENGINES = ("auto", "tensorflow", "openvino")
+# {name: {precision: its class, "module:class"}}, the fastest on CPUs first. An engine is one entry.
+ENGINES = {
+    "openvino": {
+        "int8": "fastcls.engines.openvino:Int8Engine",
+        "bfloat16": "fastcls.engines.openvino:Bfloat16Engine",
+        "float16": "fastcls.engines.openvino:Float16Engine",
+        "float32": "fastcls.engines.openvino:OpenVINOEngine",
+    },
+    "tensorflow": {
+        "bfloat16": "fastcls.engines.tensorflow:Bfloat16Engine",
+        "float16": "fastcls.engines.tensorflow:Float16Engine",
+        "float32": "fastcls.engines.tensorflow:TensorFlowEngine",
+    },
+}
+# {name: its class, "module:class"}. An executor is one entry.
+EXECUTORS = {
+    "processes": "fastcls.extraction.executors:ProcessExecutor",
+    "inline": "fastcls.extraction.executors:InlineExecutor",
+}
 MAX_PIXELS = "Skip images with more pixels than this."
 MAX_PIXELS_SHOWN = "what the memory allows each decoding thread"
+
+
+def _engine(value: Any) -> str:
+    if ":" not in str(value):
+        check_choice("engine", value, ("auto", *ENGINES))
+    return str(value)
 
 
 @described
@@ -18,13 +45,21 @@ class ExtractConfig:
 
     engine: str = option(
         "auto",
-        "What runs the trunk; auto: the fastest there is. openvino, for CPUs, needs the extra of that name.",
-        choices=ENGINES,
+        "What runs the trunk; auto: the fastest there is. openvino, for CPUs, needs the extra of that name. "
+        "Or a class of your own, module:class (see fastcls.engines.Engine).",
+        metavar="|".join(("auto", *ENGINES, "MODULE:CLASS")),
+        read=_engine,
+    )
+    executor: str = option(
+        "processes",
+        "What runs the shard tasks: worker processes, which survive a crash, or this process (inline), "
+        "without protection against crashes.",
+        choices=tuple(EXECUTORS),
     )
     workers: int | None = option(
         None,
         "Worker processes.",
-        low=0,
+        low=1,
         shown="one per GPU, or per core as far as the memory allows",
     )
     batch_size: int | None = option(None, "Images per forward pass.", low=1, shown="8 on CPUs, 64 on GPUs")
@@ -38,4 +73,8 @@ class ExtractConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.workers == 0:
+            raise OptionError(
+                "workers must be 1 or more. Received: 0. Use executor='inline' to extract in this process"
+            )
         settle(self)

@@ -8,8 +8,10 @@ from typing import Any
 
 from fastcls.errors import OptionError
 from fastcls.specs.options import described, option, settle
+from fastcls.tasks import ONE_LABEL, TASKS, Task
 
 NORMS = ("none", "batch", "l2")
+_ANY_TASK = tuple(TASKS.values())
 # What a head that is trained by gradients takes of `TrainConfig` and `StartSpec`.
 _GRADIENT = (
     *("optimizer", "epochs", "batch_size", "learning_rate", "schedule", "loss", "sampling", "patience"),
@@ -51,7 +53,7 @@ class HeadKind:
         step: What the rows of its history differ in.
         needs_val: Whether it cannot be made without validation rows.
         needs_tail: Whether it is made of what follows the cut in the base.
-        several_labels: Whether it takes several labels per image.
+        tasks: The tasks that it is made for.
         further: If it is fitted at once, the kind as which gradients train it further; "" if they cannot.
     """
 
@@ -62,7 +64,7 @@ class HeadKind:
     step: Step = EPOCH
     needs_val: bool = False
     needs_tail: bool = False
-    several_labels: bool = False
+    tasks: tuple[Task, ...] = (ONE_LABEL,)
     further: str = ""
 
 
@@ -72,14 +74,14 @@ HEADS = {
         "a softmax layer",
         takes=("layers", "bottleneck_norm", *_GRADIENT),
         norms=NORMS,
-        several_labels=True,
+        tasks=_ANY_TASK,
     ),
     "tail": HeadKind(
         "what follows the cut in the base, trained too, and a softmax layer",
         takes=("layers", "bottleneck_norm", "train_batch_norm", *_GRADIENT),
         norms=NORMS,
         needs_tail=True,
-        several_labels=True,
+        tasks=_ANY_TASK,
     ),
     "logreg": HeadKind(
         "a softmax layer fitted by logistic regression",
@@ -105,7 +107,7 @@ HEADS = {
 FUNCTION = HeadKind(
     "a function of yours, (bottleneck, number of classes) -> probabilities",
     takes=_GRADIENT,
-    several_labels=True,
+    tasks=_ANY_TASK,
 )
 
 

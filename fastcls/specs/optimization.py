@@ -8,6 +8,7 @@ from typing import Any
 
 from fastcls.errors import OptionError
 from fastcls.specs.options import described, option, settle
+from fastcls.tasks import TASKS, Task
 
 # Those of keras.optimizers; what each takes besides a learning rate.
 OPTIMIZERS = {
@@ -29,13 +30,8 @@ SCHEDULES = {
     "plateau": ("rate_factor", "rate_patience", "rate_minimum"),
 }
 CLASS_WEIGHTS = ("none", "balanced", "log")
-# By name: whether it is for several labels per image. "auto" is the first that fits the data.
-LOSSES = {
-    "categorical_crossentropy": False,
-    "binary_crossentropy": True,
-    "categorical_focal_crossentropy": False,
-    "binary_focal_crossentropy": True,
-}
+# "auto" is the first that fits the data.
+LOSSES = tuple(name for task in TASKS.values() for name in task.losses)
 
 
 def _unused(table: Mapping[str, tuple[str, ...]], choice: str) -> set[str]:
@@ -141,17 +137,16 @@ class LossSpec:
     def __post_init__(self) -> None:
         settle(self)
 
-    def named(self, *, multi_label: bool) -> str:
-        """Name of the loss for data of one or of several labels per image.
+    def named(self, task: Task) -> str:
+        """Name of the loss for data of a task.
 
         Raises:
-            OptionError: The loss is for the other kind.
+            OptionError: The loss is for another task.
         """
-        fitting = [name for name, multi in LOSSES.items() if multi == multi_label]
+        fitting = list(task.losses)
         if self.name not in ("auto", *fitting):
-            kind = "several labels" if multi_label else "one label"
             raise OptionError(
-                f"The data has {kind} per image, for which the loss {self.name} is not. Choose one of: "
+                f"The data has {task} per image, for which the loss {self.name} is not. Choose one of: "
                 f"{', '.join(fitting)}"
             )
         return fitting[0] if self.name == "auto" else self.name

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from fastcls.errors import OptionError
 from fastcls.specs.bases import CutSpec
+from fastcls.specs.converted import Converted
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.options import described, option, refuse_without_effect, settle
 from fastcls.specs.records import CheckpointSpec, LogSpec, without_validation
+from fastcls.tasks import Task
 
 SAMPLINGS = ("uniform", "balanced")
 THRESHOLDS = ("single", "per-class")
@@ -25,11 +27,11 @@ class TrainConfig:
     area.
     """
 
-    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    optimizer: Converted[OptimizerSpec, str] = Converted(str, OptimizerSpec, OptimizerSpec)
     epochs: int = option(50, "Maximum number of epochs.", low=1)
     batch_size: int = option(32, "Images per training step.", low=1)
     learning_rate: float = option(1e-3, "Learning rate of the optimizer.", above=0, metavar="RATE")
-    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
+    schedule: Converted[ScheduleSpec, str] = Converted(str, ScheduleSpec, ScheduleSpec)
     loss: LossSpec = field(default_factory=LossSpec)
     sampling: str = option(
         "uniform",
@@ -108,9 +110,20 @@ class TrainConfig:
 def check_effect(head: HeadSpec, config: TrainConfig) -> None:
     """Raise OptionError where a training asks for what its head has no use for, or lacks what it needs."""
     refuse_without_effect(head, config)
-    if head.traits.needs_val and config.val == 0:
+    if config.val == 0:
+        check_val(head, 0)
+
+
+def check_val(head: HeadSpec, count: int) -> None:
+    """Raise OptionError where a head needs validation rows, and there are none.
+
+    Args:
+        head: What is trained.
+        count: How many there are.
+    """
+    if head.traits.needs_val and not count:
         raise OptionError(
-            f"--head {head.kind} chooses its {head.traits.step.one} on validation rows. Received: val=0. "
+            f"--head {head.kind} chooses its {head.traits.step.one} on validation rows, and there are none. "
             "Give a share of the rows, such as --val 0.2, or use --head linear"
         )
 
@@ -124,18 +137,19 @@ def check_cut(head: HeadSpec, cut: CutSpec) -> None:
         )
 
 
-def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> None:
-    """Raise OptionError where a training does not fit data of one, or of several, labels per image."""
-    config.loss.named(multi_label=multi_label)
+def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
+    """Raise OptionError where a training does not fit the task of the data."""
+    config.loss.named(task)
+    if task not in head.traits.tasks:
+        taken = " or ".join(map(str, head.traits.tasks))
+        raise OptionError(f"--head {head.kind} takes {taken} per image, not {task}. Use --head linear")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
-    single_given = {
+    asked = {
         "min_accuracy": config.checkpoints.min_accuracy,
         "confusion_every": config.logs.confusion_every,
+        "threshold": config.threshold,
+        "class_weight_multiplier with balanced": balanced,
     }
-    multi_given = {"threshold": config.threshold, "class_weight_multiplier with balanced": balanced}
-    if multi_label and not head.traits.several_labels:
-        raise OptionError(f"The head {head.kind} takes one label per image, not several. Use --head linear")
-    given = [name for name, value in (single_given if multi_label else multi_given).items() if value]
+    given = [name for name in task.pointless if asked[name]]
     if given:
-        kind = "several labels" if multi_label else "one label"
-        raise OptionError(f"No meaning with {kind} per image: {', '.join(given)}. Leave them out")
+        raise OptionError(f"No meaning with {task} per image: {', '.join(given)}. Leave them out")

@@ -12,9 +12,9 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
 from fastcls.runs import Run
 from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.tasks import task_named
 from fastcls.training.head_trainer import TrainedHead
 from fastcls.training.loop.snapshots import Snapshot
-from fastcls.training.thresholds import DEFAULT
 
 
 def load_head(place: Path) -> TrainedHead:
@@ -35,13 +35,14 @@ def load_head(place: Path) -> TrainedHead:
         spec, config = _head(known["head"]), TrainConfig(**known["training"])
         figures = (known["figures"], known["train_count"], known["val_count"])
         thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
-        return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds)
+        task = task_named(known.get("task"))
+        return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds, task)
     except Exception as error:  # Keras fails on a damaged file anywhere
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _head(described: Mapping[str, Any]) -> HeadSpec:
-    """The head of a description that tells more: see `identity.describe_request`."""
+    """The head of a description that tells more of it: see `training.identity`."""
     return HeadSpec(**{each.name: described[each.name] for each in fields(HeadSpec)})
 
 
@@ -56,8 +57,9 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     if "head" not in state:
         raise OptionError(f"{path} is a checkpoint of a whole network, not of a head on bottlenecks")
     try:
-        thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
-        state["thresholds"] = thresholds  # they are chosen for the finished head alone
-        return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
-    except (LookupError, TypeError) as error:
+        # Thresholds are chosen for the finished head alone.
+        thresholds = task_named(state["task"]).default_thresholds(len(state["class_names"]))
+        known = {**state, "training": state["identity"]["training"], "figures": state["history"][-1]}
+        return {**known, "thresholds": thresholds}
+    except (LookupError, TypeError, ValueError) as error:
         raise OptionError(f"{path} is damaged: its state lacks {error}") from error

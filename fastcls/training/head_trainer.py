@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from fastcls.backend import import_keras, reproducible_build
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
+from fastcls.files import PathLike
+from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels, check_val
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
-from fastcls.training.identity import describe_request
+from fastcls.training.identity import head_identity
 from fastcls.training.loop.checkpoints import Checkpoints
-from fastcls.training.loop.minimize import VAL_BATCH, TrainingData, minimize
-from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.compile import VAL_BATCH, TrainingData, compile_and_fit
+from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
-from fastcls.training.rows.selection import Selection, require_areas, select
-from fastcls.training.thresholds import find_thresholds
+from fastcls.training.rows.selection import Selection, select
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class TrainedHead:
         val_count: Images validated on.
         thresholds: With several labels per image, the probability of each class from which on it is
             predicted; None with one label.
+        task: What is asked of an image.
     """
 
     model: Any
@@ -53,11 +55,11 @@ class TrainedHead:
     train_count: int
     val_count: int
     thresholds: tuple[float, ...] | None = None
+    task: Task = ONE_LABEL
 
-    @property
-    def multi_label(self) -> bool:
-        """Whether the head gives an image any number of classes."""
-        return self.thresholds is not None
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
+        return f"<TrainedHead {self.spec.kind}: {len(self.class_names)} classes, {best}>"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class HeadTraining:
         spec: What is trained.
         config: How it is trained, with the number of views.
         model: The head; None for one that is fitted at once.
-        request: What decides the result, JSON-able.
+        identity: What decides the result, JSON-able.
     """
 
     cache: Cache
@@ -78,7 +80,7 @@ class HeadTraining:
     spec: HeadSpec
     config: TrainConfig
     model: Any
-    request: dict[str, Any]
+    identity: dict[str, Any]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -93,7 +95,7 @@ def train_head(
     config: TrainConfig | None = None,
     *,
     start: TrainedHead | None = None,
-    folder: Path | None = None,
+    folder: PathLike | None = None,
     progress: bool = False,
 ) -> TrainedHead:
     """Train a head and keep the epoch of the best validation, or fit one.
@@ -114,7 +116,8 @@ def train_head(
         OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
-    return train_prepared(prepare_training(cache, head, config, start=start), folder, progress=progress)
+    place = None if folder is None else Path(folder)
+    return train_prepared(prepare_training(cache, head, config, start=start), place, progress=progress)
 
 
 def prepare_training(
@@ -127,11 +130,12 @@ def prepare_training(
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
-    require_fitting(spec, config, chosen)
+    check_labels(spec, config, chosen.task)
+    check_val(spec, len(chosen.val or ()))
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
-    request = describe_request(cache, chosen, model, spec, config)
-    return HeadTraining(cache, chosen, spec, config, model, request)
+    identity = head_identity(cache, chosen, model, spec, config)
+    return HeadTraining(cache, chosen, spec, config, model, identity)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
@@ -142,33 +146,28 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
         about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
-        about["multi_label"] = chosen.multi_label
-        checkpoints = Checkpoints(
-            folder, config.checkpoints, asked.request, about, monitor_of(multi_label=chosen.multi_label)
-        )
+        about["task"] = chosen.task.name
+        checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)
-    thresholds = _thresholds(model, chosen, config)
     return TrainedHead(
-        model, spec, config, chosen.class_names, tuple(history), best, **asked.counts, thresholds=thresholds
+        model,
+        spec,
+        config,
+        chosen.class_names,
+        tuple(history),
+        best,
+        **asked.counts,
+        thresholds=_thresholds(model, chosen, config),
+        task=chosen.task,
     )
 
 
-def require_fitting(spec: HeadSpec, config: TrainConfig, chosen: Selection) -> None:
-    """Raise OptionError for what has no effect on such labels or no meaning, DataError for useless ones."""
-    check_labels(spec, config, multi_label=chosen.multi_label)
-    if spec.traits.needs_val and chosen.val is None:
-        raise OptionError(
-            f"--head {spec.kind} chooses its {spec.traits.step.one} on validation rows, and there are none"
-        )
-    if chosen.val:
-        require_areas(chosen.val.labels)
-
-
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:
-    if not chosen.multi_label:
-        return None
-    val = Feeder(chosen.val, VAL_BATCH, None) if chosen.val else None
-    return find_thresholds(model, val, config.threshold, chosen.class_names)
+    def read_val() -> Feeder | None:
+        return Feeder(chosen.val, VAL_BATCH, None) if chosen.val else None
+
+    find_thresholds = OBJECTIVES[chosen.task].find_thresholds
+    return find_thresholds(model, read_val, config.threshold, chosen.class_names)
 
 
 def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
@@ -197,15 +196,14 @@ def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedH
     shape = tuple(cache.manifest.shape)
     if start is None:
         tail = load_tail(cache) if spec.traits.needs_tail else None
-        return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
+        return build_head(spec, shape, len(chosen.class_names), tail, task=chosen.task)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
         raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
-    if start.multi_label != chosen.multi_label:
-        kinds = ("one label", "several labels")
+    if start.task is not chosen.task:
         raise OptionError(
-            f"The head to go on from gives {kinds[start.multi_label]} per image, the cache has "
-            f"{kinds[chosen.multi_label]}. Train a new head, without --from"
+            f"The head to go on from gives {start.task} per image, the cache has {chosen.task}. Train a new "
+            "head, without --from"
         )
     if start.class_names != chosen.class_names:
         raise OptionError(
@@ -223,14 +221,27 @@ def load_tail(cache: Cache) -> Any:
         CacheError: It is damaged.
     """
     import_keras()
-    if not cache.manifest.tail_digest:
-        raise OptionError(
-            f"Cache {cache.folder} has no tail to train: it was cut at {cache.manifest.layer}, and nothing "
-            f"follows there, or its maps were pooled ({cache.manifest.pool}). Extract with --cut and an "
-            f"earlier layer: `fastcls layers {cache.manifest.base}` lists them"
-        )
+    manifest = cache.manifest
+    require_tail(
+        f"Cache {cache.folder}, cut at {manifest.layer},", manifest.base, has_tail=bool(manifest.tail_digest)
+    )
     with reproducible_build():  # what is random in the new layers does not depend on the old
-        return record.load_model(cache.tail_path)
+        return checked_files.load_model(cache.tail_path)
+
+
+def require_tail(source: str, base: str, *, has_tail: bool) -> None:
+    """Raise OptionError where nothing that can be trained follows the bottlenecks.
+
+    Args:
+        source: What a message calls them.
+        base: Name of their base.
+        has_tail: Whether something follows.
+    """
+    if not has_tail:
+        raise OptionError(
+            f"{source} has no tail to train: nothing follows there, or its maps were pooled. Extract with "
+            f"--cut and an earlier layer, and --pool none: `fastcls layers {base}` lists the layers"
+        )
 
 
 def _train(
@@ -244,4 +255,4 @@ def _train(
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
     data = TrainingData(train, val, chosen.train.labels, chosen.train.images, chosen.class_names)
-    return minimize(trainee, data, config, checkpoints, progress=progress)
+    return compile_and_fit(trainee, data, config, checkpoints, progress=progress)

@@ -19,10 +19,12 @@ from fastcls.bases.registry import find_architecture
 from fastcls.cutter import Cut, bottleneck_model, cut
 from fastcls.data.dataset import Dataset
 from fastcls.errors import OptionError
+from fastcls.extraction.executors import Executor, find_executor
 from fastcls.machine import cores
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.specs import EXECUTORS, BaseSpec, CutSpec, ExtractConfig
 
 BATCH = 32
+_watch: Watch | None = None  # in the place of an executor
 # The same architecture by its names in timm and torchvision.
 _TORCH_NAMES = {
     "convnexttiny": ("convnext_tiny", "convnext_tiny"),
@@ -129,8 +131,7 @@ def fastcls_extract(
     """`fastcls.extract` into a fresh cache, or into one that `out` holds already."""
     from fastcls.extraction import extractor
 
-    watch = Watch(extractor.run_processes)
-    extractor.run_processes = watch  # type: ignore[assignment]
+    watch = watch_executor("processes")
     dataset = Dataset.from_folder(Path(photos))
     spec = CutSpec(BaseSpec(base, weights), precision=precision)
     config = ExtractConfig(engine=engine, workers=workers)
@@ -146,25 +147,38 @@ def fastcls_extract(
     }
 
 
-class Watch:
-    """Stands in for `run_processes` and notes what comes by.
+def watch_executor(name: str) -> Watch:
+    """Note what comes by an executor from now on."""
+    global _watch
+    _watch = Watch(find_executor(name))
+    EXECUTORS[name] = f"{__name__}:_watching"
+    return _watch
+
+
+def _watching() -> Watch | None:
+    return _watch
+
+
+class Watch(Executor):
+    """Stands in for an executor and notes what comes by.
 
     The rate counts while every worker is at work: from when the last has loaded its engine to when the
     first finds no more tasks.
     """
 
-    def __init__(self, run_processes: Callable[..., Any]) -> None:
+    def __init__(self, executor: Executor) -> None:
+        self.has_workers = executor.has_workers
         self.crew: dict[str, Any] = {}
-        self._run_processes = run_processes
+        self._executor = executor
         self._timeline = Timeline()
         self._loaded: list[float] = []
         self._done: list[float] = []
         self._tasks = 0
 
-    def __call__(
+    def run(
         self, tasks: Sequence[Any], spec: Any, workers: int, on_progress: Callable[[int], Any]
     ) -> Generator[Any, None, None]:
-        """Run the tasks as `run_processes` does."""
+        """Run the tasks as the executor does."""
         self.crew = {
             "workers": workers,
             "threads": spec.threads,
@@ -179,13 +193,13 @@ class Watch:
                 self._loaded.append(time.perf_counter())
             on_progress(images)
 
-        for info in self._run_processes(tasks, spec, workers, note):
+        for info in self._executor.run(tasks, spec, workers, note):
             self._done.append(time.perf_counter())
             yield info
 
     def rate(self) -> float | None:
         """Images per second while every worker is at work; if that time is too short, from first to last."""
-        workers = self.crew.get("workers", 1)
+        workers = max(1, self.crew.get("workers", 1))
         if len(self._loaded) < workers or self._tasks < workers:
             return self._timeline.rate()
         full = self._timeline.rate(self._loaded[workers - 1], self._done[self._tasks - workers])

@@ -14,7 +14,8 @@ from benchmarks.fresh import Run, run_fresh
 from benchmarks.photos import draw_tiny
 from benchmarks.setup import Setup, in_turn, reported, skips
 from fastcls.data.dataset import Dataset
-from fastcls.specs import BaseSpec, CutSpec
+from fastcls.engines import Engine
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 
 _COLUMNS = (
     "images",
@@ -46,8 +47,10 @@ def measure(setup: Setup) -> list[Table]:
     return [Table("Growth", _COLUMNS, rows, tuple(notes))]
 
 
-class MeanEngine:
+class MeanEngine(Engine):
     """An engine whose cost does not count."""
+
+    is_reference = True
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
         """Load nothing."""
@@ -75,8 +78,8 @@ def extract_mean(photos: str, base: str, out: str) -> dict[str, Any]:
     started = time.perf_counter()
     dataset = Dataset.from_folder(Path(photos))
     listing = time.perf_counter() - started
-    engine = f"{__name__}:{MeanEngine.__name__}"
-    _, figures = extract(dataset, CutSpec(BaseSpec(base)), Path(out), engine=engine)
+    config = ExtractConfig(engine=f"{__name__}:{MeanEngine.__name__}")
+    _, figures = extract(dataset, CutSpec(BaseSpec(base)), Path(out), config)
     return {"listing": listing, "seconds": figures.seconds, "images": figures.forwarded}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import Watch
+from benchmarks.contenders import watch_executor
 from benchmarks.figures import Cell, Spread, Table, ratio
 from benchmarks.fresh import Run, run_fresh
 from benchmarks.photos import enlarge, list_photos
@@ -43,18 +43,10 @@ def extract_large(
     """`fastcls.extract` in this process, by the scaling decoder or by one that never scales."""
     from fastcls.extraction import extractor
 
-    run_inline = extractor.run_inline
-    watch = Watch(lambda tasks, spec, workers, on_progress: run_inline(tasks, spec, on_progress))
-
-    def watched(
-        tasks: Sequence[Any], spec: Any, on_progress: Callable[[int], Any]
-    ) -> Generator[Any, None, None]:
-        return watch(tasks, spec, 1, on_progress)
-
-    extractor.run_inline = watched
+    watch = watch_executor("inline")
     spec = CutSpec(BaseSpec(base, weights), precision=precision, full_decode=full)
     dataset = Dataset.from_folder(Path(photos))
-    cache, figures = extractor.extract(dataset, spec, Path(out), ExtractConfig(workers=0))
+    cache, figures = extractor.extract(dataset, spec, Path(out), ExtractConfig(executor="inline"))
     return {"images": figures.forwarded, "rate": watch.rate(), "cache": str(cache.folder)}
 
 

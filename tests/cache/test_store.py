@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import random
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastcls import files
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Manifest, find_request
 from fastcls.errors import CacheError
@@ -36,7 +35,7 @@ ROWS = np.arange(120, dtype=np.float32).reshape(30, 4)
 @pytest.fixture
 def cache(tmp_path):
     cache = Cache.create(tmp_path, MANIFEST)
-    record.keep(cache.trunk_path, Path.touch, of=MANIFEST.fingerprint)
+    checked_files.keep(cache.trunk_path, Path.touch, of=MANIFEST.fingerprint)
     for start in (0, 10, 20):
         described = {"fingerprint": MANIFEST.fingerprint}
         with ShardWriter(cache.shards_folder, (4,), "float32", described) as writer:
@@ -55,7 +54,7 @@ def test_cache__is_found_again(cache, tmp_path):
     assert find_request(tmp_path, "asked") is None  # its tail is gone
     cache.tail_path.touch()
     assert find_request(tmp_path, "asked") is None  # nobody knows whose it is
-    record.keep(cache.tail_path, Path.touch, of=MANIFEST.fingerprint)
+    checked_files.keep(cache.tail_path, Path.touch, of=MANIFEST.fingerprint)
     assert find_request(tmp_path, "asked").folder == cache.folder
     cache.trunk_path.unlink()
     assert find_request(tmp_path, "asked") is None
@@ -94,7 +93,7 @@ def test_cache__none_and_several(cache, tmp_path):
 
 def test_cache__another_version_is_refused(cache, tmp_path):
     path = cache.folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))  # it had no checksum
+    files.write_checked_json(path, {**files.read_checked_json(path), "version": 1})
     with pytest.raises(CacheError, match="has version 1, this fastcls reads version 2"):
         Cache(cache.folder)
     assert find_request(tmp_path, "asked") is None

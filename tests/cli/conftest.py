@@ -80,7 +80,7 @@ def trained(photos: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) 
         TrainConfig(learning_rate=0.05),
         folder / "run",
         cache_root=folder / "caches",
-        extraction=ExtractConfig(workers=0),
+        extraction=ExtractConfig(executor="inline"),
     )
     return Trained(result.cache, folder / "run")
 

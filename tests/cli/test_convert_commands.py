@@ -116,8 +116,8 @@ def test_to_csv__paths_hold_wherever_the_table_lies(fastcls, photos, tmp_path):
         ("to-csv {photos} --out {out}/divided.csv", 1, "exists already"),
         ("to-csv {out}/none-*.tfrecord --out {out}/a.csv", 1, "does not exist"),
         ("to-tfrecord {photos} --out {out}/packed", 1, "exists already"),
-        ("to-tfrecord {photos} --out {out}/a --shards 61", 1, "61 shards are more than"),
-        ("extract {out}/packed --base {photos} --image-root {photos}", 1, "is no CSV"),
+        ("to-tfrecord {photos} --out {out}/a --shards 61", 1, "fewer than --shards 61"),
+        ("extract {out}/packed --base {photos} --image-root {photos}", 1, "is not a CSV"),
     ],
 )
 def test_a_mistake__is_named_and_leaves_nothing(

@@ -110,7 +110,8 @@ def test_checkpoints_of_another_kind_are_refused(fastcls, trained, photos, pair,
 
 
 @pytest.mark.parametrize(
-    "state", ["[]", "{}", '{"version": 1}', '{"version": 1, "request": 3, "history": 1}', "\x00", "[" * 10**5]
+    "state",
+    ["[]", "{}", '{"version": 1}', '{"version": 2, "identity": 3}', "\x00", "[" * 10**5],
 )
 def test_a_checkpoint_of_a_wrong_state_is_left_out_or_named(fastcls, trained, pair, tmp_path, caplog, state):
     import zipfile

@@ -51,7 +51,7 @@ COMPLETE = {"complete", "nothing to go on from", "moved", "unmarked", "printed",
 COMMANDS = {
     "train-head": [*TRAINING, ("printed", cli_train_head, "print_training", "before")],
     "finetune": TRAINING,
-    "run": [("extracted", pipeline, "extract", "after"), *TRAINING, *TEST],
+    "run": [("extracted", pipeline, "extract_planned", "after"), *TRAINING, *TEST],
 }
 
 
@@ -108,8 +108,8 @@ def test_command__given_again_when_all_is_done_does_nothing_again(
     assert after == before
     refused = fastcls(*command, *more, "--restart")
     assert refused.code == 1 and "exists already" in refused.err
-    for training in ("extract", "prepare_training", "prepare_finetuning"):
-        monkeypatch.setattr(pipeline, training, None)  # all that is long comes later
+    for long in ("extract_planned", "train_prepared", "prepare_finetuning"):
+        monkeypatch.setattr(pipeline, long, None)
     other = fastcls(*command, *more, "--learning-rate", 0.5)
     assert other.code == 1 and re.search(
         r"exists already.*training\.learning_rate was 0\.\d+, is 0\.5", other.err

@@ -18,6 +18,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.extraction.extractor import extract
 from fastcls.runs import Run
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
 CLASSES = ("blue", "green", "red")
 
@@ -55,7 +56,7 @@ def made(fastcls, table, cut, folder) -> Path:
     shown = fastcls("split-data", table, "--label-separator", "$", "--out", folder / "data")
     assert shown.code == 0 and f"Next: fastcls extract {folder / 'data'}" in shown.out
     assert "no label" in shown.out
-    extract(Dataset.open(folder / "data"), cut, folder / "caches", ExtractConfig(workers=0))
+    extract(Dataset.open(folder / "data"), cut, folder / "caches", ExtractConfig(executor="inline"))
     options = ["--learning-rate", 0.05, "--epochs", 80, "--threshold", "per-class", "--class-weight", "log"]
     result = fastcls("train-head", folder / "caches", "--out", folder / "run", *options)
     assert result.code == 0, result.err
@@ -139,8 +140,12 @@ def test_classifier__loads_with_keras_alone(made, table):
             2,
             "--mode",
         ),
-        (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "belong to a CSV"),
-        (["train-head", "{caches}", "--out", "{out}", "--head", "logreg"], 1, "logreg takes one label"),
+        (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "apply only to a CSV"),
+        (
+            ["train-head", "{caches}", "--out", "{out}", "--head", "logreg"],
+            1,
+            "logreg takes one label per",
+        ),
         (["train-head", "{caches}", "--out", "{out}", "--from", "{single}"], 1, "gives one label per image"),
         (
             ["train-head", "{caches}", "--out", "{out}", "--threshold", "x"],
@@ -167,13 +172,15 @@ def test_commands__explain_what_is_wrong(
 
 
 def test_extract__a_cache_knows_which_kind_it_serves(made, table, cut, tmp_path):
-    config = ExtractConfig(workers=0)
+    config = ExtractConfig(executor="inline")
     one = tmp_path / "one.csv"
     one.write_text("path,label\n" + "".join(f"{table.parent / f'{n:02}.png'},{n % 2}\n" for n in range(80)))
     root = shutil.copytree(made / "caches", tmp_path / "caches")
     cache, figures = extract(Dataset.open(one), cut, root, config)
-    assert figures.forwarded == 0 and not cache.listing.report().multi_label
+    assert figures.forwarded == 0 and cache.listing.report().task is ONE_LABEL
     cache, figures = extract(Dataset.open(one, label_separator="$"), cut, root, config)
-    assert figures.forwarded == 0 and cache.listing.report().multi_label  # the same rows, of another kind
-    assert Cache.find(root, "data").listing.report().multi_label
+    assert (
+        figures.forwarded == 0 and cache.listing.report().task is SEVERAL_LABELS
+    )  # the same rows, of another kind
+    assert Cache.find(root, "data").listing.report().task is SEVERAL_LABELS
     assert Cache.find(root, "data").samples() == Cache.find(made / "caches").samples()

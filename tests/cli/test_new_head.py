@@ -38,6 +38,12 @@ def test_a_new_head__is_trained_printed_drawn_and_used(fastcls, trained, photos,
     assert again.code == 0 and "Kept charm 10" in again.out, again.err
 
 
+def test_help__says_what_each_kind_of_head_is(fastcls):
+    shown = " ".join(fastcls("train-head", "--help").out.split())
+    assert all(f"{name}: {kind.help}" in shown for name, kind in HEADS.items())
+    assert f"{'|'.join(HEADS)}|FILE.py:FUNCTION" in shown
+
+
 def test_a_new_head__refuses_what_has_no_effect(fastcls, trained, dummy, tmp_path):
     asked = ("train-head", trained.cache.folder, "--out", tmp_path / "run", "--head", "dummy")
     refused = fastcls(*asked, "--epochs", 50, "--layers", 8)

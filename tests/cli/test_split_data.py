@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastcls.cli.split_data import split_data
-from fastcls.data.split_writer import write_split
+from fastcls.data.writers.split import write_split
 from fastcls.errors import DataError
 from fastcls.specs import SplitSpec
 

@@ -10,7 +10,6 @@ import pytest
 
 from fastcls import files, pipeline
 from fastcls.data.dataset import Dataset
-from fastcls.evaluation import tester
 from fastcls.inference.classifier import Classifier
 from fastcls.runs import Run
 from fastcls.specs import FinetuneSpec, TrainConfig
@@ -151,7 +150,7 @@ def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos,
     images = Run.open(out).images()
     assert [sum(image.use == use for image in images) for use in ("train", "val", "earlier")] == [9, 3, 48]
     assert Run.open(out).record["images"] == {"train": 9, "val": 3, "earlier": 48, "complete": True}
-    on = tester.run_test(out, Dataset.from_folder(photos)).on
+    on = Classifier.load(out).test(Dataset.from_folder(photos)).on
     assert on.seen == {"train": 9, "val": 3, "earlier": 48}
     # One that goes on from it in turn, and one from a file of unknown origin.
     again = tmp_path / "again"
@@ -162,7 +161,7 @@ def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos,
     pipeline.finetune_run(Dataset.from_folder(fresh), lone, FinetuneSpec(), config, other)
     assert not Run.open(other).knows_all_images
     new = part("unseen", train=12)
-    assert tester.run_test(other, Dataset.from_folder(new)).on.seen is None
+    assert Classifier.load(other).test(Dataset.from_folder(new)).on.seen is None
 
 
 @pytest.mark.parametrize(
@@ -177,9 +176,8 @@ def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos,
 def test_an_out_that_cannot_be_made_is_found_before_the_work(
     fastcls, photos, base, trained, tmp_path, monkeypatch, command
 ):
-    for work in ("extract", "prepare_training", "prepare_finetuning"):
+    for work in ("extract_planned", "train_prepared", "prepare_finetuning"):
         monkeypatch.setattr(pipeline, work, None)
-    monkeypatch.setattr("fastcls.extraction.extractor.request_all", None)
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     values = {"photos": photos, "base": base, "cache": trained.cache.folder, "caches": tmp_path / "caches"}

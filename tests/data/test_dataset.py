@@ -74,9 +74,9 @@ def test_from_folder_and_csv__agree_on_odd_names(tmp_path, name):
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        ([], "holds no class"),
-        (["stray.jpg"], "holds no class"),
-        (["a/1.jpg"], "holds one class, 'a'"),
+        ([], "has no class"),
+        (["stray.jpg"], "has no class"),
+        (["a/1.jpg"], "has only one class, 'a'"),
         (["a/1.jpg", "b/1.jpg", "c/note.txt"], r"empty class\): 'c'"),
         (["train/a/1.jpg", "val/a/1.jpg", "val/b/note.txt"], r"empty class\): 'b'"),
         (["a/1.jpg", "b/1.jpg", SPLIT_PLAN], "split-data was interrupted"),
@@ -123,14 +123,14 @@ def test_from_csv__reads_optional_columns_and_absolute_paths(tmp_path):
         ("path,label\na.jpg,x\nb.jpg,\n", "line 3: the label is empty"),
         ("path,label\na.jpg,x\nb.jpg\n", "line 3: the label is empty"),
         ("path,label\na.jpg,x\n,y\n", "line 3: the path is empty"),
-        ("path,label\na.jpg,x\n./a.jpg,y\n", "line 3: 'a.jpg' has another label"),
-        ("path,label,split\na.jpg,x,train\na.jpg,x,val\n", "line 3: 'a.jpg' has another"),
+        ("path,label\na.jpg,x\n./a.jpg,y\n", "line 3: 'a.jpg' is listed twice"),
+        ("path,label,split\na.jpg,x,train\na.jpg,x,val\n", "line 3: 'a.jpg' is listed twice"),
         ("path,label,split\na.jpg,x,eval\n", "line 2: unknown split 'eval'"),
         (
             "path,label\na.jpg,x\nno.jpg,y\n" + "n" * 300 + ".jpg,y\n",
             "lists 2 files that do not exist.*: 'no.jpg'",
         ),
-        ("path,label\na.jpg,x\nb.jpg,x\n", "holds one class, 'x'"),
+        ("path,label\na.jpg,x\nb.jpg,x\n", "has only one class, 'x'"),
         ('path,label\na.jpg,"x\n', "cannot be read as CSV"),
     ],
 )

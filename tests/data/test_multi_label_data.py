@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from fastcls.data.dataset import Dataset
-from fastcls.data.split_table import write_split_table
-from fastcls.data.split_writer import write_split
 from fastcls.data.splitter import assign_splits, split
+from fastcls.data.writers.split import write_split
 from fastcls.errors import DataError, OptionError
 from fastcls.files import digest
 from fastcls.specs import SplitSpec
+from fastcls.tasks import SEVERAL_LABELS
 
 SPEC = SplitSpec(0.2, 0.2)
 ODD = ("a|b", 'quo"te', "[json]", "tab\tbed", "日本")
@@ -41,7 +41,7 @@ def test_from_csv__divides_labels(tmp_path, separator):
     cells = [separator.join(["sea", " sky ", "sea"]), "", f"sky{separator}"]
     text = "path,label\n" + "".join(f"{n}.jpg,{cell}\n" for n, cell in enumerate(cells, 1))
     dataset = Dataset.open(write(tmp_path, text), label_separator=separator)
-    assert dataset.multi_label and dataset.class_names == ("sea", "sky")
+    assert dataset.task is SEVERAL_LABELS and dataset.class_names == ("sea", "sky")
     assert names(dataset) == {"1.jpg": ("sea", "sky"), "2.jpg": (), "3.jpg": ("sky",)}
     assert [sample.labels for sample in dataset.samples] == [(0, 1), (), (1,)]
     assert dataset.counts() == {"sea": {"": 1}, "sky": {"": 2}}
@@ -59,7 +59,7 @@ def test_from_csv__a_column_per_class_says_the_same(tmp_path):
 def test_from_csv__images_may_lie_elsewhere(tmp_path):
     write(tmp_path / "images", "")
     (tmp_path / "labels.csv").write_text("path,labels\n1.jpg,a\n2.jpg,b\n")
-    with pytest.raises(DataError, match=r"2 files that do not exist.*--image-root names another folder"):
+    with pytest.raises(DataError, match=r"2 files that do not exist.*use --image-root for another folder"):
         Dataset.open(tmp_path / "labels.csv", label_separator=",")
     dataset = Dataset.open(tmp_path / "labels.csv", label_separator=",", image_root=tmp_path / "images")
     assert dataset.locate(dataset.samples[0]) == tmp_path / "images/1.jpg"
@@ -68,19 +68,23 @@ def test_from_csv__images_may_lie_elsewhere(tmp_path):
 @pytest.mark.parametrize(
     ("text", "separator", "message"),
     [
-        ("path,labels\n1.jpg,a|b\n2.jpg,c\n", None, "column 'labels'. Say what .* --label-separator"),
-        ("path,labels\n1.jpg,a\n2.jpg,\n", "|", "holds one class, 'a'"),
-        ("path,labels\n1.jpg,\n2.jpg,\n", "|", "holds no class"),
-        ("path,labels\n1.jpg,a|b\n1.jpg,a\n", "|", "another label"),
+        (
+            "path,labels\n1.jpg,a|b\n2.jpg,c\n",
+            None,
+            "column 'labels'. Pass .* --label-separator",
+        ),
+        ("path,labels\n1.jpg,a\n2.jpg,\n", "|", "has only one class, 'a'"),
+        ("path,labels\n1.jpg,\n2.jpg,\n", "|", "has no class"),
+        ("path,labels\n1.jpg,a|b\n1.jpg,a\n", "|", "listed twice"),
         ("path,labels\n1.jpg,a|b\n1.jpg,b|a\n", "|", None),
-        ("path,labels\n1.jpg,a,b\n2.jpg,c\n", ",", "line 2 has 3 cells for 2 columns.* quotes"),
+        ("path,labels\n1.jpg,a,b\n2.jpg,c\n", ",", "line 2 has 3 cells for 2 columns.* quote"),
         ("path,labels\n1.jpg,a|b\n,b|a\n", "|", "line 3: the path is empty"),
         ("path,a,b\n1.jpg,1,0\n2.jpg,2,0\n", None, "line 3: expected 0 or 1 .* Received: '2' in column 'a'"),
         ("path,a,b\n1.jpg,1\n", None, "line 2: expected 0 or 1 .* Received: '' in column 'b'"),
-        ("path,a,a\n1.jpg,1,0\n", None, "two columns of one name"),
-        ("path,a,b\n1.jpg,1,0\n", "|", "no column labels to divide. Leave out --label-separator"),
-        ("path,a\n1.jpg,1\n", None, "holds one class, 'a'"),
-        ("path,class\n1.jpg,rose\n", None, "expected 0 or 1 for each class, as there is no column label"),
+        ("path,a,a\n1.jpg,1,0\n", None, "duplicate or empty column names"),
+        ("path,a,b\n1.jpg,1,0\n", "|", "no column labels to split. Remove --label-separator"),
+        ("path,a\n1.jpg,1\n", None, "has only one class, 'a'"),
+        ("path,class\n1.jpg,rose\n", None, "expected 0 or 1 for each class, as there is no label column"),
         ("labels,a\n1.jpg,rose\n", "|", "no column path"),
     ],
 )
@@ -95,9 +99,9 @@ def test_from_csv__says_what_is_wrong(tmp_path, text, separator, message):
 
 def test_from_csv__warns_of_what_is_odd(tmp_path, caplog):
     Dataset.open(write(tmp_path, "path,labels\n1.jpg,a|b\n2.jpg,c\n"), label_separator="$")
-    assert "no '$' between two labels: no image has more than one" in caplog.text
+    assert "no image has more than one label (separator: '$')" in caplog.text
     Dataset.open(write(tmp_path, "path,a,b,c\n1.jpg,1,1,0\n2.jpg,0,0,0\n"))
-    assert "has no image of the class 'c'" in caplog.text
+    assert "has no images of class 'c'" in caplog.text
 
 
 def test_from_csv__the_cells_of_many_classes_are_not_kept(tmp_path):
@@ -113,9 +117,9 @@ def test_from_csv__the_cells_of_many_classes_are_not_kept(tmp_path):
 def test_open__separators_that_are_none_and_folders(tmp_path):
     table = write(tmp_path, "path,label\n1.jpg,a\n2.jpg,b\n")
     for separator in ("", " ", '"', "\n"):
-        with pytest.raises(OptionError, match="The separator of labels"):
+        with pytest.raises(OptionError, match="The label separator"):
             Dataset.open(table, label_separator=separator)
-    with pytest.raises(DataError, match="--label-separator and --image-root belong to a CSV"):
+    with pytest.raises(DataError, match="--label-separator and --image-root apply only to a CSV"):
         Dataset.open(tmp_path, label_separator="|")
 
 
@@ -203,9 +207,9 @@ def source(tmp_path) -> Dataset:
     return Dataset.open(write(tmp_path / "photos", text, names), label_separator="$")
 
 
-def test_write_split_table__is_opened_as_what_it_says(source, tmp_path):
+def test_write_split__of_several_labels_is_opened_as_what_it_says(source, tmp_path):
     out = tmp_path / "deep/out"
-    result = write_split_table(source, out, SPEC)
+    result = write_split(source, out, SPEC)
     assert Dataset.open(out) == result.dataset == Dataset.open(out / "split.csv")
     assert result.dataset.class_names == source.class_names and (result.added, result.tied) == (60, 3)
     of = {digest(result.dataset.locate(s).read_bytes()): s for s in result.dataset.samples}
@@ -216,23 +220,23 @@ def test_write_split_table__is_opened_as_what_it_says(source, tmp_path):
     assert [path.name for path in out.iterdir()] == ["split.csv"]
 
 
-def test_write_split_table__keeps_the_split_of_each_image(source, tmp_path):
+def test_write_split__of_several_labels_keeps_the_split_of_each_image(source, tmp_path):
     out = tmp_path / "out"
-    first = write_split_table(replace(source, samples=source.samples[:50]), out, SPEC, allow_small=True)
+    first = write_split(replace(source, samples=source.samples[:50]), out, SPEC, allow_small=True)
     gone = replace(source, samples=source.samples[5:])
-    second = write_split_table(gone, out, SPEC, allow_small=True)
+    second = write_split(gone, out, SPEC, allow_small=True)
     assert (second.added, second.vanished, len(second.dataset.samples)) == (10, 5, 55)
     before = {sample.path: sample.split for sample in first.dataset.samples}
     after = {sample.path: sample.split for sample in second.dataset.samples}
     assert all(after[path] == before[path] for path in before.keys() & after.keys())
 
 
-def test_write_split_table__counts_copies_too(source, tmp_path):
+def test_write_split__of_several_labels_counts_copies_too(source, tmp_path):
     copied = source.root / "1.jpg"
     (source.root / "0.jpg").write_bytes(copied.read_bytes())
-    first = write_split_table(source, tmp_path / "out", SPEC, allow_small=True)
+    first = write_split(source, tmp_path / "out", SPEC, allow_small=True)
     assert (first.added, len(first.dataset.samples)) == (60, 60)
-    again = write_split_table(source, tmp_path / "out", SPEC, allow_small=True)
+    again = write_split(source, tmp_path / "out", SPEC, allow_small=True)
     assert (again.added, again.vanished) == (0, 0)
 
 
@@ -245,7 +249,7 @@ def test_open__a_users_own_split_csv_does_not_hide_the_class_folders(tmp_path):
     assert (dataset.class_names, len(dataset.samples), dataset.left_out) == (("a", "b"), 2, 1)
 
 
-def test_write_split_table__whatever_characters_the_names_hold(tmp_path):
+def test_write_split__of_several_labels_whatever_characters_the_names_hold(tmp_path):
     with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", *ODD])
@@ -253,24 +257,22 @@ def test_write_split_table__whatever_characters_the_names_hold(tmp_path):
             (tmp_path / f"{number}.jpg").write_bytes(bytes([number]))
             writer.writerow([f"{number}.jpg", *(int(number % 5 in (n, n - 1)) for n in range(5))])
     source = Dataset.open(tmp_path / "labels.csv")
-    made = write_split_table(source, tmp_path / "out", SPEC).dataset
+    made = write_split(source, tmp_path / "out", SPEC).dataset
     assert Dataset.open(tmp_path / "out") == made and made.class_names == tuple(sorted(ODD))
 
 
-def test_write_split_table__leaves_what_is_not_its_own(source, tmp_path):
+def test_write_split__of_several_labels_leaves_what_is_not_its_own(source, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").touch()
-    with pytest.raises(DataError, match="was not made by split-data for several labels"):
-        write_split_table(source, tmp_path / "full", SPEC)
+    with pytest.raises(DataError, match=r"was not made by split-data: it holds 'notes.txt'"):
+        write_split(source, tmp_path / "full", SPEC)
     (tmp_path / "full/split.csv").write_text("path,label\n1.jpg,a\n")
-    with pytest.raises(DataError, match=r"columns path,split,group,digest.*received: path,label"):
-        write_split_table(source, tmp_path / "full", SPEC)
+    with pytest.raises(DataError, match=r"columns path,split,group,digest.*Received: path,label"):
+        write_split(source, tmp_path / "full", SPEC)
     (tmp_path / "full/split.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="or is damaged"):
-        write_split_table(source, tmp_path / "full", SPEC)
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        write_split(source, tmp_path / "full", SPEC)
     named = replace(source, class_names=("Split", *source.class_names[1:]))
     with pytest.raises(DataError, match="No class can be called 'split'"):
-        write_split_table(named, tmp_path / "out", SPEC)
-    with pytest.raises(OptionError, match="use write_split_table"):
-        write_split(source, tmp_path / "out", SPEC)
+        write_split(named, tmp_path / "out", SPEC)
     assert not (tmp_path / "out").exists()

@@ -17,8 +17,8 @@ import pytest
 
 from fastcls import files
 from fastcls.data.dataset import Dataset
-from fastcls.data.split_writer import write_split
-from fastcls.data.tfrecord_writer import write_tfrecords
+from fastcls.data.writers.split import write_split
+from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec
 
@@ -106,7 +106,7 @@ def test_from_folder__an_image_that_the_table_does_not_name_is_refused(photos, o
         lambda: Dataset.open(out),
         lambda: write_split(Dataset.from_folder(photos), out, SPEC),
     ):
-        with pytest.raises(DataError, match=r"holds images \(1\) .* not name: 'val/a/added\.jpg'.*Move them"):
+        with pytest.raises(DataError, match=r"holds 1 images .* not name: 'val/a/added\.jpg'.*Move them"):
             read()
     assert tree(out) == before
     (out / "val/a/added.jpg").unlink()
@@ -121,7 +121,7 @@ def test_from_folder__what_the_user_deleted_is_left_out_and_split_data_brings_it
     gone = whole.samples[3].path
     (out / gone).unlink()
     assert [s.path for s in Dataset.open(out).samples] == [s.path for s in whole.samples if s.path != gone]
-    assert f"images (1) that split.csv names are no longer there and are left out: {gone!r}" in caplog.text
+    assert f"1 images listed in split.csv no longer exist and are left out: {gone!r}" in caplog.text
     assert write_split(Dataset.from_folder(photos), out, SPEC).added == 1
     assert Dataset.open(out) == whole
 
@@ -140,10 +140,10 @@ def test_from_folder__the_groups_of_a_split_folder_are_those_of_its_table(photos
         (rb"train/a/\d+", b"train/a/none"),
         (rb",train,", b",test,"),
         (rb",a,train", b",b,train"),
-        (rb"\r\n[^\r]+\r\n$", b"\r\n"),
+        (rb"\n[^\n]+\n$", b"\n"),
         (rb"train", b"tr\xff"),
         (rb",[^,]+$", b""),
-        (rb"\r\n(train[^\r]+)", rb"\r\n\1\r\n\1"),
+        (rb"\n(train[^\n]+)", rb"\n\1\n\1"),
     ],
 )
 def test_from_folder__a_damaged_table_is_refused(out, old, new):
@@ -173,11 +173,11 @@ def test_from_folder__pipes_and_links_to_nowhere_are_no_images(photos, tmp_path,
     (photos / "b/there.jpg").symlink_to("../a/0.jpg")
     dataset = Dataset.from_folder(photos)
     assert len(dataset.samples) == 41 and dataset.left_out == 3
-    assert "3 entries are called like images and are no files" in caplog.text
+    assert "3 entries are named like images but are not files" in caplog.text
     assert "'a/pipe.jpg', 'a/self.jpg', 'b/nowhere.jpg'" in caplog.text
     write_split(dataset, tmp_path / "out", SPEC)
     (tmp_path / "table.csv").write_text("path,label\nphotos/a/pipe.jpg,a\nphotos/b/1.jpg,b\n")
-    with pytest.raises(DataError, match=r"lists 1 files that do not exist or are no regular files.*pipe"):
+    with pytest.raises(DataError, match=r"lists 1 files that do not exist or are not regular files.*pipe"):
         Dataset.open(tmp_path / "table.csv")
 
 
@@ -198,7 +198,7 @@ def test_write_split__a_link_to_where_its_image_was_is_mended(photos, tmp_path, 
     (tmp_path / "moved/a/0.jpg").rename(tmp_path / "moved/a/renamed.jpg")
     with pytest.raises(DataError, match="empty class"):
         Dataset.open(out)
-    assert "images (40) that split.csv names are no longer there" in caplog.text
+    assert "40 images listed in split.csv no longer exist" in caplog.text
     write_split(Dataset.from_folder(tmp_path / "moved"), out, SPEC, mode="symlink")
     assert Dataset.open(out) == whole
 
@@ -227,7 +227,7 @@ def test_write_split__a_name_that_no_folder_can_have_leaves_nothing(photos, tmp_
     lines = [f"photos/{name}/{index}.jpg,{name * 300}" for name in "ab" for index in range(20)]
     (tmp_path / "table.csv").write_text("\n".join(["path,label", *lines]))
     before = tree(tmp_path)
-    with pytest.raises(DataError, match=r"needs a name of 300 bytes, and .* takes 255.*to-csv"):
+    with pytest.raises(DataError, match=r"needs a file name of 300 bytes, but .* allows 255.*to-csv"):
         write_split(Dataset.open(tmp_path / "table.csv"), tmp_path / "out", SPEC)
     assert tree(tmp_path) == before and not (tmp_path / "out").exists()
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.data import split_writer
 from fastcls.data.dataset import SPLIT_PLAN, SPLITS, Dataset
-from fastcls.data.split_writer import write_split
 from fastcls.data.splitter import assign_splits, split
+from fastcls.data.writers import split as split_writer
+from fastcls.data.writers.split import write_split
 from fastcls.errors import DataError, OptionError
 from fastcls.files import digest
 from fastcls.specs import SplitSpec
@@ -252,7 +252,7 @@ def test_write_split__refuses_a_changed_class(tmp_path):
     write_split(Dataset.from_folder(photos), out, SPEC)
     before = places(out)[digest(b"a 0")]
     (photos / "a/sub 0/0.jpg").rename(photos / "b/moved.jpg")
-    with pytest.raises(DataError, match=f"1 images changed their class.*'{before}' is now 'b'"):
+    with pytest.raises(DataError, match=f"1 images changed class.*'{before}' is now 'b'"):
         write_split(Dataset.from_folder(photos), out, SPEC)
     (out / before).unlink()
     write_split(Dataset.from_folder(photos), out, SPEC)
@@ -290,7 +290,7 @@ def test_write_split__killed_at_any_point_then_rerun_equals_uninterrupted(
             for owner, name in (
                 steps[mode],
                 (split_writer, "write_split_rows"),
-                (split_writer, "_place_files"),
+                (split_writer, "place_files"),
                 (Path, "rename"),
             ):
                 dying(owner, name)
@@ -387,5 +387,5 @@ def test_write_split__full_disk(tmp_path, monkeypatch):
 
     photos = make_photos(tmp_path / "photos", {"a": 5, "b": 5})
     monkeypatch.setattr(shutil, "copyfile", fail)
-    with pytest.raises(DataError, match=r"No space left on device.*Make room"):
+    with pytest.raises(DataError, match=r"No space left on device.*Free disk space"):
         write_split(Dataset.from_folder(photos), tmp_path / "out", SPEC, mode="copy")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,8 @@ import pytest
 
 from fastcls import files
 from fastcls.backend import import_keras
-from fastcls.data import sources
-from fastcls.data.crc32c import crc32c, masked_crc32c
-from fastcls.data.example import parse_example
+from fastcls.data import image_bytes
+from fastcls.data.tf_example import parse_example
 from fastcls.data.tfrecord import (
     DamagedRecordError,
     is_tfrecord,
@@ -51,20 +49,6 @@ def feature(values):
 def example(**features) -> bytes:
     described = {name.replace("__", "/"): feature(values) for name, values in features.items()}
     return tf.train.Example(features=tf.train.Features(feature=described)).SerializeToString()
-
-
-def test_crc32c__of_the_standard():
-    # RFC 3720, B.4
-    known = {bytes(32): 0x8A9136AA, b"\xff" * 32: 0x62A8AB43, bytes(range(32)): 0x46DD794E}
-    assert {data: crc32c(data) for data in known} == known
-
-
-@pytest.mark.parametrize("count", [0, 1, 4, 127, 128, 129, 255, 256, 257, 384, 1000, 128 * 37, 70_001])
-def test_masked_crc32c__is_tensorflows(tmp_path, count):
-    data = noise(count, seed=count)
-    written = write(tmp_path / "a.tfrecord", data).read_bytes()
-    assert struct.unpack("<I", written[-4:]) == (masked_crc32c(data),)
-    assert struct.unpack("<I", written[8:12]) == (masked_crc32c(written[:8]),)
 
 
 def test_scan_and_read_record__give_what_tensorflow_wrote(tmp_path):
@@ -125,9 +109,9 @@ def test_sources__an_image_has_one_digest_wherever_it_is(tmp_path):
     path = write(tmp_path / "a.tfrecord", b"", example(image__encoded=[image], image__height=[3]))
     (_, _), (place, _) = scan(path)
     address = f"{path}#{place}"
-    assert sources.read_bytes(address) == sources.read_bytes(tmp_path / "a.jpg") == image
-    assert sources.digest(address) == sources.digest(str(tmp_path / "a.jpg")) == files.digest(image)
-    assert sources.stat(address) == path.stat()
+    assert image_bytes.read_bytes(address) == image_bytes.read_bytes(tmp_path / "a.jpg") == image
+    assert image_bytes.digest(address) == image_bytes.digest(str(tmp_path / "a.jpg")) == files.digest(image)
+    assert image_bytes.stat(address) == path.stat()
 
 
 @pytest.mark.parametrize(
@@ -205,4 +189,4 @@ def test_read_bytes__refuses_a_record_without_one_image(tmp_path, record):
     with pytest.raises(
         DamagedRecordError, match=r"record at 0 of .*a\.tfrecord (has no image/encoded|is no tf)"
     ):
-        sources.read_bytes(f"{write(tmp_path / 'a.tfrecord', record)}#0")
+        image_bytes.read_bytes(f"{write(tmp_path / 'a.tfrecord', record)}#0")

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from fastcls.backend import import_keras
-from fastcls.data import sources, tfrecord_writer
-from fastcls.data.csv_writer import write_csv
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
-from fastcls.data.split_writer import write_split
 from fastcls.data.splitter import split
-from fastcls.data.tfrecord_writer import write_tfrecords
+from fastcls.data.writers import tfrecord
+from fastcls.data.writers.csv import write_csv
+from fastcls.data.writers.split import write_split
+from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec
+from fastcls.tasks import SEVERAL_LABELS
 
 import_keras()
 import tensorflow as tf  # noqa: E402 (after import_keras, which keeps it quiet)
@@ -41,7 +43,8 @@ def photos(tmp_path: Path) -> Path:
 def described(dataset: Dataset) -> list[tuple]:
     """What a data set says of each image, whatever its place."""
     return sorted(
-        (sources.digest(dataset.locate(s)), dataset.names_of(s), s.split, s.group) for s in dataset.samples
+        (image_bytes.digest(dataset.locate(s)), dataset.names_of(s), s.split, s.group)
+        for s in dataset.samples
     )
 
 
@@ -112,7 +115,7 @@ def test_write_tfrecords__makes_the_same_bytes_again(photos, tmp_path):
 
 
 def test_write_tfrecords__chooses_shards_by_size(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(tfrecord_writer, "_SHARD_BYTES", 100)
+    monkeypatch.setattr(tfrecord, "_SHARD_BYTES", 100)
     total = sum(path.stat().st_size for path in photos.rglob("*.jpg"))
     assert len(write_tfrecords(Dataset.open(photos), tmp_path / "packed")) == -(-total // 100) > 1
 
@@ -129,7 +132,7 @@ def test_write_tfrecords__keeps_several_labels_and_groups(photos, tmp_path):
     write_tfrecords(dataset, tmp_path / "packed", 1)
     write_csv(dataset, tmp_path / "b.csv")
     for made in (Dataset.open(tmp_path / "packed"), Dataset.open(tmp_path / "b.csv")):
-        assert made.multi_label and described(made) == described(dataset)
+        assert made.task is SEVERAL_LABELS and described(made) == described(dataset)
     (record,) = [
         tf.train.Example.FromString(record.numpy()).features.feature
         for record in tf.data.TFRecordDataset(str(tmp_path / "packed" / "images-00000-of-00001.tfrecord"))
@@ -149,9 +152,9 @@ def test_write_tfrecords__images_without_a_split_among_others_are_trained_on(pho
 @pytest.mark.parametrize(
     ("shards", "error", "complaint"),
     [
-        (11, OptionError, "11 shards are more"),
+        (11, OptionError, "fewer than --shards 11"),
         (0, OptionError, "shards must be 1 or more"),
-        (1, DataError, r"tulip/3.jpg' cannot be read \(No such file"),
+        (1, DataError, r"tulip/3.jpg' cannot be read: No such file"),
     ],
 )
 def test_write_tfrecords__leaves_nothing_when_it_cannot(photos, tmp_path, shards, error, complaint):
@@ -207,7 +210,7 @@ def test_read_tfrecords__numbers_alone_are_named_by_labels_txt(tmp_path):
     examples = [{"encoded": [b"x"], "class/label": [number]} for number in (5, 0, 5)]
     path = write(tmp_path / "packed" / "a.tfrecord", *examples)
     with pytest.raises(
-        DataError, match=r"record at 0 of .* has the class 5 and no name.*labels\.txt.*0:daisy"
+        DataError, match=r"record at 0 of .* has class number 5 without a name.*labels\.txt.*0:daisy"
     ):
         Dataset.open(path)
     (tmp_path / "packed" / "labels.txt").write_text("0:tench: a fish\n5:rose\n")
@@ -230,8 +233,8 @@ def test_read_tfrecords__numbers_alone_are_named_by_labels_txt(tmp_path):
     [
         ({"train-1.tfrecord": [image("a")], "more.tfrecord": [image("b")]}, "1 of 2 .* name no split: 'more"),
         ({"a.tfrecord": [{"encoded": [b"x"]}]}, "record at 0 of .* has neither image/class/text nor"),
-        ({"a.tfrecord": [image("a"), image("a")]}, "holds one class, 'a'"),
-        ({"a.tfrecord": []}, "holds no class"),
+        ({"a.tfrecord": [image("a"), image("a")]}, "has only one class, 'a'"),
+        ({"a.tfrecord": []}, "has no class"),
     ],
 )
 def test_read_tfrecords__refuses(tmp_path, made, complaint):
@@ -252,13 +255,13 @@ def test_read_tfrecords__damage_is_named_with_file_and_place(tmp_path):
 
 def test_open__options_of_a_csv_do_not_go_with_tfrecords(tmp_path):
     path = write(tmp_path / "a.tfrecord", image("rose"), image("tulip"))
-    with pytest.raises(DataError, match=r"a\.tfrecord is no CSV"):
+    with pytest.raises(DataError, match=r"a\.tfrecord is not a CSV"):
         Dataset.open(path, image_root=tmp_path)
 
 
 def test_split_data__cannot_link_to_records(tmp_path):
     path = write(tmp_path / "a.tfrecord", image("rose"), image("tulip"))
-    with pytest.raises(DataError, match=r"inside of TFRecord files.*fastcls to-csv"):
+    with pytest.raises(DataError, match=r"inside TFRecord files.*fastcls to-csv"):
         write_split(Dataset.open(path), tmp_path / "out", SplitSpec())
     assert not (tmp_path / "out").exists()
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
+from fastcls.cache import checked_files
 
 SIZE = (24, 20)
 
@@ -20,7 +20,7 @@ def save_trunk(folder):
         x = keras.layers.Conv2D(16, 3, strides=strides, padding="same", use_bias=False)(x)
         x = keras.layers.Dropout(0.5)(keras.layers.ReLU()(keras.layers.BatchNormalization()(x)))
     path = folder / "trunk.keras"
-    record.keep(path, keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save, of="")
+    checked_files.keep(path, keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save, of="")
     return path
 
 

@@ -2,12 +2,13 @@ import os
 
 import numpy as np
 import pytest
-from engines_support import keras_rows, no_images, save_trunk, some_images
+from engines_support import keras_rows, save_trunk, some_images
 
 from fastcls.backend import import_keras
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.engines import tensorflow as engines
-from fastcls.engines.tensorflow import Bfloat16Engine, Float16Engine, TensorFlowEngine, Trunk
+from fastcls.engines.tensorflow import Bfloat16Engine, Float16Engine, TensorFlowEngine
+from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, OptionError
 from fastcls.extraction.fidelity import compare
 
@@ -17,28 +18,9 @@ def trunk_path(tmp_path_factory):
     return save_trunk(tmp_path_factory.mktemp("trunk"))
 
 
-def test_engine__computes_what_keras_computes(trunk_path):
-    batch = some_images(6)
-    TensorFlowEngine.require()
-    TensorFlowEngine.prepare(Trunk(trunk_path), no_images)
-    rows = TensorFlowEngine(trunk_path).run(batch)
-    assert rows.dtype == np.float32 and rows.shape == (6, 16)
-    assert np.allclose(rows, keras_rows(trunk_path, batch), atol=1e-6)
-    assert np.array_equal(batch, some_images(6))  # untouched
-
-
-def test_engine__a_row_does_not_depend_on_its_place_or_neighbors(trunk_path):
-    engine, batch = TensorFlowEngine(trunk_path, threads=1), some_images(6)
-    order = [3, 1, 5, 0, 4, 2]
-    assert np.array_equal(engine.run(batch)[order], engine.run(batch[order]))
-    changed = batch.copy()
-    changed[1:] = 0
-    assert np.array_equal(engine.run(changed)[0], engine.run(batch)[0])
-
-
 def test_engine__refuses_what_is_no_model(tmp_path):
     path = tmp_path / "trunk.keras"
-    record.keep(path, lambda place: place.write_bytes(os.urandom(100)), of="")
+    checked_files.keep(path, lambda place: place.write_bytes(os.urandom(100)), of="")
     with pytest.raises(CacheError, match="cannot be loaded"):
         TensorFlowEngine(tmp_path / "trunk.keras")
 
@@ -87,10 +69,10 @@ def test_graph_option__what_was_on_before_stays_on():
 
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
 def test_bfloat16__needs_a_cpu_that_has_it(monkeypatch, flag):
-    monkeypatch.setattr(engines, "_cpu_flags", lambda: {"sse2", "avx512f"})
+    monkeypatch.setattr(engines, "cpu_flags", lambda: {"sse2", "avx512f"})
     with pytest.raises(OptionError, match="this CPU does not compute in bfloat16"):
         Bfloat16Engine.require()
-    monkeypatch.setattr(engines, "_cpu_flags", lambda: {"sse2", flag})
+    monkeypatch.setattr(engines, "cpu_flags", lambda: {"sse2", flag})
     Bfloat16Engine.require()
 
 

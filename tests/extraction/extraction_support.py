@@ -3,13 +3,12 @@
 Run as a script it is `fastcls` with this engine in place of TensorFlow.
 """
 
-import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -17,14 +16,16 @@ import numpy as np
 
 from fastcls import files
 from fastcls.backend import import_keras
-from fastcls.cache import record, store
+from fastcls.cache import checked_files, store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
+from fastcls.engines import Engine
 from fastcls.engines.tensorflow import TensorFlowEngine
-from fastcls.extraction import planner
+from fastcls.extraction.executors import find_executor
 from fastcls.extraction.extractor import extract
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.extraction.fingerprint import cut_token
+from fastcls.specs import ENGINES, EXECUTORS, BaseSpec, CutSpec, ExtractConfig
 
 ENGINE = "extraction_support:PixelEngine"
 SIZE = (8, 8)
@@ -33,11 +34,13 @@ SHAPE = (12,)
 ABORT, OVERFLOW, NAN, KILL_ONCE, RAISE = 1, 2, 3, 4, 5
 
 
-class PixelEngine:
+class PixelEngine(Engine):
     """Bottleneck = the first twelve values times 0.375, exactly; leaves a line per image in a file.
 
     The lines are right for batches of one image: larger ones are filled up with old images.
     """
+
+    is_reference = True
 
     def __init__(self, trunk, threads):
         self._folder = trunk.parent
@@ -86,15 +89,19 @@ class CountingEngine(TensorFlowEngine):
         return super().run(images)
 
 
-class BrokenEngine:
+class BrokenEngine(Engine):
     """Cannot be loaded."""
+
+    is_reference = True
 
     def __init__(self, trunk, threads):
         raise RuntimeError("no such device\nand more")
 
 
-class DyingEngine:
+class DyingEngine(Engine):
     """Kills the process as soon as it is loaded."""
+
+    is_reference = True
 
     def __init__(self, trunk, threads):
         os.abort()
@@ -166,7 +173,7 @@ def prepare(root, dtype="float32"):
         shape=SHAPE,
         architecture="none",
         weights_digest="none",
-        requests=(planner._request_token(request),),
+        requests=(cut_token(request),),
     )
     cache = Cache.create(root, manifest)
     keep_no_model(cache.trunk_path, manifest.fingerprint)
@@ -175,7 +182,7 @@ def prepare(root, dtype="float32"):
 
 def keep_no_model(path, of):
     """Something that is no model in the place of one, as an engine of these tests takes it."""
-    record.keep(path, lambda temporary: temporary.write_bytes(b"not a model"), of=of)
+    checked_files.keep(path, lambda temporary: temporary.write_bytes(b"not a model"), of=of)
 
 
 def only_cache(root):
@@ -254,10 +261,11 @@ def wait_until(condition, timeout_s=10.0):
 
 def _main():
     from fastcls.cli import main
-    from fastcls.extraction import extractor
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    extractor.extract_several = functools.partial(extractor.extract_several, engine=ENGINE)
+    ENGINES.clear()
+    ENGINES["pixels"] = {"float32": ENGINE}
+    EXECUTORS["processes"] = EXECUTORS[os.environ.get("TEST_EXECUTOR", "processes")]
     try:
         main.main()
     finally:
@@ -268,14 +276,20 @@ if __name__ == "__main__":
     _main()
 
 
+def by(executor, workers=2, **options):
+    """How to extract by an executor, with so many processes where it has some."""
+    has_workers = find_executor(executor).has_workers
+    return ExtractConfig(executor=executor, workers=workers if has_workers else None, **options)
+
+
 SMALL = ExtractConfig(workers=1, batch_size=1, shard_size=4)
-INLINE = ExtractConfig(workers=0, batch_size=1, shard_size=4)
+INLINE = ExtractConfig(executor="inline", batch_size=1, shard_size=4)
 ARGUMENTS = ("--workers", "2", "--batch-size", "1", "--shard-size", "8")
 
 
 def fill(data, root, config=INLINE, engine=ENGINE, dtype="float32"):
     request = requested(root, dtype) if root.exists() else prepare(root, dtype)
-    return extract(Dataset.open(data), request, root, config, engine=engine)[1]
+    return extract(Dataset.open(data), request, root, replace(config, engine=engine))[1]
 
 
 def check_complete(root, count, without=()):

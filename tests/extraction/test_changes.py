@@ -13,9 +13,9 @@ from fastcls import files
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
-from fastcls.extraction import planner
 from fastcls.extraction.changes import describe_change
 from fastcls.extraction.extractor import extract
+from fastcls.extraction.fingerprint import DECIDING, fingerprint
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 
 MANIFEST = Manifest(
@@ -50,11 +50,11 @@ CHANGED = {
 
 
 def create(root, manifest):
-    return Cache.create(root, replace(manifest, fingerprint=planner._fingerprint(manifest)))
+    return Cache.create(root, replace(manifest, fingerprint=fingerprint(manifest)))
 
 
 def test_changes__cover_all_that_decides():
-    assert set(CHANGED) | {"version"} == {*planner.DECIDING, "tail_digest"}
+    assert set(CHANGED) | {"version"} == {*DECIDING, "tail_digest"}
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -105,7 +105,7 @@ def test_extract__says_what_changed_and_how_many_images_are_forwarded(tmp_path, 
     cv2.imwrite(str(tmp_path / "data" / "a" / "photo.jpg"), photo)
     dataset = Dataset.open(tmp_path / "data")
     save_model(tmp_path / "tiny.keras")
-    config = ExtractConfig(engine="tensorflow", workers=0)
+    config = ExtractConfig(engine="tensorflow", executor="inline")
     spec = CutSpec(BaseSpec(str(tmp_path / "tiny.keras"), size=SIZE), layer="second", precision="float32")
     old, _ = extract(dataset, spec, tmp_path / "caches", config)
     assert not caplog.messages and (old.manifest.pool, old.manifest.policies) == ("none", ("float32",))

@@ -11,14 +11,14 @@ import pytest
 from extraction_support import save_model, write_images
 
 from fastcls import pipeline
-from fastcls.cache import record
+from fastcls.cache import checked_files
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.errors import CacheError
 from fastcls.extraction.extractor import extract, extract_several
-from fastcls.preview import preview_training
+from fastcls.plans.training import plan_training
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig
 
-INLINE = ExtractConfig(workers=0, batch_size=2, engine="tensorflow")
+INLINE = ExtractConfig(executor="inline", batch_size=2, engine="tensorflow")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_extract__makes_models_and_what_describes_them_anew(copied, caplog, name
     cache, done = run()
     assert (done.forwarded, done.reused) == (2, 10) and cache.folder == folder
     assert str(folder) in caplog.text and "made anew" in caplog.text
-    assert not record.damage(*cache.models) and len(Cache(folder).manifest.requests) == 1
+    assert not checked_files.damage(*cache.models) and len(Cache(folder).manifest.requests) == 1
     again = run()[1]
     assert (again.forwarded, again.reused) == (0, 12)
 
@@ -94,7 +94,7 @@ def test_extract__files_of_another_cache_are_not_taken(work, copied, tmp_path, n
     for cut, rows in ((cut_of(work[0]), expected), (cut_of(work[0], "second"), whole)):
         cache, _ = extract(work[1], cut, tmp_path / "caches", INLINE)
         np.testing.assert_array_equal(rows_of(cache)[: len(rows)], rows)
-        assert not record.damage(*cache.models) and len(cache.index()) == 12 == len(rows_of(cache))
+        assert not checked_files.damage(*cache.models) and len(cache.index()) == 12 == len(rows_of(cache))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -112,7 +112,7 @@ def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monk
     folder, run = copied
     damage(folder / name)
     monkeypatch.setattr("fastcls.training.head_trainer._train", None)  # whoever comes so far, fails
-    for begin in (pipeline.train_run, preview_training):
+    for begin in (pipeline.train_run, plan_training):
         with pytest.raises(CacheError, match=r"run the same `fastcls extract` again|Run the same") as raised:
             begin(Cache.find(folder), head, TRAIN, tmp_path / "run")
         assert str(folder / name) in str(raised.value) and "\n" not in str(raised.value)
@@ -121,13 +121,13 @@ def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monk
         (folder / name).unlink()
     monkeypatch.undo()
     run(more=False)
-    assert "Rows:" in preview_training(Cache.find(folder), head, TRAIN, tmp_path / "run")
+    assert "Rows:" in str(plan_training(Cache.find(folder), head, TRAIN, tmp_path / "run"))
 
 
 def test_extract__a_damaged_conversion_makes_no_rows(work, copied):
     pytest.importorskip("openvino")
     folder, run = copied
-    config = ExtractConfig(engine="openvino", workers=0, batch_size=2)
+    config = ExtractConfig(engine="openvino", executor="inline", batch_size=2)
     expected = rows_of(run(config=config)[0])
     shutil.rmtree(folder / "shards")
     flip(folder / "openvino" / "trunk.bin")
@@ -143,18 +143,18 @@ def test_extract__a_damaged_trunk_of_several_cuts_is_made_anew(work, tmp_path):
     (joint,) = tmp_path.glob("joint-*/trunk.keras")
     flip(joint)
     results = extract_several(dataset, cuts, tmp_path, INLINE)
-    assert [done.forwarded for _, done in results] == [2, 2] and not record.damage(joint)
+    assert [done.forwarded for _, done in results] == [2, 2] and not checked_files.damage(joint)
 
 
 def test_extract__a_damaged_quantization_is_refused_beside_its_rows(work, tmp_path):
     pytest.importorskip("nncf")
     folder, dataset, some = work
     cut = cut_of(folder, "pooled", "int8")
-    cache, _ = extract(some, cut, tmp_path, ExtractConfig(workers=0))
+    cache, _ = extract(some, cut, tmp_path, ExtractConfig(executor="inline"))
     flip(cache.folder / "openvino-int8" / "trunk.bin")
     rows = rows_of(cache)
     with pytest.raises(CacheError, match=r"put it back, or remove the cache folder"):
-        extract(dataset, cut, tmp_path, ExtractConfig(workers=0))
+        extract(dataset, cut, tmp_path, ExtractConfig(executor="inline"))
     np.testing.assert_array_equal(rows_of(Cache.find(tmp_path)), rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from extraction_support import (
     NAN,
     SHAPE,
     SIZE,
+    by,
     cached_rows,
     encoded,
     extract_arguments,
@@ -32,13 +34,13 @@ from fastcls import files
 from fastcls.data.dataset import Dataset
 from fastcls.data.views import make_view, row_key
 from fastcls.errors import DataError, OptionError
+from fastcls.extraction.contact_sheet import draw_contact_sheet
 from fastcls.extraction.extractor import extract
-from fastcls.extraction.previewer import preview
-from fastcls.specs import ExtractConfig, ViewSpec
+from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
 
 RECIPE = "flip,crop=0.5,rotate=20,brightness=1:1.5"
-INLINE = ExtractConfig(workers=0, batch_size=1, shard_size=6)
-NOWHERE = "nowhere:Nothing"
+INLINE = ExtractConfig(executor="inline", batch_size=1, shard_size=6)
+NOWHERE = "extraction_support:BrokenEngine"
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def data(tmp_path):
 def fill(data, root, views=1, config=INLINE, *, engine=ENGINE, dtype="float32", recipe=RECIPE):
     request = requested(root, dtype) if root.exists() else prepare(root, dtype)
     spec = ViewSpec(views, recipe)
-    return extract(Dataset.open(data), request, root, config, views=spec, engine=engine)[1]
+    return extract(Dataset.open(data), request, root, replace(config, engine=engine), views=spec)[1]
 
 
 def split(data):
@@ -90,10 +92,10 @@ def test_extract__each_view_is_forwarded_as_it_is_made(data, root):
     assert len(cached_rows(root)) == 10 and only_cache(root).listing.report().views == ViewSpec(3, RECIPE)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_extract__more_views_forward_only_those(data, root, tmp_path, workers):
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_extract__more_views_forward_only_those(data, root, tmp_path, executor):
     write_images(data, 12)
-    config = ExtractConfig(workers=workers, batch_size=5, shard_size=10)
+    config = by(executor, batch_size=5, shard_size=10)
     assert counts(fill(data, root, 2, config)) == (12, 12, 24, 0, 0, 0)
     assert counts(fill(data, root, 4, config)) == (12, 12, 24, 0, 0, 0)
     at_once = tmp_path / "at-once"
@@ -128,7 +130,7 @@ def test_extract__copies_in_two_splits_are_forwarded_once_per_task(data, root):
     split(data)
     for part in ("val", "train"):
         (data / part / "a" / "copy.png").write_bytes(encoded(500))
-    done = fill(data, root, 4, ExtractConfig(workers=0, batch_size=1, shard_size=999))
+    done = fill(data, root, 4, ExtractConfig(executor="inline", batch_size=1, shard_size=999))
     assert counts(done) == (18, 17, 8 * 4 + 8 + 4, 1, 0, 0)
     assert len(forwarded(root)) == done.rows == len(only_cache(root).index())
 
@@ -139,7 +141,7 @@ def test_extract__a_view_that_does_not_fit_makes_the_image_a_failure(data, root,
     image = pixels(3)
     image[0, -1, 2] = NAN  # the first pixel once it is flipped
     (data / "b" / "000003.png").write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-    config = ExtractConfig(workers=0, batch_size=batch_size, shard_size=99)
+    config = ExtractConfig(executor="inline", batch_size=batch_size, shard_size=99)
     done = fill(data, root, 2, config, dtype="float16", recipe="flip=1")
     assert counts(done) == (6, 5, 11, 0, 1, 0)
     (failure,) = only_cache(root).failures()
@@ -178,7 +180,7 @@ def test_extract__goes_on_after_a_kill(data, root):
 def test_preview__shows_the_pixels_that_would_be_forwarded(data, root, tmp_path):
     write_images(data, 5)
     request, views, out = prepare(root), ViewSpec(4, RECIPE), tmp_path / "views.png"
-    assert preview(Dataset.open(data), request, root, views, out) == 5
+    assert draw_contact_sheet(Dataset.open(data), request, root, views, out) == 5
     sheet = cv2.imread(str(out))[..., ::-1]
     step = SIZE[0] + 4
     assert sheet.shape == (5 * step - 4, 4 * step - 4, 3)
@@ -189,8 +191,8 @@ def test_preview__shows_the_pixels_that_would_be_forwarded(data, root, tmp_path)
             np.testing.assert_array_equal(shown, make_view(image, digest, views, number))
     assert not only_cache(root).shards_folder.exists()
     with pytest.raises(OptionError, match=r"ends in \.png"):
-        preview(Dataset.open(data), request, root, views, tmp_path / "views.jpg")
+        draw_contact_sheet(Dataset.open(data), request, root, views, tmp_path / "views.jpg")
     for path in data.rglob("*.png"):
         os.truncate(path, 10)
     with pytest.raises(DataError, match="no readable image to train on"):
-        preview(Dataset.open(data), request, root, views, out)
+        draw_contact_sheet(Dataset.open(data), request, root, views, out)

@@ -20,7 +20,6 @@ from extraction_support import (
     extract_arguments,
     fill,
     forwarded,
-    leftovers,
     only_cache,
     prepare,
     requested,
@@ -30,33 +29,13 @@ from extraction_support import (
 
 from fastcls.cache.samples import FileState
 from fastcls.data.dataset import Dataset
-from fastcls.errors import CacheError, DataError, WorkerError
+from fastcls.errors import CacheError, DataError
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.worker import _is_settled
 from fastcls.specs import ExtractConfig, TrainConfig
 from fastcls.training.rows.selection import select
 
 # Who does the work
-
-
-@pytest.mark.parametrize("workers, shards", [(0, 6), (1, 6), (2, 6), (4, 8)])
-def test_extract__same_rows_whatever_the_workers(data, root, workers, shards):
-    write_images(data, 50)
-    done = fill(data, root, ExtractConfig(workers=workers, batch_size=7, shard_size=9))
-    assert (done.images, done.forwarded, done.reused, done.failures, done.missing) == (50, 50, 0, 0, 0)
-    assert done.shards == shards
-    check_complete(root, 50)
-
-
-def test_extract__same_shards_by_this_process_and_by_another(data, tmp_path):
-    write_images(data, 20)
-    shards = []
-    for workers in (0, 1):
-        root = tmp_path / f"cache{workers}"
-        fill(data, root, ExtractConfig(workers=workers, batch_size=4, shard_size=6))
-        index = only_cache(root).index()
-        shards.append([[path.name for path in index.shards], index.digests.tolist(), index.row.tolist()])
-    assert shards[0] == shards[1]
 
 
 def test_extract__deflated_rows_are_the_same(data, root):
@@ -70,7 +49,7 @@ def test_extract__deflated_rows_are_the_same(data, root):
 def test_extract__again_forwards_nothing(data, root):
     write_images(data, 10)
     fill(data, root)
-    done = fill(data, root, SMALL, engine="nowhere:Nothing")
+    done = fill(data, root, SMALL, engine="extraction_support:BrokenEngine")
     assert (done.forwarded, done.reused, done.shards) == (0, 10, 0)
 
 
@@ -92,10 +71,10 @@ def test_extract__a_parent_without_a_main_file(data, root, arguments):
     prepare(root)
     code = f"""
 from pathlib import Path
-from fastcls import BaseSpec, CutSpec, Dataset, extract
+from fastcls import BaseSpec, CutSpec, Dataset, ExtractConfig, extract
 request = CutSpec(BaseSpec({str(root / "base.keras")!r}))
 data, root = Path({str(data)!r}), Path({str(root)!r})
-print(extract(Dataset.open(data), request, root, engine={ENGINE!r})[1].forwarded)
+print(extract(Dataset.open(data), request, root, ExtractConfig(engine={ENGINE!r}))[1].forwarded)
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, *arguments]
@@ -197,7 +176,7 @@ def test_extract__a_file_of_the_future_is_seen_to_change(data, root, young_files
     image, future = data / "a" / "000000.png", 4 * 10**18
     os.utime(image, ns=(future, future))
     fill(data, root)
-    assert fill(data, root, engine="nowhere:Nothing").reused == 4
+    assert fill(data, root, engine="extraction_support:BrokenEngine").reused == 4
     (row,) = [row for row in only_cache(root).samples() if row.path == "a/000000.png"]
     assert row.state.mtime_ns == future
     config = TrainConfig(val=0)
@@ -237,29 +216,12 @@ def test_extract__known_failures_are_not_tried_again_until_repaired(data, root, 
     write_images(data, 8)
     break_images(data)
     fill(data, root)
-    tried = fill(data, root, SMALL, engine="nowhere:Nothing")
+    tried = fill(data, root, SMALL, engine="extraction_support:BrokenEngine")
     assert (tried.forwarded, tried.reused, tried.failures, tried.shards) == (0, 6, 3, 0)
     (data / "a" / "000002.png").write_bytes(encoded(2))
     repaired = fill(data, root)
     assert (repaired.forwarded, repaired.failures) == (1, 2)
     assert forwarded(root)[6:] == [2]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_extract__too_many_failures_stop_it(data, root, workers):
-    write_images(data, 40)
-    for number in range(20, 40, 2):
-        (data / "a" / f"{number:06}.png").write_bytes(b"%d" % number)
-    config = ExtractConfig(workers=workers, batch_size=1, shard_size=4, max_failures=5)
-    with pytest.raises(WorkerError, match="more than --max-failures 5"):
-        fill(data, root, config)
-    kept = len(only_cache(root).index())
-    assert leftovers(root) == []
-    assert len(only_cache(root).failures()) > 5
-    done = fill(data, root)
-    assert (done.forwarded, done.reused, done.failures) == (30 - kept, kept, 10)
-    with pytest.raises(WorkerError, match="max-failures"):
-        fill(data, root, config)
 
 
 def test_extract__no_readable_image_at_all(data, root):
@@ -274,7 +236,9 @@ def test_extract__no_readable_image_at_all(data, root):
 def test_extract__bottlenecks_that_do_not_fit(data, root, command):
     write_images(data, 6, {3: command})
     (data / "b" / "copy.png").write_bytes(encoded(3, command))
-    done = fill(data, root, dtype="float16", config=ExtractConfig(workers=0, batch_size=2, shard_size=9))
+    done = fill(
+        data, root, dtype="float16", config=ExtractConfig(executor="inline", batch_size=2, shard_size=9)
+    )
     assert (done.forwarded, done.reused, done.failures) == (5, 0, 2)
     for failure in only_cache(root).failures():
         assert "does not fit float16" in failure.reason
@@ -300,10 +264,10 @@ def test_extract__memory_per_image_is_that_of_a_small_table(data, root, young_fi
     write_images(data, 2)
     for number in range(2, count):  # links to one image: nothing but the table grows
         os.link(data / "a" / "000000.png", data / "ab"[number % 2] / f"{number:06}.png")
-    fill(data, root, ExtractConfig(workers=0, batch_size=8))
+    fill(data, root, ExtractConfig(executor="inline", batch_size=8))
     dataset, request = Dataset.open(data), requested(root)
     tracemalloc.start()
-    done = extract(dataset, request, root, engine="nowhere:Nothing")[1]
+    done = extract(dataset, request, root, ExtractConfig(engine="extraction_support:BrokenEngine"))[1]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (done.reused, done.forwarded) == (count, 0)

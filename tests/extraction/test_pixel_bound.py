@@ -10,8 +10,8 @@ from extraction_support import cached_rows, fill, forwarded, only_cache, write_i
 from fastcls.data import decoder
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError
-from fastcls.extraction.previewer import preview
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, ViewSpec
+from fastcls.extraction.contact_sheet import draw_contact_sheet
+from fastcls.specs import EXECUTORS, BaseSpec, CutSpec, ExtractConfig, ViewSpec
 
 
 @pytest.fixture
@@ -22,21 +22,21 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def bounded(most, workers=0):
-    return ExtractConfig(workers=workers, batch_size=1, shard_size=4, max_pixels=most)
+def bounded(most, executor):
+    return ExtractConfig(executor=executor, batch_size=1, shard_size=4, max_pixels=most)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_extract__an_image_above_the_bound_is_named_and_tried_again(data, tmp_path, workers):
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_extract__an_image_above_the_bound_is_named_and_tried_again(data, tmp_path, executor):
     root = tmp_path / "cache"
-    done = fill(data, root, bounded(1_000_000, workers))
+    done = fill(data, root, bounded(1_000_000, executor))
     assert (done.forwarded, done.failures) == (6, 1)
     (failure,) = only_cache(root).failures()
     assert failure.path == "a/large.png" and failure.digest == ""
     for words in ("1000x1500 (1,500,000) pixels", "above the bound of 1,000,000", "--max-pixels"):
         assert words in failure.reason
-    assert fill(data, root, bounded(1_499_999, workers)).failures == 1
-    done = fill(data, root, bounded(1_500_000, workers))
+    assert fill(data, root, bounded(1_499_999, executor)).failures == 1
+    done = fill(data, root, bounded(1_500_000, executor))
     assert (done.forwarded, done.reused, done.failures) == (1, 6, 0)
     assert "a/large.png" in cached_rows(root) and only_cache(root).failures() == []
 
@@ -47,7 +47,7 @@ def test_extract__memory_and_threads_set_the_bound(data, tmp_path, monkeypatch):
     monkeypatch.setattr(decoder, "available_memory", lambda: 4 * 24 * 1_499_999)
     assert fill(data, root).failures == 1
     monkeypatch.setattr(decoder, "available_memory", lambda: 4 * 24 * 1_500_000)
-    assert fill(data, root, ExtractConfig(workers=0, batch_size=1)).failures == 0
+    assert fill(data, root, ExtractConfig(executor="inline", batch_size=1)).failures == 0
     assert len(forwarded(root)) == 7
 
 
@@ -59,5 +59,5 @@ def test_preview__shows_no_image_above_the_bound(data, tmp_path):
     cv2.imwrite(str(data / "b" / "large.png"), np.zeros((1500, 1000, 3), np.uint8))
     asked = (Dataset.open(data), CutSpec(BaseSpec("mobilenetv2", size=(8, 8))), tmp_path, ViewSpec(2))
     with pytest.raises(DataError, match="no readable image"):
-        preview(*asked, tmp_path / "views.png", max_pixels=1_499_999)
-    assert preview(*asked, tmp_path / "views.png", max_pixels=1_500_000) == 2
+        draw_contact_sheet(*asked, tmp_path / "views.png", max_pixels=1_499_999)
+    assert draw_contact_sheet(*asked, tmp_path / "views.png", max_pixels=1_500_000) == 2

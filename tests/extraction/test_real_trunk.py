@@ -6,15 +6,15 @@ import sys
 
 import numpy as np
 import pytest
-from extraction_support import save_model, write_images
+from extraction_support import by, save_model, write_images
 
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.data.decoder import read_image
-from fastcls.engines.tensorflow import Trunk
+from fastcls.engines.trunk import Trunk
 from fastcls.errors import WorkerError
 from fastcls.extraction.extractor import extract
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.specs import EXECUTORS, BaseSpec, CutSpec, ExtractConfig
 
 COUNT = 9
 
@@ -46,7 +46,7 @@ def rows_of(cache):
 
 
 def test_rows__are_those_of_the_trunk(dataset, model_path, tmp_path):
-    config = by_tensorflow(workers=0, batch_size=4, shard_size=5)
+    config = by_tensorflow(executor="inline", batch_size=4, shard_size=5)
     cache, done = extract(dataset, requested(model_path, size=(16, 12)), tmp_path, config)
     assert (done.forwarded, done.fidelity) == (COUNT, None)
     keras = import_keras()
@@ -55,19 +55,19 @@ def test_rows__are_those_of_the_trunk(dataset, model_path, tmp_path):
     assert np.allclose(rows_of(cache), trunk.predict(images, verbose=0), atol=1e-6)
 
 
-def test_rows__are_the_same_bits_whatever_the_workers(dataset, model_path, tmp_path):
+def test_rows__are_the_same_bits_by_every_executor(dataset, model_path, tmp_path):
     request = requested(model_path, size=(16, 12), pool="none")
     found = []
-    for workers in (0, 2):
-        config = by_tensorflow(workers=workers, batch_size=4, shard_size=3)
-        found.append(rows_of(extract(dataset, request, tmp_path / str(workers), config)[0]))
+    for executor in EXECUTORS:
+        config = by(executor, engine="tensorflow", batch_size=4, shard_size=3)
+        found.append(rows_of(extract(dataset, request, tmp_path / executor, config)[0]))
     assert all(np.array_equal(rows, found[0]) for rows in found)
 
 
 def test_more_images__go_through_openvino_without_tensorflow(model_path, tmp_path):
     pytest.importorskip("openvino")
     request = requested(model_path)
-    config = ExtractConfig(engine="openvino", workers=0)
+    config = ExtractConfig(engine="openvino", executor="inline")
     cache, done = extract(write_images(tmp_path / "data", COUNT), request, tmp_path / "caches", config)
     assert done.engine == "openvino" and done.fidelity["median_error"] < 1e-5
     images = np.stack([read_image(path, (8, 8)) for path in sorted((tmp_path / "data").rglob("*.png"))])
@@ -112,13 +112,11 @@ def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp
         "back": (plain, 0),
     }
     log = tmp_path / "root" / "passes.log"
-    config = ExtractConfig(workers=0, batch_size=1)
+    config = ExtractConfig("extraction_support:CountingEngine", executor="inline", batch_size=1)
     folders = set()
     for name, (request, expected) in requests.items():
         before = log.read_text().count("x") if log.exists() else 0
-        cache, done = extract(
-            dataset, request, log.parent, config, engine="extraction_support:CountingEngine"
-        )
+        cache, done = extract(dataset, request, log.parent, config)
         assert (name, log.read_text().count("x") - before) == (name, expected)
         assert (name, done.forwarded, done.reused) == (name, expected, COUNT - expected)
         assert (name, cache.folder in folders) == (name, not expected)
@@ -127,7 +125,7 @@ def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp
 
 
 def test_a_damaged_trunk__is_named_and_made_anew(dataset, model_path, tmp_path):
-    request, config = requested(model_path), by_tensorflow(workers=0, batch_size=4)
+    request, config = requested(model_path), by_tensorflow(executor="inline", batch_size=4)
     cache, _ = extract(dataset, request, tmp_path, config)
     rows = rows_of(cache)
     data = bytearray(cache.trunk_path.read_bytes())

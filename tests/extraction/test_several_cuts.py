@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,14 +30,14 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import read_image
 from fastcls.data.views import make_view, row_key
 from fastcls.errors import OptionError, WorkerError
-from fastcls.extraction import planner
 from fastcls.extraction.extractor import extract, extract_several
-from fastcls.extraction.joint import joint_folder
+from fastcls.extraction.fingerprint import cut_token
+from fastcls.extraction.shared_trunk import shared_folder
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, ViewSpec
 
 COUNT = 9
 LAYERS = ("first", "second", "pooled")
-SINGLY = ExtractConfig(engine="tensorflow", workers=0, batch_size=1, shard_size=4)
+SINGLY = ExtractConfig(engine="tensorflow", executor="inline", batch_size=1, shard_size=4)
 COUNTING = "extraction_support:CountingEngine"
 
 
@@ -74,7 +74,7 @@ def test_extract__makes_the_caches_of_single_extractions_in_one_pass(dataset, mo
     cuts = cuts_of(model_path, LAYERS if pool is None else LAYERS[:2], pool)
     alone = [extract(dataset, cut, tmp_path / "alone", SINGLY) for cut in cuts]
     root = tmp_path / "together"
-    together = extract_several(dataset, cuts, root, SINGLY, engine=COUNTING)
+    together = extract_several(dataset, cuts, root, replace(SINGLY, engine=COUNTING))
     assert passes(root) == COUNT
     assert [path.name for path in cache_folders(root)] == [
         path.name for path in cache_folders(tmp_path / "alone")
@@ -87,14 +87,14 @@ def test_extract__makes_the_caches_of_single_extractions_in_one_pass(dataset, mo
         trunk = import_keras().saving.load_model(cache.trunk_path, compile=False)
         np.testing.assert_allclose(rows_of(cache), trunk.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
         assert cache.tail_path.exists() == single.tail_path.exists()
-    again = extract_several(dataset, cuts, root, SINGLY, engine="nowhere:Nothing")
+    again = extract_several(dataset, cuts, root, replace(SINGLY, engine="extraction_support:BrokenEngine"))
     assert [done.reused for _, done in again] == [COUNT] * len(cuts) and leftovers(root) == []
 
 
 def test_extract__a_cache_that_is_full_is_left_alone(dataset, model_path, tmp_path):
     cuts = cuts_of(model_path, ("first", "second"))
     extract(dataset, cuts[0], tmp_path, SINGLY)
-    (_, first), (second, done) = extract_several(dataset, cuts, tmp_path, SINGLY, engine=COUNTING)
+    (_, first), (second, done) = extract_several(dataset, cuts, tmp_path, replace(SINGLY, engine=COUNTING))
     assert (first.forwarded, first.reused, first.engine, first.crew) == (0, COUNT, "", "")
     assert (done.forwarded, done.reused, passes(tmp_path)) == (COUNT, 0, COUNT)
     assert not list(tmp_path.glob("joint-*"))
@@ -103,9 +103,9 @@ def test_extract__a_cache_that_is_full_is_left_alone(dataset, model_path, tmp_pa
 
 def test_extract__each_cache_gets_only_what_it_lacks(dataset, model_path, tmp_path):
     cuts = cuts_of(model_path, ("first", "second"))
-    some = dataclasses.replace(dataset, samples=dataset.samples[:4])
+    some = replace(dataset, samples=dataset.samples[:4])
     extract(some, cuts[0], tmp_path, SINGLY)
-    (first, one), (second, other) = extract_several(dataset, cuts, tmp_path, SINGLY, engine=COUNTING)
+    (first, one), (second, other) = extract_several(dataset, cuts, tmp_path, replace(SINGLY, engine=COUNTING))
     assert (one.forwarded, one.reused, one.rows) == (COUNT - 4, 4, COUNT - 4)
     assert (other.forwarded, other.reused, other.rows) == (COUNT, 0, COUNT)
     assert passes(tmp_path) == COUNT
@@ -114,7 +114,7 @@ def test_extract__each_cache_gets_only_what_it_lacks(dataset, model_path, tmp_pa
 
 def test_extract__views_of_several_cuts(dataset, model_path, tmp_path):
     cuts, views = cuts_of(model_path, ("first", "second"), "avg"), ViewSpec(3)
-    results = extract_several(dataset, cuts, tmp_path, SINGLY, views=views, engine=COUNTING)
+    results = extract_several(dataset, cuts, tmp_path, replace(SINGLY, engine=COUNTING), views=views)
     assert passes(tmp_path) == 3 * COUNT and [done.rows for _, done in results] == [3 * COUNT] * 2
     (sample, *_) = results[0][0].samples()
     image = read_image(dataset.root / sample.path, (8, 8))
@@ -151,7 +151,7 @@ def test_extract__another_engine_is_compared_for_each_cache(dataset, model_path,
 def test_extract__refuses_cuts_that_cannot_share_a_pass(
     dataset, model_path, tmp_path, layers, options, complaint
 ):
-    cuts = [dataclasses.replace(cut, **options) for cut in cuts_of(model_path, layers)]
+    cuts = [replace(cut, **options) for cut in cuts_of(model_path, layers)]
     with pytest.raises(OptionError, match=complaint):
         extract_several(dataset, cuts, tmp_path, SINGLY)
     same = [cut for pool in ("avg", "max") for cut in cuts_of(model_path, ("pooled",), pool)]
@@ -178,14 +178,14 @@ def data(tmp_path):
 
 def fill(data, root, config, engine=DOUBLE):
     cuts = [requested(root, dtype) for dtype in ("float32", "float16")]
-    return extract_several(Dataset.open(data), cuts, root, config, engine=engine)
+    return extract_several(Dataset.open(data), cuts, root, replace(config, engine=engine))
 
 
 def prepare_both(root):
     """Two caches, float32 and float16, and a trunk of both."""
     requests = [prepare(root, dtype) for dtype in ("float32", "float16")]
-    caches = [find_request(root, planner._request_token(request)) for request in requests]
-    joint = joint_folder(caches, root)
+    caches = [find_request(root, cut_token(request)) for request in requests]
+    joint = shared_folder(caches, root)
     keep_no_model(joint / "trunk.keras", joint.name)
     return caches, joint
 
@@ -197,7 +197,7 @@ def forwarded(folder):
 def test_extract__a_row_that_fits_one_cache_fails_in_the_other(data, root):
     write_images(data, 8, {3: OVERFLOW})
     prepare_both(root)
-    config = ExtractConfig(workers=0, batch_size=3, shard_size=5)
+    config = ExtractConfig(executor="inline", batch_size=3, shard_size=5)
     (wide, one), (narrow, other) = fill(data, root, config)
     assert (one.forwarded, one.failures, other.forwarded, other.failures) == (8, 0, 7, 1)
     assert wide.failures() == [] and "does not fit float16" in narrow.failures()[0].reason

@@ -2,11 +2,13 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from extraction_support import (
     ENGINE,
+    by,
     cached_rows,
     encoded,
     expected_rows,
@@ -19,10 +21,10 @@ from extraction_support import (
 )
 
 from fastcls.data.dataset import Dataset
-from fastcls.data.tfrecord_writer import write_tfrecords
+from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.tasks import Wanted, Work
-from fastcls.specs import ExtractConfig, ViewSpec
+from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
 
 
 def tasks(missing, size, batch_size, workers):
@@ -81,11 +83,11 @@ def write_copies(folder, distinct, copies, size=None):
 
 
 @pytest.mark.parametrize("size", [None, 400])  # some as large as others, or all
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("shard_size", [1, 3, 8])
-def test_extract__copies_of_an_image_are_forwarded_once(data, root, workers, shard_size, size):
+def test_extract__copies_of_an_image_are_forwarded_once(data, root, executor, shard_size, size):
     dataset = write_copies(data, 16, 3, size)
-    config = ExtractConfig(workers=workers, batch_size=1, shard_size=shard_size)
+    config = by(executor, batch_size=1, shard_size=shard_size)
     done = fill(data, root, config)
     assert (done.forwarded, done.reused, done.failures) == (16, 32, 0)
     assert sorted(forwarded(root)) == list(range(16)) and len(only_cache(root).index()) == 16
@@ -98,11 +100,11 @@ def test_extract__copies_of_an_image_are_forwarded_once(data, root, workers, sha
 
 def test_extract__copies_of_known_images_and_of_other_views(data, root, young_files_trusted):
     write_images(data / "train", 12)
-    fill(data, root, ExtractConfig(workers=0, batch_size=1, shard_size=2))
+    fill(data, root, ExtractConfig(executor="inline", batch_size=1, shard_size=2))
     write_copies(data / "val", 16, 2)
     views = ViewSpec(3, "flip")
-    config = ExtractConfig(workers=0, batch_size=1, shard_size=4)
-    done = extract(Dataset.open(data), requested(root), root, config, views=views, engine=ENGINE)[1]
+    config = ExtractConfig(executor="inline", batch_size=1, shard_size=4)
+    done = extract(Dataset.open(data), requested(root), root, replace(config, engine=ENGINE), views=views)[1]
     assert done.rows == 2 * 12 + 4  # of 4 images all is new, of the others the views to train on
     index = only_cache(root).index()
     assert len(index) == len(set(index.digests)) == 3 * 12 + 4
@@ -112,9 +114,9 @@ def test_extract__copies_in_tfrecords(data, root, tmp_path):
     dataset = write_copies(data, 16, 3)
     write_tfrecords(dataset, tmp_path / "packed", shards=4)
     prepare(root)
-    config = ExtractConfig(workers=0, batch_size=1, shard_size=8)
+    config = ExtractConfig(executor="inline", batch_size=1, shard_size=8)
     packed = Dataset.open(tmp_path / "packed")
-    done = extract(packed, requested(root), root, config, engine=ENGINE)[1]
+    done = extract(packed, requested(root), root, replace(config, engine=ENGINE))[1]
     assert (done.images, done.forwarded, done.reused) == (48, 16, 32)
 
 

@@ -44,18 +44,18 @@ def test_load__gives_back_what_was_saved(classifier, tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_predict__is_in_order_and_independent_of_the_batch(classifier, photos, batch_size):
-    results = list(classifier.predict([*photos, photos[0]], batch_size=batch_size))
+    results = classifier.predict([*photos, photos[0]], batch_size=batch_size)
     assert [result.path for result in results] == [*photos, photos[0]]
     assert [result.probabilities is None for result in results] == [n in (2, 5) for n in range(8)]
     assert "not an image" in results[2].reason and "No such file" in results[5].reason
-    alone = [next(classifier.predict([path])).probabilities for path in photos]
+    alone = [classifier.predict(path)[0].probabilities for path in photos]
     for result, expected in zip(results, [*alone, alone[0]], strict=True):
         if expected is not None:  # matrix products of other shapes add in another order
             np.testing.assert_allclose(result.probabilities, expected, rtol=1e-5)
 
 
 def test_predict__of_nothing(classifier):
-    assert list(classifier.predict([])) == []
+    assert classifier.predict([]) == []
 
 
 def _without_member(path):

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from fastcls import preview
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.data.dataset import Dataset
@@ -17,6 +16,7 @@ from fastcls.data.views import augment
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.extractor import extract
 from fastcls.inference.classifier import Classifier
+from fastcls.plans import finetuning
 from fastcls.specs import (
     BaseSpec,
     CheckpointSpec,
@@ -32,6 +32,7 @@ from fastcls.specs import (
 from fastcls.training import finetuner
 from fastcls.training.finetuner import finetune
 from fastcls.training.head_trainer import train_head
+from fastcls.training.loop import passes
 from fastcls.training.rows.images import ImageFeed, Images
 
 keras = import_keras()
@@ -74,7 +75,7 @@ def photos(tmp_path_factory):
 )
 def test_finetune__is_what_training_from_the_cache_is(photos, base, tmp_path, train, layer, kind):
     cut = CutSpec(base, layer, precision="float32")
-    cache, _ = extract(photos, cut, tmp_path, ExtractConfig(engine="tensorflow", workers=0))
+    cache, _ = extract(photos, cut, tmp_path, ExtractConfig(engine="tensorflow", executor="inline"))
     cached = train_head(cache, HeadSpec(kind), CONFIG)
     live = finetune(photos, base, FinetuneSpec(train, **PLAIN), CONFIG)
     assert (live.train_count, live.val_count) == (cached.train_count, cached.val_count) == (18, 6)
@@ -125,7 +126,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
     spec = FinetuneSpec("all", train_batch_norm=True, mixed_precision="float32")
     whole = finetune(photos, base, spec, config, folder=tmp_path / "whole")
 
-    make = finetuner.KerasPasses.train
+    make = passes.KerasPasses.train
 
     def failing(*arguments):
         run = make(*arguments)
@@ -137,11 +138,11 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 
         return run_or_stop
 
-    monkeypatch.setattr(finetuner.KerasPasses, "train", failing)
+    monkeypatch.setattr(passes.KerasPasses, "train", failing)
     monkeypatch.setattr("fastcls.training.loop.checkpoints._LOSE_AT_MOST_S", 0)
     with pytest.raises(KeyboardInterrupt):
         finetune(photos, base, spec, config, folder=tmp_path / "parts")
-    monkeypatch.setattr(finetuner.KerasPasses, "train", make)
+    monkeypatch.setattr(passes.KerasPasses, "train", make)
     parts = finetune(photos, base, spec, config, folder=tmp_path / "parts")
     for one, other in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -248,13 +249,13 @@ def test_finetune__needs_validation_images(photos, base):
 def test_finetune__scales_the_loss_for_float16_and_keeps_checkpoints_in_float32(
     photos, base, tmp_path, monkeypatch
 ):
-    make, found = finetuner.KerasPasses.train, []
+    make, found = passes.KerasPasses.train, []
 
     def train(self, model, *rest):
         found.append(type(model.optimizer).__name__)
         return make(self, model, *rest)
 
-    monkeypatch.setattr(finetuner.KerasPasses, "train", train)
+    monkeypatch.setattr(passes.KerasPasses, "train", train)
     config = TrainConfig(epochs=1, batch_size=9, val=0.25, checkpoints=CheckpointSpec(checkpoint_every=1))
     finetune(photos, base, FinetuneSpec(mixed_precision="mixed_float16"), config, folder=tmp_path)
     assert found == ["LossScaleOptimizer"]
@@ -283,16 +284,16 @@ def test_image_feed__an_image_that_is_drawn_again_looks_anew(photos):
     np.testing.assert_array_equal(np.concatenate(blocks), pixels)
 
 
-def test_preview_finetuning__trains_batch_normalization_by_the_weights_that_were_asked_for(
+def test_plan_finetuning__trains_batch_normalization_by_the_weights_that_were_asked_for(
     photos, monkeypatch, tmp_path
 ):
     def networks_of(dataset, start, spec, *rest):
         assert (start.weights, spec.train_batch_norm) == ("random", False)
         raise OptionError("far enough")
 
-    monkeypatch.setattr(preview, "networks_of", networks_of)
+    monkeypatch.setattr(finetuning, "networks_of", networks_of)
     with pytest.raises(OptionError, match="far enough"):
-        preview.preview_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")
+        finetuning.plan_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")
 
 
 @pytest.mark.parametrize("batch", [23, 22, 24, 5])

@@ -13,7 +13,7 @@ from fastcls.errors import OptionError
 from fastcls.specs import HEADS, HeadSpec, LossSpec, TrainConfig
 from fastcls.training import head_trainer as trainer
 from fastcls.training.head_trainer import train_head
-from fastcls.training.loop import schedules
+from fastcls.training.loop import optimization
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import select
 
@@ -147,7 +147,7 @@ def test_train_head__keeps_the_best_when_the_loss_is_not_a_number_later(
         lambda *arguments, **options: streaming(*arguments, memory_bytes=memory_bytes, **options),
     )
     # 210 rows are 7 steps: in the 5th of epoch 3 the rate is infinite, the 6th finds out.
-    monkeypatch.setattr(schedules.Rate, "at", _breaks_at_step(2 * 7 + 4))
+    monkeypatch.setattr(optimization.Rate, "at", _breaks_at_step(2 * 7 + 4))
     trained = train_head(cache, None, replace(QUICK, epochs=6))
     assert "in epoch 3, at step 6: the training ends, epoch 2 is kept" in caplog.text
     assert len(trained.history) == 2 and trained.best["epoch"] == 2

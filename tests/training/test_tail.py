@@ -18,7 +18,7 @@ from fastcls.specs import ExtractConfig, HeadSpec, TrainConfig
 keras = import_keras()
 layers = keras.layers
 SIZE = (16, 16)
-INLINE = ExtractConfig(engine="tensorflow", workers=0)
+INLINE = ExtractConfig(engine="tensorflow", executor="inline")
 CONFIG = TrainConfig(epochs=2, learning_rate=1e-2, val=0.25)
 
 

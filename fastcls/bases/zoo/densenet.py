@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastcls.bases.zoo.heads import add_head
+from fastcls.bases.zoo.tops import add_top
 
 # Layers of each dense block.
 _DEPTHS = {"conv2": 6, "conv3": 12, "conv4": 64, "conv5": 48}
@@ -46,7 +46,7 @@ def build(
         if stage in _TRANSITIONS:
             x = _add_transition(x, _TRANSITIONS[stage])
     x = _add_norm(x, "bn", "relu")
-    x = add_head(
+    x = add_top(
         x,
         include_top=include_top,
         pooling=pooling,

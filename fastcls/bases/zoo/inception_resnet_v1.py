@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcls.bases.zoo.branches import Branch, Conv, add_branches, add_conv
-from fastcls.bases.zoo.heads import add_pooling
+from fastcls.bases.zoo.tops import add_pooling
 
 _EMBEDDING = 512
 _STEM = {

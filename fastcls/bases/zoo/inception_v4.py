@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastcls.bases.zoo.branches import Branch, Conv, add_branches, add_conv
-from fastcls.bases.zoo.heads import add_head
+from fastcls.bases.zoo.tops import add_top
 
 _STEM = {
     "conv2d_1a": Conv(32, 3, 2, "valid"),
@@ -91,7 +91,7 @@ def build(
         x = add_conv(x, conv, name)
     for name, branches in _BLOCKS.items():
         x = add_branches(x, branches, name, concat=name)
-    x = add_head(
+    x = add_top(
         x,
         include_top=include_top,
         pooling=pooling,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastcls.bases.zoo.heads import add_pooling
+from fastcls.bases.zoo.tops import add_pooling
 
 
 def LeNet5(  # noqa: N802 (constructors of networks have their names, as in Keras)

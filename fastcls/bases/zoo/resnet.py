@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fastcls.bases.zoo.heads import add_head
+from fastcls.bases.zoo.tops import add_top
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4  # output maps of a bottleneck block per unit of width
@@ -88,7 +88,7 @@ def build(
             stride = 2 if place == 0 and number > 1 else 1
             end = f"layer{number}_out" if place == depth - 1 else f"layer{number}_{place}_out"
             x = _block(x, variant, width, stride, f"layer{number}_{place}", end)
-    x = add_head(
+    x = add_top(
         x,
         include_top=include_top,
         pooling=pooling,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fastcls.bases.zoo.heads import add_head
+from fastcls.bases.zoo.tops import add_top
 
 # Channels of stage 2 to 4 and of the last convolution.
 VARIANTS = {
@@ -60,7 +60,7 @@ def build(
         for number in range(2, depth + 1):
             x = _add_block(x, channels // 2, f"{stage}_block{number}")
     x = _add_conv(x, last, 1, "conv5")
-    x = add_head(
+    x = add_top(
         x,
         include_top=include_top,
         pooling=pooling,

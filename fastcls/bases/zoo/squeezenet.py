@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fastcls.bases.zoo.heads import add_pooling
+from fastcls.bases.zoo.tops import add_pooling
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.runs import require_same_unfinished
 from fastcls.specs import CheckpointSpec
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.tasks import LOSS, Monitor
 from fastcls.training.loop.snapshots import Row, Snapshot, Standing, Trainee, write_snapshot
 
 # Unless the user says how often: what a training that is killed may lose.
@@ -36,7 +36,7 @@ class Checkpoints:
     Args:
         folder: Where; None for nowhere.
         spec: Which.
-        request: What decides the result, JSON-able: a checkpoint of another request is refused.
+        identity: What decides the result, JSON-able: a checkpoint of another training is refused.
         about: What else is to be written into each, JSON-able.
         monitor: The figure that says which epoch is better.
 
@@ -45,19 +45,19 @@ class Checkpoints:
         found: The last checkpoint of this training, if it was interrupted.
 
     Raises:
-        OptionError: A training of another request was interrupted here.
+        OptionError: Another training was interrupted here.
     """
 
     def __init__(
         self,
         folder: Path | None,
         spec: CheckpointSpec,
-        request: dict[str, Any],
+        identity: dict[str, Any],
         about: dict[str, Any],
         monitor: Monitor = LOSS,
     ) -> None:
         self.folder, self._spec, self._monitor = folder, spec, monitor
-        self._request = json.loads(json.dumps(request))
+        self._identity = json.loads(json.dumps(identity))
         self._about = dict(about)
         self._saved = time.monotonic()
         self.found = self._find(folder) if folder else None
@@ -88,7 +88,7 @@ class Checkpoints:
         if not all(np.isfinite(weight).all() for weight in trainee.model.get_weights()):
             return  # without validation, only the next epoch shows that the last step was one too far
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
-        write_snapshot(path, standing, trainee, {"request": self._request, **self._about})
+        write_snapshot(path, standing, trainee, {"identity": self._identity, **self._about})
         _prune(path.parent, _GO_ON_FROM)
         self._keep(path, standing)
         self._saved = time.monotonic()
@@ -114,7 +114,7 @@ class Checkpoints:
             except OptionError as error:
                 logger.warning("%s. It is left out", error)
                 continue
-            require_same_unfinished(folder, found.state["request"], self._request)
+            require_same_unfinished(folder, found.state["identity"], self._identity)
             return found
         return None
 

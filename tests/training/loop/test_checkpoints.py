@@ -23,7 +23,7 @@ from fastcls.specs import (
     check_effect,
 )
 from fastcls.training.head_trainer import train_head
-from fastcls.training.loop import checkpoints, schedules
+from fastcls.training.loop import checkpoints, optimization
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.logs import TrainingLog
 from fastcls.training.rows import cached as feeder
@@ -238,7 +238,7 @@ def test_checkpoints__what_is_not_a_number_is_none(make_cache, monkeypatch, tmp_
     cache, _, _ = make_cache(300)
     config = replace(SGD, schedule=ScheduleSpec(), val=val)
     # 210 rows are 7 steps. The last of epoch 3 spoils the weights; without validation, epoch 4 finds out.
-    monkeypatch.setattr(schedules.Rate, "at", _infinite_at(3 * 7 - 1))
+    monkeypatch.setattr(optimization.Rate, "at", _infinite_at(3 * 7 - 1))
     if val is None:
         assert train_head(cache, None, config, folder=tmp_path).best["epoch"] <= 2
         assert _names(tmp_path / "resume") == ["epoch-0001.keras", "epoch-0002.keras"]
@@ -251,7 +251,7 @@ def test_checkpoints__what_is_not_a_number_is_none(make_cache, monkeypatch, tmp_
 
 
 def test_train_head__that_can_only_fail_leaves_nothing_to_go_on_from(make_cache, monkeypatch, tmp_path):
-    monkeypatch.setattr(schedules.Rate, "at", _infinite_at(10))
+    monkeypatch.setattr(optimization.Rate, "at", _infinite_at(10))
     with pytest.raises(OptionError, match="not a number"):
         train_head(make_cache()[0], None, replace(SGD, schedule=ScheduleSpec(), val=0.0), folder=tmp_path)
     assert not checkpoints.has_checkpoint(tmp_path)

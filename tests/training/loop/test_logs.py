@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
-from fastcls.evaluation.metrics import evaluate
+from fastcls.evaluation.one_label import evaluate
 from fastcls.specs import (
     CheckpointSpec,
     HeadSpec,

@@ -1,0 +1,85 @@
+"""`fastcls runs`: what has been trained and cached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fastcls.cli.sizes import format_bytes
+
+if TYPE_CHECKING:
+    from fastcls.inventory import Entry
+
+# What is shown of the figures of one label, and of several labels, per image.
+_FIGURES = ("accuracy", "auroc", "mean_auroc")
+
+
+@click.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line and run or cache.")
+def runs(folders: tuple[Path, ...], as_json: bool) -> None:
+    """List the runs and caches below each FOLDER (by default the current one).
+
+    VAL and TEST are accuracies, or mean AUROCs where images have several labels. What is unfinished or
+    damaged is named with the reason. Hidden folders and links are not entered, and no model is loaded.
+    """
+    from fastcls.inventory import find
+
+    found = [entry for folder in folders or (Path(),) for entry in find(folder)]
+    if as_json:
+        for entry in found:
+            click.echo(json.dumps({**asdict(entry), "path": str(entry.path)}))
+        return
+    shown = [_run_rows(found), _cache_rows(found)]
+    click.echo("\n\n".join(filter(None, shown)) or "There is no run and no cache here")
+    for entry in found:
+        if entry.problem:
+            click.echo(f"{entry.state.capitalize()}: {_shown(entry.path)}: {entry.problem}", err=True)
+
+
+def _run_rows(found: Sequence[Entry]) -> str:
+    rows = [["run", "date", "size", "base", "cut", "train", "val", "head", "val", "test"]]
+    for entry in found:
+        if entry.kind == "run":
+            counts = [str(entry.images.get(use, "-")) for use in ("train", "val")]
+            figures = [_figure(entry.val), ", ".join(map(_figure, entry.tests.values())) or "-"]
+            rows.append([*_start(entry), *counts, entry.head or "-", *figures])
+    return _table(rows)
+
+
+def _cache_rows(found: Sequence[Entry]) -> str:
+    rows = [["cache", "date", "size", "base", "cut", "images"]]
+    for entry in found:
+        if entry.kind == "cache":
+            images = ", ".join(f"{name} {count}" for name, count in entry.images.items())
+            rows.append([*_start(entry), images or "-"])
+    return _table(rows)
+
+
+def _start(entry: Entry) -> list[str]:
+    date = datetime.fromisoformat(entry.date.replace("Z", "+00:00")).astimezone() if entry.date else None
+    when = f"{date:%Y-%m-%d %H:%M}" if date else "-"
+    base = Path(entry.base).stem if "/" in entry.base else entry.base
+    return [_shown(entry.path), when, format_bytes(entry.bytes), base or "-", entry.cut or "-"]
+
+
+def _figure(figures: Mapping[str, float]) -> str:
+    known = [figures[name] for name in _FIGURES if name in figures]
+    return f"{known[0]:.3f}" if known else "-"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    from fastcls.evaluation.tables import format_table
+
+    return format_table(rows) if len(rows) > 1 else ""
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,80 @@
+"""The one place where the bytes of a sample come from: a file of its own, or a record of a TFRecord file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fastcls import files
+from fastcls.data.tf_example import parse_example
+from fastcls.data.tfrecord import DamagedRecordError, look_into, read_record, record_in, split_address
+
+ENCODED = "image/encoded"
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of an image file, or of the image that a record holds.
+
+    Args:
+        path: A file, or the address of a record (`FILE.tfrecord#PLACE`).
+
+    Raises:
+        OSError: It cannot be read; `strerror`, or else the message, says why.
+    """
+    file, place = split_address(os.fspath(path))
+    if place is None:
+        with files.open_file(file) as opened:
+            return opened.read()
+    return bytes(_image_in(memoryview(read_record(Path(file), place)), file, place))
+
+
+def _image_in(record: memoryview, file: str, place: int) -> memoryview:
+    try:
+        images = parse_example(record, [ENCODED]).bytes_lists.get(ENCODED, [])
+    except ValueError as error:
+        raise DamagedRecordError(
+            f"the record at {place} of {file} is no tf.train.Example: {error}"
+        ) from error
+    if len(images) != 1:
+        raise DamagedRecordError(f"the record at {place} of {file} has no {ENCODED} of one image")
+    return images[0]
+
+
+def digest(path: str | Path) -> str:
+    """The identity of an image: the digest of its bytes, wherever they are.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    file, place = split_address(os.fspath(path))
+    return files.file_digest(Path(file)) if place is None else files.digest(read_bytes(path))
+
+
+def stat(path: str | Path) -> os.stat_result:
+    """State of the file that holds an image.
+
+    Raises:
+        OSError: It cannot be had.
+    """
+    return os.stat(split_address(os.fspath(path))[0])  # noqa: PTH116 (a Path for each of 100,000 is slow)
+
+
+def sizes(paths: Iterable[str]) -> Iterator[int]:
+    """How many bytes each image has, without reading them; -1 where that cannot be told.
+
+    Args:
+        paths: Files and addresses of records; those of one TFRecord file follow each other.
+    """
+    looked_into, view = "", memoryview(b"")
+    for path in paths:
+        file, place = split_address(path)
+        try:
+            if place is None:
+                yield os.stat(file).st_size  # noqa: PTH116 (as above)
+                continue
+            if file != looked_into:
+                looked_into, view = file, look_into(Path(file))
+            yield len(_image_in(record_in(view, Path(file), place), file, place))
+        except OSError:  # whoever reads it says why
+            yield -1

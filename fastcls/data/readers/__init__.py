@@ -1,0 +1,1 @@
+"""Readers of data sets: folders of images, CSV tables and TFRecord files."""

@@ -1,0 +1,1 @@
+"""Writers of data sets: folders of splits, CSV tables and TFRecord files."""

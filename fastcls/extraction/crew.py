@@ -1,0 +1,64 @@
+"""How the machine is shared among workers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fastcls.engines import Engine
+from fastcls.engines.devices import gpus
+from fastcls.machine import available_memory, cores
+from fastcls.specs import ExtractConfig
+
+_IMAGES_PER_WORKER = 64  # fewer are done before another worker has started
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who forwards the images.
+
+    Attributes:
+        workers: Processes; 0 for this one.
+        threads: Threads for inference and for decoding, in each.
+        batch_size: Images per forward pass.
+        gpus: How many GPUs the processes share; 0 for CPUs.
+    """
+
+    workers: int
+    threads: int
+    batch_size: int
+    gpus: int
+
+    def __str__(self) -> str:
+        devices = f" on {_count(self.gpus, 'GPU')}" if self.gpus else ""
+        processes = _count(self.workers, "worker") if self.workers else "this process"
+        threads = _count(self.threads, "thread")
+        return f"{processes} x {threads}{devices}, batches of {self.batch_size}"
+
+
+def share_machine(
+    config: ExtractConfig, engine: type[Engine], *, rows: int, trunk_bytes: int, has_workers: bool
+) -> Crew:
+    """Share the machine among workers, as far as the user has not done it.
+
+    Args:
+        config: What the user wants.
+        engine: What each worker runs.
+        rows: How many bottlenecks are to be made.
+        trunk_bytes: Size of the trunk's file.
+        has_workers: Whether the executor starts processes.
+    """
+    devices = len(gpus()) if engine.uses_gpu else 0
+    batch_size = config.batch_size or (64 if devices else 8)
+    if not has_workers:
+        return Crew(0, cores(), batch_size, min(devices, 1))
+    workers = config.workers
+    if workers is None:
+        fitting = min(cores(), available_memory() // engine.memory(trunk_bytes))
+        useful = math.ceil(rows / max(_IMAGES_PER_WORKER, batch_size))
+        workers = devices or max(1, min(fitting, useful))
+    return Crew(workers, max(1, cores() // workers), batch_size, min(devices, workers))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

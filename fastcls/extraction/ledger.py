@@ -1,0 +1,165 @@
+"""What an extraction has done so far, and the tables beside the shards that say so."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+
+from fastcls import files
+from fastcls.cache.listing import Report
+from fastcls.cache.samples import Failure
+from fastcls.cache.store import Cache
+from fastcls.errors import DataError, WorkerError
+from fastcls.extraction.coverage import Order
+from fastcls.extraction.fidelity import Fidelity
+from fastcls.extraction.filling import Target
+from fastcls.extraction.worker import ShardInfo
+
+_SAVE_EVERY_S = 60
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Figures of one extraction, also kept in the report of the data set in the cache.
+
+    Attributes:
+        data: Root of the data set, absolute.
+        images: Samples of the data set.
+        views: Views of each image to train on, with the plain one; the others have that alone.
+        forwarded: Images that got a bottleneck in this run.
+        rows: Bottlenecks that they got: one per view that was not there.
+        reused: Samples whose bottlenecks were there already.
+        failures: Samples that give no bottleneck.
+        missing: Samples that an interrupted run has left to do.
+        shards: Shards written in this run.
+        seconds: Time from start to end.
+        engine: Name of the engine, "" when there was nothing to do.
+        crew: Who ran it, in words.
+        fidelity: How near the engine comes to Keras in float32; None for TensorFlow in float32.
+    """
+
+    data: str
+    images: int
+    views: int
+    forwarded: int
+    rows: int
+    reused: int
+    failures: int
+    missing: int
+    shards: int
+    seconds: float
+    engine: str = ""
+    crew: str = ""
+    fidelity: dict[str, float] | None = None
+
+
+class Ledger:
+    """What is known of each sample of a cache while shards come in, and the tables that say so.
+
+    Args:
+        order: The images.
+        target: The cache.
+        engine: Name of the engine that fills it; "" where nothing is missing.
+        max_failures: See `ExtractConfig`.
+        started: When the extraction began, in seconds of the monotonic clock.
+    """
+
+    def __init__(
+        self, order: Order, target: Target, engine: str, max_failures: int | None, started: float
+    ) -> None:
+        coverage = target.coverage
+        self.cache, self.target = target.cache, target
+        self.is_filled = bool(coverage.missing)
+        self.crew = ""
+        self.failures: list[Failure] = list(coverage.failures)
+        self._order, self._engine = order, engine
+        self._max_failures = max_failures
+        self._places = (
+            {row.path: place for place, row in enumerate(coverage.rows)} if coverage.missing else {}
+        )
+        self._rows = list(coverage.rows)
+        self._is_changed = coverage.is_new
+        self._missing = len(coverage.missing)
+        self._forwarded = self._new_rows = self._shards = 0
+        self._started = self._saved = started
+
+    def add(self, info: ShardInfo) -> None:
+        """Take in the result of a shard task."""
+        self._forwarded += info.forwarded
+        self._new_rows += info.rows
+        self._shards += info.path is not None
+        self._missing -= len(info.readings)
+        self._is_changed = True
+        for reading in info.readings:
+            place = self._places[reading.path]
+            self._rows[place] = replace(self._rows[place], digest=reading.digest, state=reading.state)
+            if reading.reason:
+                self.failures.append(reading.as_failure())
+        self.require_few_failures()
+        if time.monotonic() - self._saved > _SAVE_EVERY_S:
+            self.save()
+
+    def require_few_failures(self) -> None:
+        """Raise WorkerError when there are more failures than allowed."""
+        if self._max_failures is not None and len(self.failures) > self._max_failures:
+            raise WorkerError(
+                f"{len(self.failures)} images could not be read, more than --max-failures "
+                f"{self._max_failures}. They are listed in {self.cache.listing.failures_path}"
+            )
+
+    def require_some_images(self) -> None:
+        """Raise DataError when not one image has a bottleneck."""
+        if self._rows and len(self.failures) == len(self._rows):
+            fact = f"Not one of {len(self._rows)} images could be read"
+            raise DataError(f"{fact}: {self.failures[0].reason}")
+
+    def save(self) -> None:
+        """Write the tables beside the shards, and the figures so far."""
+        dataset = self._order.dataset
+        report = Report(
+            data=str(dataset.origin),
+            root=str(dataset.root.absolute()),
+            task=dataset.task,
+            views=self._order.views,
+            extraction=asdict(self.figures()),
+        )
+        failures = sorted(self.failures, key=lambda failure: failure.path)
+        self.cache.listing.write(report, self._rows if self._is_changed else None, failures)
+        self._is_changed = False
+        self._saved = time.monotonic()
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """How near the rows come to Keras in float32; None for the reference itself."""
+        return Fidelity.read(self.cache.manifest.fidelity.get(self._engine))
+
+    def figures(self) -> Extraction:
+        """What has been done so far."""
+        count, failed = len(self._rows), len(self.failures)
+        return Extraction(
+            data=str(self._order.dataset.root.absolute()),
+            images=count,
+            views=self._order.views.views,
+            forwarded=self._forwarded,
+            rows=self._new_rows,
+            reused=count - self._forwarded - failed - self._missing,
+            failures=failed,
+            missing=self._missing,
+            shards=self._shards,
+            seconds=round(time.monotonic() - self._started, 3),
+            engine=self._engine if self.is_filled else "",
+            crew=self.crew,
+            fidelity=asdict(self.fidelity) if self.is_filled and self.fidelity else None,
+        )
+
+
+def remove_leftovers(cache: Cache) -> None:
+    """Remove the temporary files of writers that were killed."""
+    listing = cache.listing
+    for folder in (
+        cache.folder,
+        cache.shards_folder,
+        listing.samples_path.parent,
+        listing.failures_path.parent,
+    ):
+        files.remove_leftovers(folder)

@@ -1,0 +1,124 @@
+"""Engines on trial: the first candidate whose rows come near enough to those of Keras in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import cached_property
+
+import numpy as np
+
+from fastcls.cache.store import Manifest
+from fastcls.data.dataset import Dataset
+from fastcls.data.decoder import Decoder
+from fastcls.engines import Engine, engine_class
+from fastcls.errors import CacheError, ConversionError
+from fastcls.extraction.engine_choice import Candidate, Obstacle
+from fastcls.extraction.fidelity import (
+    Fidelity,
+    InfidelityError,
+    compare,
+    forward,
+    some_images,
+    spread,
+)
+from fastcls.extraction.filling import Filling
+from fastcls.extraction.shared_trunk import split_rows
+from fastcls.machine import cores
+
+_COMPARED = 32
+_CALIBRATED = 96
+
+
+def first_trusted(
+    able: Iterable[Candidate],
+    filling: Filling,
+    dataset: Dataset,
+    max_pixels: int | None,
+    refused: list[Obstacle],
+) -> Candidate | None:
+    """The first engine that can be trusted with some caches.
+
+    Args:
+        able: Engines of the caches' precision, in the order in which to try them.
+        filling: The caches.
+        dataset: Where the images are that the engines are compared on.
+        max_pixels: See `decoder.decode`.
+        refused: What stands against an engine is added to it.
+    """
+    trial = _Trial(filling, dataset, max_pixels)
+    cannot_convert = False
+    for candidate in able:
+        if candidate.stands_in and not cannot_convert:
+            continue
+        try:
+            trial.require(candidate)
+            return candidate
+        except (ConversionError, InfidelityError) as error:
+            refused.append(error)
+            cannot_convert |= isinstance(error, ConversionError)
+    return None
+
+
+class _Trial:
+    """Engines on trial for the caches that are to be filled."""
+
+    def __init__(self, filling: Filling, dataset: Dataset, max_pixels: int | None) -> None:
+        self._trunk, self._dataset, self._max_pixels = filling.trunk, dataset, max_pixels
+        self._caches = [target.cache for target in filling.filled]
+
+    def require(self, candidate: Candidate) -> None:
+        """Raise InfidelityError or ConversionError for an engine that cannot be trusted."""
+        engine = engine_class(candidate.path)
+        self._require_calibration(engine)
+        engine.prepare(self._trunk, self._calibration)
+        if engine.is_reference:
+            return
+        self._measure(candidate.engine, engine)
+        for cache in self._caches:
+            fidelity = Fidelity.read(cache.manifest.fidelity.get(candidate.engine))
+            if fidelity:
+                fidelity.require(candidate.engine, candidate.precision)
+
+    def _measure(self, name: str, engine: type[Engine]) -> None:
+        """Note for each cache how near the engine comes, unless that is known."""
+        unknown = [name not in cache.manifest.fidelity for cache in self._caches]
+        if not any(unknown) or not len(self._images):
+            return
+        loaded = engine(self._trunk.path, cores())
+        shapes = [cache.manifest.shape for cache in self._caches]
+        compared = self._images[self._compared]
+        ours, theirs = (split_rows(forward(run, compared), shapes) for run in (loaded.run, self._trunk.run))
+        for cache, is_unknown, mine, reference in zip(self._caches, unknown, ours, theirs, strict=True):
+            if is_unknown:
+                cache.note_fidelity(name, asdict(compare(mine, reference)))
+
+    def _require_calibration(self, engine: type[Engine]) -> None:
+        """Rows that were made by a calibration that is lost cannot be joined by those of another."""
+        (cache, *_) = self._caches  # several are not calibrated together
+        if not engine.is_calibrated or not len(cache.index()):
+            return
+        reason = engine.damage(cache.trunk_path)
+        if reason:
+            raise CacheError(
+                f"{reason}. By it the bottlenecks of this cache were made: "
+                f"put it back, or remove the cache folder {cache.folder}"
+            )
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self._caches[0].manifest  # precision and size are those of all
+
+    @cached_property
+    def _images(self) -> np.ndarray:
+        paths = [self._dataset.locate(sample) for sample in self._dataset.samples]
+        return some_images(paths, Decoder(self._manifest.pixels, self._max_pixels), _COMPARED + _CALIBRATED)
+
+    @property
+    def _compared(self) -> list[int]:
+        return spread(len(self._images), _COMPARED)
+
+    def _calibration(self) -> np.ndarray:
+        """The images that are not compared, as long as there are enough."""
+        is_enough = len(self._images) >= 2 * _COMPARED
+        return np.delete(self._images, self._compared, axis=0) if is_enough else self._images

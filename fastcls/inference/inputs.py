@@ -1,0 +1,97 @@
+"""What a classifier takes: image files, folders of them, bytes, arrays and Pillow images."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import PIL.Image
+
+from fastcls.data.decoder import Decoder
+from fastcls.data.folder import list_images
+from fastcls.data.pillow_images import read_rgb
+from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
+from fastcls.errors import DataError
+from fastcls.files import PathLike
+
+Image: TypeAlias = PathLike | bytes | bytearray | np.ndarray | PIL.Image.Image
+Images: TypeAlias = Image | Iterable[Image]
+# One image, when folders and batches have been taken apart.
+Single: TypeAlias = Path | bytes | np.ndarray | PIL.Image.Image
+
+
+def each(images: Images) -> Iterator[Single]:
+    """The single images of what a user gives, in order; nothing is taken before it is needed.
+
+    Args:
+        images: As `Classifier.predict` takes them.
+
+    Raises:
+        DataError: A folder holds no image, an array has another shape or type, or it is no image at all.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        yield from _files(Path(images))
+    elif isinstance(images, (bytes, bytearray)):
+        yield bytes(images)
+    elif isinstance(images, np.ndarray):
+        yield from _arrays(images)
+    elif isinstance(images, PIL.Image.Image):
+        with contextlib.suppress(Exception):  # `pixels` gives the reason
+            images.load()  # here, as no two threads may load the same image
+        yield images
+    elif isinstance(images, Iterable):
+        for image in images:
+            yield from each(image)
+    else:
+        raise DataError(
+            f"Expected images as paths, bytes, arrays or Pillow images. Received: {type(images).__name__}"
+        )
+
+
+def pixels(decoder: Decoder, image: Single) -> np.ndarray:
+    """The pixels that a model takes of one image, (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: It cannot be read or decoded.
+    """
+    if isinstance(image, Path):
+        return decoder.read(image)
+    if isinstance(image, bytes):
+        return decoder.decode(image)
+    if isinstance(image, np.ndarray):
+        return decoder.resize(image)
+    return decoder.resize(read_rgb(image, image.format or "Pillow image"))
+
+
+def _files(place: Path) -> Iterator[Path]:
+    """The images of a file, a folder with all that is below it, or a TFRecord file."""
+    records = find_tfrecords(place)
+    for file in records:
+        yield from record_addresses(file)
+    if records:
+        return
+    if not place.is_dir():
+        yield place
+        return
+    found = list_images(place)
+    if not found.images:
+        raise DataError(f"There is no image in {place}")
+    yield from (place / name for name in sorted([*found.images, *found.broken]))
+
+
+def _arrays(images: np.ndarray) -> Iterator[np.ndarray]:
+    if (
+        images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or images.shape[-1] != 3
+        or 0 in images.shape[-3:]
+    ):
+        raise DataError(
+            "An array of an image is (H, W, 3) uint8, RGB, and that of several (N, H, W, 3). "
+            f"Received: {images.shape} {images.dtype}"
+        )
+    yield from images if images.ndim == 4 else [images]

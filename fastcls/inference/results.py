@@ -1,0 +1,102 @@
+"""What a classifier says of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcls import optional
+
+if TYPE_CHECKING:
+    import pandas
+
+    from fastcls.inference.classifier import Classifier
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    """What a classifier says of one image.
+
+    Attributes:
+        index: Which image it is of those given, from 0; the images of a folder count one by one.
+        path: Its file; None for bytes, an array or a Pillow image.
+        probabilities: (C,) float32; None when the image is unreadable.
+        classifier: Who says so.
+        reason: Why it is unreadable; "" when it is not.
+    """
+
+    index: int
+    path: Path | None
+    probabilities: np.ndarray | None
+    classifier: Classifier = field(repr=False)
+    reason: str = ""
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{name} {confidence:.1%}" for name, confidence in self.top(1)) or "no class"
+        return f"<{self.path or f'image {self.index}'}: {self.reason or named}>"
+
+    def top(self, k: int | None = None) -> list[tuple[str, float]]:
+        """The most probable classes, with their probabilities.
+
+        With several labels per image these are the classes that reach their thresholds: there may be none.
+
+        Args:
+            k: At most this many; None for all.
+        """
+        if self.probabilities is None:
+            return []
+        labels = self.classifier.rank(self.probabilities)[:k]
+        return [(self.classifier.class_names[label], float(self.probabilities[label])) for label in labels]
+
+    @property
+    def class_name(self) -> str | None:
+        """The most probable class; None of an unreadable image, and where no class reaches its threshold."""
+        return next((name for name, _ in self.top(1)), None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The predicted classes, sorted: one, or with several labels per image any number."""
+        return tuple(sorted(name for name, _ in self.top(1 if self.classifier.thresholds is None else None)))
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of `class_name`."""
+        return next((confidence for _, confidence in self.top(1)), None)
+
+
+class Predictions(list[ImageResult]):
+    """The results of some images, in order."""
+
+    def __repr__(self) -> str:
+        unreadable = sum(result.probabilities is None for result in self)
+        return f"<Predictions of {len(self)} images, {unreadable} unreadable>"
+
+    @property
+    def unreadable(self) -> list[ImageResult]:
+        """Those of images that cannot be read."""
+        return [result for result in self if result.probabilities is None]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N, C) float32, a row per image; NaN in those of unreadable ones."""
+        if not self:
+            return np.empty((0, 0), np.float32)
+        nothing = np.full(len(self[0].classifier.class_names), np.nan, np.float32)
+        return np.stack([nothing if r.probabilities is None else r.probabilities for r in self])
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row per image: path, predicted class (with several labels a tuple of them), confidence, reason.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return optional.frame(map(_row, self), ("path", "predicted", "confidence", "reason"))
+
+
+def _row(result: ImageResult) -> tuple[Any, ...]:
+    path = None if result.path is None else str(result.path)
+    predicted = result.class_name if result.classifier.thresholds is None else result.class_names
+    return path, predicted, result.confidence, result.reason

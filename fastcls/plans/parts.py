@@ -1,0 +1,91 @@
+"""Which images of a data set `run` trains, validates and tests on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from fastcls.data.dataset import Dataset
+from fastcls.data.splitter import carve, split
+from fastcls.errors import OptionError
+from fastcls.specs import SplitSpec, TrainConfig
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A data set with its parts.
+
+    Attributes:
+        dataset: Each sample has its split.
+        notes: What was done about a part that the data set lacks, in words.
+        untested: Why there is no test, in words; "" if there is one.
+    """
+
+    dataset: Dataset
+    notes: tuple[str, ...] = ()
+    untested: str = ""
+
+    def __str__(self) -> str:
+        counts = Counter(sample.split or "train" for sample in self.dataset.samples)
+        parts = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test"))
+        images, classes = len(self.dataset.samples), len(self.dataset.class_names)
+        return f"{self.dataset.root}: {images} images of {classes} classes; {parts}"
+
+
+def choose_shares(dataset: Dataset, config: TrainConfig, test: float | None = None) -> SplitSpec | None:
+    """How a data set is to be divided.
+
+    Args:
+        dataset: The images. Parts that it has stay as they are.
+        config: Its `val` is the share to validate on: None for the validation part of the data, or 0.2 where
+            there is none; 0 for none.
+        test: The share to test on, of data that is not split; None for 0.2. 0 leaves out the test.
+
+    Returns:
+        The shares of the images, or of the train part where there is no validation part; None where all
+        parts are kept.
+
+    Raises:
+        OptionError: A share is given for data that is split.
+    """
+    val = SplitSpec.val if config.val is None else config.val
+    if not dataset.splits:
+        return SplitSpec(val, SplitSpec.test if test is None else test, config.seed)
+    for option, share in (("val", config.val), ("test", test)):
+        if share and option in dataset.splits:
+            raise OptionError(
+                f"{dataset.root} is split already and keeps its {option} part. Remove --{option}, or name "
+                "images that are not split"
+            )
+    if test:
+        raise OptionError(
+            f"{dataset.root} is split already, and has no test part to take a share for. Remove --test: the "
+            "classifier is trained without a test, and `fastcls test` tests it on other images"
+        )
+    return SplitSpec(val, 0.0, config.seed) if val and "val" not in dataset.splits else None
+
+
+def make_parts(dataset: Dataset, shares: SplitSpec | None, *, tests: bool) -> Parts:
+    """Divide a data set, by the bytes of its images.
+
+    Args:
+        dataset: The images.
+        shares: As `choose_shares` has chosen them.
+        tests: Whether a test is wanted.
+
+    Raises:
+        DataError: An image cannot be read, or a class is too small to be divided.
+    """
+    notes: tuple[str, ...] = ()
+    if shares and dataset.splits:
+        dataset = carve(dataset, shares)
+        count = len(dataset.subset("val").samples)
+        notes = (
+            f"{dataset.root} has no validation part: {count} images of its train part are used to validate "
+            f"({shares.val:g} of each class; --val sets another share, and --val 0 trains without)",
+        )
+    elif shares:
+        dataset = split(dataset, shares)
+    has_test = "test" in dataset.splits
+    why = "" if has_test and tests else f"{dataset.root} has no test part" if tests else "--test 0"
+    return Parts(dataset, notes, f"No test: {why}" if why else "")

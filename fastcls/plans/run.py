@@ -1,0 +1,170 @@
+"""The plan of `run`: from a data set to a tested classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastcls import files, runs
+from fastcls.backend import import_keras, reproducible_build
+from fastcls.cache.samples import SampleRow
+from fastcls.data.dataset import Dataset
+from fastcls.extraction.planner import CutPlan, ExtractionPlan, plan_extraction
+from fastcls.files import PathLike
+from fastcls.plans.parts import Parts, choose_shares, make_parts
+from fastcls.plans.wording import describe_files, describe_training, files_of
+from fastcls.specs import (
+    CutSpec,
+    ExtractConfig,
+    HeadSpec,
+    TrainConfig,
+    ViewSpec,
+    check_cut,
+    check_effect,
+    check_labels,
+    check_val,
+)
+from fastcls.training.head_trainer import require_tail
+from fastcls.training.heads.network import build_head
+from fastcls.training.loop.checkpoints import has_checkpoint
+from fastcls.training.rows.selection import assign_uses
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A whole job that is checked, and of which nothing is done yet.
+
+    What images look like inside is not known yet: those that cannot be read are left out while it runs.
+
+    Attributes:
+        parts: The data set with its parts.
+        extraction: What is forwarded.
+        head: The head to train.
+        config: How it is trained, on these parts.
+        model: Its network; None for one that is fitted at once.
+        counts: Images to train and to validate on, as far as they can be read.
+        out: The run folder.
+        folder: Where the run is made: see `runs.examine`.
+        asked: What was asked for, as far as it decides the result.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
+    """
+
+    parts: Parts
+    extraction: ExtractionPlan
+    head: HeadSpec
+    config: TrainConfig
+    model: Any
+    counts: tuple[int, int]
+    out: Path
+    folder: Path
+    asked: Mapping[str, Any]
+    request: Mapping[str, Any] | None = None
+    restart: bool = False
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """What is in the run folder in the end; names of folders end with a slash."""
+        own = files_of(self.head, self.config, has_val=self.counts[1] > 0)
+        return own if self.parts.untested else (*own, f"{runs.TESTS}/{self.parts.dataset.name}/")
+
+    def __str__(self) -> str:
+        """What `--dry-run` shows."""
+        parts, task = self.parts, self.parts.dataset.task
+        training = describe_training(self.head, self.model, self.config, self.counts, task)
+        written = describe_files(self.out, self.folder, self.writes)
+        lines = [str(parts), *parts.notes, *self.extraction.describe(), *training, parts.untested, written]
+        return "\n".join(filter(None, lines))
+
+
+def plan_run(
+    dataset: Dataset,
+    cut: CutSpec,
+    head: HeadSpec,
+    config: TrainConfig,
+    out: PathLike,
+    *,
+    cache_root: PathLike,
+    test: float | None = None,
+    views: ViewSpec | None = None,
+    name: str | None = None,
+    extraction: ExtractConfig | None = None,
+    request: Mapping[str, Any] | None = None,
+    restart: bool = False,
+) -> RunPlan:
+    """Check a whole job, and decide all that it takes; nothing is forwarded, trained or written.
+
+    Args:
+        dataset: The images. Parts that it has stay as they are.
+        cut: Base and cut.
+        head: The head to train.
+        config: How to train it. Its `val` is the share to validate on: None for the validation part of the
+            data, or 0.2 where there is none; 0 for none.
+        out: The run folder; one that is there must be of the same request, and is tested.
+        cache_root: Folder of bottleneck caches.
+        test: The share to test on, of data that is not split; None for 0.2. 0 leaves out the test, and so
+            does data that is split without a test part.
+        views: Augmented views to make of each image to train on; all are trained on.
+        name: What the data set is called in the cache, which may serve several; its own name by default.
+        extraction: How the extraction runs.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
+
+    Raises:
+        OptionError: `out` holds something else, base or cut cannot be used, the head does not fit, an option
+            has no effect on it, or a share is given for data that is split.
+        DataError: The images cannot be divided, or a class has none to train on.
+    """
+    out, cache_root = Path(out), Path(cache_root)
+    check_effect(head, config)
+    check_labels(head, config, dataset.task)
+    check_cut(head, cut)
+    shares = choose_shares(dataset, config, test)
+    config = replace(config, val=0.0 if config.val == 0 else None)  # what was a share will be a part
+    asked = {
+        "command": "run",
+        "data": table_digest(dataset),
+        "cut": asdict(cut),
+        "head": asdict(head),
+        "training": asdict(config),
+        "splits": asdict(shares) if shares else None,
+        "views": asdict(views) if views else None,
+    }
+    folder = runs.examine(out, asked, has_checkpoint, restart=restart)
+    parts = make_parts(dataset, shares, tests=test != 0)
+    counts = _count_rows(parts.dataset, config)
+    check_val(head, counts[1])
+    planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
+    model = _build(head, planned.cuts[0], parts.dataset)
+    return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, request, restart)
+
+
+def table_digest(dataset: Dataset) -> str:
+    """What a data set says of its images, but not of their bytes."""
+    rows = [(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
+    return files.json_digest(rows)
+
+
+def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
+    """Images to train and to validate on; raises DataError where they do not make a training."""
+    rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
+    own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
+    return len(own), len(val)
+
+
+def _build(head: HeadSpec, cut: CutPlan, dataset: Dataset) -> Any:
+    """The head on bottlenecks of such a shape; raises OptionError where it does not fit them."""
+    if head.is_fitted:
+        return None
+    import_keras()
+    tail = _load_tail(cut) if head.traits.needs_tail else None
+    with reproducible_build():  # the one that is trained has the same names as if this one were not there
+        return build_head(head, cut.shape, len(dataset.found_classes), tail, task=dataset.task)
+
+
+def _load_tail(cut: CutPlan) -> Any:
+    require_tail(f"{cut.base} cut at {cut.layer}", cut.base, has_tail=cut.has_tail)
+    with reproducible_build():
+        return cut.load_tail()

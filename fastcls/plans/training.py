@@ -1,0 +1,117 @@
+"""The plan of `train-head`: a head that is trained from a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fastcls import files, runs
+from fastcls.cache import checked_files
+from fastcls.cache.store import Cache
+from fastcls.plans.wording import describe_files, describe_training, files_of
+from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.training.head_reader import load_head
+from fastcls.training.head_trainer import HeadTraining, prepare_training
+from fastcls.training.loop.checkpoints import Checkpoints, has_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A training of a head that is checked, and of which nothing is done yet.
+
+    Attributes:
+        training: What is trained, and on which rows.
+        out: The run folder.
+        folder: Where the run is made: see `runs.examine`.
+        asked: What was asked for, as far as it decides the result.
+        start: Run folder, or kept checkpoint of one, whose head is trained further.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
+    """
+
+    training: HeadTraining
+    out: Path
+    folder: Path
+    asked: Mapping[str, Any]
+    start: Path | None = None
+    request: Mapping[str, Any] | None = None
+    restart: bool = False
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """What is in the run folder in the end; names of folders end with a slash."""
+        training = self.training
+        return files_of(training.spec, training.config, has_val=training.chosen.val is not None)
+
+    def __str__(self) -> str:
+        """What `--dry-run` shows."""
+        training = self.training
+        counts = training.counts["train_count"], training.counts["val_count"]
+        task = training.chosen.task
+        lines = describe_training(training.spec, training.model, training.config, counts, task)
+        return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
+
+
+def plan_training(
+    cache: Cache,
+    head: HeadSpec | None,
+    config: TrainConfig,
+    out: Path,
+    *,
+    start: Path | None = None,
+    request: Mapping[str, Any] | None = None,
+    restart: bool = False,
+) -> TrainingPlan:
+    """Check a training of a head, and decide all that it takes; nothing is written.
+
+    Args:
+        cache: The bottlenecks, and the data set that is trained on.
+        head: What to train; None for a softmax layer, or the head of `start`.
+        config: How to train it.
+        out: The run folder; it appears whole. One of the same request that is complete stays as it is.
+        start: Run folder, or kept checkpoint of one, whose head is trained further.
+        request: What else run.json is to hold of the request.
+        restart: Begin again where a training was interrupted.
+
+    Raises:
+        OptionError: `out` holds something else, another request was interrupted there, or the head does not
+            fit.
+        CacheError: The cache is partial, stale or damaged.
+        DataError: A class has no image to train on, or there is no validation part.
+    """
+    asked = {
+        "command": "train-head",
+        "cache": cache.manifest.fingerprint,
+        "head": asdict(head) if head else None,
+        "training": asdict(config),
+        "goes_on": start is not None,
+    }
+    folder = runs.examine(out, asked, has_checkpoint, restart=restart)
+    checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
+    training = prepare_training(cache, head, config, start=load_head(start) if start else None)
+    if not restart:
+        require_same_training(folder, training)
+    return TrainingPlan(training, out, folder, asked, start, request, restart)
+
+
+def require_same_training(folder: Path, training: HeadTraining) -> None:
+    """Refuse to go on with what is complete, or was interrupted, on other images or another cache.
+
+    Raises:
+        OptionError: As the message says.
+    """
+    if runs.is_complete(folder):
+        runs.require_same(folder, "decided_by", decided_by(training))
+    elif not training.spec.is_fitted:
+        Checkpoints(folder, training.config.checkpoints, training.identity, {})
+
+
+def decided_by(training: HeadTraining) -> dict[str, Any]:
+    """What decides a head: images and cache, but not the places of the rows, which a new cache changes."""
+    images = training.chosen.images
+    used = {use: [(row.digest, row.labels) for row in images[use]] for use in images}
+    places = {"train_rows", "val_rows"}
+    own = {name: value for name, value in training.identity.items() if name not in places}
+    return {**own, "images": files.json_digest(used)}

@@ -1,0 +1,95 @@
+"""The lines of a plan about a training: the model, how it is trained, what is written."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from fastcls import runs
+from fastcls.specs import SCHEDULES, HeadSpec, LossSpec, TrainConfig
+from fastcls.tasks import Task
+
+_SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
+
+
+def describe_training(
+    head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int], task: Task
+) -> list[str]:
+    """What is trained and how.
+
+    Args:
+        head: What is trained.
+        model: Its network; None for a head that is fitted at once.
+        config: How it is trained.
+        counts: Images to train and to validate on.
+        task: What is asked of an image.
+    """
+    train, val = counts
+    rows = f"Rows: {train} to train on, {val} to validate on"
+    if head.is_fitted:
+        return [f"Head: {head.kind}, fitted at once", rows]
+    lines: list[str] = []
+    model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
+    steps = math.ceil(train / config.batch_size)
+    return [
+        *lines,
+        f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
+        f"Learning rate: {config.learning_rate:g}, "
+        f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
+        f"Loss: {config.loss.named(task)}{_spell_loss(config.loss)}",
+        f"{rows}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
+    ]
+
+
+def files_of(head: HeadSpec | None, config: TrainConfig, *, has_val: bool) -> tuple[str, ...]:
+    """What a training writes into its run folder; names of folders end with a slash.
+
+    Args:
+        head: What is trained; None for a whole network.
+        config: How it is trained.
+        has_val: Whether there is validation.
+    """
+    is_fitted = head is not None and head.is_fitted
+    written = {
+        runs.CLASSIFIER: True,
+        runs.HEAD: head is not None,
+        runs.IMAGES: True,
+        runs.RECORD: True,
+        runs.HISTORY: True,
+        runs.CURVES: has_val or not is_fitted,  # without validation, a head that is fitted has no figures
+        "tensorboard/": not is_fitted,
+        "steps.csv": config.logs.log_steps,
+        "confusion/": config.logs.confusion_every,
+        "checkpoints/": config.checkpoints.checkpoint_every,
+    }
+    return tuple(name for name, is_written in written.items() if is_written)
+
+
+def describe_files(out: Path, folder: Path, names: tuple[str, ...]) -> str:
+    """What is written, or what is there already.
+
+    Args:
+        out: The run folder.
+        folder: Where it is made: see `runs.examine`.
+        names: What a new run writes.
+    """
+    if folder == out:
+        return f"{out} is complete: nothing is trained again. Nothing was written"
+    begun = f"Would go on from what is in {folder}. " if folder.exists() else ""
+    return f"{begun}Would write to {out}: {', '.join(names)}. Nothing was written"
+
+
+def _spell(spec: Any, kind: str, options: tuple[str, ...]) -> str:
+    given = [f"{name} {getattr(spec, name):g}" for name in options if getattr(spec, name) not in (None, 0)]
+    return ", ".join([getattr(spec, kind), *given])
+
+
+def _spell_loss(spec: LossSpec) -> str:
+    plain = LossSpec()
+    names = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier")
+    return "".join(
+        f", {name.replace('_', ' ')} {getattr(spec, name)}"
+        for name in names
+        if getattr(spec, name) != getattr(plain, name)
+    )

@@ -1,0 +1,54 @@
+"""`run` on data that is split, with all parts or without some."""
+
+import shutil
+
+import pytest
+
+SMALL = ("--precision", "float32", "--epochs", 1, "--workers", 1)
+
+
+@pytest.fixture(scope="module")
+def split_photos(photos, tmp_path_factory):
+    """Returns a function that makes a split folder of some parts."""
+
+    def make(*parts):
+        root = tmp_path_factory.mktemp("split") / "data"
+        for folder in photos.iterdir():
+            for place, photo in enumerate(sorted(folder.iterdir())):
+                part = ("train", "train", "val", "test")[place % 4]
+                if part in parts:
+                    (root / part / folder.name).mkdir(parents=True, exist_ok=True)
+                    shutil.copy(photo, root / part / folder.name)
+        return root
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "counts", "said"),
+    [
+        (["train", "val"], [], (30, 15), ["No test: {data} has no test part"]),
+        (["train", "val"], ["--test", 0, "--val", 0], (30, 0), ["No test: --test 0"]),
+        (["train", "test"], [], (24, 6), ["{data} has no validation part: 6 images of its train part"]),
+        (["train"], [], (24, 6), ["{data} has no validation part", "No test: {data} has no test part"]),
+        (["train"], ["--val", 0], (30, 0), ["No test: {data} has no test part"]),
+    ],
+)
+def test_run__goes_without_a_test_part_and_makes_a_validation_part(
+    fastcls, split_photos, base, tmp_path, parts, options, counts, said
+):
+    data, run = split_photos(*parts), tmp_path / "run"
+    command = ("run", data, "--base", base, *SMALL, *options, "--cache", tmp_path / "c", "--out", run)
+    planned = fastcls(*command, "--dry-run")
+    assert planned.code == 0 and not list(tmp_path.iterdir())
+    assert f"Rows: {counts[0]} to train on, {counts[1]} to validate on" in planned.out
+    done = fastcls(*command)
+    assert done.code == 0, done.err
+    assert f"trained on {counts[0]} images, validated on {counts[1]}" in done.out
+    for line in said:
+        assert line.format(data=data) in planned.out and line.format(data=data) in done.out
+    assert (run / "test").exists() == ("test" in parts) == ("No test" not in done.out)
+    again = fastcls(*command)  # complete: all is said again
+    assert again.code == 0 and [line for line in done.out.splitlines() if "No " in line] == [
+        line for line in again.out.splitlines() if "No " in line
+    ]
