@@ -35,6 +35,6 @@ def extended(path: Path) -> Iterator[zipfile.ZipFile]:
     """
     with zipfile.ZipFile(path, "a") as archive:
         if not archive.namelist():
-            # What cannot be read is no archive to zipfile, which would begin another behind it.
+            # What cannot be read is no archive to zipfile, which would append another one.
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         yield archive

@@ -22,6 +22,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "openvino": (("openvino",), "faster extraction on CPUs"),
     "int8": (("openvino", "nncf"), "extraction in int8"),
     "hub": (("keras-hub",), "bases of keras_hub"),
+    "pandas": (("pandas",), "tables as DataFrames"),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
     "savedmodel": (("tf_keras",), "bases saved as SavedModel by Keras 2"),
     "torch": (("torch",), "import-weights from .pth"),

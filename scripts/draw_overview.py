@@ -54,7 +54,7 @@ def draw_flow(axes: Any) -> None:
         middle = left + width / 2
         axes.text(middle, 0.62, title, ha="center", va="center", color="white", weight="bold")
         axes.text(middle, 0.28, text, ha="center", va="center", color="white", fontsize=8)
-    for (left, width, *_), (right, *_) in itertools.pairwise(BOXES):
+    for (left, width, _, _, _), (right, _, _, _, _) in itertools.pairwise(BOXES):
         arrow = {"arrowstyle": "-|>", "color": "#444444", "linewidth": 1.4}
         axes.annotate("", (right, 0.5), (left + width, 0.5), arrowprops=arrow)
     again = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.4, "connectionstyle": "arc3,rad=0.35"}

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastcls.data.csv_writer import write_csv
 
 import fastcls
 from fastcls import files, runs
@@ -20,6 +19,7 @@ from fastcls.cache.listing import Listing, Report
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
+from fastcls.data.writers.csv import write_csv
 from fastcls.errors import CacheError, DataError, OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.specs import (

@@ -156,7 +156,7 @@ _ROWS = (
 
 ARCHITECTURES = {row.name.lower(): row for row in sorted(_ROWS, key=lambda row: row.name.lower())}
 
-# Other names in use, as `_plain` makes them.
+# Other names in use, in lower case without punctuation.
 _ALIASES = {
     "densenet269": "DenseNet264",  # a misnomer: no table of the paper has it
     "lenet": "LeNet5",
@@ -194,7 +194,7 @@ def build(
         classes: Outputs of the classifier; None for as many as the published weights have.
 
     Raises:
-        OptionError: The size is too small, or the weights cannot be had.
+        OptionError: The size is too small, or the weights are not available.
     """
     create: Callable[..., Any] = getattr(importlib.import_module(architecture.module), architecture.name)
     options: dict[str, Any] = {} if include_top else {"pooling": "avg"}

@@ -1,7 +1,7 @@
-"""Files that decide the value of a bottleneck, such as models, and the digests that prove them whole.
+"""Files with digests: those that decide the value of a bottleneck, such as models, are checked when read.
 
 The digests of the files of a folder are in its `digests.json`. They are written before a file gets its
-place: a file that does not have its digest is damaged or not ours, whatever was killed, and whenever.
+place: a file that does not match its digest is damaged or foreign, whenever a process was killed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = "digests.json"
 
 
 def keep(path: Path, write: Callable[[Path], Any], *, of: str) -> None:
-    """Write a file and note its digest.
+    """Write a file and record its digest.
 
     Args:
         path: The file.
@@ -32,12 +32,12 @@ def keep(path: Path, write: Callable[[Path], Any], *, of: str) -> None:
 
 
 def note_all(folder: Path, *, of: str = "") -> None:
-    """Note the digests of all files in a folder that has not got its place yet."""
+    """Record the digests of all files in a folder before it is moved to its place."""
     _write(folder, {path.name: files.file_digest(path) for path in sorted(folder.iterdir())}, of)
 
 
 def damage(*paths: Path) -> str:
-    """The first file that is not whole, and why, as in "trunk.keras is gone"; "" when all are."""
+    """The first file that is not intact, and why, as in "trunk.keras is missing"; "" when all are."""
     for path in paths:
         reason = _damage(path)
         if reason:
@@ -46,20 +46,20 @@ def damage(*paths: Path) -> str:
 
 
 def require_whole(*paths: Path) -> None:
-    """Raise CacheError for the first file that is not whole."""
+    """Raise CacheError for the first file that is not intact."""
     reason = damage(*paths)
     if reason:
         raise CacheError(
-            f"{reason}. Delete this one file and run the same `fastcls extract` again: it is made anew, and "
-            "no bottleneck is lost"
+            f"{reason}. Delete this file and run the same `fastcls extract` again: it recreates the file, "
+            "and no bottleneck is lost"
         )
 
 
 def load_model(path: Path) -> Any:
-    """Load a Keras model from a file that is whole.
+    """Load a Keras model from a file after checking its digest.
 
     Raises:
-        CacheError: It is not whole, or cannot be read.
+        CacheError: It is not intact, or cannot be read.
     """
     keras = import_keras()
     require_whole(path)
@@ -67,8 +67,8 @@ def load_model(path: Path) -> Any:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # where a disk fails, Keras says that there is no file
         raise CacheError(
-            f"{path} is whole, but cannot be loaded: {type(error).__name__}: {error}. If the disk is sound, "
-            "delete this one file and run the same `fastcls extract` again: it is made anew"
+            f"{path} is intact, but cannot be loaded: {type(error).__name__}: {error}. If the disk works, "
+            "delete this file and run the same `fastcls extract` again: it recreates the file"
         ) from error
 
 
@@ -79,22 +79,22 @@ def is_noted(path: Path, *, of: str) -> bool:
 
 def _damage(path: Path) -> str:
     if not path.is_file():
-        return "is gone"
+        return "is missing"
     try:
         known = files.read_checked_json(path.parent / FILE)
     except FileNotFoundError:
-        return f"cannot be checked: {path.parent / FILE} is gone"
+        return f"cannot be checked: {path.parent / FILE} is missing"
     except ValueError as error:
         return f"cannot be checked: {path.parent / FILE} is damaged: {error}"
     is_whole = known.get("files", {}).get(path.name) == files.file_digest(path)
-    return "" if is_whole else "is damaged: it does not have its digest"
+    return "" if is_whole else "is damaged: its digest does not match"
 
 
 def _noted(folder: Path, of: str) -> dict[str, str]:
     try:
         known = files.read_checked_json(folder / FILE)
     except (FileNotFoundError, ValueError):
-        return {}  # what it knew is made anew
+        return {}  # its content is made again
     return dict(known["files"]) if known.get("of") == of else {}
 
 

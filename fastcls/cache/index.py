@@ -1,4 +1,4 @@
-"""Where bottlenecks are: which rows the shards of a cache hold, and how they are read."""
+"""Where bottlenecks are: the rows in the shards of a cache, and how to read them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rows:
-    """Where some bottlenecks are: places in shards, in the order in which they were asked for.
+    """Where some bottlenecks are: places in shards, in the requested order.
 
     Attributes:
         shards: The shard files.
@@ -59,9 +59,9 @@ class Rows:
             CacheError: A row is damaged or absent.
         """
         if not self.present.all():
-            raise CacheError("Some of the bottlenecks asked for are not in the cache")
+            raise CacheError("Some bottlenecks are not in the cache. Run the same `fastcls extract` again")
         if not len(self):
-            raise CacheError("No bottlenecks were asked for")
+            raise CacheError("No bottlenecks were requested")
         output = (
             shard.empty_rows(self.shards[self.shard[0]], len(self)) if into is None else into[: len(self)]
         )

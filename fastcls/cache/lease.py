@@ -1,4 +1,4 @@
-"""One extraction at a time fills a cache: the second waits, and then finds the rows there."""
+"""One extraction at a time fills a cache: the next one waits, and then finds the rows there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Leases:
-    """The caches that this process alone fills; used as a context manager, it gives them back at the end.
+    """The caches that this process alone fills; used as a context manager, they are released at the end.
 
     A lease ends with the process, however that ends. File systems without locks are used without leases.
     """
@@ -55,7 +55,7 @@ class Leases:
         return True
 
     def release(self, folders: Iterable[Path]) -> None:
-        """Give caches back; a folder that nothing was put into is removed."""
+        """Release caches; a folder that stayed empty is removed."""
         for folder in folders:
             place = Path(os.path.realpath(folder))
             descriptor = self._held.pop(place, _NO_FILE)
@@ -75,12 +75,12 @@ def _acquire(folder: Path) -> int:
         files.make_folder(folder)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # whoever gave the folder back has removed it just now
+        except FileNotFoundError:  # it was released and removed just now
             continue
         except OSError as error:
             if error.errno not in _CANNOT_WRITE:
                 raise
-            return _NO_FILE  # whether there is something to write will be seen
+            return _NO_FILE  # a write will say so
         try:
             _lock(descriptor, folder)
             if _is_at(descriptor, path):
@@ -96,7 +96,7 @@ def _lock(descriptor: int, folder: Path) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning("Another process fills %s. Waiting until it has ended", folder)
+            logger.warning("Another process is filling %s. Waiting for it to end", folder)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 

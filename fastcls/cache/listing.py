@@ -1,4 +1,4 @@
-"""What a cache knows of one data set: its samples, its failures, and a report that proves both whole.
+"""What a cache knows of one data set: its samples, its failures, and a report to check both.
 
 CACHE/samples/NAME.csv   path, class, split and digest of each image
 CACHE/samples/NAME.json  the report: where the images are, which views they have, figures of the last
@@ -79,7 +79,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Recalled:
-    """What an extraction can rely on of the ones before.
+    """What an extraction can reuse from earlier ones.
 
     Attributes:
         samples: The table of samples; empty if there is none, or a damaged one.
@@ -95,7 +95,7 @@ class Recalled:
 
 
 class _DoubtfulError(ValueError):
-    """A file is not what it must be; the message is a fact without a remedy."""
+    """A file is not as expected; the message is a fact without a remedy."""
 
 
 class Listing:
@@ -116,7 +116,7 @@ class Listing:
         """Read the report.
 
         Raises:
-            CacheError: It is damaged or gone.
+            CacheError: It is damaged or missing.
         """
         with _remedied():
             return self._report()
@@ -198,7 +198,7 @@ class Listing:
         if _digest(path) != getattr(report, kind).digest:
             report = self._report()  # an extraction may have replaced both in between
         if not _is_last(path, getattr(report, kind)):
-            raise _DoubtfulError(f"{path} is of before an extraction that was interrupted while it wrote it")
+            raise _DoubtfulError(f"{path} is older than its report: an extraction was interrupted")
         return report
 
     def _report(self) -> Report:
@@ -208,7 +208,7 @@ class Listing:
             task = task_named(values.pop("task", None))
             return Report(**{**values, **stamps, "views": ViewSpec(**values["views"])}, task=task)
         except FileNotFoundError as error:
-            raise _DoubtfulError(f"{self.report_path} is gone") from error
+            raise _DoubtfulError(f"{self.report_path} is missing") from error
         except (ValueError, KeyError, TypeError) as error:
             raise _DoubtfulError(f"{self.report_path} is damaged: {error}") from error
 
@@ -247,8 +247,8 @@ def check_name(name: str) -> None:
     """Raise OptionError for what cannot be the name of a data set, as it names files."""
     if safe_name(name) != name or name.startswith(".") or not 0 < len(name.encode()) <= _NAME_BYTES:
         raise OptionError(
-            f"--name cannot be {name!r}. Choose up to {_NAME_BYTES} letters, digits and `-_.` that do not "
-            "begin with a dot"
+            f"Invalid --name {name!r}. Use up to {_NAME_BYTES} letters, digits and `-_.`, not beginning with "
+            "a dot"
         )
 
 
@@ -265,7 +265,7 @@ def choose_listing(cache: Path, name: str, data: Path, *, is_asked: bool) -> Lis
     plain = Listing(cache, name)
     if is_asked:
         if _is_of_another(plain, data):
-            logger.warning("%s described %s. It is replaced", plain.samples_path, plain.report().data)
+            logger.warning("%s described %s. Replacing it", plain.samples_path, plain.report().data)
         return plain
     own = Listing(cache, f"{name}-{files.digest(os.fsencode(data))[:_SUFFIX]}")
     return own if own.report_path.exists() or _is_of_another(plain, data) else plain
@@ -322,9 +322,9 @@ def _is_last(path: Path, stamp: Stamp) -> bool:
     """Whether a table is the one of its report, or the one before; raises _DoubtfulError otherwise."""
     digest = _digest(path)
     if not digest:
-        raise _DoubtfulError(f"{path} is gone")
+        raise _DoubtfulError(f"{path} is missing")
     if digest not in (stamp.digest, stamp.before):
-        raise _DoubtfulError(f"{path} is damaged: it does not have the digest that its report names")
+        raise _DoubtfulError(f"{path} is damaged: its digest does not match its report")
     return digest == stamp.digest
 
 
@@ -334,7 +334,7 @@ def _remedied() -> Iterator[None]:
         yield
     except _DoubtfulError as error:
         raise CacheError(
-            f"{error}. Run the same `fastcls extract` again: it makes the table anew, and no bottleneck is "
+            f"{error}. Run the same `fastcls extract` again: it recreates the table, and no bottleneck is "
             "lost"
         ) from error
 
@@ -344,4 +344,4 @@ def _warned() -> Iterator[None]:
     try:
         yield
     except _DoubtfulError as error:
-        logger.warning("%s. It is made anew, and no bottleneck is lost", error)
+        logger.warning("%s. It is recreated, and no bottleneck is lost", error)

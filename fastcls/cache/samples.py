@@ -29,7 +29,7 @@ class FileState:
 
     @classmethod
     def of(cls, path: str | Path) -> FileState:
-        """State of the file that holds an image; raises OSError if it cannot be had."""
+        """State of the file that holds an image; raises OSError if it cannot be read."""
         stat = image_bytes.stat(path)
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 

@@ -1,4 +1,4 @@
-"""One HDF5 shard: an immutable file of bottlenecks that appears whole or not at all.
+"""One HDF5 shard: an immutable file of bottlenecks, written completely or not at all.
 
 Layout: `bottlenecks` (N, ...) float, `digests` (N,) the images' identities as 32 hexadecimal characters,
 `checksums` (N,) CRC-32 of each row's bytes; attributes say what the file is and guard the digests.
@@ -129,10 +129,10 @@ class ShardWriter:
 
 
 class _Disk(io.FileIO):
-    """The file below HDF5, which is not told of a full disk.
+    """The file that HDF5 writes to; HDF5 never sees a full disk.
 
-    HDF5 that cannot write while it closes a file ends the process with a segmentation fault later. So it
-    goes on as if all was well, and `check` raises the error, or a Ctrl-C that came meanwhile.
+    If HDF5 cannot write while it closes a file, the process ends with a segmentation fault later. So writing
+    appears to succeed, and `check` raises the error, or a Ctrl-C that came meanwhile.
     """
 
     _error: BaseException | None = None
@@ -276,7 +276,7 @@ class _Layout:
         chunk, start = divmod(first, self.chunk_rows)
         file.seek(self.offsets[chunk] + start * (rows.nbytes // len(rows)))
         if file.readinto(rows.data.cast("B")) < rows.nbytes:
-            raise ValueError("it ends too early")
+            raise ValueError("it is truncated")
         return rows
 
 
@@ -305,6 +305,6 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, reason: str) -> CacheError:
     return CacheError(
-        f"Shard {path} is damaged: {reason}. Delete this one file and run `fastcls extract` again: "
-        "only its images are forwarded again"
+        f"Shard {path} is damaged: {reason}. Delete this file and run `fastcls extract` again: it forwards "
+        "only the images of this shard"
     )

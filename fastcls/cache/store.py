@@ -33,9 +33,9 @@ from fastcls.specs import PixelRule
 if TYPE_CHECKING:
     import pandas
 
-VERSION = 2
+VERSION = 3
 _MANIFEST = "manifest.json"
-_TUPLES = ("size", "shape", "policies", "float32_layers", "requests")  # of a manifest; lists in JSON
+_TUPLES = ("size", "shape", "policies", "float32_layers", "cuts")  # of a manifest; lists in JSON
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Manifest:
     Attributes:
         fingerprint: Hash of all that decides a bottleneck's value; it names the cache folder.
         base: Name of the base.
-        weights: Where its weights came from: "imagenet", "none", "own", or the name of a file.
+        weights: Where its weights came from: "imagenet", "random", "own", or the name of a file.
         layer: The cut.
         pool: What became of a spatial cut; "none" where there was nothing to pool.
         normalize: Kind of normalization inside the trunk.
@@ -60,7 +60,7 @@ class Manifest:
         architecture: Digest of the trunk's graph.
         weights_digest: Digest of the trunk's weights.
         tail_digest: Digest of the graph and weights of the tail beside the trunk; "" without one.
-        requests: Digests of the requests that led here, so that they are recognized without the base.
+        cuts: Digests of the cuts that led here, as they were asked for: they are recognized without the base.
         fidelity: By engine: how near its bottlenecks of some images come to those of Keras in float32.
         versions: Packages that made the cache.
         version: Version of the cache's layout.
@@ -83,7 +83,7 @@ class Manifest:
     policies: tuple[str, ...] = ()
     float32_layers: tuple[str, ...] = ()
     tail_digest: str = ""
-    requests: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
@@ -99,7 +99,7 @@ class Cache:
 
     Args:
         folder: An existing cache folder.
-        name: The data set that is spoken of; None for the only one.
+        name: The data set; None for the only one.
 
     Raises:
         CacheError: The folder is not a cache, or one of another version.
@@ -130,7 +130,7 @@ class Cache:
 
         Args:
             path: The cache's folder, or the root.
-            name: The data set that is spoken of; None for the only one.
+            name: The data set; None for the only one.
 
         Raises:
             CacheError: There is none, or there are several.
@@ -142,9 +142,9 @@ class Cache:
         if len(folders) == 1:
             return cls(folders[0], name)
         if not folders:
-            raise CacheError(f"There is no bottleneck cache in {path}. Make one with: fastcls extract DATA")
+            raise CacheError(f"No bottleneck cache in {path}. Make one with: fastcls extract DATA")
         listed = "\n".join(f"  {folder}" for folder in folders)
-        raise CacheError(f"There are several bottleneck caches in {path}. Name one of them:\n{listed}")
+        raise CacheError(f"Several bottleneck caches in {path}. Choose one of:\n{listed}")
 
     @property
     def trunk_path(self) -> Path:
@@ -153,7 +153,7 @@ class Cache:
 
     @property
     def tail_path(self) -> Path:
-        """The Keras model bottleneck (B, ...) -> features (B, D), where the base goes on behind the cut."""
+        """The Keras model bottleneck (B, ...) -> features (B, D), where the base continues after the cut."""
         return self.folder / "tail.keras"
 
     @property
@@ -166,21 +166,21 @@ class Cache:
         """Where the shards are."""
         return self.folder / "shards"
 
-    def add_request(self, request: str) -> None:
-        """Note that a request leads to this cache."""
-        if request not in self.manifest.requests:
-            self._note(lambda manifest: {"requests": (*_without(request, manifest.requests), request)})
+    def add_cut(self, cut: str) -> None:
+        """Note that a cut, of this digest, leads to this cache."""
+        if cut not in self.manifest.cuts:
+            self._note(lambda manifest: {"cuts": (*_without(cut, manifest.cuts), cut)})
 
-    def remove_request(self, request: str) -> None:
-        """Forget a request that leads to another cache now."""
-        self._note(lambda manifest: {"requests": _without(request, manifest.requests)})
+    def remove_cut(self, cut: str) -> None:
+        """Forget a cut that leads to another cache now."""
+        self._note(lambda manifest: {"cuts": _without(cut, manifest.cuts)})
 
     def note_fidelity(self, engine: str, figures: dict[str, float]) -> None:
         """Note how near an engine comes to the reference."""
         self._note(lambda manifest: {"fidelity": {**manifest.fidelity, engine: figures}})
 
     def _note(self, change: Callable[[Manifest], dict[str, Any]]) -> None:
-        with files.locked(self.folder, f"Another process writes into {self.folder}. Waiting", wait=True):
+        with files.locked(self.folder, f"Another process is writing to {self.folder}. Waiting", wait=True):
             manifest = _read_manifest(self.folder)  # others may have noted something meanwhile
             self.manifest = replace(manifest, **change(manifest))
             files.write_checked_json(self.folder / _MANIFEST, asdict(self.manifest))
@@ -190,14 +190,14 @@ class Cache:
         return Index.read(self.shards_folder, self.manifest.fingerprint)
 
     def serving(self, name: str, data: Path, *, is_asked: bool = False) -> Cache:
-        """This cache, speaking of a data set that it serves or is to serve: see `choose_listing`."""
+        """This cache for a data set that it serves or is going to serve: see `choose_listing`."""
         served = copy.copy(self)
         served._listing = choose_listing(self.folder, name, data, is_asked=is_asked)
         return served
 
     @property
     def listing(self) -> Listing:
-        """The tables of the data set that is spoken of.
+        """The tables of the data set.
 
         Raises:
             CacheError: There are several to choose from, or none.
@@ -210,7 +210,7 @@ class Cache:
         return len(listings(self.folder)) > 1
 
     def samples(self) -> list[SampleRow]:
-        """The images of the data set that is spoken of; see `Listing.samples`."""
+        """The images of the data set; see `Listing.samples`."""
         return self.listing.samples()
 
     def failures(self) -> list[Failure]:
@@ -249,8 +249,8 @@ class Cache:
         return frame(rows, ("path", task.column, "split", "group", "digest"))
 
 
-def _without(request: str, requests: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(known for known in requests if known != request)
+def _without(cut: str, cuts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(known for known in cuts if known != cut)
 
 
 def cache_folders(root: Path) -> list[Path]:
@@ -263,15 +263,13 @@ def is_cache(names: Set[str]) -> bool:
     return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
 
 
-def find_request(root: Path, request: str) -> Cache | None:
-    """The cache under `root` that a request led to before, if its models are still there."""
+def find_cut(root: Path, cut: str) -> Cache | None:
+    """The cache under `root` that a cut, of this digest, led to before, if its models are still there."""
     for folder in cache_folders(root):
         with contextlib.suppress(CacheError):  # of another version, or damaged: left alone
             cache = Cache(folder)
             of = cache.manifest.fingerprint
-            if request in cache.manifest.requests and all(
-                checked_files.is_noted(m, of=of) for m in cache.models
-            ):
+            if cut in cache.manifest.cuts and all(checked_files.is_noted(m, of=of) for m in cache.models):
                 return cache
     return None
 
@@ -287,16 +285,23 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / _MANIFEST
     if not path.is_file():
         raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
+    _require_version(path)
     try:
         values = files.read_checked_json(path)
-        if values["version"] != VERSION:
-            raise CacheError(
-                f"Cache {folder} has version {values['version']}, this fastcls reads version {VERSION}. "
-                "Choose another --cache, or use the fastcls that made it"
-            )
         return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
-            f"{path} is damaged: {error}. Run the same `fastcls extract` again: it makes the file anew, and "
+            f"{path} is damaged: {error}. Run the same `fastcls extract` again: it recreates the file, and "
             "no bottleneck is lost"
         ) from error
+
+
+def _require_version(path: Path) -> None:
+    """Refuse a manifest of another version; one of the first has no checksum."""
+    with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
+        version = int(files.read_json(path)["version"])
+        if version != VERSION:
+            raise CacheError(
+                f"Cache {path.parent} has version {version}, this fastcls reads version {VERSION}. Choose "
+                "another --cache, or use the fastcls that made it"
+            )

@@ -75,7 +75,7 @@ def _figure(figures: Mapping[str, float]) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    from fastcls.evaluation.tables import format_table
+    from fastcls.evaluation.text_table import format_table
 
     return format_table(rows) if len(rows) > 1 else ""
 

@@ -32,7 +32,7 @@ __all__ = [
 _OPENCV = f"opencv/{cv2.__version__.split('.')[0]}"
 _REDUCED, _FULL = f"jpeg-reduced/2 {_OPENCV}", f"full/2 {_OPENCV}"
 _STRETCH = "stretch-bilinear-mean/1"
-# What a pixel takes while it is decoded and resized: 6 (OpenCV) to 10 (Pillow), and 16 in a JPEG 2000.
+# Memory per pixel while decoding and resizing: 6 (OpenCV) to 10 (Pillow), and 16 for JPEG 2000.
 _BYTES_PER_PIXEL = 12
 _MEMORY_SHARE = 2  # the network needs memory too
 
@@ -54,14 +54,14 @@ def affordable_pixels(threads: int) -> int:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Makes pixels by a rule, each image within a bound.
+    """Makes pixels by a rule, with a bound on the size of an image.
 
     Attributes:
         rule: The rule.
         max_pixels: See `decode`.
 
     Raises:
-        OptionError: This fastcls does not make pixels by such a rule.
+        OptionError: This fastcls does not implement the rule.
     """
 
     rule: PixelRule
@@ -72,9 +72,9 @@ class Decoder:
         if self.rule not in known:
             made = f"{known[0].decode!r} or {known[1].decode!r}, {known[0].resize!r}"
             raise OptionError(
-                f"Unknown rule of pixels: {self.rule.decode!r}, {self.rule.resize!r}. Other pixels would "
-                f"give other predictions. This fastcls with this OpenCV makes them by {made}: use the "
-                "versions that made the model, or make it anew"
+                f"Unknown pixel rule: {self.rule.decode!r}, {self.rule.resize!r}. Expected {made}, which "
+                "this fastcls and OpenCV implement. Other pixels would change predictions: use the versions "
+                "that made the model, or train it again"
             )
 
     @property
@@ -150,14 +150,14 @@ def decode(
         data: The bytes of the file.
         size: (H, W) in pixels.
         full_decode: Decode a JPEG at its full size always.
-        max_pixels: Refuse an image that has more when it is decoded or while it is resized, as its header
-            tells, before memory is taken for it; None for no bound.
+        max_pixels: Refuse an image whose header says that decoding or resizing it takes more pixels,
+            before memory is allocated; None for no bound.
 
     Returns:
         (H, W, 3) uint8 RGB, C-contiguous.
 
     Raises:
-        OversizedImage: The image is above the bound, or the memory does not suffice.
+        OversizedImage: The image exceeds the bound, or memory runs out.
         UnreadableImage: The bytes are empty, truncated, damaged, no image, or over OpenCV's limits.
     """
     if not data:
@@ -172,7 +172,7 @@ def decode(
         return _resize(image, size)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
-            raise OversizedImage("there is not enough memory to decode it") from error
+            raise OversizedImage("not enough memory to decode it") from error
         raise UnreadableImage(f"OpenCV refuses it: {' '.join(error.err.split())}") from error
 
 
@@ -182,23 +182,23 @@ def _require_fitting(stored: tuple[int, int], held: int, size: tuple[int, int], 
     resized = times * times * size[0] * size[1] if times > 1 else 0
     most = max(height * width, held, resized)
     if most > max_pixels:
-        more = f", {most:,} while it is resized" if most == resized else ""
+        more = f" ({most:,} while resizing)" if most == resized else ""
         raise OversizedImage(
-            f"{height}x{width} ({height * width:,}) pixels{more}, above the bound of {max_pixels:,}, which "
-            "--max-pixels or more memory raises"
+            f"{height}x{width} ({height * width:,}) pixels{more} exceed the limit of {max_pixels:,}. Raise "
+            "it with --max-pixels, or use a machine with more memory"
         )
 
 
 def _times(stored: tuple[int, int], size: tuple[int, int]) -> int:
-    """Of how many samples in each direction a pixel of the result is the mean."""
+    """How many samples in each direction a pixel of the result averages."""
     return math.ceil(max(stored[0] / size[0], stored[1] / size[1], 2) / 2)
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bilinear to n times the size, then the mean of n x n pixels.
 
-    n is the least for which samples are at most two pixels apart, so that each pixel of the source has a
-    part in one. It costs less than half of averaging over areas at once (`INTER_AREA`), from which photos
+    n is the smallest for which samples are at most two pixels apart, so that every source pixel
+    contributes. It costs less than half of averaging over areas at once (`INTER_AREA`), from which photos
     of 320x240 differ at 224 by up to 2.9 levels of 255 on average, one in five by more than one level.
     """
     height, width = size

@@ -1,4 +1,4 @@
-"""The one place where the bytes of a sample come from: a file of its own, or a record of a TFRecord file."""
+"""The one door to the bytes of a sample: a file, or a record of a TFRecord file."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def _image_in(record: memoryview, file: str, place: int) -> memoryview:
         images = parse_example(record, [ENCODED]).bytes_lists.get(ENCODED, [])
     except ValueError as error:
         raise DamagedRecordError(
-            f"the record at {place} of {file} is no tf.train.Example: {error}"
+            f"the record at {place} of {file} is not a tf.train.Example: {error}"
         ) from error
     if len(images) != 1:
-        raise DamagedRecordError(f"the record at {place} of {file} has no {ENCODED} of one image")
+        raise DamagedRecordError(f"the record at {place} of {file} does not have one image in {ENCODED}")
     return images[0]
 
 
@@ -55,13 +55,13 @@ def stat(path: str | Path) -> os.stat_result:
     """State of the file that holds an image.
 
     Raises:
-        OSError: It cannot be had.
+        OSError: It cannot be read.
     """
     return os.stat(split_address(os.fspath(path))[0])  # noqa: PTH116 (a Path for each of 100,000 is slow)
 
 
 def sizes(paths: Iterable[str]) -> Iterator[int]:
-    """How many bytes each image has, without reading them; -1 where that cannot be told.
+    """How many bytes each image has, without reading them; -1 where that is unknown.
 
     Args:
         paths: Files and addresses of records; those of one TFRecord file follow each other.
@@ -76,5 +76,5 @@ def sizes(paths: Iterable[str]) -> Iterator[int]:
             if file != looked_into:
                 looked_into, view = file, look_into(Path(file))
             yield len(_image_in(record_in(view, Path(file), place), file, place))
-        except OSError:  # whoever reads it says why
+        except OSError:  # reported when it is read
             yield -1

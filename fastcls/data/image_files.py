@@ -1,4 +1,4 @@
-"""Image files, opened: how large they are, as their headers say, and who decodes them."""
+"""Image files by their headers: size, and which library decodes them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _open_bmp(data: bytes, kind: str) -> Opened:
     else:
         width, height, bits, compression = _unpack("<ii2xHI", data, 18, kind)
     if compression in _EMBEDDED:
-        raise UnreadableImage("BMP that holds a JPEG or PNG, which is not read; save that by itself")
+        raise UnreadableImage("unsupported: a BMP that holds a JPEG or PNG. Save that as a file of its own")
     if compression in _BITFIELDS or bits == 16:  # of OpenCV they get other colors
         return _open_pillow(data, kind)
     return Opened(kind, (abs(height), abs(width)), lambda: _read_opencv(data))
@@ -110,7 +110,7 @@ def _open_gif(data: bytes, kind: str) -> Opened:
 
 def _open_avif(data: bytes, kind: str) -> Opened:
     if not features.check("avif"):
-        raise UnreadableImage("AVIF, which the installed Pillow does not read; convert it to JPEG or PNG")
+        raise UnreadableImage("AVIF, which the installed Pillow cannot read. Convert it to JPEG or PNG")
     return _open_pillow(data, kind)
 
 

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""Formats of files, recognized by their first bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNATURES = (
 )
 _OTHERS = (
     (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL picture. Convert it to JPEG or PNG"),
-    (rb"version https://git-lfs", "a pointer of Git LFS to the image. Run: git lfs pull"),
+    (rb"version https://git-lfs", "a Git LFS pointer to the image. Run: git lfs pull"),
     (rb"\s*<(!doctype html|html|head|body)", "a web page (HTML). Download the image again"),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg", "an SVG drawing"),
     (rb"\s*<\?xml", "XML"),
@@ -29,14 +29,14 @@ _OTHERS = (
     (rb"\x1f\x8b", "a gzip archive"),
     (rb"7z\xbc\xaf|Rar!", "an archive (7z or RAR)"),
     (rb"\0\0[\x01\x02]\0.\0", "an icon"),
-    (rb"\0\x05\x16[\0\x07]", "the resource part that macOS keeps beside a file"),
-    (rb"#\?(RADIANCE|RGBE)|v/1\x01|P[Ff]\s", "a picture of floats (HDR, EXR or PFM), whose range is unknown"),
-    (rb"FUJIFILMCCD-RAW|FOVb", "the raw photo of a camera. Convert it to JPEG"),
+    (rb"\0\x05\x16[\0\x07]", "a macOS resource fork"),
+    (rb"#\?(RADIANCE|RGBE)|v/1\x01|P[Ff]\s", "a floating-point image (HDR, EXR or PFM) of unknown range"),
+    (rb"FUJIFILMCCD-RAW|FOVb", "a camera raw photo. Convert it to JPEG"),
     (rb"RIFF.{4}AVI |\x1aE\xdf\xa3|\0\0\x01\xba|FLV", "a video"),
     (rb"RIFF.{4}WAVE|ID3|OggS|fLaC", "sound"),
     (rb"\x89HDF", "an HDF5 file"),
     (rb"\x93NUMPY", "a NumPy array"),
-    (rb"\0+\Z", "zero bytes alone"),
+    (rb"\0+\Z", "only zero bytes"),
 )
 _HEIF_BRANDS = (b"hei", b"hev", b"mif", b"msf")
 
@@ -46,7 +46,7 @@ class UnreadableImage(Exception):  # noqa: N818 - data about one image, not an e
 
 
 class OversizedImage(UnreadableImage):
-    """One image takes more memory than there is here and now; elsewhere it may be read."""
+    """One image needs more memory than is available now; elsewhere it may be readable."""
 
 
 def kind_of(data: bytes) -> str:
@@ -57,18 +57,18 @@ def kind_of(data: bytes) -> str:
 
 
 def describe_other(data: bytes) -> str:
-    """What a file is that holds no image of a known format, in words, as far as its beginning tells."""
+    """A description of a file that is not an image of a known format, from its first bytes."""
     if data[4:8] == b"ftyp":
         is_heif = any(brand.startswith(_HEIF_BRANDS) for brand in _brands(data))
         return "a HEIC photo. Convert it to JPEG" if is_heif else "a video"
     begin = data.removeprefix(b"\xef\xbb\xbf")
     flags = re.DOTALL | re.IGNORECASE
     for pattern, named in _OTHERS:
-        if re.match(pattern, begin if named != "zero bytes alone" else data, flags):
+        if re.match(pattern, begin if named != "only zero bytes" else data, flags):
             return named
     text = begin[:_TEXT_SHOWN].decode("ascii", "replace")
     is_text = all(letter.isprintable() or letter.isspace() for letter in text) and "\ufffd" not in text
-    return f"text that begins with {text!r}" if is_text else "of a format that fastcls does not know"
+    return f"text that begins with {text!r}" if is_text else "of an unknown format"
 
 
 def _brands(data: bytes) -> set[bytes]:

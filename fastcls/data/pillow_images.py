@@ -1,4 +1,4 @@
-"""What Pillow decodes: kinds of files that OpenCV gets wrong, or does not read."""
+"""Formats that Pillow decodes, because OpenCV gets them wrong or does not read them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_rgb(image: Image.Image, kind: str) -> np.ndarray:
     if image.mode.startswith("I;16") or (kind == "PNM" and image.mode == "I"):
         gray = ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
-    raise UnknownLayout(f"{kind} of mode {image.mode}, whose range is unknown; convert it to 8 bits")
+    raise UnknownLayout(f"{kind} of mode {image.mode}, whose range is unknown. Convert it to 8 bits")
 
 
 def orientation(image: Image.Image) -> int:
@@ -65,12 +65,12 @@ def orientation(image: Image.Image) -> int:
 
 def _reason(error: Exception, kind: str) -> UnreadableImage:
     if isinstance(error, MemoryError):
-        return OversizedImage("there is not enough memory to decode it")
+        return OversizedImage("not enough memory to decode it")
     text = " ".join(str(error).split())
     if isinstance(error, Image.DecompressionBombError):
         return UnreadableImage(f"Pillow refuses it: {text}")
     if isinstance(error, Image.UnidentifiedImageError):
         return UnknownLayout(f"damaged or truncated {kind}")
     if text.startswith("Unsupported"):
-        return UnknownLayout(f"{kind} of a kind that is not read: {text}")
+        return UnknownLayout(f"{kind} of an unsupported kind: {text}")
     return UnreadableImage(f"damaged or truncated {kind}")

@@ -1,4 +1,4 @@
-"""Divide samples into train, val and test: exact counts per class, and no image that has a place moves."""
+"""Split samples into train, val and test: exact counts per class, and images split earlier stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastcls.errors import DataError
 from fastcls.parallel import spread
 from fastcls.specs import SplitSpec
 
-# Images without any label are divided as if that were a class.
+# Images without any label are split as if that were a class.
 _NO_LABEL = ""
 Label = str | int
 Labels = tuple[Label, ...]
@@ -35,7 +35,7 @@ def split(
 
     Args:
         dataset: A dataset without splits.
-        spec: How to divide it; 0.2 for validation and 0.2 for the test by default.
+        spec: How to split it; 0.2 for validation and 0.2 for the test by default.
         fixed: The split of images assigned earlier, by digest.
         digests: Of the files, in the order of the samples; None to read them.
         allow_small: Accept classes too small to give every split an image.
@@ -100,7 +100,7 @@ def assign_splits(
         keys: Digest of each sample; samples of equal key stay in one split.
         labels: Class of each sample, as a label or (better to read in errors) as a class name; a tuple of
             these for a sample of any number of classes.
-        spec: How to divide each class.
+        spec: How to split each class.
         groups: Group of each sample; samples of one non-empty group stay in one split.
         fixed: The split of samples assigned earlier, by key. They stay; new ones fill the gaps.
         allow_small: Log a warning for a class too small to give every split an image.
@@ -224,8 +224,8 @@ class _Balance:
         fact = f"Classes without an image in each of {', '.join(self._wanted)}: {described}."
         if not allow_small and any(units[label] < len(self._wanted) for label in short):
             raise DataError(
-                f"{fact} Identical images and those of one group are not separable. Add images, leave these "
-                "classes out, set the fraction of val or test to 0, or use --allow-small (allow_small=True)."
+                f"{fact} Identical images and those of one group stay together. Add images, remove these "
+                "classes, set the fraction of val or test to 0, or use --allow-small (allow_small=True)."
             )
         logger.warning(fact)
 
@@ -273,14 +273,14 @@ def _readable_digest(path: Path) -> str:
         return image_bytes.digest(path)
     except OSError as error:
         raise DataError(
-            f"{str(path)!r} cannot be read ({error.strerror or error}). Correct its permissions or remove it."
+            f"{str(path)!r} cannot be read: {error.strerror or error}. Check its permissions, or remove it."
         ) from error
 
 
 def require_unsplit(dataset: Dataset) -> None:
-    """Raise DataError for a data set that is divided already."""
+    """Raise DataError for a data set that is already split."""
     if dataset.splits:
         raise DataError(
-            f"{dataset.root} is split already into {', '.join(dataset.splits)}. "
+            f"{dataset.root} is already split into {', '.join(dataset.splits)}. "
             "Use it as it is, or split one of its parts."
         )

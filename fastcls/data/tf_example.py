@@ -1,7 +1,7 @@
 """Features of a serialized `tf.train.Example`, without TensorFlow.
 
-Parsed by hand because the image inside is stepped over, not read, when only the label is wanted: listing a
-data set of 100 GB touches a few pages per image. Wire format: https://protobuf.dev/programming-guides/encoding
+Parsed by hand because listing labels then skips the images without reading them: a data set of 100 GB
+touches a few pages per image. Wire format: https://protobuf.dev/programming-guides/encoding
 Messages: tensorflow/core/example/example.proto and feature.proto.
 """
 
@@ -31,14 +31,14 @@ class Example:
 
 
 def parse_example(data: memoryview, names: Collection[str]) -> Example:
-    """Read the features of some names; others, and lists of floats, are stepped over.
+    """Read the named features; others, and lists of floats, are skipped.
 
     Args:
         data: The serialized message.
         names: Which features.
 
     Raises:
-        ValueError: The bytes are no such message.
+        ValueError: The bytes are not such a message.
     """
     wanted = {name.encode(): name for name in names}
     example = Example()
@@ -81,7 +81,7 @@ def _messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message; those of fixed width are stepped over."""
+    """Number and value of each field of a message; those of fixed width are skipped."""
     place = 0
     while place < len(data):
         tag, place = _varint(data, place)
@@ -92,7 +92,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif kind == _DELIMITED:
             length, place = _varint(data, place)
             if place + length > len(data):
-                raise ValueError("a field ends behind its message")
+                raise ValueError("a field extends past its message")
             yield number, data[place : place + length]
             place += length
         elif kind in _WIDTHS:
@@ -100,11 +100,11 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         else:
             raise ValueError(f"wire type {kind}")
     if place > len(data):
-        raise ValueError("a field ends behind its message")
+        raise ValueError("a field extends past its message")
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    """A number of 7 bits per byte, low ones first, and the place behind it."""
+    """A number of 7 bits per byte, lowest first, and the place after it."""
     value = shift = 0
     while place < len(data) and shift < 70:
         byte = data[place]

@@ -4,8 +4,8 @@ A record is its length (uint64), the masked CRC-32C of these 8 bytes, the data, 
 data (tensorflow/core/lib/io/record_writer.h), all little-endian. TensorFlow has no public way to read a
 record by its place, and importing it takes longer than digesting thousands of images.
 
-The address of a record is `FILE#PLACE`, in bytes from the file's begin, with zeros in front: sorted addresses
-are in the order of the file.
+The address of a record is `FILE#PLACE`: its offset in bytes, padded with zeros so that sorted addresses are
+in file order.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def split_address(path: str) -> tuple[str, int | None]:
 
 
 def scan(file: Path) -> Iterator[tuple[int, memoryview]]:
-    """Place and data of each record of a file; data are not checked, and not read before they are looked at.
+    """Place and data of each record of a file; data are not checked, and are read lazily.
 
     Raises:
         DamagedRecordError: The length of a record is damaged, or the file ends inside of one.
@@ -81,7 +81,7 @@ def scan(file: Path) -> Iterator[tuple[int, memoryview]]:
 
 
 def look_into(file: Path) -> memoryview:
-    """The bytes of a file, of which those are read that are looked at.
+    """The bytes of a file, mapped into memory and read lazily.
 
     Raises:
         OSError: The file cannot be read.
@@ -89,7 +89,7 @@ def look_into(file: Path) -> memoryview:
     with files.open_file(file) as opened:
         if not opened.seek(0, 2):
             return memoryview(b"")
-        # Closed when nobody looks at it any more: views of it go out.
+        # Closed with the last view of it.
         return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
 
 
@@ -107,7 +107,7 @@ def read_record(file: Path, place: int) -> bytes:
     """The data of a record, checked.
 
     Raises:
-        DamagedRecordError: There is no whole and undamaged record at this place.
+        DamagedRecordError: There is no intact record at this place.
         OSError: The file cannot be read.
     """
     with files.open_file(file) as opened:
@@ -115,7 +115,7 @@ def read_record(file: Path, place: int) -> bytes:
         start, stop = _extent(file, place, _read(opened, place, _HEAD.size), size)
         data, tail = _read(opened, start, stop - start), _read(opened, stop, _TAIL.size)
     if len(tail) < _TAIL.size or _TAIL.unpack(tail)[0] != _masked_crc32c(data):
-        raise DamagedRecordError(f"the record at {place} of {file} is damaged: its checksum differs")
+        raise DamagedRecordError(f"the record at {place} of {file} is damaged: its checksum does not match")
     return data
 
 
@@ -131,8 +131,8 @@ def _extent(file: Path, place: int, head: bytes, size: int) -> tuple[int, int]:
     length, checksum = _HEAD.unpack(head)
     if _masked_crc32c(head[:8]) != checksum:
         is_packed = place == 0 and head.startswith((_GZIP, _ZLIB))
-        why = "it is compressed; write it without" if is_packed else "no record begins there"
-        raise DamagedRecordError(f"{file} is no TFRecord file or damaged at {place}: {why}")
+        why = "it is compressed; write it uncompressed" if is_packed else "no record begins there"
+        raise DamagedRecordError(f"{file} is not a TFRecord file, or is damaged at {place}: {why}")
     start = place + _HEAD.size
     if start + length + _TAIL.size > size:
         raise DamagedRecordError(f"{file} ends inside the record at {place}: it is truncated")

@@ -90,10 +90,10 @@ class Layout:
         number = next((number for number in self.numbers if number in _NUMBERS), 1)
         if number != 1 or not set(self.bits) <= _DEPTHS:
             named = f"{_NUMBERS.get(number, 'uint')}{max(self.bits)}"
-            raise UnreadableImage(f"TIFF of {named} pixels, which is not read; convert it to 8 or 16 bits")
+            raise UnreadableImage(f"unsupported: a TIFF of {named} pixels. Convert it to 8 or 16 bits")
         if self.photometric not in _COLORS:
             named = _OTHER_COLORS.get(self.photometric, f"colors of kind {self.photometric}")
-            raise UnreadableImage(f"TIFF of {named}, which is not read; convert it to RGB")
+            raise UnreadableImage(f"unsupported: a TIFF of {named}. Convert it to RGB")
 
     @property
     def has_extras(self) -> bool:
@@ -160,7 +160,7 @@ def read_tiff(data: bytes, layout: Layout) -> np.ndarray | None:
     except UnreadableImage as error:
         if layout.is_common and not isinstance(error, UnknownLayout):
             return None
-        raise UnreadableImage(f"damaged, or TIFF of a kind that is not read: {layout}") from error
+        raise UnreadableImage(f"damaged, or an unsupported TIFF: {layout}") from error
 
 
 def _read_deep(buffer: np.ndarray) -> np.ndarray | None:

@@ -26,7 +26,13 @@ from fastcls.specs import ENGINES, PRECISIONS
 
 _TIMEOUT_S = 120
 _TOLERANCE = 0.1  # of the largest value; int8 comes to 0.01 on this trunk
-_COMMAND = "from fastcls.engines.trials import main; main()"
+# Without "", the working directory: Python 3.10 does not know PYTHONSAFEPATH.
+_COMMAND = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from fastcls.engines.trials import main
+main()
+"""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from fastcls.errors import WorkerError
+from fastcls.extraction.reading import identify
 from fastcls.extraction.tasks import ShardTask
-from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec, identify
+from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec
 from fastcls.optional import resolve
 from fastcls.specs import EXECUTORS
 
@@ -26,7 +27,13 @@ _FATAL_DEATHS = 8
 _ENDED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _OUT_OF_MEMORY = "perhaps the machine ran out of memory: try a smaller --batch-size or fewer --workers"
 # Not `-m` or multiprocessing's start methods, which would run the parent's main module again.
-_COMMAND = "from fastcls.extraction.worker import main; main()"
+# Without "", the working directory: Python 3.10 does not know PYTHONSAFEPATH.
+_COMMAND = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from fastcls.extraction.worker import main
+main()
+"""
 
 
 class Executor:

@@ -86,7 +86,7 @@ class Classifier:
         """
         trunk = checked_files.load_model(cache.trunk_path)
         manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
-        del manifest["requests"]
+        del manifest["cuts"]
         provenance = {
             "fastcls": fastcls.__version__,
             "cache": manifest,

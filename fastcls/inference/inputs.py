@@ -12,9 +12,9 @@ import numpy as np
 import PIL.Image
 
 from fastcls.data.decoder import Decoder
-from fastcls.data.folder import list_images
 from fastcls.data.pillow_images import read_rgb
-from fastcls.data.tfrecord_reader import find_tfrecords, record_addresses
+from fastcls.data.readers.folder import list_images
+from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
 from fastcls.errors import DataError
 from fastcls.files import PathLike
 

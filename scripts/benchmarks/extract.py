@@ -23,8 +23,8 @@ _LABELS = {
 }
 _COLUMNS = (
     "contender",
-    "seconds in all",
-    "images/s in all",
+    "total seconds",
+    "images/s, start-up included",
     "times the loop",
     "images/s after start-up",
     "times the loop ",
@@ -35,7 +35,7 @@ _COLUMNS = (
     "MiB, all processes",
 )
 _NOTES = (
-    "In all: the whole command in a fresh process, with imports, building the base, conversion, comparison "
+    "Total: the whole command in a fresh process, with imports, building the base, conversion, comparison "
     "with Keras, and a fresh cache. The files are in the page cache.",
     "After start-up: from the first finished batch to the last; with several workers, while all are at work.",
     "Engine alone: the same engine on ready batches of the same size, in as many processes at once with as "

@@ -24,14 +24,16 @@ def test_record__whatever_is_changed_is_found(model):
         model.write_bytes(
             whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1 :]
         )
-        assert checked_files.damage(model) == f"{model} is damaged: it does not have its digest"
+        assert checked_files.damage(model) == f"{model} is damaged: its digest does not match"
         model.write_bytes(whole[:place])
         assert checked_files.damage(model)
     model.write_bytes(model.with_name("tail.keras").read_bytes())  # swapped
-    with pytest.raises(CacheError, match=r"trunk.keras is damaged.*Delete this one file and run the same"):
+    with pytest.raises(CacheError, match=r"trunk.keras is damaged.*Delete this file and run the same"):
         checked_files.require_whole(model.with_name("tail.keras"), model)
     model.unlink()
-    assert checked_files.damage(model) == f"{model} is gone" and not checked_files.is_noted(model, of="print")
+    assert checked_files.damage(model) == f"{model} is missing" and not checked_files.is_noted(
+        model, of="print"
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"{}", b'{"checksum": "x"}', b"[" * 100_000])
@@ -78,5 +80,5 @@ def _only_json(killed):
 
 
 def test_load_model__names_a_whole_file_that_cannot_be_loaded(model):
-    with pytest.raises(CacheError, match=r"trunk\.keras is whole, but cannot be loaded: ValueError"):
+    with pytest.raises(CacheError, match=r"trunk\.keras is intact, but cannot be loaded: ValueError"):
         checked_files.load_model(model)

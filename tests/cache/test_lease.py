@@ -51,7 +51,7 @@ def test_leases__the_second_process_waits_until_the_first_has_ended(holder, tmp_
     first = holder(tmp_path / "b", tmp_path / "a")
     assert first.stdout.readline() == "taken\n"
     second = holder(tmp_path / "a", tmp_path / "b")
-    assert f"Another process fills {tmp_path / 'a'}. Waiting" in second.stderr.readline()
+    assert f"Another process is filling {tmp_path / 'a'}. Waiting" in second.stderr.readline()
     first.kill()
     assert second.stdout.readline() == "taken\n"
 

@@ -96,7 +96,7 @@ def test_listing__whatever_is_changed_is_refused_or_means_the_same(listing, kind
             assert "\n" not in str(error)
         recalled = listing.recall()
         assert recalled.samples in (right[0], []) and recalled.failures in (right[1], [])
-    assert refused > 200 and all("It is made anew" in message for message in caplog.messages)
+    assert refused > 200 and all("It is recreated" in message for message in caplog.messages)
     listing.write(REPORT, SAMPLES, FAILURES)
     assert everything(listing)[:2] == right[:2]
 
@@ -185,14 +185,12 @@ def test_choose_listing__two_data_sets_of_one_name_do_not_quarrel(tmp_path, capl
     assert write(tmp_path / "moved") == "photos" and write(other) == second
     assert caplog.messages == []
     assert choose_listing(cache, "photos", other, is_asked=True).name == "photos"
-    assert caplog.messages == [
-        f"{cache / 'samples/photos.csv'} described {tmp_path / 'moved'}. It is replaced"
-    ]
+    assert caplog.messages == [f"{cache / 'samples/photos.csv'} described {tmp_path / 'moved'}. Replacing it"]
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a b", "x" * 121, "new\nline"])
 def test_check_name__only_names_of_files(name):
-    with pytest.raises(OptionError, match="--name cannot be"):
+    with pytest.raises(OptionError, match="Invalid --name"):
         check_name(name)
     check_name("Fotos_2024.v2-ž")
 

@@ -210,7 +210,7 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         assert fastcls("extract", photos, "--base", base, "--cut", cut, "--cache", tmp_path / "c").code == 0
     result = fastcls("train-head", tmp_path / "c", "--out", tmp_path / "run")
     assert result.code == 1
-    assert "several bottleneck caches" in result.err
+    assert "Several bottleneck caches" in result.err
     assert all(str(folder) in result.err for folder in (tmp_path / "c").iterdir())
 
 
@@ -223,8 +223,8 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("extract {photos} --base {photos} --cache {out}", "not a Keras model file"),
         ("extract {photos} --base {base} --include-top --cache {out}", "Leave --include-top out"),
         ("extract {photos} --base {base} --size 32 --cache {out}", "takes images of 16x16"),
-        ("train-head nowhere --out {out}/run", "no bottleneck cache in nowhere"),
-        ("train-head {photos} --out {out}/run", "no bottleneck cache"),
+        ("train-head nowhere --out {out}/run", "No bottleneck cache in nowhere"),
+        ("train-head {photos} --out {out}/run", "No bottleneck cache"),
         ("train-head {cache} --out {photos}", "exists already"),
         ("train-head {cache} --out {out}/run --from {photos}", "not a run folder"),
         ("train-head {cache} --out {out}/run --head {photos}/head.py:head", "existing file"),

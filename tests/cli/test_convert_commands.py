@@ -65,7 +65,7 @@ def test_extract__lists_a_damaged_record_and_goes_on(fastcls, base, packed, tmp_
     asked = ("--base", base, "--cache", tmp_path / "caches")
     result = fastcls("extract", packed, *asked)
     assert result.code == 0 and "59 forwarded, 0 reused, 1 unreadable" in result.out
-    assert "train-00000-of-00002.tfrecord#" in result.err and "its checksum differs" in result.err
+    assert "train-00000-of-00002.tfrecord#" in result.err and "its checksum does not match" in result.err
     planned = fastcls("run", packed, *asked, "--out", tmp_path / "run", "--dry-run")
     assert planned.code == 0 and ": 0 images to forward" in planned.out, planned.err
 
@@ -112,7 +112,7 @@ def test_to_csv__paths_hold_wherever_the_table_lies(fastcls, photos, tmp_path):
             2,
             "no effect with data that is not divided",
         ),
-        ("to-csv {out}/divided.csv --out {out}/a.csv --val 0.2", 1, "is split already"),
+        ("to-csv {out}/divided.csv --out {out}/a.csv --val 0.2", 1, "is already split"),
         ("to-csv {photos} --out {out}/divided.csv", 1, "exists already"),
         ("to-csv {out}/none-*.tfrecord --out {out}/a.csv", 1, "does not exist"),
         ("to-tfrecord {photos} --out {out}/packed", 1, "exists already"),

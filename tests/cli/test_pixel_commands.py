@@ -83,8 +83,8 @@ def test_finetune__keeps_the_rule_of_its_run_unless_it_is_told(fastcls, trained,
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda known: known["pixels"].update(resize="crop/1"), "Unknown rule of pixels: .*'crop/1'"),
-        (lambda known: known["pixels"].update(decode="full/9 opencv/9"), "Unknown rule of pixels: 'full/9"),
+        (lambda known: known["pixels"].update(resize="crop/1"), "Unknown pixel rule: .*'crop/1'"),
+        (lambda known: known["pixels"].update(decode="full/9 opencv/9"), "Unknown pixel rule: 'full/9"),
         (lambda known: known["pixels"].update(size=[32, 32]), "does not take images of"),
         (lambda known: known["pixels"].pop("size"), "does not say how its pixels are made"),
         (lambda known: known.update(pixels=7), "does not say how its pixels are made"),
@@ -108,7 +108,7 @@ def test_predict__refuses_a_rule_that_it_does_not_know(fastcls, trained, photo, 
 
 def test_max_pixels__is_known_to_every_command_that_decodes(fastcls, trained, photos, photo, base, tmp_path):
     result = fastcls("predict", trained.run, photo, "--max-pixels", 255)
-    assert result.code == 1 and "16x16 (256) pixels, above the bound of 255" in result.err  # at its scale
+    assert result.code == 1 and "16x16 (256) pixels exceed the limit of 255" in result.err  # at its scale
     assert fastcls("predict", trained.run, photo, "--max-pixels", 256).code == 0
     tested = fastcls("test", trained.run, photos, "--max-pixels", 719, "--out", tmp_path / "test")
     assert tested.code == 1 and "Not one of 60 test images" in tested.err

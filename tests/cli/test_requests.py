@@ -49,8 +49,8 @@ REQUESTS = {
     "run": [
         "photos --out run --base resnet18",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
-        "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow --executor inline "
-        "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
+        "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
+        "--executor inline --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
     ],

@@ -160,7 +160,7 @@ def test_split__keeps_the_dataset_and_names_what_it_cannot_read(tmp_path):
     done = split(dataset, SPEC)
     assert [replace(sample, split="") for sample in done.samples] == list(dataset.samples)
     assert done.counts() == {name: {"train": 7, "val": 2, "test": 1} for name in "ab"}
-    with pytest.raises(DataError, match="is split already"):
+    with pytest.raises(DataError, match="is already split"):
         split(done, SPEC)
     (tmp_path / "a/sub 0/0.jpg").unlink()
     with pytest.raises(DataError, match=r"sub 0/0\.jpg' cannot be read"):

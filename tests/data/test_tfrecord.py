@@ -150,8 +150,8 @@ def cut_in_the_head(data: bytearray) -> None:
 @pytest.mark.parametrize(
     ("damage", "scanned", "complaint"),
     [
-        (damaged_length, False, "no TFRecord file or damaged at 0: no record begins there"),
-        (damaged_image, True, "record at 0 of .* is damaged: its checksum differs"),
+        (damaged_length, False, "not a TFRecord file, or is damaged at 0: no record begins there"),
+        (damaged_image, True, "record at 0 of .* is damaged: its checksum does not match"),
         (truncated, False, "ends inside the record at 0: it is truncated"),
         (cut_in_the_head, False, "ends inside the record at 0: it is truncated"),
     ],
@@ -187,6 +187,6 @@ def test_scan__says_that_a_file_is_compressed(tmp_path):
 @pytest.mark.parametrize("record", [example(image__label=[1]), example(image__encoded=[b"1", b"2"]), b"\xff"])
 def test_read_bytes__refuses_a_record_without_one_image(tmp_path, record):
     with pytest.raises(
-        DamagedRecordError, match=r"record at 0 of .*a\.tfrecord (has no image/encoded|is no tf)"
+        DamagedRecordError, match=r"record at 0 of .*a\.tfrecord (does not have one image|is not a tf)"
     ):
         image_bytes.read_bytes(f"{write(tmp_path / 'a.tfrecord', record)}#0")

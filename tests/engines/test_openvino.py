@@ -240,9 +240,7 @@ def test_engine__a_damaged_file_is_refused(trunk_path, tmp_path, suffix, damage)
         file.write_bytes(file.read_bytes()[:100])
     else:
         (file if damage == "gone" else file.parent / checked_files.FILE).unlink()
-    with pytest.raises(
-        CacheError, match=r"openvino/.* Delete this one file and run the same `fastcls extract`"
-    ):
+    with pytest.raises(CacheError, match=r"openvino/.* Delete this file and run the same `fastcls extract`"):
         OpenVINOEngine(path, 1)
 
 

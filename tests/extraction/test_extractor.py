@@ -31,7 +31,7 @@ from fastcls.cache.samples import FileState
 from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, DataError
 from fastcls.extraction.extractor import extract
-from fastcls.extraction.worker import _is_settled
+from fastcls.extraction.reading import _is_settled
 from fastcls.specs import ExtractConfig, TrainConfig
 from fastcls.training.rows.selection import select
 

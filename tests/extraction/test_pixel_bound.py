@@ -33,7 +33,7 @@ def test_extract__an_image_above_the_bound_is_named_and_tried_again(data, tmp_pa
     assert (done.forwarded, done.failures) == (6, 1)
     (failure,) = only_cache(root).failures()
     assert failure.path == "a/large.png" and failure.digest == ""
-    for words in ("1000x1500 (1,500,000) pixels", "above the bound of 1,000,000", "--max-pixels"):
+    for words in ("1000x1500 (1,500,000) pixels", "exceed the limit of 1,000,000", "--max-pixels"):
         assert words in failure.reason
     assert fill(data, root, bounded(1_499_999, executor)).failures == 1
     done = fill(data, root, bounded(1_500_000, executor))

@@ -10,7 +10,7 @@ from fastcls.bases import loader
 from fastcls.data.dataset import Dataset
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import FastclsError, OptionError
-from fastcls.extraction import extractor, planner, worker
+from fastcls.extraction import extractor, planner, reading
 from fastcls.extraction.extractor import extract, extract_planned, extract_several
 from fastcls.extraction.planner import plan_extraction
 from fastcls.specs import ENGINES, BaseSpec, CutSpec, ExtractConfig, ViewSpec
@@ -166,7 +166,7 @@ class AbleEngine(planner.engine_class("fastcls.engines.tensorflow:TensorFlowEngi
 @pytest.mark.parametrize("executor", ["inline", "processes"])
 def test_an_engine_is_one_entry_of_the_table(cuts, data, root, monkeypatch, executor):
     monkeypatch.setitem(ENGINES, "able", {"float32": "test_planner:AbleEngine"})
-    monkeypatch.setattr(worker, "_SETTLED_NS", 0)
+    monkeypatch.setattr(reading, "_SETTLED_NS", 0)
     config = ExtractConfig("able", executor=executor, batch_size=2)
     cache, done = extract(write_images(data, 3), cuts[0], root, config)
     assert (done.engine, done.forwarded, cache.manifest.precision) == ("able", 3, "float32")

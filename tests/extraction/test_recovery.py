@@ -148,7 +148,9 @@ def test_extract__several_runs_at_once_forward_each_image_once(data, root, tmp_p
     processes = [start_command(*command, TEST_DELAY_S="0.005") for command in commands]
     results = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, results
-    waited = [error for _, error in results if f"Another process fills {only_cache(root).folder}" in error]
+    waited = [
+        error for _, error in results if f"Another process is filling {only_cache(root).folder}" in error
+    ]
     assert len(waited) == 3 and not any("Traceback" in error for _, error in results)
     cache = only_cache(root)
     digests = cache.index().digests
@@ -157,7 +159,7 @@ def test_extract__several_runs_at_once_forward_each_image_once(data, root, tmp_p
     counts = {name: (len(table.samples()), table.report().views.views) for name, table in tables.items()}
     assert counts == {"data": (80, 1), "more": (90, 1), "two": (80, 2)}
     assert leftovers(root) == []
-    assert cache.manifest.requests == (cut_token(requested(root)),)
+    assert cache.manifest.cuts == (cut_token(requested(root)),)
 
 
 def test_extract__ends_while_it_waits(data, root):
@@ -166,7 +168,7 @@ def test_extract__ends_while_it_waits(data, root):
     with Leases() as leases:
         leases.take([only_cache(root).folder])
         process = start_command(*extract_arguments(data, root))
-        assert "Waiting until it has ended" in process.stderr.readline()
+        assert "Waiting for it to end" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=10)
     assert process.returncode == 130 and "Traceback" not in error
@@ -211,7 +213,7 @@ def test_extract__a_damaged_row_is_named_and_forwarded_again_once_its_shard_is_g
     shards = only_cache(root).shards_folder
     path = next(path for path in shards.iterdir() if row in path.read_bytes())
     path.write_bytes(path.read_bytes().replace(row, row[::-1]))
-    with pytest.raises(CacheError, match=f"Shard {path} is damaged: row 0 .* Delete this one file"):
+    with pytest.raises(CacheError, match=f"Shard {path} is damaged: row 0 .* Delete this file"):
         cached_rows(root)
     path.unlink()
     assert fill(data, root).forwarded == 4
@@ -276,7 +278,7 @@ def test_extract__never_mixes_with_another_version(data, root):
     write_images(data, 4)
     fill(data, root)
     manifest = only_cache(root).folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 3'))
+    manifest.write_text(manifest.read_text().replace('"version": 3', '"version": 4'))
     with pytest.raises(OptionError, match=r"base\.keras"):  # it looks for the base anew, which is no model
         fill(data, root)
     assert len(forwarded(root)) == 4

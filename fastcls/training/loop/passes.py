@@ -117,7 +117,7 @@ def _pass(
             if listen:
                 listen(epoch, seen.numpy())
         figures = model.get_metrics_result().items()
-        return {name: float(value) for name, value in figures if not len(value.shape)}, finite
+        return {name: float(value) for name, value in figures if not np.ndim(value)}, finite
 
     return run
 
