@@ -87,7 +87,7 @@ def _look_at_run(folder: Path) -> dict[str, Any]:
     run = Run.open(folder)
     figures = _numbers(run.record.get("figures"))
     base, cut = _origin(run.record)
-    head = run.record.get("head")
+    head = run.record["decided_by"].get("head")
     state, problem = COMPLETE, ""
     if run.lost:
         state, problem = DAMAGED, f"{', '.join(run.lost)} missing"

@@ -261,8 +261,11 @@ def _complete(
     """Write what is left to write of a run, run.json last."""
     classifier.save(folder / runs.CLASSIFIER)
     _write_history(trained.history, trained.best, folder)
-    given = {name: value for name, value in known.items() if value is not None}
-    runs.write_record(folder, {**classifier.described, **given})
+    told, known = {**classifier.described}, {**known}
+    for name in ("head", "training", "finetuning"):  # it is in `decided_by`
+        told.pop(name, None)
+    known["asked"] = {**(known.pop("request") or {}), **known["asked"]}
+    runs.write_record(folder, {**told, **known})
     forget_checkpoints(folder)  # after that: a complete training needs none to go on from
 
 

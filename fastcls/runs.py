@@ -5,7 +5,7 @@ RUN/head.keras         bottleneck -> probabilities; not of a run of finetune
 RUN/images.csv         path, label(s), use and digest of each image that it was trained or validated on
 RUN/history.csv        a row per epoch or candidate, drawn in curves.png
 RUN/checkpoints/       epochs that were to be kept
-RUN/run.json           what it is and of what it was made, the digests of all files above, and one of itself
+RUN/run.json           what was asked and what that came to, the digests of all files above, and one of itself
 RUN/test/NAME/         the result of a test
 
 A run comes through these states, each by one move, and the same command goes on from each of them:
@@ -332,7 +332,8 @@ def require_same(folder: Path, member: str, now: Mapping[str, Any]) -> None:
     Raises:
         OptionError: They differ; the message says in what.
     """
-    earlier = Run.open(folder).record[member]
+    known = Run.open(folder).record[member]
+    earlier = {name: known.get(name) for name in now}  # what else is known does not decide the result
     if changes := differences(earlier, _plain(now)):
         raise OptionError(
             f"{folder} exists already, with a training of another request ({changes}). {_TAKE_ANOTHER}"

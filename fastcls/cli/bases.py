@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from fastcls.cli import options
+from fastcls.cli.options import SpecCommand
+from fastcls.specs import BaseSpec
 
 if TYPE_CHECKING:
     from fastcls.bases.registry import Architecture
@@ -38,10 +40,9 @@ def _weights(row: Architecture) -> str:
     return ", ".join(row.published) or "-"
 
 
-@click.command()
+@click.command(cls=SpecCommand, specs={"spec": BaseSpec})
 @click.argument("base")
-@options.base_details
-def layers(base: str, **values: Any) -> None:
+def layers(base: str, spec: BaseSpec) -> None:
     """List the cut points of BASE: every path from input to output passes through them.
 
     Their output is a vector, tokens (tokens x channels) or a map (height x width x channels).
@@ -54,9 +55,9 @@ def layers(base: str, **values: Any) -> None:
     from fastcls.cutter import cut_points, default_cut_point
     from fastcls.evaluation.text_table import format_table
 
-    if values["weights"] is None and find_architecture(base):
-        values["weights"] = "random"  # shapes do not depend on them: no need to download
-    loaded = load_base(options.read_base({"base": base, **values}))
+    if spec.weights is None and find_architecture(base):
+        spec = replace(spec, weights="random")  # shapes do not depend on them: no need to download
+    loaded = load_base(spec)
     points = cut_points(loaded.model)
     default = default_cut_point(loaded.model, points)
     rows = [["layer", "shape", "bytes", "parameters", "multiply-adds", "share", ""]]

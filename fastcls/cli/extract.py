@@ -9,16 +9,30 @@ from typing import Any
 import click
 
 from fastcls.cli import options
+from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_extraction
+from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 
 
-@click.command()
+@click.command(
+    cls=SpecCommand,
+    specs={
+        "source": SourceSpec,
+        "cut": CutSpec,
+        "views": ViewSpec,
+        "extraction": ExtractConfig,
+        "place": PlaceSpec,
+    },
+    changed={
+        "cut.layer": {
+            "help": "Layer to cut at; `fastcls layers BASE` lists them. Several are cut in one forward "
+            "pass, each with its own cache."
+        }
+    },
+    several="cut",
+)
 @click.argument("data", type=click.Path())
-@options.data_options
-@options.base_options
-@options.cut_options
-@options.view_options
-@options.extract_options
-@options.name_option
+@click.option("--dry-run", is_flag=True, help="Show what would be forwarded; do and write nothing.")
 @click.option(
     "--preview",
     type=click.Path(dir_okay=False),
@@ -26,9 +40,15 @@ from fastcls.cli import options
     help="Draw some images, a row each, with their views, as the trunk would see them, and stop: nothing is "
     "extracted.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be forwarded; do and write nothing.")
 def extract(
-    data: str, cache_root: str, name: str | None, preview: str | None, dry_run: bool, **values: Any
+    data: str,
+    preview: str | None,
+    dry_run: bool,
+    source: SourceSpec,
+    cut: list[CutSpec],
+    views: ViewSpec,
+    extraction: ExtractConfig,
+    place: PlaceSpec,
 ) -> None:
     """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
 
@@ -40,12 +60,11 @@ def extract(
     from fastcls.extraction.extractor import extract_planned
     from fastcls.extraction.planner import plan_extraction
 
-    cuts, views, config = options.read_cuts(values), options.read_views(values), options.read_extract(values)
-    dataset, root = options.open_data(data, values), Path(cache_root)
+    dataset, root = source.open(data), Path(place.cache)
     if preview:
-        _draw(preview, dataset, cuts[0], root, views, config.max_pixels)
+        _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
-    plan = plan_extraction(dataset, cuts, root, config, views=views, name=name)
+    plan = plan_extraction(dataset, cut, root, extraction, views=views, name=place.name)
     if dry_run:
         click.echo(f"{plan}\nNothing was written")
         return
@@ -58,35 +77,7 @@ def extract(
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
     from fastcls.extraction.contact_sheet import draw_contact_sheet
 
-    unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
-    options.refuse_typed("--preview", unused)
+    unused = "engine", "executor", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"
+    options.refuse_typed("--preview", *unused)
     count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")
-
-
-def print_extraction(cache: Any, done: Any) -> None:
-    """Print the figures of an extraction."""
-    from fastcls.extraction.fidelity import Fidelity
-
-    manifest, listing = cache.manifest, cache.listing
-    shape = "x".join(map(str, manifest.shape))
-    click.echo(
-        f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
-        f"normalize {manifest.normalize}"
-    )
-    if done.engine:
-        click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
-    if done.fidelity:
-        click.echo(f"Against Keras in float32, when the cache was begun: {Fidelity(**done.fidelity)}")
-    views = f" ({done.rows} views)" if done.views > 1 else ""
-    click.echo(
-        f"{done.images} images: {done.forwarded} forwarded{views}, {done.reused} reused, "
-        f"{done.failures} unreadable; {done.seconds:.1f} s"
-    )
-    if done.views > 1:
-        click.echo(f"{done.views} views of each image to train on: {listing.report().views}")
-    click.echo(f"Listed as {listing.name} in {listing.samples_path.relative_to(cache.folder)}")
-    if done.failures:
-        click.echo(f"The unreadable images are listed in {listing.failures_path}:", err=True)
-        for failure in listing.failures()[:5]:
-            click.echo(f"  {failure.path!r}: {failure.reason}", err=True)

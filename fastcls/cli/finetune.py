@@ -4,45 +4,61 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fastcls.cli import options
-from fastcls.cli.train_head import print_training
+from fastcls.cli.options import PixelSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_training
+from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, StartSpec, TrainConfig
 
-_BASE_ONLY = {"weights", "size", "normalize", "kind", "layers", "bottleneck_norm", "downscale"}
-# Trained weights are changed little by little.
-_DEFAULTS = {"epochs": 20, "learning_rate": 1e-4}
+# What a run that is trained further has already.
+_KEPT = (
+    *("BaseSpec.weights", "BaseSpec.size", "BaseSpec.normalize", "BaseSpec.include_top"),
+    *("HeadSpec.kind", "HeadSpec.layers", "HeadSpec.bottleneck_norm", "FinetuneSpec.downscale"),
+)
 
 
-@click.command(context_settings={"default_map": _DEFAULTS})
+@click.command(
+    cls=SpecCommand,
+    specs={
+        "source": SourceSpec,
+        "further": StartSpec,
+        "start": BaseSpec,
+        "finetuning": FinetuneSpec,
+        "pixels": PixelSpec,
+        "head": HeadSpec,
+        "training": TrainConfig,
+    },
+    changed={
+        "start.name": {"is_required": False, "replaces": ("StartSpec.start",)},
+        "further.start": {
+            "help": "Run, or checkpoint kept in one, to train further, in place of a base.",
+            "silences": lambda start: _KEPT if start else (),
+            "replaces": ("BaseSpec.name",),
+        },
+        # Trained weights are changed little by little.
+        "training.epochs": {"default": 20},
+        "training.learning_rate": {"default": 1e-4},
+    },
+    left_out=(
+        *("head.train_batch_norm", "training.views", "training.allow_partial", "training.allow_stale"),
+    ),
+)
 @click.argument("data", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
-@click.option(
-    "--base", help="A name that `fastcls bases` lists, a .keras, .h5 or SavedModel file, or module:function."
-)
-@click.option(
-    "--from",
-    "start",
-    type=click.Path(),
-    help="Run, or checkpoint kept in one, to train further, in place of a base.",
-)
-@options.base_details
-@options.data_options
-@options.finetune_options
-@options.max_pixels_option
-@options.train_options
-@options.train_batch_size("--batch-size")
-@click.option(
-    "--val",
-    type=float,
-    help="Share of the training images to validate on; 0 trains without validation. "
-    "[default: the validation part of the data]",
-)
 @options.request_options
 def finetune(
-    data: str, out: str, restart: bool, dry_run: bool, max_pixels: int | None, **values: Any
+    data: str,
+    out: str,
+    restart: bool,
+    dry_run: bool,
+    source: SourceSpec,
+    further: StartSpec,
+    start: BaseSpec | None,
+    finetuning: FinetuneSpec,
+    pixels: PixelSpec,
+    head: HeadSpec,
+    training: TrainConfig,
 ) -> None:
     """Train a network on the images of DATA, base and head together.
 
@@ -53,15 +69,14 @@ def finetune(
     from fastcls.pipeline import finetune_planned
     from fastcls.plans.finetuning import plan_finetuning
 
-    start = _read_start(values)
-    spec, head = options.read_finetune(values), options.read_head(values)
-    config = options.read_training(values)
-    dataset = options.open_data(data, values)
+    if (start is None) == (further.start is None):
+        raise click.UsageError("Give either --base, or --from and the folder of a run.")
+    dataset = source.open(data)
     plan = plan_finetuning(
-        *(dataset, start, spec, config, Path(out)),
-        head=None if isinstance(start, Path) else head,
-        max_pixels=max_pixels,
-        request=options.read_request(),
+        *(dataset, start or Path(str(further.start)), finetuning, training, Path(out)),
+        head=head if start else None,
+        max_pixels=pixels.max_pixels,
+        request=options.saved(source=source, further=further, pixels=pixels),
         restart=restart,
     )
     if dry_run:
@@ -74,16 +89,3 @@ def finetune(
     run = shlex.quote(out)
     tested = shlex.quote(data) if "test" in dataset.splits else "DATA"  # the rest was trained on
     click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")
-
-
-def _read_start(values: dict[str, Any]) -> Any:
-    """A base, or the folder of a run."""
-    options.drop_loaded(values, "start", {"base", "include_top", *_BASE_ONLY})
-    options.drop_loaded(values, "base", {"start"})
-    base, start = values.pop("base"), values.pop("start")
-    if (base is None) == (start is None):
-        raise click.UsageError("Give either --base, or --from and the folder of a run.")
-    if base is not None:
-        return options.read_base({**values, "base": base})
-    options.refuse_typed("--from", _BASE_ONLY | {"include_top"})
-    return Path(start)

@@ -10,23 +10,23 @@ import sys
 import click
 
 from fastcls.cli import options
+from fastcls.cli.options import PixelSpec, SpecCommand
 
 
-@click.command()
+@click.command(cls=SpecCommand, specs={"pixels": PixelSpec})
 @click.argument("run", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes per image.")
 @click.option("--json", "form", flag_value="json", help="Print a JSON object per line and image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
-@options.max_pixels_option
 def predict(
     run: str,
     images: tuple[str, ...],
     top_k: int,
     form: str | None,
     batch_size: int,
-    max_pixels: int | None,
+    pixels: PixelSpec,
 ) -> None:
     """Classify IMAGES, files or folders (with all that is below them), with the classifier RUN.
 
@@ -43,12 +43,12 @@ def predict(
     paths = list(each(images))
     classifier = Classifier.load(run)
     if not classifier.task.takes_top_k:
-        options.refuse_typed(f"a classifier of {classifier.task} per image", {"top_k"})
+        options.refuse_typed(f"a classifier of {classifier.task} per image", "top_k")
         top_k = len(classifier.class_names)
     failed = 0
     if form == "csv":
         click.echo("path,rank,class,confidence")
-    for result in classifier.stream(paths, batch_size=batch_size, max_pixels=max_pixels):
+    for result in classifier.stream(paths, batch_size=batch_size, max_pixels=pixels.max_pixels):
         if result.probabilities is None:
             failed += 1
             click.echo(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)

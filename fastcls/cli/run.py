@@ -3,47 +3,74 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fastcls.cli import options
+from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_extraction, print_test, print_training
+from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec
+from fastcls.specs.options import option, settle
+from fastcls.specs.records import without_validation
 
 
-@click.command()
+@dataclass(frozen=True)
+class PartsSpec:
+    """Which images are not trained on."""
+
+    val: float | None = option(
+        None,
+        "Share of each class to validate on; 0 trains without validation.",
+        low=0,
+        below=1,
+        shown="the validation part of PHOTOS, or 0.2",
+        silences=without_validation,
+    )
+    test: float | None = option(
+        None,
+        "Share of each class to test on; 0 leaves out the test.",
+        low=0,
+        below=1,
+        shown="the test part of PHOTOS, or 0.2 if they are not split",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@click.command(
+    cls=SpecCommand,
+    specs={
+        "source": SourceSpec,
+        "parts": PartsSpec,
+        "cut": CutSpec,
+        "views": ViewSpec,
+        "extraction": ExtractConfig,
+        "place": PlaceSpec,
+        "head": HeadSpec,
+        "training": TrainConfig,
+    },
+    changed={"training.batch_size": {"flag": "--train-batch-size"}},
+    left_out=("training.val", "training.views", "training.allow_partial", "training.allow_stale"),
+    several="cut",
+)
 @click.argument("photos", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Run folder to make.")
-@options.data_options
-@click.option(
-    "--val",
-    type=float,
-    help="Share of each class to validate on; 0 trains without validation. [default: the validation part of "
-    "PHOTOS, or 0.2]",
-)
-@click.option(
-    "--test",
-    type=float,
-    help="Share of each class to test on; 0 leaves out the test. [default: the test part of PHOTOS, or "
-    "0.2 if they are not split]",
-)
-@options.base_options
-@options.cut_options
-@options.view_options
-@options.extract_options
-@options.name_option
-@options.train_options
-@options.train_batch_size("--train-batch-size")
 @options.request_options
 def run(
     photos: str,
     out: str,
-    test: float | None,
-    cache_root: str,
-    name: str | None,
     restart: bool,
     dry_run: bool,
-    **values: Any,
+    source: SourceSpec,
+    parts: PartsSpec,
+    cut: list[CutSpec],
+    views: ViewSpec,
+    extraction: ExtractConfig,
+    place: PlaceSpec,
+    head: HeadSpec,
+    training: TrainConfig,
 ) -> None:
     """Split, extract, train and test in one command.
 
@@ -55,22 +82,20 @@ def run(
     again.
     """
     from fastcls import pipeline
-    from fastcls.cli.extract import print_extraction
-    from fastcls.cli.test import print_test
-    from fastcls.cli.train_head import print_training
     from fastcls.plans.run import plan_run
 
-    cut, views = options.read_cut(values), options.read_views(values)
-    extraction = options.read_extract(values)
-    head, config = options.read_head(values), options.read_training(values)
+    if len(cut) > 1:
+        raise click.UsageError(
+            "A head is trained on one cut: give one --cut. `fastcls extract` takes several."
+        )
     plan = plan_run(
-        *(options.open_data(photos, values), cut, head, config, Path(out)),
-        cache_root=Path(cache_root),
-        test=test,
+        *(source.open(photos), cut[0], head, replace(training, val=parts.val), Path(out)),
+        cache_root=Path(place.cache),
+        test=parts.test,
         views=views,
-        name=name,
+        name=place.name,
         extraction=extraction,
-        request=options.read_request(),
+        request=options.saved(source=source, parts=parts, extraction=extraction, place=place),
         restart=restart,
     )
     if dry_run:

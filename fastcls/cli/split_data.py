@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fastcls.cli import options
+from fastcls.cli.options import SourceSpec, SpecCommand
 from fastcls.specs import SplitSpec
 
 if TYPE_CHECKING:
@@ -16,12 +17,9 @@ if TYPE_CHECKING:
     from fastcls.data.writers.split import SplitResult
 
 
-@click.command("split-data")
+@click.command("split-data", cls=SpecCommand, specs={"reading": SourceSpec, "splits": SplitSpec})
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make or to extend.")
-@options.data_options
-@options.split_options
-@click.option("--seed", default=SplitSpec.seed, show_default=True, help="Another seed, another division.")
 @click.option(
     "--mode",
     type=click.Choice(["link", "copy", "symlink"]),
@@ -33,12 +31,10 @@ if TYPE_CHECKING:
 def split_data(
     source: Path,
     out: Path,
-    val: float,
-    test: float,
-    seed: int,
     mode: str,
     allow_small: bool,
-    **values: Any,
+    reading: SourceSpec,
+    splits: SplitSpec,
 ) -> None:
     """Divide the images of SOURCE into train, val and test folders.
 
@@ -54,11 +50,10 @@ def split_data(
     """
     from fastcls.data.writers.split import write_split
 
-    spec = SplitSpec(val=val, test=test, seed=seed)
-    dataset = options.open_data(source, values)
+    dataset = reading.open(source)
     if not dataset.task.has_class_folder:
-        options.refuse_typed(f"{dataset.task} per image", {"mode"})
-    _print(write_split(dataset, out, spec, mode=mode, allow_small=allow_small))
+        options.refuse_typed(f"{dataset.task} per image", "mode")
+    _print(write_split(dataset, out, splits, mode=mode, allow_small=allow_small))
 
 
 def _print(result: SplitResult) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fastcls.cli import options
+from fastcls.cli.options import PixelSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_test
 
 
-@click.command()
+@click.command(cls=SpecCommand, specs={"source": SourceSpec, "pixels": PixelSpec})
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
-@options.data_options
 @click.option(
     "--out",
     type=click.Path(),
     help="Folder for tables and pictures. [default: RUN/test/ and the name of DATA]",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
-@options.max_pixels_option
 def test(
-    run: str, data: str, out: str | None, batch_size: int, max_pixels: int | None, **values: Any
+    run: str, data: str, out: str | None, batch_size: int, source: SourceSpec, pixels: PixelSpec
 ) -> None:
     """Test the classifier RUN on the images of DATA.
 
@@ -33,24 +32,11 @@ def test(
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
 
-    dataset = options.open_data(data, values)
-    progress = options.show_progress()
     result = run_test(
-        Path(run),
-        dataset,
-        Path(out) if out else None,
+        *(Path(run), source.open(data), Path(out) if out else None),
         classifier=Classifier.load(run),
         batch_size=batch_size,
-        max_pixels=max_pixels,
-        progress=progress,
+        max_pixels=pixels.max_pixels,
+        progress=options.show_progress(),
     )
     print_test(result)
-
-
-def print_test(result: Any) -> None:
-    """Print the tables of a test, and what was tested on."""
-    click.echo(result.evaluation.table())
-    for failed in result.unreadable:
-        click.echo(f"Unreadable: {str(failed.path)!r}: {failed.reason}", err=True)
-    click.echo(str(result.on))
-    click.echo(f"In {result.folder}: {', '.join(result.files)}")

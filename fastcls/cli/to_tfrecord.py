@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 from tqdm import tqdm
 
 from fastcls.cli import options
+from fastcls.cli.options import SourceSpec, SpecCommand
 
 
-@click.command("to-tfrecord")
+@click.command("to-tfrecord", cls=SpecCommand, specs={"source": SourceSpec})
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--shards", type=int, help="Files per split. [default: as many as hold 128 MiB each]")
-@options.data_options
-def to_tfrecord(data: Path, out: Path, shards: int | None, **values: Any) -> None:
+def to_tfrecord(data: Path, out: Path, shards: int | None, source: SourceSpec) -> None:
     """Pack the images of DATA, as they are, into TFRecord files, which all commands take as DATA.
 
     DATA is a folder per class, a split folder, a CSV, or TFRecord files. Each split gets files such as
@@ -26,7 +25,7 @@ def to_tfrecord(data: Path, out: Path, shards: int | None, **values: Any) -> Non
     """
     from fastcls.data.writers.tfrecord import write_tfrecords
 
-    dataset = options.open_data(data, values)
+    dataset = source.open(data)
     count = len(dataset.samples)
     with tqdm(total=count, unit="image", desc="pack", disable=not options.show_progress()) as bar:
         written = write_tfrecords(dataset, out, shards, watch=bar.update)

@@ -17,7 +17,7 @@ from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, Step, step_of, without_effect
+from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -37,7 +37,6 @@ from fastcls.specs.training import (
     check_effect,
     check_labels,
     check_val,
-    specs_of_run,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -76,6 +75,7 @@ __all__ = [
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
+    "StartSpec",
     "Step",
     "TrainConfig",
     "ViewSpec",
@@ -90,7 +90,5 @@ __all__ = [
     "differences",
     "no_effect",
     "parse_mean_std",
-    "specs_of_run",
     "step_of",
-    "without_effect",
 ]

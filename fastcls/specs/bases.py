@@ -4,78 +4,115 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from fastcls.errors import OptionError
-from fastcls.specs.checks import check_choice
 from fastcls.specs.converted import Converted
+from fastcls.specs.options import described, option, required, settle
 
 POOLS = ("avg", "max", "flatten", "none")
 NAMED_WEIGHTS = ("imagenet", "random")
 NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
+FULL_DECODE = (
+    "Decode JPEGs at their full size; else those of twice the image size or more are scaled down while they "
+    "are decoded, several times faster and a little softer."
+)
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
+def read_size(value: Any) -> tuple[int, int]:
+    """A size as (height, width), of "224", 224, "240x320" or (240, 320).
+
+    Raises:
+        OptionError: It is something else.
+
+    >>> read_size("240x320")
+    (240, 320)
+    """
+    sides = [value] * 2 if isinstance(value, int) else value
+    if isinstance(value, str):
+        sides = value.lower().split("x")
+        sides = [int(side) if side.isdecimal() else 0 for side in sides * (2 if len(sides) == 1 else 1)]
+    whole = isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides)
+    if not whole or min(sides) < 1:
+        raise OptionError(f"{value!r} is not a size: give pixels such as 224, or HEIGHTxWIDTH")
+    return sides[0], sides[1]
+
+
+@described
 @dataclass(frozen=True)
 class BaseSpec:
-    """A base model and what it needs to see.
+    """A base model and what it needs to see."""
 
-    Attributes:
-        name: One that `fastcls bases` lists ("mobilenetv2"), a saved `.keras`, `.h5` or SavedModel,
-            "module:function", a function that returns a Keras model, or "keras_hub:PRESET".
-        weights: "imagenet", "random" (seeded; also called "none") or a weights file; None means
-            "imagenet" for `keras.applications` and the model's own weights for files and functions.
-        size: (height, width) in pixels; None for the base's own.
-        normalize: How pixels 0-255 become the base's input: "tf" ([-1, 1]), "torch" (ImageNet mean and
-            standard deviation), "caffe" (BGR, ImageNet mean subtracted), "none" (as they are), or a mean and
-            a standard deviation as `parse_mean_std` reads them. None for the base's own, which must then
-            be known.
-        include_top: Keep the classifier of a base that `fastcls bases` lists, so that layers inside it
-            (VGG's `fc2`) can be cut points.
-    """
-
-    name: str
-    weights: str | None = None
-    size: tuple[int, int] | None = None
-    normalize: str | None = None
-    include_top: bool = False
+    name: str = required(
+        "A name that `fastcls bases` lists, a .keras, .h5 or SavedModel file, module:function (which "
+        "returns a Keras model), or keras_hub:PRESET.",
+        flag="--base",
+    )
+    weights: str | None = option(
+        None,
+        "Weights of the base: those of ImageNet, random (seeded) ones, or a file.",
+        metavar="imagenet|random|PATH",
+        shown="imagenet for keras.applications, else its own",
+        read=lambda value: "random" if value == "none" else value,  # what Keras calls None
+    )
+    size: tuple[int, int] | None = option(
+        None,
+        "Image size in pixels, (height, width).",
+        metavar="N|HxW",
+        shown="the base's own",
+        read=read_size,
+    )
+    normalize: str | None = option(
+        None,
+        "How pixels 0-255 become the base's input: tf ([-1, 1]), torch (ImageNet mean and standard "
+        "deviation), caffe (BGR, ImageNet mean subtracted), none, or a mean and a standard deviation of "
+        "pixels 0..1 (0.5,0.5) or 0..255 (127.5,128), one each or three each.",
+        metavar="|".join((*NORMALIZATIONS, "MEAN,STD")),
+        shown="the base's own",
+    )
+    include_top: bool = option(
+        False, "Keep the classifier of a listed base, so that it can be cut inside it (VGG's fc2)."
+    )
 
     def __post_init__(self) -> None:
-        if self.weights == "none":  # what Keras calls None
-            object.__setattr__(self, "weights", "random")
+        settle(self)
         check_normalize(self.normalize)
-        if self.size is not None and min(self.size) < 1:
-            raise OptionError(f"The size must be positive. Received: size={self.size}")
 
 
+@described
 @dataclass(frozen=True)
 class CutSpec:
-    """Where a base is cut and how the bottleneck is kept.
-
-    Attributes:
-        base: The base, or its name.
-        layer: Name of the cut layer; None for the pooled output before the classifier.
-        pool: What becomes of a spatial cut: "avg" or "max" over the map, "flatten", or "none"; None for
-            "avg" at the default layer and "none" at a named one, whose tail can then be trained.
-        dtype: Storage type of a bottleneck.
-        precision: Type in which the trunk computes; "auto" for the fastest that this machine computes
-            natively and that comes near enough to float32, never "int8".
-        full_decode: Decode JPEGs at their full size; else large ones are scaled down while they are decoded.
-    """
+    """Where a base is cut and how the bottleneck is kept."""
 
     base: Converted[BaseSpec, str] = Converted(str, BaseSpec)
-    layer: str | None = None
-    pool: str | None = None
-    dtype: str = "float32"
-    precision: str = "auto"
-    full_decode: bool = False
+    layer: str | None = option(
+        None,
+        "Layer to cut at; `fastcls layers BASE` lists them.",
+        flag="--cut",
+        metavar="LAYER",
+        shown="before the classifier",
+    )
+    pool: str | None = option(
+        None,
+        "How a spatial bottleneck is pooled.",
+        choices=POOLS,
+        shown="avg; none for a named layer, so that the rest of the base can be trained on it",
+    )
+    dtype: str = option("float32", "Storage type of a bottleneck.", choices=DTYPES)
+    precision: str = option(
+        "auto",
+        "Type in which the trunk computes; auto: the fastest that this machine computes natively and that "
+        "comes near enough to float32, never int8, which needs the extra of that name.",
+        choices=PRECISIONS,
+    )
+    full_decode: bool = option(False, FULL_DECODE)
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.pool is None:
             object.__setattr__(self, "pool", default_pool(self.layer))
-        check_choice("pool", self.pool, POOLS)
-        check_choice("dtype", self.dtype, DTYPES)
-        check_choice("precision", self.precision, PRECISIONS)
 
 
 def default_pool(layer: str | None) -> str:

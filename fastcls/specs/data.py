@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastcls.errors import OptionError
+from fastcls.specs.options import described, option, settle
+from fastcls.specs.records import without_validation
 
 
+@described
 @dataclass(frozen=True)
 class SplitSpec:
-    """How to divide the images of each class.
+    """How to split the images of each class; train gets the rest."""
 
-    Attributes:
-        val: Fraction for validation; 0 for none.
-        test: Fraction for the test; 0 for none. Train gets the rest.
-        seed: Another seed, another division.
-    """
-
-    val: float = 0.2
-    test: float = 0.2
-    seed: int = 0
+    val: float = option(
+        0.2, "Fraction of each class for validation.", low=0, below=1, silences=without_validation
+    )
+    test: float = option(0.2, "Fraction of each class for the test.", low=0, below=1)
+    seed: int = option(0, "Random seed: another seed, another split.")
 
     def __post_init__(self) -> None:
-        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
+        settle(self)
+        if self.val + self.test >= 1:
             raise OptionError(
-                "The fractions for val and test must be 0 or more and leave something for train. "
+                "The fractions for val and test must leave something for train. "
                 f"Received: val={self.val}, test={self.test}. Choose a sum below 1, such as 0.2 and 0.1."
             )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastcls.errors import OptionError
-from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.specs.checks import check_choice
+from fastcls.specs.options import described, option, settle
 
 # {name: {precision: its class, "module:class"}}, the fastest on CPUs first. An engine is one entry.
 ENGINES = {
@@ -26,48 +28,53 @@ EXECUTORS = {
     "processes": "fastcls.extraction.executors:ProcessExecutor",
     "inline": "fastcls.extraction.executors:InlineExecutor",
 }
+MAX_PIXELS = "Skip images with more pixels than this."
+MAX_PIXELS_SHOWN = "what the memory allows each decoding thread"
 
 
+def _engine(value: Any) -> str:
+    if ":" not in str(value):
+        check_choice("engine", value, ("auto", *ENGINES))
+    return str(value)
+
+
+@described
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How the extraction runs; nothing here changes a bottleneck beyond float noise.
+    """How the extraction runs; nothing here changes a bottleneck beyond float noise."""
 
-    Attributes:
-        engine: What runs the trunk: "tensorflow", "openvino" (CPUs; an extra), "auto" for the fastest of
-            those that this machine has, or a class of your own ("module:class"; see
-            `fastcls.engines.Engine`).
-        executor: Who runs the shard tasks: "processes" (worker processes, which survive a crash), or
-            "inline" (this process, without protection against crashes).
-        workers: Worker processes; None for one per GPU, or on CPUs one per core as far as the memory
-            allows.
-        batch_size: Images per forward pass; None for 8 on CPUs and 64 on GPUs.
-        shard_size: Bottlenecks per shard task: what a crash or a kill can cost at most.
-        compress: Deflate the bottlenecks in their shards: a spatial map after a ReLU shrinks by half, and
-            is slower to read.
-        max_pixels: Images of more pixels, when they are decoded, are failures; None for as many as the memory
-            allows each decoding thread.
-        max_failures: Stop when more images than this cannot be read; None for no limit.
-    """
-
-    engine: str = "auto"
-    executor: str = "processes"
-    workers: int | None = None
-    batch_size: int | None = None
-    shard_size: int = 512
-    compress: bool = False
-    max_pixels: int | None = None
-    max_failures: int | None = None
+    engine: str = option(
+        "auto",
+        "What runs the trunk; auto: the fastest there is. openvino, for CPUs, needs the extra of that name. "
+        "Or a class of your own, module:class (see fastcls.engines.Engine).",
+        metavar="|".join(("auto", *ENGINES, "MODULE:CLASS")),
+        read=_engine,
+    )
+    executor: str = option(
+        "processes",
+        "What runs the shard tasks: worker processes, which survive a crash, or this process (inline), "
+        "without protection against crashes.",
+        choices=tuple(EXECUTORS),
+    )
+    workers: int | None = option(
+        None,
+        "Worker processes.",
+        low=1,
+        shown="one per GPU, or per core as far as the memory allows",
+    )
+    batch_size: int | None = option(None, "Images per forward pass.", low=1, shown="8 on CPUs, 64 on GPUs")
+    shard_size: int = option(512, "Bottlenecks per shard: what a crash can cost at most.", low=1)
+    compress: bool = option(
+        False, "Deflate the bottlenecks: spatial maps take less room, and longer to read."
+    )
+    max_pixels: int | None = option(None, MAX_PIXELS, low=1, shown=MAX_PIXELS_SHOWN)
+    max_failures: int | None = option(
+        None, "Stop when more images than this cannot be read.", low=0, shown="no limit"
+    )
 
     def __post_init__(self) -> None:
-        if ":" not in self.engine:
-            check_choice("engine", self.engine, ("auto", *ENGINES))
-        check_choice("executor", self.executor, tuple(EXECUTORS))
         if self.workers == 0:
             raise OptionError(
                 "workers must be 1 or more. Received: 0. Use executor='inline' to extract in this process"
             )
-        check_at_least("workers", self.workers, 1)
-        check_at_least("batch_size", self.batch_size, 1)
-        check_at_least("shard_size", self.shard_size, 1)
-        check_at_least("max_pixels", self.max_pixels, 1)
-        check_at_least("max_failures", self.max_failures, 0)
+        settle(self)

@@ -5,42 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastcls.errors import OptionError
-from fastcls.specs.checks import check_at_least, check_choice
-from fastcls.specs.views import Recipe
+from fastcls.specs.bases import FULL_DECODE
+from fastcls.specs.options import described, option, settle
+from fastcls.specs.views import RECIPES, Recipe
 
 MIXED_PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
+@described
 @dataclass(frozen=True)
 class FinetuneSpec:
-    """How a network is trained on images instead of cached bottlenecks.
+    """How a network is trained on images instead of cached bottlenecks; the head is always trained."""
 
-    The head is always trained.
-
-    Attributes:
-        train: Layers of the base that are trained: "all", "none", the number of the last layers that have
-            weights (those of batch normalization not counted), or "from LAYER": that layer and all behind it.
-        train_batch_norm: Train batch normalization with the statistics of each batch, where it lies in what
-            is trained; False keeps it as it is in inference; None for True only with random weights.
-        augment: Recipe of what happens to each image anew in each epoch (see `Recipe.parse`); "none" for
-            nothing.
-        downscale: Images are so many times as large as the base's input in each direction, and a strided
-            convolution in front of the base, which is trained too, brings them down. 1 for none.
-        mixed_precision: In which the network is computed while it is trained; "auto" for mixed_float16 on
-            GPUs that are fast in it, float32 elsewhere.
-        full_decode: As in `CutSpec`. A classifier that is trained further keeps its rule unless this is set.
-    """
-
-    train: str = "all"
-    train_batch_norm: bool | None = None
-    augment: str = "photos"
-    downscale: int = 1
-    mixed_precision: str = "auto"
-    full_decode: bool = False
+    train: str = option(
+        "all",
+        "Layers of the base that are trained: all, none, the last N with weights (not counting batch "
+        "normalization), or a layer and everything after it.",
+        metavar="all|none|N|'from LAYER'",
+    )
+    train_batch_norm: bool | None = option(
+        None,
+        "Train batch normalization too, where its layers are trained, with the statistics of each batch.",
+        shown="only from random weights",
+    )
+    augment: str = option(
+        "photos",
+        "Augmentation of each image in each epoch; see `fastcls extract --augment`.",
+        metavar="|".join((*RECIPES, "OPERATION=RANGE,...", "none")),
+    )
+    downscale: int = option(
+        1,
+        "Take images N times as large, and let a strided convolution before the base, trained too, scale "
+        "them down.",
+        low=1,
+        metavar="N",
+    )
+    mixed_precision: str = option(
+        "auto",
+        "Precision in which the network is trained; auto: mixed_float16 on GPUs that are fast in it, else "
+        "float32.",
+        choices=MIXED_PRECISIONS,
+    )
+    full_decode: bool = option(False, FULL_DECODE)
 
     def __post_init__(self) -> None:
-        check_at_least("downscale", self.downscale, 1)
-        check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
+        settle(self)
         if self.augment != "none":
             Recipe.parse(self.augment)
         words = self.train.split()

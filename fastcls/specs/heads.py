@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastcls.errors import OptionError
-from fastcls.specs.checks import check_choice, no_effect
+from fastcls.specs.options import described, option, settle
 from fastcls.tasks import ONE_LABEL, Task
 
 NORMS = ("none", "batch", "l2")
-# What a head that is trained by gradients takes of `TrainConfig`.
+# What a head that is trained by gradients takes of `TrainConfig` and `StartSpec`.
 _GRADIENT = (
     *("optimizer", "epochs", "batch_size", "learning_rate", "schedule", "loss", "sampling", "patience"),
-    *("checkpoints", "logs"),
+    *("checkpoints", "logs", "start"),
 )
 
 
@@ -46,7 +46,8 @@ class HeadKind:
         help: What it is, in a few words.
         fit: "module:function" that fits it at once, a `FitHead` (see `fastcls.training.heads.fitting`);
             "" for one that is trained by gradients.
-        takes: Fields of `HeadSpec` and `TrainConfig` that have an effect on it, and not on every head.
+        takes: Fields of `HeadSpec`, `TrainConfig` and `StartSpec` that have an effect on it, and not on
+            every head.
         norms: Values of `HeadSpec.bottleneck_norm` that it takes.
         step: What the rows of its history differ in.
         needs_val: Whether it cannot be made without validation rows.
@@ -109,25 +110,78 @@ FUNCTION = HeadKind(
 )
 
 
+def read_layers(value: Any) -> tuple[int | float, ...]:
+    """Hidden layers of "256,0.4", (256, 0.4) or 256.
+
+    Raises:
+        OptionError: It is something else.
+
+    >>> read_layers("256,0.4") == read_layers([256, 0.4])
+    True
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        given = [parts] if isinstance(parts, (int, float)) else list(parts)
+        layers = tuple(_number(part) for part in given if part != "")
+    except (TypeError, ValueError):
+        raise OptionError(f"{value!r} is not a list of units and dropout rates such as 256,0.4") from None
+    for layer in layers:
+        if not (layer >= 1 if isinstance(layer, int) else 0 < layer < 1):
+            raise OptionError(
+                "A head layer is a number of units (1 or more) or a dropout rate between 0 and 1. "
+                f"Received: {layer}. Example: 256,0.4"
+            )
+    return layers
+
+
+def _number(part: Any) -> int | float:
+    if isinstance(part, str):
+        return float(part) if "." in part else int(part)
+    if isinstance(part, bool) or not isinstance(part, (int, float)):
+        raise TypeError
+    return part
+
+
+def _silenced(kind: str) -> list[str]:
+    """What has no effect on a kind of head, and has on another."""
+    optional = {name for known in (*HEADS.values(), FUNCTION) for name in known.takes}
+    unused = sorted(optional - set(HEADS.get(kind, FUNCTION).takes))
+    return [f"{spec}.{name}" for name in unused for spec in ("HeadSpec", "TrainConfig", "StartSpec")]
+
+
+_KINDS = {**HEADS, "FILE.py:FUNCTION": FUNCTION}
+
+
+@described
 @dataclass(frozen=True)
 class HeadSpec:
-    """The trainable part on top of the bottleneck.
+    """The trainable part on top of the bottleneck."""
 
-    Attributes:
-        kind: One of `HEADS`, or "file.py:function", which takes the bottleneck tensor and the number of
-            classes and returns the tensor of class probabilities.
-        layers: Hidden layers before the softmax layer of a linear head or a tail: an int is a ReLU dense
-            layer of that many units, a float below 1 a dropout of that rate.
-        bottleneck_norm: What a linear head (or, but for "batch", a logreg one) does with the bottleneck
-            first: "batch" for batch normalization, "l2" for length 1; a tail does it with its features.
-        train_batch_norm: Train the batch normalization of a tail, with the statistics of each batch. Else it
-            stays as it is in inference.
-    """
-
-    kind: str = "linear"
-    layers: tuple[int | float, ...] = ()
-    bottleneck_norm: str = "none"
-    train_batch_norm: bool = False
+    kind: str = option(
+        "linear",
+        "; ".join(f"{name}: {kind.help}" for name, kind in _KINDS.items()) + ".",
+        flag="--head",
+        metavar="|".join(_KINDS),
+        silences=_silenced,
+    )
+    layers: tuple[int | float, ...] = option(
+        (),
+        "Hidden layers before the softmax layer of a linear head or a tail: dense units (whole numbers) and "
+        "dropout rates (below 1), such as 256,0.4.",
+        metavar="UNITS,RATE,...",
+        shown="none",
+        read=read_layers,
+    )
+    bottleneck_norm: str = option(
+        "none",
+        "Normalize the bottleneck of a linear head, or the features of a tail: batch normalization, or to "
+        "length 1 (l2; also with logreg).",
+        choices=NORMS,
+    )
+    train_batch_norm: bool = option(
+        False,
+        "Train the batch normalization of a tail too, with the statistics of each batch.",
+    )
 
     def __post_init__(self) -> None:
         if self.kind not in HEADS and ":" not in self.kind:
@@ -135,16 +189,12 @@ class HeadSpec:
                 f"Unknown head: {self.kind!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
                 "file.py:function"
             )
-        check_choice("bottleneck_norm", self.bottleneck_norm, NORMS)
-        for value in self.layers:
-            dropout = isinstance(value, float) and 0 < value < 1
-            dense = isinstance(value, int) and value >= 1
-            if not dropout and not dense:
-                raise OptionError(
-                    "A head layer is a number of units (1 or more) or a dropout rate between 0 and 1. "
-                    f"Received: {value}. Example: 256,0.4"
-                )
-        check_head(self)
+        settle(self)
+        if self.bottleneck_norm not in self.traits.norms:
+            raise OptionError(
+                f"--head {self.kind} takes --bottleneck-norm {' or '.join(self.traits.norms)}. "
+                f"Received: {self.bottleneck_norm}"
+            )
 
     @property
     def traits(self) -> HeadKind:
@@ -161,62 +211,17 @@ class HeadSpec:
         """Whether it is a user's function."""
         return self.traits is FUNCTION
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> HeadSpec:
-        """From what `dataclasses.asdict` made of one."""
-        return cls(**{**values, "layers": tuple(values["layers"])})
 
+@described
+@dataclass(frozen=True)
+class StartSpec:
+    """What a training goes on from."""
 
-def check_head(head: HeadSpec, *specs: Any) -> None:
-    """Raise OptionError where a head, or how it is trained, has options without effect on its kind.
-
-    Args:
-        head: What is trained.
-        specs: How it is trained.
-    """
-    choice, norms = f"--head {head.kind}", head.traits.norms
-    given = [flag for spec in (head, *specs) for flag in without_effect(head.kind, spec, only_given=True)]
-    if given:
-        raise OptionError(no_effect(given, choice))
-    if head.bottleneck_norm not in norms:
-        raise OptionError(
-            f"{choice} takes --bottleneck-norm {' or '.join(norms)}. Received: {head.bottleneck_norm}"
-        )
-
-
-def without_effect(head: str, spec: Any, *, only_given: bool = False) -> list[str]:
-    """Flags of the options of a spec that have no effect on a kind of head.
-
-    Args:
-        head: The kind.
-        spec: A `HeadSpec` or `TrainConfig`.
-        only_given: Leave out options that are at their defaults.
-
-    >>> without_effect("linear", HeadSpec())
-    ['--train-batch-norm']
-    """
-    optional = {name for kind in (*HEADS.values(), FUNCTION) for name in kind.takes}
-    unused = optional - set(HEADS.get(head, FUNCTION).takes)
-    return [
-        _flag(place)
-        for place, value, default in _options(spec)
-        if place[0] in unused and not (only_given and value == default)
-    ]
+    start: str | None = option(
+        None, "Run, or checkpoint kept in one, to train further.", flag="--from", metavar="PATH"
+    )
 
 
 def step_of(row: Mapping[str, float]) -> Step:
     """What a row of a history differs in from the others."""
     return next(kind.step for kind in HEADS.values() if kind.step.name in row)
-
-
-def _options(spec: Any, *place: str) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Place, value and default of all options of a spec and of those inside of it."""
-    for field in fields(spec):
-        value, inner = getattr(spec, field.name), (*place, field.name)
-        yield from _options(value, *inner) if is_dataclass(value) else [(inner, value, field.default)]
-
-
-def _flag(place: tuple[str, ...]) -> str:
-    """What the command line calls an option."""
-    name = place[-2] if place[-1] in ("kind", "name") else place[-1]
-    return "--" + name.replace("_", "-")

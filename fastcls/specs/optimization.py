@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fastcls.errors import OptionError
-from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.specs.options import described, option, settle
 from fastcls.tasks import TASKS, Task
 
 # Those of keras.optimizers; what each takes besides a learning rate.
@@ -33,120 +34,108 @@ CLASS_WEIGHTS = ("none", "balanced", "log")
 LOSSES = tuple(name for task in TASKS.values() for name in task.losses)
 
 
+def _unused(table: Mapping[str, tuple[str, ...]], choice: str) -> set[str]:
+    """What a choice of a table does not take, and another does."""
+    return {name for names in table.values() for name in names} - set(table.get(choice, ()))
+
+
+def _optimizer(value: Any) -> Any:
+    """The name of an optimizer as Keras writes it."""
+    return {name.lower(): name for name in OPTIMIZERS}.get(str(value).lower(), value)
+
+
+@described
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """What minimizes the loss.
+    """What minimizes the loss."""
 
-    Attributes:
-        name: One of `keras.optimizers` by its name there ("AdamW"), in letters of any case.
-        momentum: Share of the last step in the next one; None for Keras's default. Of SGD and RMSprop.
-        weight_decay: Share of each weight, times the learning rate, that a step takes away; None for
-            Keras's default. Of AdamW.
-        clip_norm: Gradients whose norm over all weights is larger are scaled down to it; None for never.
-    """
-
-    name: str = "Adam"
-    momentum: float | None = None
-    weight_decay: float | None = None
-    clip_norm: float | None = None
+    name: str = option(
+        "Adam",
+        "Optimizer of keras.optimizers, in letters of any case.",
+        flag="--optimizer",
+        choices=tuple(OPTIMIZERS),
+        read=_optimizer,
+        silences=lambda name: _unused(OPTIMIZERS, name),
+    )
+    momentum: float | None = option(
+        None, "Momentum of SGD and RMSprop.", low=0, below=1, shown="that of Keras"
+    )
+    weight_decay: float | None = option(None, "Weight decay of AdamW.", low=0, shown="0.004")
+    clip_norm: float | None = option(
+        None, "Scale gradients down to this norm over all weights.", above=0, shown="no clipping"
+    )
 
     def __post_init__(self) -> None:
-        named = {name.lower(): name for name in OPTIMIZERS}.get(self.name.lower(), self.name)
-        object.__setattr__(self, "name", named)
-        check_choice("optimizer", self.name, tuple(OPTIMIZERS))
-        self._refuse_without_effect()
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise OptionError(f"The momentum must be 0 or more and below 1. Received: {self.momentum}")
-        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
-            raise OptionError(f"The weight decay must be 0 or more. Received: {self.weight_decay}")
-        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
-            raise OptionError(f"The norm to clip gradients to must be positive. Received: {self.clip_norm}")
-
-    def _refuse_without_effect(self) -> None:
-        for option in ("momentum", "weight_decay", "clip_norm"):
-            if getattr(self, option) is not None and option not in OPTIMIZERS[self.name]:
-                takers = ", ".join(name for name, options in OPTIMIZERS.items() if option in options)
-                raise OptionError(
-                    f"No effect with the optimizer {self.name}: {option}. Leave it out, or choose one of: "
-                    f"{takers}"
-                )
+        settle(self)
 
 
+@described
 @dataclass(frozen=True)
 class ScheduleSpec:
-    """How the learning rate changes while a head is trained.
+    """How the learning rate changes while a head is trained."""
 
-    Attributes:
-        kind: "constant"; "step" or "exponential", times `rate_factor` per `rate_interval`, at its end or bit
-            by bit; "cosine", half a wave down to `rate_minimum` at the end of the last epoch; "plateau",
-            times `rate_factor` after `rate_patience` epochs without a better validation.
-        warmup: Epochs in which the rate first rises, by the same amount with each step.
-        rate_factor: Above 0 and below 1.
-        rate_interval: Epochs.
-        rate_patience: Epochs.
-        rate_minimum: No rate is lower, but for those of the warm-up.
-    """
-
-    kind: str = "constant"
-    warmup: int = 0
-    rate_factor: float = 0.1
-    rate_interval: int = 10
-    rate_patience: int = 5
-    rate_minimum: float = 0.0
+    kind: str = option(
+        "constant",
+        "Learning rate schedule: step or exponential (times --rate-factor per --rate-interval, at once or "
+        "gradually), cosine (down to --rate-minimum in the last epoch), or plateau (times --rate-factor "
+        "after --rate-patience epochs without improvement in validation).",
+        flag="--schedule",
+        choices=tuple(SCHEDULES),
+        silences=lambda kind: _unused(SCHEDULES, kind),
+    )
+    warmup: int = option(0, "Epochs in which the rate first rises linearly.", low=0, metavar="EPOCHS")
+    rate_factor: float = option(
+        0.1, "Factor of step, exponential and plateau.", above=0, below=1, metavar="FACTOR"
+    )
+    rate_interval: int = option(
+        10, "Epochs between reductions (step) or per factor (exponential).", low=1, metavar="EPOCHS"
+    )
+    rate_patience: int = option(
+        5, "Epochs without improvement before plateau lowers the rate.", low=1, metavar="EPOCHS"
+    )
+    rate_minimum: float = option(0.0, "Lowest rate of cosine and plateau.", low=0, metavar="RATE")
 
     def __post_init__(self) -> None:
-        check_choice("schedule", self.kind, tuple(SCHEDULES))
-        self._refuse_without_effect()
-        check_at_least("warmup", self.warmup, 0)
-        check_at_least("rate_interval", self.rate_interval, 1)
-        check_at_least("rate_patience", self.rate_patience, 1)
-        if not 0 < self.rate_factor < 1:
-            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.rate_factor}")
-
-    def _refuse_without_effect(self) -> None:
-        options = ("rate_factor", "rate_interval", "rate_patience", "rate_minimum")
-        given = [name for name in options if getattr(self, name) != getattr(type(self), name)]
-        unused = [name for name in given if name not in SCHEDULES[self.kind]]
-        if unused:
-            raise OptionError(f"No effect with the schedule {self.kind}: {', '.join(unused)}. Leave them out")
+        settle(self)
 
 
+@described
 @dataclass(frozen=True)
 class LossSpec:
-    """The loss that is minimized.
+    """The loss that is minimized; the figures of validation are always of the plain cross-entropy."""
 
-    The figures of validation are always of the plain cross-entropy.
-
-    Attributes:
-        label_smoothing: Share of each target that is spread evenly over all classes; with several labels
-            per image, over having a class and not having it.
-        l2: Times the sum of the squares of the kernels that are trained (biases are free) it is added to the
-            loss: those of the head, and of a tail or a base that is trained with it.
-        class_weight: What an image counts by its class, of n_c of N images of C classes: "none" for 1,
-            "balanced" for N / (C n_c), "log" for max(1, ln(m N / n_c)). With several labels per image, what
-            having class c counts, where not having it counts 1: "balanced" for m (N - n_c) / n_c.
-        class_weight_multiplier: The m above; None for 0.15 with "log", 1 with "balanced".
-        name: One of `keras.losses`: "categorical_crossentropy" or "categorical_focal_crossentropy" for one
-            label per image, "binary_crossentropy" or "binary_focal_crossentropy" for several; "auto" for
-            the cross-entropy that fits the data.
-    """
-
-    label_smoothing: float = 0.0
-    l2: float = 0.0
-    class_weight: str = "none"
-    class_weight_multiplier: float | None = None
-    name: str = "auto"
+    label_smoothing: float = option(
+        0.0,
+        "Share of each target spread evenly over all classes, or over yes and no of each where images have "
+        "several labels.",
+        low=0,
+        below=1,
+        metavar="SHARE",
+    )
+    l2: float = option(0.0, "L2 penalty on all trainable kernels.", low=0, metavar="FACTOR")
+    class_weight: str = option(
+        "none",
+        "Weight of an image by its class: balanced (N / (C n_c), of n_c of N images of C classes) or log "
+        "(max(1, ln(m N / n_c))). With several labels per image, the weight of having a class.",
+        choices=CLASS_WEIGHTS,
+        silences=lambda weight: ["class_weight_multiplier"] if weight == "none" else [],
+    )
+    class_weight_multiplier: float | None = option(
+        None,
+        "Larger values weight rare classes more.",
+        above=0,
+        shown="0.15 for log, 1 for balanced",
+        metavar="M",
+    )
+    name: str = option(
+        "auto",
+        "Loss of keras.losses; auto: categorical cross-entropy for one label per image, binary for several.",
+        flag="--loss",
+        choices=("auto", *LOSSES),
+    )
 
     def __post_init__(self) -> None:
-        check_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
-        check_choice("loss", self.name, ("auto", *LOSSES))
-        self._check_multiplier()
-        if not 0 <= self.label_smoothing < 1:
-            raise OptionError(
-                f"The label smoothing must be 0 or more and below 1. Received: {self.label_smoothing}"
-            )
-        if not 0 <= self.l2 < math.inf:
-            raise OptionError(f"The factor of l2 must be 0 or more. Received: {self.l2}")
+        settle(self)
 
     def named(self, task: Task) -> str:
         """Name of the loss for data of a task.
@@ -161,13 +150,3 @@ class LossSpec:
                 f"{', '.join(fitting)}"
             )
         return fitting[0] if self.name == "auto" else self.name
-
-    def _check_multiplier(self) -> None:
-        if self.class_weight_multiplier is None:
-            return
-        if self.class_weight == "none":
-            raise OptionError("No effect with the class weight none: class_weight_multiplier. Leave it out")
-        if not 0 < self.class_weight_multiplier < math.inf:
-            raise OptionError(
-                f"The multiplier of class weights must be positive. Received: {self.class_weight_multiplier}"
-            )

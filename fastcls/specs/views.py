@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from fastcls.errors import OptionError
-from fastcls.specs.checks import check_at_least
+from fastcls.specs.options import described, option, settle
 
 Range = tuple[float, float]
 
@@ -123,38 +123,46 @@ class Recipe:
         return _range_in_words(*value) if isinstance(value, tuple) else _number_in_words(value)
 
 
+@described
 @dataclass(frozen=True)
 class ViewSpec:
-    """The views of each image to train on: the plain one, and augmented ones.
+    """The views of each image to train on: the plain one, and augmented ones."""
 
-    Attributes:
-        views: How many, with the plain one; it alone for images of other splits.
-        augment: What makes the others, as `Recipe.parse` reads it; kept as its canonical text. A single
-            view has none, and the seed 0.
-        view_seed: Another seed, other views.
-    """
-
-    views: int = 1
-    augment: str = DEFAULT_RECIPE
-    view_seed: int = 0
+    views: int = option(
+        1,
+        "Views of each image to train on: the plain one, and augmented ones, of which each epoch takes one. "
+        "More of the same recipe can be added later.",
+        low=1,
+        silences=lambda views: ["augment", "view_seed"] if views == 1 else [],
+    )
+    augment: str = option(
+        DEFAULT_RECIPE,
+        "How the other views are made: operations with ranges, such as flip,crop=0.6:1,rotate=15,"
+        f"contrast=0.8:1.2. There are {', '.join(OPERATIONS)}. {DEFAULT_RECIPE} is "
+        f"{RECIPES[DEFAULT_RECIPE]}.",
+        metavar="RECIPE",
+    )
+    view_seed: int = option(0, "Random seed of the views.", low=0)
 
     def __post_init__(self) -> None:
-        check_at_least("views", self.views, 1)
-        check_at_least("view_seed", self.view_seed, 0)
-        text = str(Recipe.parse(self.augment)) if self.views > 1 else ""
-        if self.views > 1 and not text:
+        if self.views == 1:  # nothing is augmented: equal specs, whatever was asked
+            for name in ("augment", "view_seed"):
+                object.__setattr__(self, name, getattr(type(self), name))
+        settle(self)
+        text = str(Recipe.parse(self.augment))
+        if not text:
             raise OptionError(f"The recipe {self.augment!r} changes nothing: all views would be the same")
-        object.__setattr__(self, "augment", text)
-        object.__setattr__(self, "view_seed", self.view_seed if text else 0)
+        if self.views > 1:
+            object.__setattr__(self, "augment", text)
 
     def __str__(self) -> str:
-        others = f" and {self.views - 1} by {self.augment} (seed {self.view_seed})" if self.augment else ""
+        others = f" and {self.views - 1} by {self.augment} (seed {self.view_seed})" if self.views > 1 else ""
         return f"the plain one{others}"
 
     @cached_property
     def operations(self) -> Recipe:
         """The recipe, read."""
-        return Recipe.parse(self.augment) if self.augment else Recipe()
+        return Recipe.parse(self.augment) if self.views > 1 else Recipe()
 
     def of_split(self, split: str) -> int:
         """How many views an image of a split has: only those to train on have more than one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from fastcls import runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
 from fastcls.runs import Run
-from fastcls.specs import specs_of_run
+from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.tasks import task_named
 from fastcls.training.head_trainer import TrainedHead
 from fastcls.training.loop.snapshots import Snapshot
@@ -25,18 +27,23 @@ def load_head(place: Path) -> TrainedHead:
         file, known = place, _read_checkpoint(place)
     else:
         run = _open_run(place)
-        file, known = run.file(runs.HEAD), run.record
+        file, known = run.file(runs.HEAD), {**run.record, **run.record["decided_by"]}
     keras = import_keras()
     try:
         with reproducible_build():  # a file has no seeds of its dropouts
             model = keras.saving.load_model(file, compile=False)
-        spec, config = specs_of_run(known)
+        spec, config = _head(known["head"]), TrainConfig(**known["training"])
         figures = (known["figures"], known["train_count"], known["val_count"])
         thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
         task = task_named(known.get("task"))
         return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds, task)
     except Exception as error:  # Keras fails on a damaged file anywhere
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _head(described: Mapping[str, Any]) -> HeadSpec:
+    """The head of a description that tells more of it: see `training.identity`."""
+    return HeadSpec(**{each.name: described[each.name] for each in fields(HeadSpec)})
 
 
 def _open_run(folder: Path) -> Run:

@@ -20,12 +20,11 @@ def pair(trained, photos, tmp_path_factory):
     from fastcls.specs import CheckpointSpec, FinetuneSpec, TrainConfig
 
     root = tmp_path_factory.mktemp("pair")
-    request = {"command": "train-head", "options": {"epochs": 2}}
     for name, seed in (("one", 1), ("other", 2)):
         config = TrainConfig(
             epochs=2, seed=seed, val=0.1 * seed, checkpoints=CheckpointSpec(checkpoint_every=1)
         )
-        pipeline.train_run(trained.cache, None, config, root / name, request=request)
+        pipeline.train_run(trained.cache, None, config, root / name)
     config = TrainConfig(epochs=1, val=0.2, checkpoints=CheckpointSpec(checkpoint_every=1))
     pipeline.finetune_run(Dataset.from_folder(photos), root / "one", FinetuneSpec(), config, root / "tuned")
     return root
@@ -133,7 +132,7 @@ def test_a_checkpoint_of_a_wrong_state_is_left_out_or_named(fastcls, trained, pa
     assert result.code == 0 and f"{odd} is no checkpoint of fastcls, or damaged" in caplog.text
 
 
-@pytest.mark.parametrize("member", ["class_names", "head", "training", "figures", "files", "images", "asked"])
+@pytest.mark.parametrize("member", ["class_names", "decided_by", "figures", "files", "images", "asked"])
 @pytest.mark.parametrize("value", [None, [1], {"a": None}])
 def test_a_record_of_wrong_types_is_named(fastcls, trained, photos, pair, tmp_path, member, value):
     run = shutil.copytree(pair / "one", tmp_path / "run")

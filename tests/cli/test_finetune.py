@@ -14,7 +14,7 @@ def test_finetune__goes_on_from_a_run_and_its_classifier_is_tested(fastcls, trai
     names = {path.name for path in out.iterdir()}
     written = {"classifier.keras", "run.json", "images.csv", "history.csv", "curves.png", "tensorboard"}
     assert names == written
-    assert json.loads((out / "run.json").read_text())["finetuning"]["train"] == "from conv"
+    assert json.loads((out / "run.json").read_text())["asked"]["finetuning"]["train"] == "from conv"
     tested = fastcls("test", out, photos)
     assert tested.code == 0 and "accuracy" in tested.out
 

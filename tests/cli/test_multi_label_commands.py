@@ -147,11 +147,15 @@ def test_classifier__loads_with_keras_alone(made, table):
             "logreg takes one label per",
         ),
         (["train-head", "{caches}", "--out", "{out}", "--from", "{single}"], 1, "gives one label per image"),
-        (["train-head", "{caches}", "--out", "{out}", "--threshold", "x"], 2, "neither a number nor one of"),
+        (
+            ["train-head", "{caches}", "--out", "{out}", "--threshold", "x"],
+            2,
+            "threshold must be a number or one of single, per-class",
+        ),
         (
             ["train-head", "{caches}", "--out", "{out}", "--class-weight-multiplier", 2],
-            1,
-            "No effect with the class weight none",
+            2,
+            "--class-weight-multiplier has no effect with --class-weight none",
         ),
     ],
 )

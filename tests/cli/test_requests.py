@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from requests_support import parse, save
 
 from fastcls import files
-from fastcls.cli import options
 from fastcls.cli.main import cli
 from fastcls.pipeline import load_head
 from fastcls.training.loop.checkpoints import Checkpoints
@@ -50,7 +50,7 @@ REQUESTS = {
         "photos --out run --base resnet18",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
-        "--workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
+        "--executor inline --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
     ],
@@ -60,13 +60,12 @@ CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]
 
 @pytest.mark.parametrize(("name", "line"), CASES)
 def test_config__a_saved_request_is_the_request(tmp_path, name, line):
-    typed, saved = _parse(name, line.split())
-    path = _write(tmp_path, saved)
-    arguments = line.split()[0], "--out", "elsewhere", "--config", str(path)
-    loaded, again = _parse(name, arguments)
-    assert loaded == typed
-    assert again == saved
-    assert again["options"].keys().isdisjoint({"out", "config", "dry_run", "restart"})
+    typed = parse(name, line.split())
+    path = save(tmp_path, name, typed)
+    assert parse(name, [line.split()[0], "--out", "elsewhere", "--config", str(path)]) == {
+        **typed,
+        "out": "elsewhere",
+    }
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -82,55 +81,93 @@ def test_config__the_cases_use_every_option(name):
 @pytest.mark.parametrize(
     ("line", "typed", "expected"),
     [
-        ("--epochs 7 --seed 3", "--epochs 9", {"epochs": 9, "seed": 3}),
+        ("--epochs 7 --seed 3", "--epochs 9", "--epochs 9 --seed 3"),
         # What belongs to a choice goes with it.
         (
             "--optimizer sgd --momentum 0.9 --clip-norm 1",
             "--optimizer adam",
-            {"momentum": None, "clip_norm": 1},
+            "--clip-norm 1",
         ),
-        ("--schedule step --rate-interval 3", "--schedule cosine", {"rate_interval": 10}),
-        ("--layers 8,0.25", "--head h.py:h", {"layers": [], "kind": "h.py:h"}),
-        ("--layers 8,0.25 --min-accuracy 0.5", "--from other --val 0", {"layers": [], "min_accuracy": None}),
-        ("--checkpoint-every 2 --checkpoint-keep 3", "--checkpoint-every 0", {"checkpoint_keep": 1}),
-        ("--optimizer sgd --momentum 0.9", "--head knn", {"optimizer": "Adam", "momentum": None}),
-        ("--bottleneck-norm batch --epochs 3", "--head prototype", {"bottleneck_norm": "none", "epochs": 50}),
-        ("--epochs 7 --l2 0.1 --log-steps 2", "--head logreg", {"epochs": 50, "l2": 0.0, "log_steps": 0}),
+        ("--schedule step --rate-interval 3", "--schedule cosine", "--schedule cosine"),
+        ("--layers 8,0.25", "--head h.py:h", "--head h.py:h"),
+        ("--layers 8,0.25 --min-accuracy 0.5", "--from other --val 0", "--from other --val 0"),
+        ("--checkpoint-every 2 --checkpoint-keep 3", "--checkpoint-every 0", "--checkpoint-every 0"),
+        ("--from other --epochs 3", "--head knn", "--head knn"),
+        ("--optimizer sgd --momentum 0.9", "--head knn", "--head knn"),
+        ("--bottleneck-norm batch --epochs 3", "--head prototype", "--head prototype"),
+        ("--epochs 7 --l2 0.1 --log-steps 2 --seed 4", "--head logreg", "--head logreg --seed 4"),
     ],
 )
 def test_config__what_is_typed_counts_more(tmp_path, line, typed, expected):
-    path = _write(tmp_path, _parse("train-head", ["cache", "--out", "run", *line.split()])[1])
-    arguments = ["cache", "--out", "x", "--config", str(path), *typed.split()]
-    made, request = _parse("train-head", arguments)
-    assert {name: request["options"][name] for name in expected} == expected
-    # What was made of it can be saved and loaded in turn.
-    path = _write(tmp_path, request)
-    assert _parse("train-head", ["cache", "--out", "x", "--config", str(path)]) == (made, request)
+    asked = ["cache", "--out", "run"]
+    path = save(tmp_path, "train-head", parse("train-head", [*asked, *line.split()]))
+    made = parse("train-head", [*asked, "--config", str(path), *typed.split()])
+    assert made == parse("train-head", [*asked, *expected.split()])
 
 
 @pytest.mark.parametrize(
-    ("saved", "complaint"),
+    ("values", "line"),
     [
-        ({"command": "run", "options": {}}, r"is of `fastcls run`. Name a run of `fastcls train-head`"),
-        ({"command": "train-head", "options": {"epoch": 3, "seed": 1}}, "does not know: epoch.*epochs"),
-        ({"command": "train-head", "options": {"out": "x"}}, "does not know: out"),
-        ({"options": {}}, "holds no request of a command"),
-        ("nothing", "holds no request of a command"),
-        (None, "Cannot read .*run.json: No such file"),
+        ({"head": "logreg", "seed": 5}, "--head logreg --seed 5"),
+        ({"layers": [256, 0.4], "learning-rate": 1}, "--layers 256,0.4 --learning-rate 1"),
+        ({"layers": "256,0.4", "optimizer": "adamw", "l2": 0}, "--layers 256,0.4 --optimizer adamw"),
+        (
+            {"training": {"optimizer": {"name": "SGD", "momentum": 0.5}}, "patience": 3, "views": None},
+            "--optimizer sgd --momentum 0.5 --patience 3",
+        ),
+        ({"loss": {"label_smoothing": 0.1}, "threshold": 0.4}, "--label-smoothing 0.1 --threshold 0.4"),
+        ({"threshold": "per-class", "allow_stale": True}, "--threshold per-class --allow-stale"),
     ],
+    ids=str,
 )
-def test_config__of_something_else_is_refused(fastcls, trained, tmp_path, saved, complaint):
-    path = _write(tmp_path, saved) if saved else tmp_path / "run.json"
+def test_config__takes_a_file_that_is_written_by_hand(tmp_path, values, line):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(values))
+    asked = ["cache", "--out", "run"]
+    loaded = parse("train-head", [*asked, "--config", str(path)])
+    assert loaded == parse("train-head", [*asked, *line.split()])
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        ({"asked": {"command": "run"}}, r"is of `fastcls run`. Name a run of `fastcls train-head`"),
+        (
+            {"asked": {"command": "train-head", "training": {"epoch": 3}}},
+            "not know: training.epoch. .*epochs",
+        ),
+        ({"asked": 3}, "is of `fastcls no command`"),
+        ('{"epoch": 3}', "does not know: epoch. The closest are epochs"),
+        (
+            '{"training": {"optimizer": {"momentun": 0.5}}}',
+            "not know: training.optimizer.momentun. .*momentum",
+        ),
+        ('{"out": "x"}', "does not know: out"),
+        ('{"head": "knn", "epochs": 3}', "--epochs has no effect with --head knn"),
+        ('{"epochs": 0}', "epochs must be 1 or more. Received: 0"),
+        ("[1]", "holds no options"),
+        ("nothing", "is damaged, or no JSON file"),
+        (None, "Cannot read .*mine.json: No such file"),
+    ],
+    ids=str,
+)
+def test_config__of_something_else_is_refused(fastcls, trained, tmp_path, written, complaint):
+    path = tmp_path / "mine.json"
+    if isinstance(written, str):
+        path.write_text(written)
+    elif written:
+        files.write_checked_json(path, written)
     result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", "--config", path)
     assert result.code == 1 and not (tmp_path / "run").exists()
-    assert re.search(complaint, result.err)
+    assert re.search(complaint, result.err), result.err
 
 
-@pytest.mark.parametrize("value", [3.5, "many", [1, 2], True])
+@pytest.mark.parametrize("value", [3.5, "many", "3", [1, 2], True])
 def test_config__values_are_checked_as_if_typed(fastcls, trained, tmp_path, value):
-    path = _write(tmp_path, {"command": "train-head", "options": {"epochs": value}})
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"epochs": value}))
     result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", "--config", path)
-    assert result.code == 2 and "--epochs" in result.err
+    assert result.code == 2 and "--epochs" in result.err and str(path) in result.err
 
 
 def test_config__makes_the_same_run_again(fastcls, trained, tmp_path):
@@ -140,10 +177,9 @@ def test_config__makes_the_same_run_again(fastcls, trained, tmp_path):
     again = fastcls("train-head", trained.cache.folder, "--out", two, "--config", one / "run.json")
     assert again.code == 0, again.err
     _assert_equal(load_head(one).model.get_weights(), load_head(two).model.get_weights())
-    assert (
-        json.loads((one / "run.json").read_text())["request"]
-        == json.loads((two / "run.json").read_text())["request"]
-    )
+    records = [json.loads((run / "run.json").read_text()) for run in (one, two)]
+    assert records[0]["asked"] == records[1]["asked"] and "request" not in records[0]
+    assert "training" not in records[0]  # once, in what was asked
     # The folder of a run does as well, and a kept checkpoint is a head to go on from.
     kept = one / "checkpoints" / "epoch-0003.keras"
     further = fastcls("train-head", trained.cache.folder, "--out", three, "--config", one, "--from", kept)
@@ -272,26 +308,6 @@ def _interrupt(patch) -> None:
             raise KeyboardInterrupt
 
     patch.setattr(Checkpoints, "save", save)
-
-
-def _parse(name: str, arguments) -> tuple[dict, dict]:
-    """What a command makes of a command line, and the request that it would save."""
-    with cli.commands[name].make_context(name, list(arguments)) as context:
-        values, made = dict(context.params), {}
-        if name == "run":
-            made = {"cut": options.read_cut(values), "extract": options.read_extract(values)}
-            made |= {"views": options.read_views(values), "image_root": values["image_root"]}
-            made |= {"splits": (values.pop("val"), values.pop("test")), "cache": values["cache_root"]}
-        if name == "finetune":
-            made = {"finetune": options.read_finetune(values), "start": values["start"]}
-        made |= {"head": options.read_head(values), "config": options.read_training(values)}
-        return made, json.loads(json.dumps(options.read_request()))
-
-
-def _write(folder: Path, request) -> Path:
-    path = folder / "run.json"
-    files.write_checked_json(path, {"class_names": [], "request": request})
-    return path
 
 
 def _assert_equal(some, others) -> None:

@@ -29,7 +29,9 @@ def test_run__trains_on_views_that_are_those_of_keras(fastcls, photos, base, tmp
     assert f"3 views of each image to train on: the plain one and 2 by {spec.augment} (seed 5)" in ran.out
     assert "trained on 36 images of 3 views each, validated on 12" in ran.out
     known = json.loads(Path("runs/one/run.json").read_text())
-    assert known["training"]["views"] == 3 and known["cache"]["views"]["augment"] == spec.augment
+    assert (
+        known["decided_by"]["training"]["views"] == 3 and known["cache"]["views"]["augment"] == spec.augment
+    )
     again = fastcls("run", photos, "--config", "runs/one", "--dry-run", "--out", "runs/two")
     assert again.code == 0 and "-conv-16x16-" in again.out and " 0 images to forward" in again.out
     more = fastcls("run", photos, "--config", "runs/one", "--views", 4, "--dry-run", "--out", "runs/two")
@@ -66,7 +68,7 @@ def test_extract__draws_a_preview_and_stops(fastcls, photos, tmp_path):
     [
         ("--views 3 --augment flip,blur=3", 1, "Unknown operation 'blur'"),
         ("--views 3 --augment rotate=500", 1, "rotate=-180:180"),
-        ("--views 0", 2, "Invalid value for '--views'"),
+        ("--views 0", 1, "views must be 1 or more"),
         ("--augment flip", 2, "--augment has no effect with --views 1"),
         ("--views 1 --view-seed 3", 2, "--view-seed has no effect with --views 1"),
         ("--views 2 --preview a.png --workers 2", 2, "--workers has no effect with --preview"),

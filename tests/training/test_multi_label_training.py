@@ -335,7 +335,7 @@ def test_specs__come_back_from_a_run():
     loss = LossSpec(class_weight="log", class_weight_multiplier=0.3, name="binary_focal_crossentropy")
     for threshold, sampling in itertools.product((None, 0.25, "per-class"), ("uniform", "balanced")):
         config = TrainConfig(loss=loss, threshold=threshold, sampling=sampling)
-        assert TrainConfig.from_dict(asdict(config)) == config
+        assert TrainConfig(**asdict(config)) == config
 
 
 def _weights(spec, targets):

@@ -99,7 +99,7 @@ def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:
     noted = report.views
     wanted = config.views or noted.views
     if wanted > noted.views:
-        kind = f" --augment {noted.augment} --view-seed {noted.view_seed}" if noted.augment else ""
+        kind = f" --augment {noted.augment} --view-seed {noted.view_seed}" if noted.views > 1 else ""
         raise CacheError(
             f"Cache {cache.folder} has {noted.views} of the {wanted} views of each image that were asked "
             f"for. Add the others by the same `fastcls extract` with --views {wanted}{kind}, or train with "

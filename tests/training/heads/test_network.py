@@ -81,7 +81,7 @@ def test_head_spec__only_a_linear_head_has_layers(kind):
     "spec", [HeadSpec(layers=(8, 0.5), bottleneck_norm="l2"), HeadSpec("knn"), HeadSpec("x.py:head")], ids=str
 )
 def test_head_spec__comes_back_from_json(spec):
-    assert HeadSpec.from_dict(json.loads(json.dumps(asdict(spec)))) == spec
+    assert HeadSpec(**json.loads(json.dumps(asdict(spec)))) == spec
 
 
 @pytest.mark.parametrize("layers", [(0,), (-3,), (1.5,), (0.0,), (256, 1.0)])

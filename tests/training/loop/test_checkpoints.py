@@ -270,8 +270,11 @@ def test_snapshot__is_a_keras_file_with_more_members(make_cache, tmp_path):
     [
         ({"checkpoint_every": -1}, "checkpoint_every must be 0 or more"),
         ({"checkpoint_keep": 0, "checkpoint_every": 1}, "checkpoint_keep must be 1 or more"),
-        ({"checkpoint_keep": 3}, "No effect without checkpoints that are kept: checkpoint_keep"),
-        ({"checkpoint_every": 0, "checkpoint_best_only": True}, "that are kept: checkpoint_best_only"),
+        ({"checkpoint_keep": 3}, "--checkpoint-keep has no effect with --checkpoint-every unset"),
+        (
+            {"checkpoint_every": 0, "checkpoint_best_only": True},
+            "--checkpoint-best-only has no effect with --checkpoint-every 0",
+        ),
         ({"min_accuracy": 1.5}, "at most 1. Received: 1.5"),
     ],
 )
@@ -283,7 +286,8 @@ def test_checkpoint_spec__refuses(given, complaint):
 def test_train_config__refuses_what_needs_validation():
     gate = CheckpointSpec(checkpoint_every=1, checkpoint_best_only=True, min_accuracy=0.5)
     with pytest.raises(
-        OptionError, match="validation rows: checkpoint_best_only, min_accuracy, confusion_every"
+        OptionError,
+        match="--checkpoint-best-only, --min-accuracy, --confusion-every have no effect with --val 0",
     ):
         TrainConfig(val=0.0, checkpoints=gate, logs=LogSpec(confusion_every=1))
     with pytest.raises(OptionError, match="--min-accuracy, --log-steps have no effect with --head knn"):

@@ -89,7 +89,7 @@ def test_loss_spec__refuses(given, complaint):
 
 def test_train_config__comes_back_with_its_loss():
     config = TrainConfig(loss=LossSpec(0.1, 1e-4, "log"))
-    assert TrainConfig.from_dict(asdict(config)) == config
+    assert TrainConfig(**asdict(config)) == config
 
 
 def _loss(spec, all_labels, labels, probabilities, kernels) -> float:

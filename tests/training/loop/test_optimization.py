@@ -83,15 +83,16 @@ def test_train_head__the_rate_is_in_no_saved_head(make_cache, tmp_path):
     ("given", "complaint"),
     [
         ({"kind": "linear"}, "Choose one of: constant, step, exponential, cosine, plateau"),
-        ({"rate_factor": 0.5}, "No effect with the schedule constant: rate_factor"),
+        ({"rate_factor": 0.5}, "--rate-factor has no effect with --schedule constant"),
         (
             {"kind": "cosine", "rate_factor": 0.5, "rate_interval": 2},
-            "schedule cosine: rate_factor, rate_interval",
+            "--rate-factor, --rate-interval have no effect with --schedule cosine",
         ),
-        ({"kind": "step", "rate_minimum": 0.1}, "schedule step: rate_minimum"),
+        ({"kind": "step", "rate_minimum": 0.1}, "--rate-minimum has no effect with --schedule step"),
         ({"kind": "step", "rate_factor": 1.0}, "below 1. Received: 1.0"),
         ({"kind": "step", "rate_interval": 0}, "rate_interval must be 1 or more"),
         ({"kind": "plateau", "rate_patience": 0}, "must be 1 or more"),
+        ({"kind": "cosine", "rate_minimum": -0.1}, "rate_minimum must be 0 or more"),
         ({"warmup": -1}, "warmup must be 0 or more"),
     ],
 )
@@ -105,7 +106,6 @@ def test_schedule_spec__refuses(given, complaint):
     [
         ({"schedule": ScheduleSpec(warmup=5), "epochs": 5}, "leave none of 5"),
         ({"schedule": ScheduleSpec("cosine", rate_minimum=0.1), "learning_rate": 0.1}, "below the first"),
-        ({"schedule": ScheduleSpec("cosine", rate_minimum=-0.1)}, "0 or more"),
         ({"schedule": "plateau", "val": 0.0}, "watches validation rows"),
         ({"schedule": "plateau", "patience": 5}, "before the rate is lowered after 5"),
     ],
@@ -117,7 +117,7 @@ def test_train_config__refuses_a_schedule_that_cannot_be(given, complaint):
 
 def test_train_config__comes_back_with_its_schedule():
     config = TrainConfig("AdamW", schedule=ScheduleSpec("cosine", warmup=3, rate_minimum=1e-5))
-    assert TrainConfig.from_dict(asdict(config)) == config
+    assert TrainConfig(**asdict(config)) == config
 
 
 def _by_hand(spec: ScheduleSpec, step: int, steps: int, epochs: int) -> float:
@@ -201,8 +201,8 @@ def test_build_optimizer__clips_the_norm_over_all_weights(clip_norm, expected):
     ("given", "complaint"),
     [
         ({"name": "SDG"}, "Choose one of: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, Nadam"),
-        ({"name": "Adam", "momentum": 0.9}, "Adam: momentum.*: SGD, RMSprop$"),
-        ({"name": "Adam", "weight_decay": 0.1}, "Adam: weight_decay.*: AdamW$"),
+        ({"name": "Adam", "momentum": 0.9}, "--momentum has no effect with --optimizer Adam. Remove it"),
+        ({"name": "Adam", "weight_decay": 0.1}, "--weight-decay has no effect with --optimizer Adam"),
         ({"name": "lbfgs"}, "Unknown optimizer: 'lbfgs'"),
         ({"name": "SGD", "momentum": 1.0}, "below 1. Received: 1.0"),
         ({"name": "SGD", "momentum": float("nan")}, "below 1. Received: nan"),
@@ -217,13 +217,13 @@ def test_optimizer_spec__refuses(given, complaint):
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_train_config__refuses_a_rate_that_is_not_positive(rate):
-    with pytest.raises(OptionError, match="learning rate must be positive"):
+    with pytest.raises(OptionError, match="learning_rate must be positive"):
         TrainConfig(learning_rate=rate)
 
 
 def test_train_config__comes_back_from_a_dict():
     config = TrainConfig(OptimizerSpec("sgd", momentum=0.9, clip_norm=2.0), epochs=3)
-    assert TrainConfig.from_dict(asdict(config)) == config
+    assert TrainConfig(**asdict(config)) == config
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -1,0 +1,291 @@
+"""Commands whose options are made of the fields of specs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from fastcls.cli.config import read_config
+from fastcls.errors import OptionError
+from fastcls.specs.checks import no_effect
+from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
+from fastcls.specs.options import (
+    Option,
+    build,
+    described,
+    full_names,
+    option,
+    options_of,
+    settle,
+    silenced_by,
+)
+
+if TYPE_CHECKING:
+    from fastcls.data.dataset import Dataset
+
+Command = Callable[..., Any]
+
+
+class SpecCommand(click.Command):
+    """A command that is called with specs, made of what was typed and what `--config` has loaded.
+
+    A field of a spec that is called as an argument of the command takes its value from there; one that is
+    called as a field of an earlier spec shares its option.
+
+    Args:
+        specs: The specs that it takes, by the names of its parameters.
+        changed: Details of options that differ in this command, by their paths ("training.epochs").
+        left_out: Paths of options that stay at their defaults.
+        several: Name of an option that may be given several times: its spec becomes a list.
+        kwargs: See `click.Command`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        specs: Mapping[str, type],
+        changed: Mapping[str, Mapping[str, Any]] | None = None,
+        left_out: Iterable[str] = (),
+        several: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.specs, self.several = specs, several
+        # By the place of its value: the parameter, and the fields below it.
+        self.known = dict(_placed(specs, changed or {}))
+        self.options = {place: own for place, own in self.known.items() if ".".join(place) not in left_out}
+        taken = {parameter.name for parameter in self.params}
+        for own in self.options.values():
+            if own.name not in taken:
+                taken.add(own.name)
+                self.params.append(_Parameter(own, multiple=own.name == several))
+
+    def invoke(self, context: click.Context) -> Any:
+        """Call the command with its specs."""
+        params = context.params
+        names = {own.name for own in self.options.values()}
+        values = {name: params.get(name) for name in names}
+        self._drop_loaded(context, values)
+        self._refuse_without_effect(context, values)
+        own = {parameter.name for parameter in self.params if not isinstance(parameter, _Parameter)}
+        context.params = {name: value for name, value in params.items() if name in own}
+        for name, spec in self.specs.items():
+            given = values.get(self.several) if self._has_several(name) else None
+            made = [
+                self._build(name, spec, {**values, self.several: each} if self.several else values)
+                for each in given or (None,)
+            ]
+            context.params[name] = made if self._has_several(name) else made[0]
+        return super().invoke(context)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of each spec under its name."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+            if record:
+                group = parameter.group if isinstance(parameter, _Parameter) else "options"
+                groups.setdefault(group, []).append(record)
+        for group, records in groups.items():
+            with formatter.section(group.capitalize()):
+                formatter.write_dl(records)
+
+    def _has_several(self, name: str) -> bool:
+        return any(place[0] == name and own.name == self.several for place, own in self.options.items())
+
+    def _build(self, name: str, spec: type, values: Mapping[str, Any]) -> Any:
+        given = {place[1:]: values[own.name] for place, own in self.options.items() if place[0] == name}
+        required = [own.path for own in options_of(spec).values() if own.is_required]
+        return None if any(given[path] is None for path in required) else build(spec, given)
+
+    def _drop_loaded(self, context: click.Context, values: dict[str, Any]) -> None:
+        """Set loaded options to their defaults where what was typed leaves them without effect.
+
+        They belong to the loaded choice: nobody could type `--optimizer adam` over the momentum of another.
+        """
+        for choice in self._from(context, ParameterSource.COMMANDLINE):
+            gone = silenced_by(choice, values[choice.name]) | full_names(choice, choice.replaces)
+            for other in self._from(context, ParameterSource.DEFAULT_MAP):
+                if other.names & gone:
+                    values[other.name] = other.default
+
+    def _refuse_without_effect(self, context: click.Context, values: Mapping[str, Any]) -> None:
+        typed = list(self._from(context, ParameterSource.COMMANDLINE))
+        for choice in self.options.values():
+            gone = silenced_by(choice, values[choice.name])
+            given = list(dict.fromkeys(other.flag for other in typed if other.names & gone))
+            if given:
+                raise click.UsageError(no_effect(given, choice.spell(values[choice.name])))
+
+    def _from(self, context: click.Context, source: ParameterSource) -> Iterator[Option]:
+        return (own for own in self.options.values() if context.get_parameter_source(own.name) is source)
+
+
+class _Parameter(click.Option):
+    """An option of a command that is a field of a spec."""
+
+    def __init__(self, own: Option, *, multiple: bool) -> None:
+        self.group = own.path[-2]
+        is_flag = bool in own.types
+        details: dict[str, Any] = (
+            {"is_flag": True} if is_flag else {"type": _Value(own), "multiple": multiple}
+        )
+        if own.is_required:
+            details["required"] = True
+        elif not multiple:
+            details["default"] = own.default
+        metavar = own.metavar or "|".join(own.choices) or None
+        super().__init__(
+            (own.flag, own.name),
+            metavar=None if is_flag else metavar,
+            help=own.told,
+            **details,
+        )
+
+
+class _Value(click.ParamType):
+    """The value of an option, as its spec reads it."""
+
+    def __init__(self, own: Option) -> None:
+        kinds = {int: "integer", float: "float", str: "text"}
+        self.name = next((name for kind, name in kinds.items() if kind in own.types), "text")
+        self._own = own
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read what was typed, or loaded."""
+        try:
+            return self._own.parse(value) if isinstance(value, str) else self._own.convert(value)
+        except OptionError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """The choices that begin so."""
+        found = (choice for choice in self._own.choices if choice.startswith(incomplete))
+        return [click.shell_completion.CompletionItem(choice) for choice in found]
+
+
+def _placed(
+    specs: Mapping[str, type], changed: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[tuple[str, ...], Option]]:
+    for name, spec in specs.items():
+        for own in options_of(spec).values():
+            place = (name, *own.path)
+            yield place, replace(own, path=place, **changed.get(".".join(place), {}))
+
+
+@described
+@dataclass(frozen=True)
+class SourceSpec:
+    """How a CSV is read."""
+
+    label_separator: str | None = option(
+        None,
+        "What stands between the labels of an image in a CSV, such as '|' or '$': images then have any "
+        "number of labels.",
+        metavar="TEXT",
+        shown="one label per image",
+    )
+    image_root: str | None = option(
+        None, "Folder that the paths of a CSV are relative to.", metavar="DIRECTORY", shown="that of the CSV"
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    def open(self, path: str | Path) -> Dataset:
+        """Open a data set."""
+        from fastcls.data.dataset import Dataset
+
+        root = Path(self.image_root) if self.image_root else None
+        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root)
+
+
+@described
+@dataclass(frozen=True)
+class PlaceSpec:
+    """Where bottlenecks are kept, and what a data set is called there."""
+
+    cache: str = option("bottlenecks", "Folder of bottleneck caches.", metavar="DIRECTORY")
+    name: str | None = option(
+        None,
+        "Name of the data set in the cache, which may serve several: its tables are samples/NAME.csv and "
+        "failures/NAME.csv.",
+        metavar="NAME",
+        shown="after the folder or file of the data",
+    )
+
+
+@described
+@dataclass(frozen=True)
+class PixelSpec:
+    """Which images are read."""
+
+    max_pixels: int | None = option(None, MAX_PIXELS, low=1, shown=MAX_PIXELS_SHOWN)
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+def _load_config(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None and isinstance(context.command, SpecCommand):
+        command = context.command
+        loaded = read_config(Path(value), str(command.name), command.options, {*command.known})
+        several = command.several
+        if loaded.get(several) is not None:
+            loaded[several] = [loaded[several]]
+        context.default_map = {**(context.default_map or {}), **loaded}
+
+
+def request_options(command: Command) -> Command:
+    """Where a run is made, and what is done with a request: loaded, looked at, begun again."""
+    for add in (
+        click.option("--dry-run", is_flag=True, help="Show the model and what would be done; write nothing."),
+        click.option(
+            "--config",
+            type=click.Path(),
+            is_eager=True,
+            expose_value=False,
+            callback=_load_config,
+            metavar="RUN|FILE.json",
+            help="Take the options of a run of this command, or of a JSON file such as "
+            '{"head": "logreg", "seed": 3}; what is typed counts more.',
+        ),
+        click.option(
+            "--restart", is_flag=True, help="Discard an interrupted training of this --out, and start over."
+        ),
+        click.option("--out", required=True, type=click.Path(), help="Run folder to make."),
+    ):
+        command = add(command)
+    return command
+
+
+def saved(**specs: Any) -> dict[str, Any]:
+    """Specs as run.json keeps them, for `--config`."""
+    return {name: asdict(spec) for name, spec in specs.items() if spec is not None}
+
+
+def is_typed(*names: str) -> bool:
+    """Whether a parameter of the running command was given by the user, be it at its default."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
+
+
+def refuse_typed(choice: str, *names: str) -> None:
+    """Refuse options that the user gave although something else leaves them without effect."""
+    params = click.get_current_context().command.params
+    given = [each.opts[0] for each in params if each.name in names and is_typed(str(each.name))]
+    if given:
+        raise click.UsageError(no_effect(given, choice))
+
+
+def show_progress() -> bool:
+    """Whether someone is watching stderr."""
+    return sys.stderr.isatty()
