@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.data.split_writer import write_split as write_split
     from fastcls.data.splitter import split as split
     from fastcls.errors import FastclsError as FastclsError
-    from fastcls.evaluation.metrics import evaluate as evaluate
+    from fastcls.evaluation.one_label import evaluate as evaluate
     from fastcls.extraction.extractor import extract as extract
     from fastcls.extraction.extractor import extract_several as extract_several
     from fastcls.inference.classifier import Classifier as Classifier
@@ -59,7 +59,7 @@ _HOMES = {
     "finetune": "fastcls.training.finetuner",
     "stitch": "fastcls.inference.stitcher",
     "Classifier": "fastcls.inference.classifier",
-    "evaluate": "fastcls.evaluation.metrics",
+    "evaluate": "fastcls.evaluation.one_label",
     "run": "fastcls.pipeline",
 }
 

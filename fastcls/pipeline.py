@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import fastcls
-from fastcls import files, runs
+from fastcls import runs
 from fastcls.cache import record
 from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
@@ -25,21 +24,9 @@ from fastcls.plans.finetuning import FinetuningPlan, plan_finetuning
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan, decided_by, plan_training
 from fastcls.runs import Run, UsedImage
-from fastcls.specs import (
-    BaseSpec,
-    CutSpec,
-    ExtractConfig,
-    FinetuneSpec,
-    HeadSpec,
-    TrainConfig,
-    ViewSpec,
-)
-from fastcls.training.finetuner import (
-    FinetunedNetwork,
-    Finetuning,
-    finetune_prepared,
-    prepare_finetuning,
-)
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, FinetuneSpec, HeadSpec, TrainConfig, ViewSpec
+from fastcls.tasks import Task
+from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
 from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
@@ -151,7 +138,7 @@ def _train(
         _go_on_with(folder, deciding)
         trained = replace(load_head(folder), history=Run.open(folder).history())
         return Classifier.load(folder), trained
-    images = _write_images(folder, training.chosen.images, start, multi_label=training.chosen.multi_label)
+    images = _write_images(folder, training.chosen.images, start, training.chosen.task)
     trained = train_prepared(training, folder, progress=progress)
     classifier = stitch_classifier(training.cache, trained)
     trained.model.save(folder / runs.HEAD)
@@ -174,7 +161,9 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
         "val_count": trained.val_count,
     }
     model = stitch(trunk, trained.model)
-    return Classifier(model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds)
+    return Classifier(
+        model, trained.class_names, cache.manifest.pixels, provenance, trained.thresholds, trained.task
+    )
 
 
 def finetune_run(
@@ -212,12 +201,12 @@ def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> Finetun
             plan.dataset, plan.begun, plan.spec, plan.config, head=plan.head, max_pixels=plan.max_pixels
         )
         if runs.is_complete(folder):
-            _go_on_with(folder, training.request)
+            _go_on_with(folder, training.identity)
             return _load_finetuned(folder, training)
-        images = _write_images(folder, training.used, plan.start, multi_label=plan.dataset.multi_label)
+        images = _write_images(folder, training.used, plan.start, plan.dataset.task)
         trained = finetune_prepared(training, folder, progress=progress)
         classifier = _finetuned_classifier(plan, trained)
-        known = {"asked": plan.asked, "request": plan.request, "decided_by": training.request}
+        known = {"asked": plan.asked, "request": plan.request, "decided_by": training.identity}
         _complete(folder, classifier, trained, {**known, "images": images})
     return trained
 
@@ -233,7 +222,9 @@ def _finetuned_classifier(plan: FinetuningPlan, trained: FinetunedNetwork) -> Cl
         "train_count": trained.train_count,
         "val_count": trained.val_count,
     }
-    return Classifier(trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds)
+    return Classifier(
+        trained.model, trained.class_names, trained.pixels, provenance, trained.thresholds, trained.task
+    )
 
 
 def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
@@ -249,6 +240,7 @@ def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
         run.record["val_count"],
         classifier.thresholds,
         training.unreadable,
+        classifier.task,
     )
 
 
@@ -256,7 +248,7 @@ def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
 
 
 def _write_images(
-    folder: Path, used: Mapping[str, Sequence[SampleRow]], start: Path | None, *, multi_label: bool
+    folder: Path, used: Mapping[str, Sequence[SampleRow]], start: Path | None, task: Task
 ) -> dict[str, Any]:
     """Write down the images that a training uses, and those of the run that it goes on from.
 
@@ -271,7 +263,7 @@ def _write_images(
         for image in (run.images() if run else ())
         if image.digest not in digests
     ]
-    runs.write_images(folder, [*own, *earlier], multi_label=multi_label)
+    runs.write_images(folder, [*own, *earlier], task)
     counts = {use: sum(image.use == use for image in (*own, *earlier)) for use in runs.USES}
     return {**counts, "complete": start is None or bool(run and run.knows_all_images)}
 
@@ -284,7 +276,11 @@ def _complete(
 ) -> None:
     """Write what is left to write of a run, run.json last."""
     classifier.save(folder / runs.CLASSIFIER)
-    _write_history(trained.history, trained.best, folder)
+    runs.write_history(folder, trained.history)
+    if any(
+        "loss" in row or "val_loss" in row for row in trained.history
+    ):  # not of neighbors without validation
+        draw_history(list(trained.history), folder / runs.CURVES, trained.best)
     given = {name: value for name, value in known.items() if value is not None}
     runs.write_record(folder, {**classifier.described, **given})
     forget_checkpoints(folder)  # after that: a complete training needs none to go on from
@@ -295,14 +291,3 @@ def _go_on_with(folder: Path, request: Mapping[str, Any]) -> None:
     runs.require_same(folder, "decided_by", request)
     forget_checkpoints(folder)
     logger.warning("The training of this request is complete in %s: nothing is trained again", folder)
-
-
-def _write_history(history: Iterable[Mapping[str, float]], best: Mapping[str, float], folder: Path) -> None:
-    rows = list(history)
-    columns = list(rows[0])
-    with files.atomic_path(folder / runs.HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    if {"loss", "val_loss"} & set(columns):  # neighbors without validation have no figures
-        draw_history(rows, folder / runs.CURVES, best)

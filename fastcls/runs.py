@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.specs import differences
+from fastcls.tasks import TASKS, Task
 
 CLASSIFIER = "classifier.keras"
 HEAD = "head.keras"
@@ -87,7 +88,10 @@ class Run:
         """
         record = read_record(folder / RECORD)
         kinds = {"files": dict, "images": dict, "asked": dict, "decided_by": dict, "class_names": list}
+        kinds["task"] = str
         wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
+        if not wrong and record["task"] not in TASKS:
+            wrong = ["task"]
         if wrong or not all(isinstance(name, str) for name in record["class_names"]):
             raise _damaged(folder / RECORD, f"it has no right {', '.join(wrong) or 'class_names'}")
         return cls(folder, record)
@@ -133,11 +137,14 @@ class Run:
         """The images that it was trained and validated on."""
         with self.file(IMAGES).open(**files.CSV_TEXT) as file:
             lines = csv.reader(file)
-            are_several = "labels" in next(lines)
-            return [
-                UsedImage(path, tuple(json.loads(labels)) if are_several else (labels,), use, digest)
-                for path, labels, use, digest in lines
-            ]
+            next(lines)
+            read = self.task.read_cell
+            return [UsedImage(path, read(labels), use, digest) for path, labels, use, digest in lines]
+
+    @property
+    def task(self) -> Task:
+        """What was asked of an image."""
+        return TASKS[self.record["task"]]
 
     @property
     def knows_all_images(self) -> bool:
@@ -189,15 +196,22 @@ def is_complete(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def write_images(folder: Path, images: Iterable[UsedImage], *, multi_label: bool) -> None:
+def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
     """Write down which images have a part in a run."""
     path = folder / IMAGES
     with files.atomic_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
         writer = csv.writer(file)
-        writer.writerow(("path", "labels" if multi_label else "label", "use", "digest"))
+        writer.writerow(("path", task.column, "use", "digest"))
         for image in images:
-            labels = json.dumps(image.labels, ensure_ascii=False) if multi_label else image.labels[0]
-            writer.writerow((image.path, labels, image.use, image.digest))
+            writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
+
+
+def write_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write a row per epoch or candidate; the first one names the columns."""
+    with files.atomic_path(folder / HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def examine(

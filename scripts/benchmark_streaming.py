@@ -24,7 +24,7 @@ from fastcls.cache.index import Rows
 from fastcls.cache.shard import ShardWriter
 from fastcls.specs import DTYPES, HeadSpec
 from fastcls.training.heads.network import build_head
-from fastcls.training.loop.fit import CompiledPasses
+from fastcls.training.loop.passes import CompiledPasses
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import LabeledRows
 

@@ -22,7 +22,7 @@ from torch import nn
 from fastcls.backend import import_keras
 from fastcls.bases.registry import Architecture, build, find_architecture
 from fastcls.bases.torch_weights import convert
-from fastcls.evaluation.tables import format_table
+from fastcls.evaluation.text_table import format_table
 
 LIMIT = 1e-4
 

@@ -23,6 +23,7 @@ FLOORS = {
     "fastcls.optional": 0,
     "fastcls.parallel": 0,
     "fastcls.backend": 0,
+    "fastcls.tasks": 0,
     "fastcls.data": 1,
     "fastcls.cache": 1,
     "fastcls.graph": 2,

@@ -9,8 +9,15 @@ import pytest
 from fastcls import files, runs
 from fastcls.errors import OptionError
 from fastcls.runs import Run, UsedImage
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
-RECORD = {"class_names": ["a", "b"], "asked": {}, "decided_by": {}, "images": {"complete": True}}
+RECORD = {
+    "class_names": ["a", "b"],
+    "asked": {},
+    "decided_by": {},
+    "images": {"complete": True},
+    "task": "one label",
+}
 IMAGES = [
     UsedImage('odd, "name"\n.png', ("a",), "train", "1" * 32),
     UsedImage("\udcff.png", ("b",), "val", "2" * 32),
@@ -22,7 +29,7 @@ def run(tmp_path):
     for name in (runs.CLASSIFIER, runs.HEAD, "checkpoints/epoch-0001.keras"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    runs.write_images(tmp_path, IMAGES, multi_label=False)
+    runs.write_images(tmp_path, IMAGES, ONE_LABEL)
     runs.write_record(tmp_path, RECORD)
     return Run.open(tmp_path)
 
@@ -30,8 +37,8 @@ def run(tmp_path):
 def test_images__come_back(run, tmp_path):
     assert run.images() == IMAGES
     several = [replace(IMAGES[0], labels=()), replace(IMAGES[1], labels=("a", "b$|,"))]
-    runs.write_images(tmp_path, several, multi_label=True)
-    runs.write_record(tmp_path, RECORD)
+    runs.write_images(tmp_path, several, SEVERAL_LABELS)
+    runs.write_record(tmp_path, {**RECORD, "task": "several labels"})
     assert Run.open(tmp_path).images() == several
 
 

@@ -30,6 +30,7 @@ from fastcls.cache.samples import (
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError, OptionError
 from fastcls.specs import ViewSpec
+from fastcls.tasks import ONE_LABEL, Task, task_named
 
 _NAME_BYTES = 120
 _SUFFIX = 6  # letters that tell apart two data sets of one name
@@ -58,7 +59,7 @@ class Report:
     Attributes:
         data: The folder, file or pattern that it was read from, absolute.
         root: Folder that its paths are relative to, absolute.
-        multi_label: Whether an image may have any number of classes.
+        task: What is asked of an image.
         views: Those of its last extraction; the shards may hold others besides.
         extraction: Figures of its last extraction.
         written: When, in UTC.
@@ -68,7 +69,7 @@ class Report:
 
     data: str
     root: str
-    multi_label: bool = False
+    task: Task = ONE_LABEL
     views: ViewSpec = field(default_factory=ViewSpec)
     extraction: dict[str, Any] = field(default_factory=dict)
     written: str = ""
@@ -83,13 +84,13 @@ class Recalled:
     Attributes:
         samples: The table of samples; empty if there is none, or a damaged one.
         failures: The table of failures, likewise.
-        multi_label: Whether the samples may have any number of classes.
+        task: That of the samples.
         is_last: Whether these are the tables that the report speaks of.
     """
 
     samples: list[SampleRow]
     failures: list[Failure]
-    multi_label: bool
+    task: Task
     is_last: bool
 
 
@@ -145,11 +146,12 @@ class Listing:
         """Read both tables for an extraction: a warning names what is damaged and has to be made anew."""
         samples: list[SampleRow] = []
         failures: list[Failure] = []
-        is_last = multi_label = False
+        task: Task = ONE_LABEL
+        is_last = False
         if self.report_path.exists() or self.samples_path.exists():
             with _warned():
                 report = self._report()
-                multi_label = report.multi_label
+                task = report.task
                 with _warned():
                     is_last = _is_last(self.samples_path, report.samples)
                     samples = _parse_samples(self.samples_path, report)
@@ -157,7 +159,7 @@ class Listing:
                     with _warned():
                         _is_last(self.failures_path, report.failures)
                         failures = _parse_failures(self.failures_path)
-        return Recalled(samples, failures, multi_label, is_last)
+        return Recalled(samples, failures, task, is_last)
 
     def write(self, report: Report, samples: Iterable[SampleRow] | None, failures: Sequence[Failure]) -> None:
         """Replace the tables and the report.
@@ -177,7 +179,7 @@ class Listing:
         with contextlib.ExitStack() as places:
             if samples is not None:
                 path = places.enter_context(files.atomic_path(self.samples_path))
-                lines = write_samples(path, samples, multi_label=report.multi_label)
+                lines = write_samples(path, samples, report.task)
                 before = _known_digest(self.samples_path, old.samples)
                 listed = Stamp(lines, files.file_digest(path), before)
             if failures:
@@ -186,7 +188,7 @@ class Listing:
                 failed = replace(failed, lines=lines, digest=files.file_digest(path))
             written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             report = replace(report, written=written, samples=listed, failures=failed)
-            files.write_checked_json(self.report_path, asdict(report))
+            files.write_checked_json(self.report_path, {**asdict(report), "task": report.task.name})
         if not failures:
             self.failures_path.unlink(missing_ok=True)
 
@@ -203,7 +205,8 @@ class Listing:
         try:
             values = files.read_checked_json(self.report_path)
             stamps = {kind: Stamp(**values[kind]) for kind in ("samples", "failures")}
-            return Report(**{**values, **stamps, "views": ViewSpec(**values["views"])})
+            task = task_named(values.pop("task", None))
+            return Report(**{**values, **stamps, "views": ViewSpec(**values["views"])}, task=task)
         except FileNotFoundError as error:
             raise _DoubtfulError(f"{self.report_path} is gone") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -289,7 +292,7 @@ def _in_words(listing: Listing) -> str:
 
 def _parse_samples(path: Path, report: Report) -> list[SampleRow]:
     try:
-        return read_samples(path, multi_label=report.multi_label)
+        return read_samples(path, report.task)
     except ValueError as error:
         raise _DoubtfulError(f"{path} is damaged: {error}") from error
 

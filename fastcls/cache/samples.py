@@ -1,14 +1,12 @@
 """`samples/NAME.csv`: which images a cache serves, with class, split, digest and the state of the file.
 
-It lets the cache train without the images, and an unchanged image go unread. The table of a multi-label data
-set has the column `labels` in place of `label`: a JSON array of the names, whatever characters they hold.
+It lets the cache train without the images, and an unchanged image go unread. The column of the classes is
+called `label`, or `labels` with a JSON array of names in each cell, by the task of the data set.
 `failures/NAME.csv` lists those of these images that gave no bottleneck.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,9 +14,8 @@ from pathlib import Path
 
 from fastcls.cache.tables import read_lines, write_lines
 from fastcls.data import sources
+from fastcls.tasks import Task
 
-COLUMNS = ("path", "label", "split", "group", "digest", "size", "mtime_ns", "ctime_ns")
-MULTI_LABEL_COLUMNS = ("path", "labels", *COLUMNS[2:])
 FAILURE_COLUMNS = ("path", "digest", "reason")
 
 
@@ -43,7 +40,7 @@ class SampleRow:
 
     Attributes:
         path: POSIX path relative to the data set's root.
-        labels: Names of the classes, sorted: one, or any number in a multi-label data set.
+        labels: Names of the classes, sorted: as many as the task allows.
         split: "train", "val", "test" or "".
         group: Samples of one non-empty group must stay in one split.
         digest: The image's identity; "" while it is unknown.
@@ -79,21 +76,23 @@ class Failure:
     reason: str
 
 
-def write_samples(path: Path, rows: Iterable[SampleRow], *, multi_label: bool) -> int:
+def columns_of(task: Task) -> tuple[str, ...]:
+    """The columns of a table of samples."""
+    return ("path", task.column, "split", "group", "digest", "size", "mtime_ns", "ctime_ns")
+
+
+def write_samples(path: Path, rows: Iterable[SampleRow], task: Task) -> int:
     """Write a table of samples; returns how many there are."""
-    columns = MULTI_LABEL_COLUMNS if multi_label else COLUMNS
-    return write_lines(path, columns, (_as_line(row, multi_label) for row in rows))
+    return write_lines(path, columns_of(task), (_as_line(row, task) for row in rows))
 
 
-def read_samples(path: Path, *, multi_label: bool) -> list[SampleRow]:
+def read_samples(path: Path, task: Task) -> list[SampleRow]:
     """Read a table of samples.
 
     Raises:
         ValueError: It is damaged.
     """
-    if multi_label:
-        return read_lines(path, MULTI_LABEL_COLUMNS, _reader(_parse_labels))
-    return read_lines(path, COLUMNS, _reader(_one_label))
+    return read_lines(path, columns_of(task), _reader(task.read_cell))
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> int:
@@ -111,11 +110,10 @@ def read_failures(path: Path) -> list[Failure]:
     return read_lines(path, FAILURE_COLUMNS, Failure)
 
 
-def _as_line(row: SampleRow, multi_label: bool) -> tuple[str | int, ...]:
+def _as_line(row: SampleRow, task: Task) -> tuple[str | int, ...]:
     state = row.state
     stated = (state.size, state.mtime_ns, state.ctime_ns)
-    labels = json.dumps(row.labels, ensure_ascii=False) if multi_label else row.label
-    return row.path, labels, row.split, row.group, row.digest, *stated
+    return row.path, task.write_cell(row.labels), row.split, row.group, row.digest, *stated
 
 
 def _reader(parse: Callable[[str], tuple[str, ...]]) -> Callable[..., SampleRow]:
@@ -126,17 +124,3 @@ def _reader(parse: Callable[[str], tuple[str, ...]]) -> Callable[..., SampleRow]
         return SampleRow(path, parse(label), sys.intern(split), sys.intern(group), digest, state)
 
     return read
-
-
-# Cached: 100,000 rows share the names of their classes.
-@functools.lru_cache(maxsize=1 << 16)
-def _one_label(text: str) -> tuple[str, ...]:
-    return (text,)
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _parse_labels(text: str) -> tuple[str, ...]:
-    labels = json.loads(text)
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"its labels {text!r} are no JSON array of names")
-    return tuple(labels)

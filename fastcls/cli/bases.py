@@ -22,7 +22,7 @@ def bases() -> None:
     Files (.keras, .h5, SavedModel), module:function and keras_hub:PRESET are bases too.
     """
     from fastcls.bases.registry import ARCHITECTURES
-    from fastcls.evaluation.tables import format_table
+    from fastcls.evaluation.text_table import format_table
 
     rows = [["base", "size", "parameters", "default cut", "features", "normalize", "weights", "license"]]
     for name, row in ARCHITECTURES.items():
@@ -52,7 +52,7 @@ def layers(base: str, **values: Any) -> None:
     from fastcls.bases.loader import load_base
     from fastcls.bases.registry import find_architecture
     from fastcls.cutter import cut_points, default_cut_point
-    from fastcls.evaluation.tables import format_table
+    from fastcls.evaluation.text_table import format_table
 
     if values["weights"] is None and find_architecture(base):
         values["weights"] = "random"  # shapes do not depend on them: no need to download

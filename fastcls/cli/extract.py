@@ -61,7 +61,7 @@ def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixe
     unused = {"engine", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"}
     options.refuse_typed("--preview", unused)
     count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
-    click.echo(f"{count} images, each with {views.count} views: {preview}. Nothing was extracted")
+    click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")
 
 
 def print_extraction(cache: Any, done: Any) -> None:

@@ -44,8 +44,8 @@ def predict(
 
     paths = list(_list(images))
     classifier = Classifier.load(Path(run))
-    if classifier.multi_label:
-        options.refuse_typed("a classifier of several labels per image", {"top_k"})
+    if not classifier.task.takes_top_k:
+        options.refuse_typed(f"a classifier of {classifier.task} per image", {"top_k"})
         top_k = len(classifier.class_names)
     failed = 0
     if form == "csv":

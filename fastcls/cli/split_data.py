@@ -57,11 +57,11 @@ def split_data(
 
     spec = SplitSpec(val=val, test=test, seed=seed)
     dataset = options.open_data(source, values)
-    if dataset.multi_label:
-        options.refuse_typed("several labels per image", {"mode"})
-        result = write_split_table(dataset, out, spec, allow_small=allow_small)
-    else:
+    if dataset.task.has_class_folder:
         result = write_split(dataset, out, spec, mode=mode, allow_small=allow_small)
+    else:
+        options.refuse_typed(f"{dataset.task} per image", {"mode"})
+        result = write_split_table(dataset, out, spec, allow_small=allow_small)
     _print(result)
 
 
@@ -73,7 +73,7 @@ def _print(result: SplitResult) -> None:
     kept = " (they keep their parts: --val, --test and --seed are for new images)" if before else ""
     click.echo(f"Images added: {result.added}, there before: {before}{kept}")
     if result.vanished:
-        kept = "" if dataset.multi_label else ", but kept"
+        kept = ", but kept" if dataset.task.has_class_folder else ""
         click.echo(f"No longer in the source{kept}: {result.vanished}")
     if result.tied:
         click.echo(f"On one side as they are identical or of one group: {result.tied}")
@@ -85,7 +85,7 @@ def _print(result: SplitResult) -> None:
 def _print_counts(dataset: Dataset) -> None:
     splits, counts = dataset.splits, dataset.counts()
     rows = [(_shown(name), [by_split[split] for split in splits]) for name, by_split in counts.items()]
-    if dataset.multi_label:
+    if dataset.task.may_have_none:
         rows.append(("no label", [_count(dataset, split, unlabeled=True) for split in splits]))
     rows.append(("total", [_count(dataset, split) for split in splits]))
     width = max(len(name) for name, _ in rows)

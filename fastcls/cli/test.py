@@ -43,13 +43,8 @@ def test(
 
 def print_test(result: Any) -> None:
     """Print the tables of a test, and what was tested on."""
-    from fastcls.evaluation.metrics import Evaluation
-
     click.echo(result.evaluation.table())
     for failed in result.unreadable:
         click.echo(f"Unreadable: {str(failed.path)!r}: {failed.reason}", err=True)
     click.echo(str(result.on))
-    names = ["metrics.json", "per_class.csv", "confusion.png", "predictions.csv"]
-    if isinstance(result.evaluation, Evaluation):
-        names.insert(2, "confusion.csv")
-    click.echo(f"In {result.folder}: {', '.join(names)}")
+    click.echo(f"In {result.folder}: {', '.join(result.files)}")

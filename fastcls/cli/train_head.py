@@ -9,15 +9,8 @@ from typing import Any
 import click
 
 from fastcls.cli import options
-from fastcls.specs import HeadSpec
+from fastcls.specs import HeadSpec, step_of
 
-# What the rows of a history differ in, and how it is called.
-STEPS = {
-    "epoch": ("epoch", "epochs"),
-    "c": ("C", "values of C"),
-    "temperature": ("temperature", "temperatures"),
-    "k": ("k", "values of k"),
-}
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
 
 
@@ -83,16 +76,15 @@ def train_head(cache: str, out: str, name: str | None, restart: bool, dry_run: b
 
 def print_training(trained: Any, out: str) -> None:
     """Print the figures of a training."""
-    name = next(name for name in STEPS if name in trained.best)
-    step, steps = STEPS[name]
+    step = step_of(trained.best)
     count, seconds = len(trained.history), sum(row["seconds"] for row in trained.history)
     views = f" of {trained.config.views} views each" if (trained.config.views or 1) > 1 else ""
     click.echo(
         f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images{views}, "
-        f"validated on {trained.val_count}; {count} {steps if count > 1 else step} in {seconds:.1f} s"
+        f"validated on {trained.val_count}; {count} {step.many if count > 1 else step.one} in {seconds:.1f} s"
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in METRICS]
-    click.echo(f"Kept {step} {trained.best[name]:g}" + (f": {', '.join(shown)}" if shown else ""))
-    if trained.multi_label:
+    click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {', '.join(shown)}" if shown else ""))
+    if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -42,12 +43,12 @@ class Table:
     Attributes:
         entries: One per image.
         class_names: Sorted, those of columns without any 1 included.
-        multi_label: Whether an image may have any number of classes.
+        task: What is asked of an image.
     """
 
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
-    multi_label: bool
+    task: Task
 
 
 def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path | None = None) -> Table:
@@ -81,7 +82,7 @@ def read_csv(path: Path, *, label_separator: str | None = None, image_root: Path
     unused = sorted(set(layout.class_columns) - found)
     if unused:
         logger.warning("%s has no image of the class %s", path, some(unused))
-    return Table(tuple(entries.values()), tuple(sorted(found | set(unused))), layout.multi_label)
+    return Table(tuple(entries.values()), tuple(sorted(found | set(unused))), layout.task)
 
 
 def is_split_table(path: Path) -> bool:
@@ -105,7 +106,7 @@ class _Layout(NamedTuple):
 
     path_column: str
     read_labels: Callable[[_Row, int], tuple[str, ...]]
-    multi_label: bool
+    task: Task
     class_columns: tuple[str, ...] = ()
 
 
@@ -153,13 +154,15 @@ def _layout(path: Path, header: Sequence[str], separator: str | None) -> _Layout
     if label_column is None:
         return _class_column_layout(path, header, path_column, separator)
     if separator is not None:
-        return _Layout(path_column, lambda row, line: _divide(row.get(label_column, ""), separator), True)
+        return _Layout(
+            path_column, lambda row, line: _divide(row.get(label_column, ""), separator), SEVERAL_LABELS
+        )
     if label_column.lower() == "labels":
         raise DataError(
             f"{path} has a column {label_column!r}. Say what stands between the labels of an image with "
             "--label-separator, or call the column label if each image has one."
         )
-    return _Layout(path_column, _one_label_reader(path, label_column), False)
+    return _Layout(path_column, _one_label_reader(path, label_column), ONE_LABEL)
 
 
 def _divide(cell: str, separator: str) -> tuple[str, ...]:
@@ -202,7 +205,7 @@ def _class_column_layout(
                 found.append(name)
         return tuple(found)
 
-    return _Layout(path_column, read, True, tuple(columns))
+    return _Layout(path_column, read, SEVERAL_LABELS, tuple(columns))
 
 
 def _entry(path: Path, line: int, row: _Row, layout: _Layout) -> Entry:

@@ -13,8 +13,7 @@ from fastcls import files
 from fastcls.data.csv_reader import name_clash
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.errors import DataError
-
-_COLUMNS = ("path", "label", "split", "group")
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
 
 
 def write_csv(dataset: Dataset, path: Path) -> None:
@@ -29,10 +28,8 @@ def write_csv(dataset: Dataset, path: Path) -> None:
         OptionError: The file exists, with other content.
         DataError: A class has the name of another column.
     """
-    if dataset.multi_label:
-        require_column_names(dataset.class_names)
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(_rows(dataset, path.parent))
+    csv.writer(text, lineterminator="\n").writerows(_ROWS[dataset.task](dataset, path.parent))
     with files.new_path(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
 
@@ -47,15 +44,27 @@ def require_column_names(class_names: Sequence[str]) -> None:
         )
 
 
-def _rows(dataset: Dataset, folder: Path) -> Iterator[tuple[str | int, ...]]:
-    count, place = len(dataset.class_names), relative_to(folder)
-    yield ("path", "split", "group", *dataset.class_names) if dataset.multi_label else _COLUMNS
+def _label_rows(dataset: Dataset, folder: Path) -> Iterator[tuple[str | int, ...]]:
+    place = relative_to(folder)
+    yield "path", "label", "split", "group"
     for sample in dataset.samples:
-        image = place(dataset.locate(sample))
-        if dataset.multi_label:
-            yield image, sample.split, sample.group, *class_bits(sample, count)
-        else:
-            yield image, dataset.class_names[sample.label], sample.split, sample.group
+        label = dataset.class_names[sample.label]
+        yield place(dataset.locate(sample)), label, sample.split, sample.group
+
+
+def _class_rows(dataset: Dataset, folder: Path) -> Iterator[tuple[str | int, ...]]:
+    require_column_names(dataset.class_names)
+    count, place = len(dataset.class_names), relative_to(folder)
+    yield "path", "split", "group", *dataset.class_names
+    for sample in dataset.samples:
+        bits = class_bits(sample, count)
+        yield place(dataset.locate(sample)), sample.split, sample.group, *bits
+
+
+_ROWS: dict[Task, Callable[[Dataset, Path], Iterator[tuple[str | int, ...]]]] = {
+    ONE_LABEL: _label_rows,
+    SEVERAL_LABELS: _class_rows,
+}
 
 
 def class_bits(sample: Sample, count: int) -> list[int]:

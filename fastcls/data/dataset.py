@@ -21,6 +21,7 @@ from fastcls.data.split_rows import (
 )
 from fastcls.data.tfrecord_reader import common_folder, find_tfrecords, read_tfrecords
 from fastcls.errors import DataError
+from fastcls.tasks import ONE_LABEL, Task
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Sample:
 
     Attributes:
         path: POSIX path relative to the dataset's root (absolute when a CSV says so).
-        labels: Sorted indices into the dataset's class names: one, or any number if it is multi-label.
+        labels: Sorted indices into the dataset's class names: one, or any number if its task has several.
         split: "train", "val", "test", or "" when the data is not split.
         group: Samples of one non-empty group must stay in one split.
     """
@@ -59,7 +60,7 @@ class Dataset:
         samples: Sorted by path.
         left_out: How many files the folder holds besides: hidden, no image, or in no class folder.
             A hidden folder counts once.
-        multi_label: Whether an image may have any number of classes, none included.
+        task: What is asked of an image: one label, or any number of them.
         source: The folder, file or pattern that it was read from; None for the root.
     """
 
@@ -67,7 +68,7 @@ class Dataset:
     class_names: tuple[str, ...]
     samples: tuple[Sample, ...]
     left_out: int = 0
-    multi_label: bool = False
+    task: Task = ONE_LABEL
     source: Path | None = field(default=None, compare=False)
 
     @classmethod
@@ -148,7 +149,7 @@ class Dataset:
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
-        return replace(made, multi_label=table.multi_label, source=source)
+        return replace(made, task=table.task, source=source)
 
     @classmethod
     def from_tfrecords(cls, files: Sequence[Path]) -> Dataset:
@@ -159,7 +160,7 @@ class Dataset:
         """
         table, root = read_tfrecords(files), common_folder(files)
         made = _build(root, table.entries, table.class_names, source=root)
-        return replace(made, multi_label=table.multi_label)
+        return replace(made, task=table.task)
 
     @property
     def origin(self) -> Path:

@@ -82,7 +82,7 @@ def write_split(
         OptionError: Another process is at work in `out`, or there is no such mode.
     """
     place = _placer(mode)
-    if dataset.multi_label:
+    if not dataset.task.has_class_folder:
         raise OptionError("A folder per class has one label per image: use write_split_table for this data")
     require_unsplit(dataset)
     _require_files(dataset)

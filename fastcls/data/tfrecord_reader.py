@@ -21,6 +21,7 @@ from fastcls.data.csv_reader import SPLIT_NAMES, Entry, Table, some
 from fastcls.data.example import Example, parse_example
 from fastcls.data.tfrecord import DamagedRecordError, is_tfrecord, join_address, scan
 from fastcls.errors import DataError
+from fastcls.tasks import task_of
 
 TEXT, LABEL, GROUP = "image/class/text", "image/class/label", "image/group"
 LABELS_FILE = "labels.txt"
@@ -114,7 +115,7 @@ def read_tfrecords(files: Sequence[Path]) -> Table:
                 numbers[name].add(number)
     _warn_of_numbers(numbers)
     found = {name for entry in listed for name in entry.class_names}
-    return Table(tuple(listed), tuple(sorted(found)), any(len(entry.class_names) != 1 for entry in listed))
+    return Table(tuple(listed), tuple(sorted(found)), task_of(entry.class_names for entry in listed))
 
 
 def _split_of(name: str) -> str:

@@ -33,12 +33,12 @@ def row_key(digest: str, views: ViewSpec, number: int) -> str:
     """
     if not number:
         return digest
-    return files.digest(f"{PIXELS}\n{views.recipe}\n{views.seed}\n{number}\n{digest}".encode())
+    return files.digest(f"{PIXELS}\n{views.augment}\n{views.view_seed}\n{number}\n{digest}".encode())
 
 
 def make_view(image: np.ndarray, digest: str, views: ViewSpec, number: int) -> np.ndarray:
     """A view of a decoded image (H, W, 3) uint8, in the same form; view 0 is the image."""
-    return augment(image, views.operations, (views.seed, digest, number)) if number else image
+    return augment(image, views.operations, (views.view_seed, digest, number)) if number else image
 
 
 def augment(image: np.ndarray, recipe: Recipe, key: Sequence[str | int]) -> np.ndarray:

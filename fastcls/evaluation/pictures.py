@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcls import files
-from fastcls.evaluation.tables import shorten
+from fastcls.evaluation.text_table import shorten
+from fastcls.specs import Step, step_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,6 @@ _DPI = 150
 _NAME_COLUMNS = 24
 _NAMED_CLASSES = 50  # with more, only every n-th class is named
 _COUNTED_CLASSES = 25  # with more, the cells are too small for a number
-# What the rows of a history differ in; all but epochs are spread evenly by their logarithm.
-_STEPS = ("epoch", "c", "temperature", "k")
 _AXES = {"auroc": "mean AUROC", "learning_rate": "learning rate"}
 _MARKED_EPOCHS = 40  # with more, the curves have no markers
 
@@ -88,7 +87,7 @@ def draw_history(
     A learning rate that changes is drawn as well.
 
     Args:
-        history: A row per epoch or candidate: epoch, c, temperature or k; then loss and accuracy,
+        history: A row per epoch or candidate: the `HeadKind.step`; then loss and accuracy,
             val_loss and val_accuracy (or val_auroc), or all of them; learning_rate.
         path: The PNG file to write.
         best: The row to mark.
@@ -98,12 +97,13 @@ def draw_history(
     metrics = ["loss", "auroc" if "val_auroc" in history[0] else "accuracy"]
     if len({row.get("learning_rate") for row in history}) > 1:
         metrics.append("learning_rate")
+    step = step_of(history[0])
     figure = Figure(figsize=(5 * len(metrics), 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
-        step = next(name for name in _STEPS if name in history[0])
         _draw_curves(axes, history, metric, step)
         if best is not None:
-            axes.axvline(best[step], color="gray", linestyle="--", label=f"best {step}: {best[step]:g}")
+            label = f"best {step.one}: {best[step.name]:g}"
+            axes.axvline(best[step.name], color="gray", linestyle="--", label=label)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
     _save(figure, path)
@@ -129,18 +129,18 @@ def _write_counts(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None
         axes.text(predicted, label, count, ha="center", va="center", color=color, fontsize=8)
 
 
-def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, step: str) -> None:
+def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, step: Step) -> None:
     from matplotlib.ticker import MaxNLocator
 
     marker = "o" if len(history) <= _MARKED_EPOCHS else ""
     for key, name, color in ((metric, "train", "C0"), (f"val_{metric}", "val", "C1")):
         rows = [row for row in history if key in row]
         if rows:
-            steps, values = [row[step] for row in rows], [row[key] for row in rows]
+            steps, values = [row[step.name] for row in rows], [row[key] for row in rows]
             label = None if metric == "learning_rate" else name
             axes.plot(steps, values, marker=marker, markersize=4, label=label, color=color)
-    axes.set(xlabel=step, ylabel=_AXES.get(metric, metric))
-    if step != "epoch":
+    axes.set(xlabel=step.one, ylabel=_AXES.get(metric, metric))
+    if step.is_log:
         axes.set_xscale("log")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

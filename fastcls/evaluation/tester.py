@@ -21,16 +21,8 @@ from fastcls import files
 from fastcls.data import sources
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.errors import DataError, OptionError
-from fastcls.evaluation.evaluator import (
-    METRICS,
-    PREDICTIONS,
-    MultiLabelPrediction,
-    Prediction,
-    write_evaluation,
-    write_multi_label_evaluation,
-)
-from fastcls.evaluation.metrics import Evaluation, evaluate
-from fastcls.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label
+from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
+from fastcls.evaluation.judges import JUDGES, Figures
 from fastcls.inference.classifier import Classifier, ImageResult
 from fastcls.machine import cores
 from fastcls.parallel import ahead
@@ -106,18 +98,23 @@ class Tested:
     """A classifier's results on images of known class.
 
     Attributes:
-        evaluation: The figures.
-        predictions: One per readable image.
+        evaluation: The figures: an `Evaluation`, or a `MultiLabelEvaluation` of several labels per image.
+        predictions: One per readable image: a `Prediction` or a `MultiLabelPrediction`.
         unreadable: The others, with the reason.
         on: On what it was tested.
         folder: Where tables and pictures are.
     """
 
-    evaluation: Evaluation | MultiLabelEvaluation
-    predictions: tuple[Prediction, ...] | tuple[MultiLabelPrediction, ...]
+    evaluation: Any
+    predictions: tuple[Any, ...]
     unreadable: tuple[ImageResult, ...]
     on: TestedOn
     folder: Path
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files in the folder."""
+        return file_names(self.evaluation)
 
 
 def run_test(
@@ -138,9 +135,8 @@ def run_test(
     Args:
         place: A run folder, or the file of a classifier.
         dataset: Images of classes that the classifier knows.
-        out: Folder for metrics.json, per_class.csv, confusion.png, predictions.csv and, with one label per
-            image, confusion.csv. By default it is called as the data set in the folder "test" of the run,
-            with a number behind if a result of other images is there.
+        out: Folder for what `write_evaluation` writes. By default it is called as the data set in the folder
+            "test" of the run, with a number after it if a result of other images is there.
         classifier: The one in `place`, if it is loaded already.
         batch_size: Images per forward pass.
         max_pixels: See `Classifier.predict`.
@@ -151,11 +147,7 @@ def run_test(
         DataError: A class is unknown to the classifier, the images have one label each and the classifier
             gives several (or the other way round), or no image could be read.
     """
-    tested = dataset.subset("test") if dataset.splits else dataset
-    if not tested.samples:
-        raise DataError(
-            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
-        )
+    tested = _test_part(dataset)
     classifier = classifier or Classifier.load(place)
     _require_fitting(tested, classifier)
     on = _tell(place, tested, "test" if dataset.splits else "all")
@@ -165,11 +157,18 @@ def run_test(
         logger.warning(on.warning)
     readable, unreadable = _predict(classifier, tested, batch_size, max_pixels, progress)
     on = replace(on, unreadable=len(unreadable))
-    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
-    judge = _judge_labels if classifier.multi_label else _judge_label
-    evaluation, predictions = judge(classifier, known, np.stack([row for _, row in readable]))
+    evaluation, predictions = _judge(classifier, tested, readable)
     folder = _write(evaluation, predictions, on, _folders(place, tested.name, out))
     return Tested(evaluation, predictions, unreadable, on, folder)
+
+
+def _test_part(dataset: Dataset) -> Dataset:
+    part = dataset.subset("test") if dataset.splits else dataset
+    if not part.samples:
+        raise DataError(
+            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
+        )
+    return part
 
 
 def _predict(
@@ -184,6 +183,16 @@ def _predict(
     if not readable:
         raise DataError(f"Not one of {len(results)} test images of {tested.root} could be read")
     return readable, tuple(found for found in results if found.probabilities is None)
+
+
+def _judge(
+    classifier: Classifier, tested: Dataset, readable: list[tuple[Sample, np.ndarray]]
+) -> tuple[Figures, tuple[Any, ...]]:
+    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
+    labels = classifier.task.encode([names for _, names in known], classifier.class_names)
+    probabilities = np.stack([row for _, row in readable])
+    judge = JUDGES[classifier.task]
+    return judge(known, labels, probabilities, classifier.class_names, classifier.thresholds)
 
 
 # On what
@@ -252,9 +261,8 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Path]) -> Path:
+def _write(evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterator[Path]) -> Path:
     """Write a result to the first folder that is free, or find the same one there."""
-    write = write_evaluation if isinstance(evaluation, Evaluation) else write_multi_label_evaluation
     for folder in folders:
         if on.is_same(folder) and _holds(folder, evaluation):
             return folder
@@ -262,7 +270,7 @@ def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Pa
             continue
         try:
             with files.atomic_folder(folder) as unfinished:
-                write(evaluation, predictions, unfinished, about={_MEMBER: asdict(on)})
+                write_evaluation(evaluation, predictions, unfinished, about={_MEMBER: asdict(on)})
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -274,50 +282,18 @@ def _write(evaluation: Any, predictions: Any, on: TestedOn, folders: Iterator[Pa
     )
 
 
-def _holds(folder: Path, evaluation: Any) -> bool:
+def _holds(folder: Path, evaluation: Figures) -> bool:
     """Whether the figures in a folder are these, and the predictions are there."""
     known = {name: value for name, value in files.read_json(folder / METRICS).items() if name != _MEMBER}
     is_same = files.json_digest(known) == files.json_digest(evaluation.to_dict())
     return is_same and (folder / PREDICTIONS).is_file()
 
 
-# The figures
-
-# The path of each image and the names of its classes.
-_Known = list[tuple[str, tuple[str, ...]]]
-
-
-def _judge_label(
-    classifier: Classifier, known: _Known, probabilities: np.ndarray
-) -> tuple[Evaluation, tuple[Prediction, ...]]:
-    class_names = classifier.class_names
-    labels = np.array([class_names.index(name) for _, (name,) in known])
-    predictions = tuple(
-        Prediction(path, name, class_names[row.argmax()], float(row.max()))
-        for (path, (name,)), row in zip(known, probabilities, strict=True)
-    )
-    return evaluate(labels, probabilities, class_names), predictions
-
-
-def _judge_labels(
-    classifier: Classifier, known: _Known, probabilities: np.ndarray
-) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
-    class_names, thresholds = classifier.class_names, classifier.thresholds or ()
-    targets = np.array([[name in names for name in class_names] for _, names in known], np.int64)
-    predictions = tuple(
-        MultiLabelPrediction(path, names, classifier.name_classes(row), tuple(row.tolist()))
-        for (path, names), row in zip(known, probabilities, strict=True)
-    )
-    return evaluate_multi_label(targets, probabilities, thresholds, class_names), predictions
-
-
 def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
-    if classifier.multi_label != dataset.multi_label:
-        kinds = ("one label", "several labels")
+    if classifier.task is not dataset.task:
         raise DataError(
-            f"The classifier gives {kinds[classifier.multi_label]} per image, {dataset.root} has "
-            f"{kinds[dataset.multi_label]}. A CSV has several with --label-separator, or with a column of 0 "
-            "and 1 per class"
+            f"The classifier gives {classifier.task} per image, {dataset.root} has {dataset.task}. A CSV has "
+            "several with --label-separator, or with a column of 0 and 1 per class"
         )
     # Not of all `class_names`: a table may have columns of classes that no image has.
     unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))

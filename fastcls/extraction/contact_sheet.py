@@ -68,7 +68,7 @@ def _views_of(root: Path, path: str, decoder: Decoder, views: ViewSpec) -> list[
         image = decoder.decode(data)
     except UnreadableImage:
         return []
-    return [make_view(image, reading.digest, views, number) for number in range(views.count)]
+    return [make_view(image, reading.digest, views, number) for number in range(views.views)]
 
 
 def _sheet(rows: list[list[np.ndarray]]) -> np.ndarray:

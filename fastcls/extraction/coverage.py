@@ -73,7 +73,7 @@ def find_coverage(order: Order, cache: Cache) -> Coverage:
         cache: The cache, speaking of this data set.
     """
     dataset, views, recalled = order.dataset, order.views, cache.listing.recall()
-    is_last = recalled.is_last and recalled.multi_label == dataset.multi_label
+    is_last = recalled.is_last and recalled.task is dataset.task
     known = {failure.digest: failure for failure in recalled.failures if failure.digest}
     rows, is_changed = _known_rows(dataset, recalled.samples)
     lacking = locate_views(cache.index(), rows, views).lacking

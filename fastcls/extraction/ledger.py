@@ -119,7 +119,7 @@ class Ledger:
         report = Report(
             data=str(dataset.origin),
             root=str(dataset.root.absolute()),
-            multi_label=dataset.multi_label,
+            task=dataset.task,
             views=self._order.views,
             extraction=asdict(self.figures()),
         )
@@ -139,7 +139,7 @@ class Ledger:
         return Extraction(
             data=str(self._order.dataset.root.absolute()),
             images=count,
-            views=self._order.views.count,
+            views=self._order.views.views,
             forwarded=self._forwarded,
             rows=self._new_rows,
             reused=count - self._forwarded - failed - self._missing,

@@ -21,6 +21,7 @@ from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
 from fastcls.specs import PixelRule
+from fastcls.tasks import ONE_LABEL, Task, task_named
 
 MEMBER = "fastcls.json"
 FILE_NAME = CLASSIFIER
@@ -52,6 +53,7 @@ class Classifier:
         provenance: What made it: base, cut, fingerprint, versions, figures.
         thresholds: The probability of each class from which on it is predicted, of any number per image;
             None where each image has exactly one, the most probable.
+        task: What is asked of an image.
     """
 
     model: Any
@@ -59,11 +61,10 @@ class Classifier:
     pixels: PixelRule
     provenance: dict[str, Any]
     thresholds: tuple[float, ...] | None = None
+    task: Task = ONE_LABEL
 
-    @property
-    def multi_label(self) -> bool:
-        """Whether an image may have any number of classes."""
-        return self.thresholds is not None
+    def __post_init__(self) -> None:
+        self.task.require_thresholds(self.thresholds, len(self.class_names))
 
     def rank(self, probabilities: np.ndarray) -> list[int]:
         """The labels of an image by falling probability; of several labels, those that are predicted.
@@ -71,10 +72,7 @@ class Classifier:
         Args:
             probabilities: (C,).
         """
-        order = probabilities.argsort(kind="stable")[::-1].tolist()
-        if self.thresholds is None:
-            return order
-        return [label for label in order if float(probabilities[label]) >= self.thresholds[label]]
+        return self.task.rank(probabilities, self.thresholds)
 
     def name_classes(self, probabilities: np.ndarray) -> tuple[str, ...]:
         """Sorted names of the classes that are predicted with (C,) probabilities, of any number per image."""
@@ -83,8 +81,8 @@ class Classifier:
     @property
     def described(self) -> dict[str, Any]:
         """What travels with the model, as fastcls.json and run.json have it."""
-        own = {"class_names": self.class_names, "thresholds": self.thresholds, "pixels": asdict(self.pixels)}
-        return {**own, **self.provenance}
+        own = {"class_names": self.class_names, "task": self.task.name, "thresholds": self.thresholds}
+        return {**own, "pixels": asdict(self.pixels), **self.provenance}
 
     def save(self, path: Path) -> None:
         """Save as a `.keras` file that plain Keras loads, with one more member: fastcls.json."""
@@ -108,6 +106,7 @@ class Classifier:
         described = _read_member(file)
         class_names = tuple(described.pop("class_names"))
         thresholds = described.pop("thresholds", None)
+        task = _read_task(described, thresholds, len(class_names), file)
         pixels = _read_pixels(described, file)
         keras = import_keras()
         try:
@@ -117,7 +116,7 @@ class Classifier:
             raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
         if model.inputs[0].shape[1:3] != pixels.size:
             raise OptionError(f"{file} is damaged: its model does not take images of {pixels.size}")
-        return cls(model, class_names, pixels, described, tuple(thresholds) if thresholds else None)
+        return cls(model, class_names, pixels, described, tuple(thresholds) if thresholds else None, task)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -175,6 +174,18 @@ def _decode(decoder: Decoder, path: Path) -> tuple[Path, np.ndarray | str]:
         return path, decoder.read(path)
     except UnreadableImage as error:
         return path, str(error)
+
+
+def _read_task(
+    described: dict[str, Any], thresholds: Sequence[float] | None, classes: int, file: Path
+) -> Task:
+    """Take the task out of what travels with a model; refuse one that the thresholds do not fit."""
+    try:
+        task = task_named(described.pop("task", None))
+        task.require_thresholds(thresholds, classes)
+    except ValueError as error:
+        raise OptionError(f"{file} cannot be used: {error}. Train it again") from error
+    return task
 
 
 def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:

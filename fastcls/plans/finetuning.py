@@ -68,8 +68,7 @@ class FinetuningPlan:
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
-        multi_label = self.dataset.multi_label
-        lines = describe_training(HeadSpec(), self.trainee, self.config, self.counts, multi_label=multi_label)
+        lines = describe_training(HeadSpec(), self.trainee, self.config, self.counts, self.dataset.task)
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
 
 
@@ -135,9 +134,7 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
         for sample, key in zip(samples, keys, strict=True)
         if key
     ]
-    own, val, _ = assign_uses(
-        rows, dataset.found_classes, config, str(dataset.root), multi_label=dataset.multi_label
-    )
+    own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
     return len(own), len(val)
 
 
@@ -149,7 +146,9 @@ def _build(
     head: HeadSpec | None,
 ) -> Any:
     """The network to train; raises OptionError where its parts do not fit."""
-    spec = replace(spec, batch_norm=trains_batch_norm(begun, spec))  # by the weights that were asked for
+    spec = replace(
+        spec, train_batch_norm=trains_batch_norm(begun, spec)
+    )  # by the weights that were asked for
     import_keras()
     if isinstance(begun, BaseSpec):
         begun = without_download(begun)

@@ -23,6 +23,7 @@ from fastcls.specs import (
     check_cut,
     check_effect,
     check_labels,
+    check_val,
 )
 from fastcls.training.head_trainer import require_tail
 from fastcls.training.heads.network import build_head
@@ -70,8 +71,8 @@ class RunPlan:
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
-        parts, multi_label = self.parts, self.parts.dataset.multi_label
-        training = describe_training(self.head, self.model, self.config, self.counts, multi_label=multi_label)
+        parts, task = self.parts, self.parts.dataset.task
+        training = describe_training(self.head, self.model, self.config, self.counts, task)
         written = describe_files(self.out, self.folder, self.writes)
         lines = [str(parts), *parts.notes, *self.extraction.describe(), *training, parts.untested, written]
         return "\n".join(filter(None, lines))
@@ -116,7 +117,7 @@ def plan_run(
         DataError: The images cannot be divided, or a class has none to train on.
     """
     check_effect(head, config)
-    check_labels(head, config, multi_label=dataset.multi_label)
+    check_labels(head, config, dataset.task)
     check_cut(head, cut)
     shares = choose_shares(dataset, config, test)
     config = replace(config, val=0.0 if config.val == 0 else None)  # what was a share will be a part
@@ -132,6 +133,7 @@ def plan_run(
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     parts = make_parts(dataset, shares, tests=test != 0)
     counts = _count_rows(parts.dataset, config)
+    check_val(head, counts[1])
     planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
     model = _build(head, planned.cuts[0], parts.dataset)
     return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, request, restart)
@@ -146,9 +148,7 @@ def table_digest(dataset: Dataset) -> str:
 def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     """Images to train and to validate on; raises DataError where they do not make a training."""
     rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
-    own, val, _ = assign_uses(
-        rows, dataset.found_classes, config, str(dataset.root), multi_label=dataset.multi_label
-    )
+    own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
     return len(own), len(val)
 
 
@@ -157,9 +157,9 @@ def _build(head: HeadSpec, cut: CutPlan, dataset: Dataset) -> Any:
     if head.is_fitted:
         return None
     import_keras()
-    tail = _load_tail(cut) if head.kind == "tail" else None
+    tail = _load_tail(cut) if head.traits.needs_tail else None
     with reproducible_build():  # the one that is trained has the same names as if this one were not there
-        return build_head(head, cut.shape, len(dataset.found_classes), tail, multi_label=dataset.multi_label)
+        return build_head(head, cut.shape, len(dataset.found_classes), tail, task=dataset.task)
 
 
 def _load_tail(cut: CutPlan) -> Any:

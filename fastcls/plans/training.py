@@ -49,10 +49,8 @@ class TrainingPlan:
         """What `--dry-run` shows."""
         training = self.training
         counts = training.counts["train_count"], training.counts["val_count"]
-        multi_label = training.chosen.multi_label
-        lines = describe_training(
-            training.spec, training.model, training.config, counts, multi_label=multi_label
-        )
+        task = training.chosen.task
+        lines = describe_training(training.spec, training.model, training.config, counts, task)
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
 
 
@@ -107,7 +105,7 @@ def require_same_training(folder: Path, training: HeadTraining) -> None:
     if runs.is_complete(folder):
         runs.require_same(folder, "decided_by", decided_by(training))
     elif not training.spec.is_fitted:
-        Checkpoints(folder, training.config.checkpoints, training.request, {})
+        Checkpoints(folder, training.config.checkpoints, training.identity, {})
 
 
 def decided_by(training: HeadTraining) -> dict[str, Any]:
@@ -115,5 +113,5 @@ def decided_by(training: HeadTraining) -> dict[str, Any]:
     images = training.chosen.images
     used = {use: [(row.digest, row.labels) for row in images[use]] for use in images}
     places = {"train_rows", "val_rows"}
-    own = {name: value for name, value in training.request.items() if name not in places}
+    own = {name: value for name, value in training.identity.items() if name not in places}
     return {**own, "images": files.json_digest(used)}

@@ -8,12 +8,13 @@ from typing import Any
 
 from fastcls import runs
 from fastcls.specs import SCHEDULES, HeadSpec, LossSpec, TrainConfig
+from fastcls.tasks import Task
 
 _SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 
 
 def describe_training(
-    head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int], *, multi_label: bool
+    head: HeadSpec, model: Any, config: TrainConfig, counts: tuple[int, int], task: Task
 ) -> list[str]:
     """What is trained and how.
 
@@ -22,7 +23,7 @@ def describe_training(
         model: Its network; None for a head that is fitted at once.
         config: How it is trained.
         counts: Images to train and to validate on.
-        multi_label: Whether an image may have any number of classes.
+        task: What is asked of an image.
     """
     train, val = counts
     rows = f"Rows: {train} to train on, {val} to validate on"
@@ -36,7 +37,7 @@ def describe_training(
         f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
-        f"Loss: {config.loss.named(multi_label=multi_label)}{_spell_loss(config.loss)}",
+        f"Loss: {config.loss.named(task)}{_spell_loss(config.loss)}",
         f"{rows}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
     ]
 
@@ -58,9 +59,9 @@ def files_of(head: HeadSpec | None, config: TrainConfig, *, has_val: bool) -> tu
         runs.HISTORY: True,
         runs.CURVES: has_val or not is_fitted,  # without validation, a head that is fitted has no figures
         "tensorboard/": not is_fitted,
-        "steps.csv": config.logs.steps,
-        "confusion/": config.logs.confusion,
-        "checkpoints/": config.checkpoints.every,
+        "steps.csv": config.logs.log_steps,
+        "confusion/": config.logs.confusion_every,
+        "checkpoints/": config.checkpoints.checkpoint_every,
     }
     return tuple(name for name, is_written in written.items() if is_written)
 

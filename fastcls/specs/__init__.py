@@ -12,12 +12,12 @@ from fastcls.specs.bases import (
     default_pool,
     parse_mean_std,
 )
-from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import FITTED_HEADS, HEADS, LBFGS, NORMS, HeadSpec
+from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, Step, step_of, without_effect
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -30,13 +30,13 @@ from fastcls.specs.optimization import (
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.records import CheckpointSpec, LogSpec
 from fastcls.specs.training import (
-    GRADIENT_ONLY,
     SAMPLINGS,
     THRESHOLDS,
     TrainConfig,
     check_cut,
     check_effect,
     check_labels,
+    check_val,
     specs_of_run,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
@@ -47,10 +47,8 @@ __all__ = [
     "DTYPES",
     "ENGINES",
     "EXECUTORS",
-    "FITTED_HEADS",
-    "GRADIENT_ONLY",
+    "FUNCTION",
     "HEADS",
-    "LBFGS",
     "LOSSES",
     "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
@@ -69,6 +67,7 @@ __all__ = [
     "CutSpec",
     "ExtractConfig",
     "FinetuneSpec",
+    "HeadKind",
     "HeadSpec",
     "LogSpec",
     "LossSpec",
@@ -77,6 +76,7 @@ __all__ = [
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
+    "Step",
     "TrainConfig",
     "ViewSpec",
     "check_at_least",
@@ -85,8 +85,12 @@ __all__ = [
     "check_effect",
     "check_labels",
     "check_normalize",
+    "check_val",
     "default_pool",
     "differences",
+    "no_effect",
     "parse_mean_std",
     "specs_of_run",
+    "step_of",
+    "without_effect",
 ]

@@ -20,27 +20,27 @@ class FinetuneSpec:
     Attributes:
         train: Layers of the base that are trained: "all", "none", the number of the last layers that have
             weights (those of batch normalization not counted), or "from LAYER": that layer and all behind it.
-        batch_norm: Train batch normalization with the statistics of each batch, where it lies in what is
-            trained; False keeps it as it is in inference; None for True only with random weights.
+        train_batch_norm: Train batch normalization with the statistics of each batch, where it lies in what
+            is trained; False keeps it as it is in inference; None for True only with random weights.
         augment: Recipe of what happens to each image anew in each epoch (see `Recipe.parse`); "none" for
             nothing.
         downscale: Images are so many times as large as the base's input in each direction, and a strided
             convolution in front of the base, which is trained too, brings them down. 1 for none.
-        precision: In which the network is computed while it is trained; "auto" for mixed_float16 on GPUs
-            that are fast in it, float32 elsewhere.
+        mixed_precision: In which the network is computed while it is trained; "auto" for mixed_float16 on
+            GPUs that are fast in it, float32 elsewhere.
         full_decode: As in `CutSpec`. A classifier that is trained further keeps its rule unless this is set.
     """
 
     train: str = "all"
-    batch_norm: bool | None = None
+    train_batch_norm: bool | None = None
     augment: str = "photos"
     downscale: int = 1
-    precision: str = "auto"
+    mixed_precision: str = "auto"
     full_decode: bool = False
 
     def __post_init__(self) -> None:
         check_at_least("downscale", self.downscale, 1)
-        check_choice("precision", self.precision, MIXED_PRECISIONS)
+        check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
         if self.augment != "none":
             Recipe.parse(self.augment)
         words = self.train.split()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_at_least, check_choice
+from fastcls.tasks import TASKS, Task
 
 # Those of keras.optimizers; what each takes besides a learning rate.
 OPTIMIZERS = {
@@ -22,19 +23,14 @@ OPTIMIZERS = {
 # What each schedule takes besides warm-up epochs.
 SCHEDULES = {
     "constant": (),
-    "step": ("factor", "interval"),
-    "exponential": ("factor", "interval"),
-    "cosine": ("minimum",),
-    "plateau": ("factor", "patience", "minimum"),
+    "step": ("rate_factor", "rate_interval"),
+    "exponential": ("rate_factor", "rate_interval"),
+    "cosine": ("rate_minimum",),
+    "plateau": ("rate_factor", "rate_patience", "rate_minimum"),
 }
 CLASS_WEIGHTS = ("none", "balanced", "log")
-# By name: whether it is for several labels per image. "auto" is the first that fits the data.
-LOSSES = {
-    "categorical_crossentropy": False,
-    "binary_crossentropy": True,
-    "categorical_focal_crossentropy": False,
-    "binary_focal_crossentropy": True,
-}
+# "auto" is the first that fits the data.
+LOSSES = tuple(name for task in TASKS.values() for name in task.losses)
 
 
 @dataclass(frozen=True)
@@ -81,34 +77,34 @@ class ScheduleSpec:
     """How the learning rate changes while a head is trained.
 
     Attributes:
-        kind: "constant"; "step" or "exponential", times `factor` per `interval`, at its end or bit by
-            bit; "cosine", half a wave down to `minimum` at the end of the last epoch; "plateau", times
-            `factor` after `patience` epochs without a better validation.
+        kind: "constant"; "step" or "exponential", times `rate_factor` per `rate_interval`, at its end or bit
+            by bit; "cosine", half a wave down to `rate_minimum` at the end of the last epoch; "plateau",
+            times `rate_factor` after `rate_patience` epochs without a better validation.
         warmup: Epochs in which the rate first rises, by the same amount with each step.
-        factor: Above 0 and below 1.
-        interval: Epochs.
-        patience: Epochs.
-        minimum: No rate is lower, but for those of the warm-up.
+        rate_factor: Above 0 and below 1.
+        rate_interval: Epochs.
+        rate_patience: Epochs.
+        rate_minimum: No rate is lower, but for those of the warm-up.
     """
 
     kind: str = "constant"
     warmup: int = 0
-    factor: float = 0.1
-    interval: int = 10
-    patience: int = 5
-    minimum: float = 0.0
+    rate_factor: float = 0.1
+    rate_interval: int = 10
+    rate_patience: int = 5
+    rate_minimum: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("schedule", self.kind, tuple(SCHEDULES))
         self._refuse_without_effect()
         check_at_least("warmup", self.warmup, 0)
-        check_at_least("interval", self.interval, 1)
-        check_at_least("the patience of a schedule", self.patience, 1)
-        if not 0 < self.factor < 1:
-            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.factor}")
+        check_at_least("rate_interval", self.rate_interval, 1)
+        check_at_least("rate_patience", self.rate_patience, 1)
+        if not 0 < self.rate_factor < 1:
+            raise OptionError(f"The rate's factor must be above 0 and below 1. Received: {self.rate_factor}")
 
     def _refuse_without_effect(self) -> None:
-        options = ("factor", "interval", "patience", "minimum")
+        options = ("rate_factor", "rate_interval", "rate_patience", "rate_minimum")
         given = [name for name in options if getattr(self, name) != getattr(type(self), name)]
         unused = [name for name in given if name not in SCHEDULES[self.kind]]
         if unused:
@@ -152,17 +148,16 @@ class LossSpec:
         if not 0 <= self.l2 < math.inf:
             raise OptionError(f"The factor of l2 must be 0 or more. Received: {self.l2}")
 
-    def named(self, *, multi_label: bool) -> str:
-        """Name of the loss for data of one or of several labels per image.
+    def named(self, task: Task) -> str:
+        """Name of the loss for data of a task.
 
         Raises:
-            OptionError: The loss is for the other kind.
+            OptionError: The loss is for another task.
         """
-        fitting = [name for name, multi in LOSSES.items() if multi == multi_label]
+        fitting = list(task.losses)
         if self.name not in ("auto", *fitting):
-            kind = "several labels" if multi_label else "one label"
             raise OptionError(
-                f"The data has {kind} per image, for which the loss {self.name} is not. Choose one of: "
+                f"The data has {task} per image, for which the loss {self.name} is not. Choose one of: "
                 f"{', '.join(fitting)}"
             )
         return fitting[0] if self.name == "auto" else self.name

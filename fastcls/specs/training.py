@@ -10,17 +10,13 @@ from typing import Any
 from fastcls.errors import OptionError
 from fastcls.specs.bases import CutSpec
 from fastcls.specs.checks import check_at_least, check_choice
-from fastcls.specs.heads import LBFGS, HeadSpec
+from fastcls.specs.heads import HeadSpec, check_head
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.records import CheckpointSpec, LogSpec
+from fastcls.tasks import Task
 
 SAMPLINGS = ("uniform", "balanced")
 THRESHOLDS = ("single", "per-class")
-# What has no effect on a fitted head.
-GRADIENT_ONLY = (
-    *("optimizer", "epochs", "batch_size", "learning_rate", "patience", "schedule", "loss"),
-    *("sampling", "checkpoints", "logs"),
-)
 
 
 @dataclass(frozen=True)
@@ -97,10 +93,6 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """From what `dataclasses.asdict` made of one."""
         known = dict(values)
-        if "solver" in known:  # as earlier runs call it
-            known["optimizer"] = {"name": known.pop("solver")}
-        if known["optimizer"]["name"] == LBFGS:
-            known["optimizer"] = {}
         known["optimizer"] = OptimizerSpec(**known["optimizer"])
         known["schedule"] = ScheduleSpec(**known.get("schedule", {}))
         known["loss"] = LossSpec(**known.get("loss", {}))
@@ -124,24 +116,24 @@ class TrainConfig:
         spec = self.schedule
         if spec.warmup >= self.epochs:
             raise OptionError(f"{spec.warmup} epochs of warm-up leave none of {self.epochs} to train")
-        if not 0 <= spec.minimum < self.learning_rate:
+        if not 0 <= spec.rate_minimum < self.learning_rate:
             raise OptionError(
                 "The lowest learning rate must be 0 or more and below the first. "
-                f"Received: {spec.minimum} and {self.learning_rate}"
+                f"Received: {spec.rate_minimum} and {self.learning_rate}"
             )
         if spec.kind == "plateau" and self.val == 0:
             raise OptionError(
                 "The schedule plateau watches validation rows. Received: val=0. Choose another --schedule"
             )
-        if spec.kind == "plateau" and 0 < self.patience <= spec.patience:
+        if spec.kind == "plateau" and 0 < self.patience <= spec.rate_patience:
             raise OptionError(
                 f"The training ends after {self.patience} epochs without a better validation, before "
-                f"the rate is lowered after {spec.patience}. Give a shorter --rate-patience or a longer "
+                f"the rate is lowered after {spec.rate_patience}. Give a shorter --rate-patience or a longer "
                 "--patience"
             )
 
     def _check_records(self) -> None:
-        asked = [self.checkpoints.needs_validation, "confusion" if self.logs.confusion else ""]
+        asked = [self.checkpoints.needs_validation, "confusion_every" if self.logs.confusion_every else ""]
         given = ", ".join(filter(None, asked))
         if given and self.val == 0:
             raise OptionError(f"No effect without validation rows: {given}. Leave them out. Received: val=0")
@@ -149,46 +141,52 @@ class TrainConfig:
 
 def check_effect(head: HeadSpec, config: TrainConfig) -> None:
     """Raise OptionError where a training asks for what its head has no use for, or lacks what it needs."""
-    if not head.is_fitted:
-        return
-    plain = TrainConfig()
-    given = [name for name in GRADIENT_ONLY if getattr(config, name) != getattr(plain, name)]
-    if given:
-        raise OptionError(f"No effect with the head {head.kind}: {', '.join(given)}. Leave them out")
-    if head.kind == "logreg" and config.val == 0:
+    check_head(head, config)
+    if config.val == 0:
+        check_val(head, 0)
+
+
+def check_val(head: HeadSpec, count: int) -> None:
+    """Raise OptionError where a head needs validation rows, and there are none.
+
+    Args:
+        head: What is trained.
+        count: How many there are.
+    """
+    if head.traits.needs_val and not count:
         raise OptionError(
-            "The head logreg chooses its regularization on validation rows. Received: val=0. Give a share "
-            "of the rows, such as --val 0.2, or use --head linear"
+            f"--head {head.kind} chooses its {head.traits.step.one} on validation rows, and there are none. "
+            "Give a share of the rows, such as --val 0.2, or use --head linear"
         )
 
 
 def check_cut(head: HeadSpec, cut: CutSpec) -> None:
     """Raise OptionError where a tail is to be trained and the cut leaves none."""
-    if head.kind == "tail" and cut.layer is None:
+    if head.traits.needs_tail and cut.layer is None:
         raise OptionError(
-            "The head tail trains what follows the cut, and nothing follows the default one. Give --cut and "
-            f"an earlier layer: `fastcls layers {cut.base.name}` lists them"
+            f"--head {head.kind} trains what follows the cut, and nothing follows the default one. Give "
+            f"--cut and an earlier layer: `fastcls layers {cut.base.name}` lists them"
         )
 
 
-def check_labels(head: HeadSpec, config: TrainConfig, *, multi_label: bool) -> None:
-    """Raise OptionError where a training does not fit data of one, or of several, labels per image."""
-    config.loss.named(multi_label=multi_label)
+def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
+    """Raise OptionError where a training does not fit the task of the data."""
+    config.loss.named(task)
+    if task not in head.traits.tasks:
+        taken = " or ".join(map(str, head.traits.tasks))
+        raise OptionError(f"--head {head.kind} takes {taken} per image, not {task}. Use --head linear")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
-    single_given = {"min_accuracy": config.checkpoints.min_accuracy, "confusion": config.logs.confusion}
-    multi_given = {"threshold": config.threshold, "class_weight_multiplier with balanced": balanced}
-    if multi_label and head.is_fitted:
-        raise OptionError(f"The head {head.kind} takes one label per image, not several. Use --head linear")
-    given = [name for name, value in (single_given if multi_label else multi_given).items() if value]
+    asked = {
+        "min_accuracy": config.checkpoints.min_accuracy,
+        "confusion_every": config.logs.confusion_every,
+        "threshold": config.threshold,
+        "class_weight_multiplier with balanced": balanced,
+    }
+    given = [name for name in task.pointless if asked[name]]
     if given:
-        kind = "several labels" if multi_label else "one label"
-        raise OptionError(f"No meaning with {kind} per image: {', '.join(given)}. Leave them out")
+        raise OptionError(f"No meaning with {task} per image: {', '.join(given)}. Leave them out")
 
 
 def specs_of_run(known: Mapping[str, Any]) -> tuple[HeadSpec, TrainConfig]:
-    """What was trained and how, by a `run.json` of this version or an earlier one."""
-    head, training = HeadSpec.from_dict(known["head"]), known["training"]
-    asked = training["optimizer"]["name"] if "optimizer" in training else training["solver"]
-    if asked == LBFGS:
-        head = HeadSpec("logreg")
-    return head, TrainConfig.from_dict(training)
+    """What was trained and how, by a `run.json`."""
+    return HeadSpec.from_dict(known["head"]), TrainConfig.from_dict(known["training"])

@@ -128,37 +128,37 @@ class ViewSpec:
     """The views of each image to train on: the plain one, and augmented ones.
 
     Attributes:
-        count: How many, with the plain one; it alone for images of other splits.
-        recipe: What makes the others, as `Recipe.parse` reads it; kept as its canonical text. A single
+        views: How many, with the plain one; it alone for images of other splits.
+        augment: What makes the others, as `Recipe.parse` reads it; kept as its canonical text. A single
             view has none, and the seed 0.
-        seed: Another seed, other views.
+        view_seed: Another seed, other views.
     """
 
-    count: int = 1
-    recipe: str = DEFAULT_RECIPE
-    seed: int = 0
+    views: int = 1
+    augment: str = DEFAULT_RECIPE
+    view_seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("views", self.count, 1)
-        check_at_least("view_seed", self.seed, 0)
-        text = str(Recipe.parse(self.recipe)) if self.count > 1 else ""
-        if self.count > 1 and not text:
-            raise OptionError(f"The recipe {self.recipe!r} changes nothing: all views would be the same")
-        object.__setattr__(self, "recipe", text)
-        object.__setattr__(self, "seed", self.seed if text else 0)
+        check_at_least("views", self.views, 1)
+        check_at_least("view_seed", self.view_seed, 0)
+        text = str(Recipe.parse(self.augment)) if self.views > 1 else ""
+        if self.views > 1 and not text:
+            raise OptionError(f"The recipe {self.augment!r} changes nothing: all views would be the same")
+        object.__setattr__(self, "augment", text)
+        object.__setattr__(self, "view_seed", self.view_seed if text else 0)
 
     def __str__(self) -> str:
-        others = f" and {self.count - 1} by {self.recipe} (seed {self.seed})" if self.recipe else ""
+        others = f" and {self.views - 1} by {self.augment} (seed {self.view_seed})" if self.augment else ""
         return f"the plain one{others}"
 
     @cached_property
     def operations(self) -> Recipe:
         """The recipe, read."""
-        return Recipe.parse(self.recipe) if self.recipe else Recipe()
+        return Recipe.parse(self.augment) if self.augment else Recipe()
 
     def of_split(self, split: str) -> int:
         """How many views an image of a split has: only those to train on have more than one."""
-        return self.count if split in ("train", "") else 1
+        return self.views if split in ("train", "") else 1
 
 
 def _parse_range(name: str, text: str) -> Range:

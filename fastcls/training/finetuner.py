@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fastcls import files, graph, interrupts
 from fastcls.backend import computing_in, import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.devices import TENSOR_CORES, gpus
-from fastcls.errors import DataError, OptionError
+from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX
+from fastcls.training.identity import network_identity
 from fastcls.training.loop.checkpoints import Checkpoints
-from fastcls.training.loop.fit import EpochRunner, StepListener
-from fastcls.training.loop.minimize import TrainingData, minimize
-from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.compile import TrainingData, compile_and_fit
+from fastcls.training.loop.objectives import OBJECTIVES
+from fastcls.training.loop.passes import KerasPasses, devices
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
-from fastcls.training.rows.images import ImageFeed, Images
+from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
-from fastcls.training.thresholds import DEFAULT, find_thresholds
 
 _VAL_BATCH = 32
 # From which compute capability on GPUs are fast in float16.
@@ -52,6 +49,7 @@ class FinetunedNetwork:
         val_count: Images validated on.
         thresholds: See `TrainedHead`.
         unreadable: Images that could not be used, and why.
+        task: What is asked of an image.
     """
 
     model: Any
@@ -64,11 +62,7 @@ class FinetunedNetwork:
     val_count: int
     thresholds: tuple[float, ...] | None
     unreadable: dict[str, str]
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether it gives an image any number of classes."""
-        return self.thresholds is not None
+    task: Task = ONE_LABEL
 
 
 def finetune(
@@ -119,7 +113,7 @@ class Finetuning:
         data: What to train on.
         spec: What of it is trained.
         config: How it is trained.
-        request: What decides the result, JSON-able.
+        identity: What decides the result, JSON-able.
         strategy: How several GPUs divide the work.
     """
 
@@ -130,7 +124,7 @@ class Finetuning:
     data: TrainingData
     spec: FinetuneSpec
     config: TrainConfig
-    request: dict[str, Any]
+    identity: dict[str, Any]
     strategy: Any
 
     @property
@@ -158,8 +152,8 @@ def prepare_finetuning(
         rule = _rule(start, tuple(model.inputs[0].shape[1:3]), spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
         images, used, data = _read(dataset, decoder, spec, config)
-        request = _describe(trainee, images, data, spec, config)
-    return Finetuning(model, trainee, images, used, data, spec, config, request, strategy)
+        identity = network_identity(trainee, images, data, spec, config)
+    return Finetuning(model, trainee, images, used, data, spec, config, identity, strategy)
 
 
 def finetune_prepared(
@@ -171,16 +165,17 @@ def finetune_prepared(
         checkpoints = Checkpoints(
             folder,
             config.checkpoints,
-            asked.request,
+            asked.identity,
             _about(asked.images.rule, data, asked.spec, config),
-            monitor_of(multi_label=data.multi_label),
+            data.task.monitor,
         )
         # The policy of the model itself makes Keras scale the loss for float16.
-        precision = _precision(asked.spec.precision)
+        precision = _precision(asked.spec.mixed_precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
-            history, best = minimize(
+            history, best = compile_and_fit(
                 trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
             )
+    find_thresholds = OBJECTIVES[data.task].find_thresholds
     return FinetunedNetwork(
         model,
         config,
@@ -190,15 +185,16 @@ def finetune_prepared(
         best,
         data.images,
         data.val_images,
-        find_thresholds(model, data.val, config.threshold, data.class_names) if data.multi_label else None,
+        find_thresholds(model, lambda: data.val, config.threshold, data.class_names),
         asked.unreadable,
+        data.task,
     )
 
 
 def _require_equal_shares(config: TrainConfig) -> None:
-    if config.batch_size % _devices():  # Keras cannot begin with shares that differ
+    if config.batch_size % devices():  # Keras cannot begin with shares that differ
         raise OptionError(
-            f"The batch size must be a multiple of the {_devices()} GPUs that divide each batch. "
+            f"The batch size must be a multiple of the {devices()} GPUs that divide each batch. "
             f"Received: {config.batch_size}"
         )
 
@@ -223,7 +219,7 @@ def networks_of(
         OptionError: As in `finetune`.
     """
     _require_trainable(start, head, spec)
-    check_labels(head or HeadSpec(), config, multi_label=dataset.multi_label)
+    check_labels(head or HeadSpec(), config, dataset.task)
     model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
     return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
 
@@ -234,7 +230,7 @@ def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec
         unused = ", ".join(name for name, is_given in given.items() if is_given)
         if unused:
             raise OptionError(f"A classifier that is trained further stays what it is. Leave out: {unused}")
-    elif head and (head.is_fitted or head.kind == "tail"):
+    elif head and (head.is_fitted or head.traits.needs_tail):
         raise OptionError(f"The head {head.kind} is made from a cache. Train it there, and go on with --from")
 
 
@@ -247,12 +243,11 @@ def _network(
     if isinstance(start, BaseSpec):
         base = load_base(start)
         keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
-        return build_network(base, head, len(classes), spec.downscale, multi_label=dataset.multi_label)
-    if start.class_names != classes or start.multi_label != dataset.multi_label:
+        return build_network(base, head, len(classes), spec.downscale, task=dataset.task)
+    if (start.class_names, start.task) != (classes, dataset.task):
         raise OptionError(
-            f"The classifier to go on from knows the classes {', '.join(start.class_names)}"
-            f"{' (several per image)' if start.multi_label else ''}; {dataset.root} has {', '.join(classes)}"
-            f"{' (several per image)' if dataset.multi_label else ''}"
+            f"The classifier to go on from knows the classes {', '.join(start.class_names)} ({start.task} "
+            f"per image); {dataset.root} has {', '.join(classes)} ({dataset.task} per image)"
         )
     keras.utils.set_random_seed(seed)
     return start.model
@@ -260,8 +255,8 @@ def _network(
 
 def trains_batch_norm(start: BaseSpec | Path | Classifier, spec: FinetuneSpec) -> bool:
     """Whether batch normalization of the base is trained, where that is left open too."""
-    if spec.batch_norm is not None:
-        return spec.batch_norm
+    if spec.train_batch_norm is not None:
+        return spec.train_batch_norm
     return isinstance(start, BaseSpec) and start.weights == "random"
 
 
@@ -276,51 +271,28 @@ def _read(
     dataset: Dataset, decoder: Decoder, spec: FinetuneSpec, config: TrainConfig
 ) -> tuple[Images, dict[str, list[SampleRow]], TrainingData]:
     """The images as pixels, and which of them are trained and validated on."""
-    samples = [sample for sample in dataset.samples if sample.split != "test"]
-    images = Images([dataset.locate(sample) for sample in samples], decoder)
-    readable = [place for place in range(len(samples)) if place not in images.unreadable]
-    if not readable:
-        raise DataError(f"Not one of {len(samples)} images of {dataset.root} could be read")
-    rows = [
-        SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, images.digests[place])
-        for place, sample in enumerate(samples)
-        if place not in images.unreadable
-    ]
-    own, val, labels = assign_uses(
-        rows, dataset.found_classes, config, str(dataset.root), multi_label=dataset.multi_label
-    )
+    images, places, rows = read_images(dataset, decoder)
+    task, classes = dataset.task, dataset.found_classes
+    own, val, labels = assign_uses(rows, classes, config, str(dataset.root), task)
     recipe = None if spec.augment == "none" else Recipe.parse(spec.augment)
-    places, balanced = np.array(readable), config.sampling == "balanced"
+    balanced = config.sampling == "balanced"
     own_feed = ImageFeed(
-        images, places[own], labels[own], config.batch_size, config.seed, recipe, balanced=balanced
+        images, places[own], labels[own], config.batch_size, config.seed, recipe, task=task, balanced=balanced
     )
-    val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH) if val else None
+    val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH, task=task) if val else None
     used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
-    classes = dataset.found_classes
     return images, used, TrainingData(own_feed, val_feed, labels[own], len(own), classes, labels[val])
 
 
 def _about(rule: PixelRule, data: TrainingData, spec: FinetuneSpec, config: TrainConfig) -> dict[str, Any]:
     """What makes a checkpoint a classifier; thresholds are chosen for the finished one alone."""
-    thresholds = [DEFAULT] * len(data.class_names) if data.multi_label else None
-    known = {"class_names": data.class_names, "thresholds": thresholds, "pixels": asdict(rule)}
-    return {"classifier": {**known, "finetuning": asdict(spec), "training": asdict(config)}}
-
-
-def _describe(
-    trainee: Any, images: Images, data: TrainingData, spec: FinetuneSpec, config: TrainConfig
-) -> dict[str, Any]:
-    """What decides the result: two of equal description end with the same network."""
-    val_labels = [] if data.val_labels is None else data.val_labels.tolist()
-    return {
-        "training": asdict(config),
-        "finetuning": asdict(spec),
-        "pixels": asdict(images.rule),
-        "network": graph.architecture_digest(trainee, trained=True),
-        "weights": graph.weights_digest(trainee),
-        "classes": files.json_digest(data.class_names),
-        "images": files.json_digest([images.digests, data.labels.tolist(), val_labels]),
+    known = {
+        "class_names": data.class_names,
+        "task": data.task.name,
+        "thresholds": data.task.default_thresholds(len(data.class_names)),
+        "pixels": asdict(rule),
     }
+    return {"classifier": {**known, "finetuning": asdict(spec), "training": asdict(config)}}
 
 
 def _base_layers(model: Any) -> list[Any]:
@@ -333,74 +305,3 @@ def _precision(asked: str) -> str:
         return asked
     capabilities = gpus()
     return "mixed_float16" if capabilities and min(capabilities) >= TENSOR_CORES else "float32"
-
-
-class KerasPasses:
-    """Keras's own training and evaluation: they serve several GPUs, and scale the loss for float16."""
-
-    def train(self, model: Any, feed: ImageFeed, listen: StepListener | None) -> EpochRunner:
-        """See `Passes`."""
-        watcher = _watcher(feed, is_noting=listen is not None)
-
-        def run(epoch: int) -> tuple[Row, int]:
-            batches = feed.batches(epoch, _devices())
-            found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
-            if listen:
-                listen(epoch, np.array(watcher.seen, np.float32))
-            return {name: float(values[0]) for name, values in found.items()}, watcher.finite
-
-        return run
-
-    def test(self, model: Any, feed: ImageFeed) -> Callable[[], Row]:
-        """See `Passes`."""
-
-        def run() -> Row:
-            batches = feed.batches(1, _devices())
-            found = model.evaluate(batches, verbose=0, callbacks=[_gate()], return_dict=True)
-            return {name: float(value) for name, value in found.items() if not np.ndim(value)}
-
-        return run
-
-
-def _devices() -> int:
-    """How many divide a batch; one without an image has no mean for its batch normalization."""
-    import tensorflow as tf
-
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
-
-
-def _gate() -> Any:
-    """A callback that lets a held Ctrl-C through between two batches of a validation."""
-    import keras
-
-    return keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: interrupts.let_through())
-
-
-def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
-    """A callback that ends an epoch where the loss is no number, and notes each step if that is wanted."""
-    import keras
-
-    class Watcher(keras.callbacks.Callback):
-        """Has the number of finite steps, and loss and learning rate of each."""
-
-        def on_train_begin(self, logs: Any = None) -> None:
-            self.finite = 0
-            self.seen: list[tuple[float, float]] = []
-            self._images, self._sum = 0, 0.0
-
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            self._rate = float(self.model.optimizer.learning_rate) if is_noting else 0.0
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            interrupts.let_through()
-            mean = float(logs["loss"])  # over the epoch so far
-            if not math.isfinite(mean):
-                self.model.stop_training = True
-                return
-            self.finite += 1
-            images = min(feed.batch_size, feed.images - self._images)
-            before, self._sum = self._sum, mean * (self._images + images)
-            self._images += images
-            self.seen.append(((self._sum - before) / images, self._rate))
-
-    return Watcher()

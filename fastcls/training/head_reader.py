@@ -10,9 +10,9 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
 from fastcls.runs import Run
 from fastcls.specs import specs_of_run
+from fastcls.tasks import task_named
 from fastcls.training.head_trainer import TrainedHead
 from fastcls.training.loop.snapshots import Snapshot
-from fastcls.training.thresholds import DEFAULT
 
 
 def load_head(place: Path) -> TrainedHead:
@@ -33,7 +33,8 @@ def load_head(place: Path) -> TrainedHead:
         spec, config = specs_of_run(known)
         figures = (known["figures"], known["train_count"], known["val_count"])
         thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
-        return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds)
+        task = task_named(known.get("task"))
+        return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds, task)
     except Exception as error:  # Keras fails on a damaged file anywhere
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
 
@@ -49,8 +50,9 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     if "head" not in state:
         raise OptionError(f"{path} is a checkpoint of a whole network, not of a head on bottlenecks")
     try:
-        thresholds = [DEFAULT] * len(state["class_names"]) if state.get("multi_label") else None
-        state["thresholds"] = thresholds  # they are chosen for the finished head alone
-        return {**state, "training": state["request"]["training"], "figures": state["history"][-1]}
-    except (LookupError, TypeError) as error:
+        # Thresholds are chosen for the finished head alone.
+        thresholds = task_named(state["task"]).default_thresholds(len(state["class_names"]))
+        known = {**state, "training": state["identity"]["training"], "figures": state["history"][-1]}
+        return {**known, "thresholds": thresholds}
+    except (LookupError, TypeError, ValueError) as error:
         raise OptionError(f"{path} is damaged: its state lacks {error}") from error

@@ -10,20 +10,17 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import record
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels
-from fastcls.training.heads.fitting import Fitted
-from fastcls.training.heads.knn import fit_neighbors
-from fastcls.training.heads.logreg import sweep
+from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels, check_val
+from fastcls.tasks import ONE_LABEL, Task
+from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
-from fastcls.training.heads.prototypes import fit_prototypes
-from fastcls.training.identity import describe_request
+from fastcls.training.identity import head_identity
 from fastcls.training.loop.checkpoints import Checkpoints
-from fastcls.training.loop.minimize import VAL_BATCH, TrainingData, minimize
-from fastcls.training.loop.monitor import monitor_of
+from fastcls.training.loop.compile import VAL_BATCH, TrainingData, compile_and_fit
+from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
-from fastcls.training.thresholds import find_thresholds
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class TrainedHead:
         val_count: Images validated on.
         thresholds: With several labels per image, the probability of each class from which on it is
             predicted; None with one label.
+        task: What is asked of an image.
     """
 
     model: Any
@@ -56,11 +54,7 @@ class TrainedHead:
     train_count: int
     val_count: int
     thresholds: tuple[float, ...] | None = None
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether the head gives an image any number of classes."""
-        return self.thresholds is not None
+    task: Task = ONE_LABEL
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class HeadTraining:
         spec: What is trained.
         config: How it is trained, with the number of views.
         model: The head; None for one that is fitted at once.
-        request: What decides the result, JSON-able.
+        identity: What decides the result, JSON-able.
     """
 
     cache: Cache
@@ -81,7 +75,7 @@ class HeadTraining:
     spec: HeadSpec
     config: TrainConfig
     model: Any
-    request: dict[str, Any]
+    identity: dict[str, Any]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -130,37 +124,44 @@ def prepare_training(
     keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
-    check_labels(spec, config, multi_label=chosen.multi_label)
+    check_labels(spec, config, chosen.task)
+    check_val(spec, len(chosen.val or ()))
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
-    request = describe_request(cache, chosen, model, spec, config)
-    return HeadTraining(cache, chosen, spec, config, model, request)
+    identity = head_identity(cache, chosen, model, spec, config)
+    return HeadTraining(cache, chosen, spec, config, model, identity)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
     """Do all of `train_head` from the first step on."""
     chosen, spec, config, model = asked.chosen, asked.spec, asked.config, asked.model
     if spec.is_fitted:
-        fitted = _fit_at_once(spec, chosen, progress)
+        fitted = fit_head(spec, chosen.train, chosen.val, len(chosen.class_names), progress=progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
         about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
-        about["multi_label"] = chosen.multi_label
-        checkpoints = Checkpoints(
-            folder, config.checkpoints, asked.request, about, monitor_of(multi_label=chosen.multi_label)
-        )
+        about["task"] = chosen.task.name
+        checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)
-    thresholds = _thresholds(model, chosen, config)
     return TrainedHead(
-        model, spec, config, chosen.class_names, tuple(history), best, **asked.counts, thresholds=thresholds
+        model,
+        spec,
+        config,
+        chosen.class_names,
+        tuple(history),
+        best,
+        **asked.counts,
+        thresholds=_thresholds(model, chosen, config),
+        task=chosen.task,
     )
 
 
 def _thresholds(model: Any, chosen: Selection, config: TrainConfig) -> tuple[float, ...] | None:
-    if not chosen.multi_label:
-        return None
-    val = Feeder(chosen.val, VAL_BATCH, None) if chosen.val else None
-    return find_thresholds(model, val, config.threshold, chosen.class_names)
+    def read_val() -> Feeder | None:
+        return Feeder(chosen.val, VAL_BATCH, None) if chosen.val else None
+
+    find_thresholds = OBJECTIVES[chosen.task].find_thresholds
+    return find_thresholds(model, read_val, config.threshold, chosen.class_names)
 
 
 def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
@@ -173,22 +174,11 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
         return head or HeadSpec()
     if head is not None:
         raise OptionError("A head that is trained further stays what it is: give no other head or layers")
-    if start.spec.kind == "logreg":  # a softmax layer, which gradients may move
-        return HeadSpec(norm=start.spec.norm)
-    if start.spec.is_fitted:
+    if not start.spec.is_fitted:
+        return start.spec
+    if not start.spec.traits.further:
         raise OptionError(f"A head {start.spec.kind} has nothing to train further. Train one without --from")
-    return start.spec
-
-
-def _fit_at_once(spec: HeadSpec, chosen: Selection, progress: bool) -> Fitted:
-    classes = len(chosen.class_names)
-    if spec.kind == "prototype":
-        return fit_prototypes(chosen.train, chosen.val, classes)
-    if spec.kind == "knn":
-        return fit_neighbors(chosen.train, chosen.val, classes)
-    if chosen.val is None:
-        raise OptionError("The head logreg chooses its regularization on validation rows: there are none")
-    return sweep(chosen.train, chosen.val, classes, norm=spec.norm, progress=progress)
+    return HeadSpec(start.spec.traits.further, bottleneck_norm=start.spec.bottleneck_norm)
 
 
 def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:
@@ -199,16 +189,15 @@ def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedH
     """
     shape = tuple(cache.manifest.shape)
     if start is None:
-        tail = load_tail(cache) if spec.kind == "tail" else None
-        return build_head(spec, shape, len(chosen.class_names), tail, multi_label=chosen.multi_label)
+        tail = load_tail(cache) if spec.traits.needs_tail else None
+        return build_head(spec, shape, len(chosen.class_names), tail, task=chosen.task)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
         raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
-    if start.multi_label != chosen.multi_label:
-        kinds = ("one label", "several labels")
+    if start.task is not chosen.task:
         raise OptionError(
-            f"The head to go on from gives {kinds[start.multi_label]} per image, the cache has "
-            f"{kinds[chosen.multi_label]}. Train a new head, without --from"
+            f"The head to go on from gives {start.task} per image, the cache has {chosen.task}. Train a new "
+            "head, without --from"
         )
     if start.class_names != chosen.class_names:
         raise OptionError(
@@ -260,4 +249,4 @@ def _train(
     # Compiled apart: a head is kept and saved without its optimizer.
     trainee = keras.Model(model.inputs[0], model.outputs[0])
     data = TrainingData(train, val, chosen.train.labels, chosen.train.images, chosen.class_names)
-    return minimize(trainee, data, config, checkpoints, progress=progress)
+    return compile_and_fit(trainee, data, config, checkpoints, progress=progress)

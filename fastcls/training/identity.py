@@ -1,4 +1,4 @@
-"""What decides the result of a training, as values to compare."""
+"""The identity of a training: what decides its result, as values to compare."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import numpy as np
 
 from fastcls import files, graph
 from fastcls.cache.store import Cache
-from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs import FinetuneSpec, HeadSpec, TrainConfig
+from fastcls.training.loop.compile import TrainingData
+from fastcls.training.rows.images import Images
 from fastcls.training.rows.selection import LabeledRows, Selection
 
 
-def describe_request(
+def head_identity(
     cache: Cache, chosen: Selection, model: Any, head: HeadSpec, config: TrainConfig
 ) -> dict[str, Any]:
-    """Describe a training of a head: two of equal description end with the same head.
+    """The identity of a training of a head: two of equal identity end with the same head.
 
     Args:
         cache: The bottlenecks.
@@ -40,6 +42,30 @@ def describe_request(
         "classes": files.json_digest(chosen.class_names),
         "train_rows": _rows_digest(chosen.train),
         "val_rows": _rows_digest(chosen.val) if chosen.val else "",
+    }
+
+
+def network_identity(
+    trainee: Any, images: Images, data: TrainingData, spec: FinetuneSpec, config: TrainConfig
+) -> dict[str, Any]:
+    """The identity of a training of a network: two of equal identity end with the same network.
+
+    Args:
+        trainee: The network before the first step.
+        images: The images as pixels.
+        data: What it is trained and validated on.
+        spec: What of it is trained.
+        config: How it is trained.
+    """
+    val_labels = [] if data.val_labels is None else data.val_labels.tolist()
+    return {
+        "training": asdict(config),
+        "finetuning": asdict(spec),
+        "pixels": asdict(images.rule),
+        "network": graph.architecture_digest(trainee, trained=True),
+        "weights": graph.weights_digest(trainee),
+        "classes": files.json_digest(data.class_names),
+        "images": files.json_digest([images.digests, data.labels.tolist(), val_labels]),
     }
 
 

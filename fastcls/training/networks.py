@@ -14,6 +14,7 @@ from fastcls.cutter import bottleneck_model, cut
 from fastcls.errors import OptionError, closest
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import FinetuneSpec, HeadSpec
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX, build_head, is_batch_norm
 
 _FRONT = "downscale"
@@ -24,7 +25,7 @@ _NOISE = (
 
 
 def build_network(
-    base: Base, head: HeadSpec, classes: int, downscale: int = 1, *, multi_label: bool = False
+    base: Base, head: HeadSpec, classes: int, downscale: int = 1, *, task: Task = ONE_LABEL
 ) -> Any:
     """Join a base, up to its pooled output before the classifier, and a head.
 
@@ -33,14 +34,14 @@ def build_network(
         head: What to put on it.
         classes: Number of classes.
         downscale: See `FinetuneSpec`.
-        multi_label: Whether an image may have any number of classes.
+        task: What is asked of an image.
 
     Returns:
         Keras model, RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
     """
     trunk = bottleneck_model(cut(_with_front(base, downscale) if downscale > 1 else base))
     shape = tuple(trunk.outputs[0].shape[1:])
-    return stitch(trunk, build_head(head, shape, classes, multi_label=multi_label))
+    return stitch(trunk, build_head(head, shape, classes, task=task))
 
 
 def trainee_of(model: Any, spec: FinetuneSpec, *, batch_norm: bool) -> Any:

@@ -12,6 +12,7 @@ from fastcls.cache.listing import Listing, Report, check_name, choose_listing, f
 from fastcls.cache.samples import Failure, FileState, SampleRow
 from fastcls.errors import CacheError, OptionError
 from fastcls.specs import ViewSpec
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
 DIGESTS = [files.digest(bytes([number])) for number in range(3)]
 SAMPLES = [
@@ -55,10 +56,10 @@ def test_listing__several_labels_come_back_whatever_their_names(listing):
     names = ("a", 'b", "c', "d$e|f;g,h", '["i"]', "new\nline", "日本", "")
     counts = zip(SAMPLES, (0, 1, 8), strict=True)
     several = [dataclasses.replace(row, labels=names[:count]) for row, count in counts]
-    listing.write(dataclasses.replace(REPORT, multi_label=True), several, [])
-    assert listing.samples() == several and listing.report().multi_label
+    listing.write(dataclasses.replace(REPORT, task=SEVERAL_LABELS), several, [])
+    assert listing.samples() == several and listing.report().task is SEVERAL_LABELS
     listing.write(REPORT, SAMPLES, [])
-    assert listing.samples() == SAMPLES and not listing.report().multi_label
+    assert listing.samples() == SAMPLES and listing.report().task is ONE_LABEL
 
 
 def damaged(data, chance):

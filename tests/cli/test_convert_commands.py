@@ -107,7 +107,11 @@ def test_to_csv__paths_hold_wherever_the_table_lies(fastcls, photos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        ("to-csv {photos} --out {out}/a.csv --seed 3", 2, "No effect with data that is not divided"),
+        (
+            "to-csv {photos} --out {out}/a.csv --seed 3",
+            2,
+            "no effect with data that is not divided",
+        ),
         ("to-csv {out}/divided.csv --out {out}/a.csv --val 0.2", 1, "is split already"),
         ("to-csv {photos} --out {out}/divided.csv", 1, "exists already"),
         ("to-csv {out}/none-*.tfrecord --out {out}/a.csv", 1, "does not exist"),

@@ -22,9 +22,11 @@ def pair(trained, photos, tmp_path_factory):
     root = tmp_path_factory.mktemp("pair")
     request = {"command": "train-head", "options": {"epochs": 2}}
     for name, seed in (("one", 1), ("other", 2)):
-        config = TrainConfig(epochs=2, seed=seed, val=0.1 * seed, checkpoints=CheckpointSpec(every=1))
+        config = TrainConfig(
+            epochs=2, seed=seed, val=0.1 * seed, checkpoints=CheckpointSpec(checkpoint_every=1)
+        )
         pipeline.train_run(trained.cache, None, config, root / name, request=request)
-    config = TrainConfig(epochs=1, val=0.2, checkpoints=CheckpointSpec(every=1))
+    config = TrainConfig(epochs=1, val=0.2, checkpoints=CheckpointSpec(checkpoint_every=1))
     pipeline.finetune_run(Dataset.from_folder(photos), root / "one", FinetuneSpec(), config, root / "tuned")
     return root
 
@@ -109,7 +111,8 @@ def test_checkpoints_of_another_kind_are_refused(fastcls, trained, photos, pair,
 
 
 @pytest.mark.parametrize(
-    "state", ["[]", "{}", '{"version": 1}', '{"version": 1, "request": 3, "history": 1}', "\x00", "[" * 10**5]
+    "state",
+    ["[]", "{}", '{"version": 1}', '{"version": 2, "identity": 3}', "\x00", "[" * 10**5],
 )
 def test_a_checkpoint_of_a_wrong_state_is_left_out_or_named(fastcls, trained, pair, tmp_path, caplog, state):
     import zipfile

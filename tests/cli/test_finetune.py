@@ -78,7 +78,7 @@ def test_finetune__a_kept_checkpoint_is_a_classifier(fastcls, photos, tmp_path):
         (["--base", "lenet5", "--weights", "random", "--train", "99"], "layers with weights"),
         (["--base", "lenet5", "--weights", "random", "--augment", "spin"], "Unknown operation 'spin'"),
         (["--base", "lenet5", "--weights", "random", "--head", "knn"], "made from a cache"),
-        (["--from", "run", "--layers", "8"], "No effect with --from: --layers"),
+        (["--from", "run", "--layers", "8"], "--layers has no effect with --from"),
         (["--base", "lenet5", "--weights", "random", "--learning-rate", "0"], "must be positive"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

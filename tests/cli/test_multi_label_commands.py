@@ -18,6 +18,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.extraction.extractor import extract
 from fastcls.runs import Run
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
 CLASSES = ("blue", "green", "red")
 
@@ -129,7 +130,7 @@ def test_classifier__loads_with_keras_alone(made, table):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["predict", "{run}", "x.png", "--top-k", 2], 2, "No effect with a classifier of several labels"),
+        (["predict", "{run}", "x.png", "--top-k", 2], 2, "no effect with a classifier of several labels"),
         (["test", "{run}", "{photos}"], 1, "gives several labels per image, {photos} has one label"),
         (["test", "{single}", "{data}"], 1, "gives one label per image, {data} has several labels"),
         (["test", "{run}", "{table}"], 1, "Say what stands between"),
@@ -140,7 +141,11 @@ def test_classifier__loads_with_keras_alone(made, table):
             "--mode",
         ),
         (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "belong to a CSV"),
-        (["train-head", "{caches}", "--out", "{out}", "--head", "logreg"], 1, "logreg takes one label"),
+        (
+            ["train-head", "{caches}", "--out", "{out}", "--head", "logreg"],
+            1,
+            "logreg takes one label per",
+        ),
         (["train-head", "{caches}", "--out", "{out}", "--from", "{single}"], 1, "gives one label per image"),
         (["train-head", "{caches}", "--out", "{out}", "--threshold", "x"], 2, "neither a number nor one of"),
         (
@@ -168,8 +173,10 @@ def test_extract__a_cache_knows_which_kind_it_serves(made, table, cut, tmp_path)
     one.write_text("path,label\n" + "".join(f"{table.parent / f'{n:02}.png'},{n % 2}\n" for n in range(80)))
     root = shutil.copytree(made / "caches", tmp_path / "caches")
     cache, figures = extract(Dataset.open(one), cut, root, config)
-    assert figures.forwarded == 0 and not cache.listing.report().multi_label
+    assert figures.forwarded == 0 and cache.listing.report().task is ONE_LABEL
     cache, figures = extract(Dataset.open(one, label_separator="$"), cut, root, config)
-    assert figures.forwarded == 0 and cache.listing.report().multi_label  # the same rows, of another kind
-    assert Cache.find(root, "data").listing.report().multi_label
+    assert (
+        figures.forwarded == 0 and cache.listing.report().task is SEVERAL_LABELS
+    )  # the same rows, of another kind
+    assert Cache.find(root, "data").listing.report().task is SEVERAL_LABELS
     assert Cache.find(root, "data").samples() == Cache.find(made / "caches").samples()

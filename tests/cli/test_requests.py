@@ -33,7 +33,7 @@ REQUESTS = {
         "cache --out run --optimizer AdamW --weight-decay 0.01 --schedule plateau --rate-patience 3 "
         "--rate-minimum 1e-6 --from other",
         "cache --out run --head head.py:head --val 0 --checkpoint-every 0",
-        "cache --out run --optimizer lbfgs",
+        "cache --out run --head logreg",
         "cache --out run --head tail --train-batch-norm --views 2 --loss binary_crossentropy --threshold 0.4 "
         "--sampling balanced --class-weight log --class-weight-multiplier 2",
         "cache --out run --head logreg --bottleneck-norm l2",
@@ -93,9 +93,9 @@ def test_config__the_cases_use_every_option(name):
         ("--layers 8,0.25", "--head h.py:h", {"layers": [], "kind": "h.py:h"}),
         ("--layers 8,0.25 --min-accuracy 0.5", "--from other --val 0", {"layers": [], "min_accuracy": None}),
         ("--checkpoint-every 2 --checkpoint-keep 3", "--checkpoint-every 0", {"checkpoint_keep": 1}),
-        ("--optimizer lbfgs", "--head knn", {"optimizer": "Adam"}),
+        ("--optimizer sgd --momentum 0.9", "--head knn", {"optimizer": "Adam", "momentum": None}),
         ("--bottleneck-norm batch --epochs 3", "--head prototype", {"bottleneck_norm": "none", "epochs": 50}),
-        ("--epochs 7 --l2 0.1 --log-steps 2", "--optimizer lbfgs", {"epochs": 50, "l2": 0.0, "log_steps": 0}),
+        ("--epochs 7 --l2 0.1 --log-steps 2", "--head logreg", {"epochs": 50, "l2": 0.0, "log_steps": 0}),
     ],
 )
 def test_config__what_is_typed_counts_more(tmp_path, line, typed, expected):

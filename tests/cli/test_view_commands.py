@@ -26,10 +26,10 @@ def test_run__trains_on_views_that_are_those_of_keras(fastcls, photos, base, tmp
     assert ran.code == 0, ran.err
     assert "60 images: 60 forwarded (132 views), 0 reused, 0 unreadable" in ran.out  # 36 x 3 + 24
     spec = ViewSpec(3, RECIPE, 5)
-    assert f"3 views of each image to train on: the plain one and 2 by {spec.recipe} (seed 5)" in ran.out
+    assert f"3 views of each image to train on: the plain one and 2 by {spec.augment} (seed 5)" in ran.out
     assert "trained on 36 images of 3 views each, validated on 12" in ran.out
     known = json.loads(Path("runs/one/run.json").read_text())
-    assert known["training"]["views"] == 3 and known["cache"]["views"]["recipe"] == spec.recipe
+    assert known["training"]["views"] == 3 and known["cache"]["views"]["augment"] == spec.augment
     again = fastcls("run", photos, "--config", "runs/one", "--dry-run", "--out", "runs/two")
     assert again.code == 0 and "-conv-16x16-" in again.out and " 0 images to forward" in again.out
     more = fastcls("run", photos, "--config", "runs/one", "--views", 4, "--dry-run", "--out", "runs/two")
@@ -48,7 +48,7 @@ def test_run__trains_on_views_that_are_those_of_keras(fastcls, photos, base, tmp
     plain = fastcls("train-head", "bottlenecks", "--out", "runs/three", "--views", 1, "--epochs", 1)
     assert plain.code == 0 and "trained on 36 images, validated" in plain.out
     more = fastcls("train-head", "bottlenecks", "--out", "runs/four", "--views", 9)
-    assert more.code == 1 and f"--views 9 --augment {spec.recipe} --view-seed 5" in more.err
+    assert more.code == 1 and f"--views 9 --augment {spec.augment} --view-seed 5" in more.err
     assert not Path("runs/four").exists()
 
 
@@ -67,9 +67,9 @@ def test_extract__draws_a_preview_and_stops(fastcls, photos, tmp_path):
         ("--views 3 --augment flip,blur=3", 1, "Unknown operation 'blur'"),
         ("--views 3 --augment rotate=500", 1, "rotate=-180:180"),
         ("--views 0", 2, "Invalid value for '--views'"),
-        ("--augment flip", 2, "No effect with --views 1: --augment"),
-        ("--views 1 --view-seed 3", 2, "No effect with --views 1: --view-seed"),
-        ("--views 2 --preview a.png --workers 2", 2, "No effect with --preview: --workers"),
+        ("--augment flip", 2, "--augment has no effect with --views 1"),
+        ("--views 1 --view-seed 3", 2, "--view-seed has no effect with --views 1"),
+        ("--views 2 --preview a.png --workers 2", 2, "--workers has no effect with --preview"),
         ("--views 2 --preview a.jpg", 1, "ends in .png"),
     ],
 )

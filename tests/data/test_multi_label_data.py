@@ -18,6 +18,7 @@ from fastcls.data.splitter import assign_splits, split
 from fastcls.errors import DataError, OptionError
 from fastcls.files import digest
 from fastcls.specs import SplitSpec
+from fastcls.tasks import SEVERAL_LABELS
 
 SPEC = SplitSpec(0.2, 0.2)
 ODD = ("a|b", 'quo"te', "[json]", "tab\tbed", "日本")
@@ -41,7 +42,7 @@ def test_from_csv__divides_labels(tmp_path, separator):
     cells = [separator.join(["sea", " sky ", "sea"]), "", f"sky{separator}"]
     text = "path,label\n" + "".join(f"{n}.jpg,{cell}\n" for n, cell in enumerate(cells, 1))
     dataset = Dataset.open(write(tmp_path, text), label_separator=separator)
-    assert dataset.multi_label and dataset.class_names == ("sea", "sky")
+    assert dataset.task is SEVERAL_LABELS and dataset.class_names == ("sea", "sky")
     assert names(dataset) == {"1.jpg": ("sea", "sky"), "2.jpg": (), "3.jpg": ("sky",)}
     assert [sample.labels for sample in dataset.samples] == [(0, 1), (), (1,)]
     assert dataset.counts() == {"sea": {"": 1}, "sky": {"": 2}}

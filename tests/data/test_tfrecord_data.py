@@ -17,6 +17,7 @@ from fastcls.data.splitter import split
 from fastcls.data.tfrecord_writer import write_tfrecords
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import SplitSpec
+from fastcls.tasks import SEVERAL_LABELS
 
 import_keras()
 import tensorflow as tf  # noqa: E402 (after import_keras, which keeps it quiet)
@@ -129,7 +130,7 @@ def test_write_tfrecords__keeps_several_labels_and_groups(photos, tmp_path):
     write_tfrecords(dataset, tmp_path / "packed", 1)
     write_csv(dataset, tmp_path / "b.csv")
     for made in (Dataset.open(tmp_path / "packed"), Dataset.open(tmp_path / "b.csv")):
-        assert made.multi_label and described(made) == described(dataset)
+        assert made.task is SEVERAL_LABELS and described(made) == described(dataset)
     (record,) = [
         tf.train.Example.FromString(record.numpy()).features.feature
         for record in tf.data.TFRecordDataset(str(tmp_path / "packed" / "images-00000-of-00001.tfrecord"))

@@ -177,13 +177,13 @@ def test_make_view__is_the_same_in_any_thread_order_and_process():
 def test_make_view__differs_by_image_number_seed_and_recipe():
     image, one, other = noise(), files.digest(b"1"), files.digest(b"2")
     np.testing.assert_array_equal(make_view(image, one, WILD, 0), image)
-    seeded, bent = ViewSpec(4, WILD.recipe, seed=1), ViewSpec(4, "photos")
+    seeded, bent = ViewSpec(4, WILD.augment, view_seed=1), ViewSpec(4, "photos")
     asked = [(one, WILD, 1), (one, WILD, 2), (other, WILD, 1), (one, seeded, 1), (one, bent, 1)]
     assert len({make_view(image, *each).tobytes() for each in asked}) == len(asked)
     assert len({row_key(*each) for each in asked}) == len(asked)
     assert row_key(one, WILD, 0) == one
     # A larger set begins with the views of a smaller one.
-    assert row_key(one, ViewSpec(9, WILD.recipe), 3) == row_key(one, WILD, 3)
+    assert row_key(one, ViewSpec(9, WILD.augment), 3) == row_key(one, WILD, 3)
 
 
 # What a recipe says

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from fastcls.evaluation.evaluator import Prediction, write_evaluation
-from fastcls.evaluation.metrics import evaluate
+from fastcls.evaluation.evaluator import write_evaluation
+from fastcls.evaluation.one_label import Prediction, evaluate
 
 CLASS_NAMES = ["daisy", "$a$, b", '花\n"x"']
 

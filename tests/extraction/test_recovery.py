@@ -154,7 +154,7 @@ def test_extract__several_runs_at_once_forward_each_image_once(data, root, tmp_p
     digests = cache.index().digests
     assert len(digests) == len(set(digests)) == 90 + 80 and len(forwarded(root)) == 90 + 80
     tables = {listing.name: listing for listing in listings(cache.folder)}
-    counts = {name: (len(table.samples()), table.report().views.count) for name, table in tables.items()}
+    counts = {name: (len(table.samples()), table.report().views.views) for name, table in tables.items()}
     assert counts == {"data": (80, 1), "more": (90, 1), "two": (80, 2)}
     assert leftovers(root) == []
     assert cache.manifest.requests == (cut_token(requested(root)),)

@@ -79,11 +79,11 @@ def make_heads(classes):
     random = np.random.default_rng(3)
     shape = make_parts("torch", "none")[0].output_shape[1:]
     rows = random.normal(size=(shape[-1], 30)).astype(np.float32)
-    norm = build_head(HeadSpec(norm="batch"), shape, classes)
+    norm = build_head(HeadSpec(bottleneck_norm="batch"), shape, classes)
     norm.set_weights([abs(random.normal(size=weight.shape)) + 0.1 for weight in norm.get_weights()])
     return {
         "batch": norm,
-        "l2": build_head(HeadSpec(layers=(8,), norm="l2"), shape, classes),
+        "l2": build_head(HeadSpec(layers=(8,), bottleneck_norm="l2"), shape, classes),
         "prototype": prototype_head(shape, rows[:, :classes], 0.07),
         "knn": neighbor_head(shape, rows, np.arange(30) % classes, classes, 7),
     }
@@ -159,7 +159,12 @@ def test_stitched__names_its_classes_in_a_plain_zip_member(made):
         assert archive.testzip() is None
         described = json.loads(archive.read("fastcls.json"))
     assert PixelRule.read(described.pop("pixels")) == pixel_rule(SIZE)
-    assert described == {"class_names": list(CLASS_NAMES), "thresholds": None, "base": "mine"}
+    assert described == {
+        "class_names": list(CLASS_NAMES),
+        "task": "one label",
+        "thresholds": None,
+        "base": "mine",
+    }
 
 
 def test_stitch__keeps_names_apart():

@@ -16,6 +16,7 @@ from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.views import row_key
 from fastcls.specs import ViewSpec
+from fastcls.tasks import SEVERAL_LABELS
 
 MakeCache = Callable[..., tuple[Cache, np.ndarray, np.ndarray]]
 
@@ -30,7 +31,7 @@ def multi_label_cache(make_cache: MakeCache) -> tuple[Cache, np.ndarray, np.ndar
         replace(row, labels=tuple(f"class {label}" for label in np.flatnonzero(has)))
         for row, has in zip(cache.samples(), targets, strict=True)
     ]
-    write_listing(cache, rows, multi_label=True)
+    write_listing(cache, rows, task=SEVERAL_LABELS)
     return cache, features, targets
 
 

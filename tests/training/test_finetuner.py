@@ -32,6 +32,7 @@ from fastcls.specs import (
 from fastcls.training import finetuner
 from fastcls.training.finetuner import finetune
 from fastcls.training.head_trainer import train_head
+from fastcls.training.loop import passes
 from fastcls.training.rows.images import ImageFeed, Images
 
 keras = import_keras()
@@ -39,7 +40,7 @@ layers = keras.layers
 SIZE = (16, 16)
 DECODER = Decoder(pixel_rule(SIZE))
 CONFIG = TrainConfig(OptimizerSpec("SGD", momentum=0.9), epochs=3, batch_size=5, learning_rate=0.05, val=0.25)
-PLAIN = {"augment": "none", "precision": "float32"}
+PLAIN = {"augment": "none", "mixed_precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +120,13 @@ def test_images__that_do_not_fit_into_memory_are_decoded_again(photos, monkeypat
 
 
 def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path, monkeypatch):
-    config = TrainConfig("Adam", epochs=4, batch_size=5, learning_rate=0.01, val=0.25, logs=LogSpec(steps=1))
-    spec = FinetuneSpec("all", batch_norm=True, precision="float32")
+    config = TrainConfig(
+        "Adam", epochs=4, batch_size=5, learning_rate=0.01, val=0.25, logs=LogSpec(log_steps=1)
+    )
+    spec = FinetuneSpec("all", train_batch_norm=True, mixed_precision="float32")
     whole = finetune(photos, base, spec, config, folder=tmp_path / "whole")
 
-    make = finetuner.KerasPasses.train
+    make = passes.KerasPasses.train
 
     def failing(*arguments):
         run = make(*arguments)
@@ -135,11 +138,11 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 
         return run_or_stop
 
-    monkeypatch.setattr(finetuner.KerasPasses, "train", failing)
+    monkeypatch.setattr(passes.KerasPasses, "train", failing)
     monkeypatch.setattr("fastcls.training.loop.checkpoints._LOSE_AT_MOST_S", 0)
     with pytest.raises(KeyboardInterrupt):
         finetune(photos, base, spec, config, folder=tmp_path / "parts")
-    monkeypatch.setattr(finetuner.KerasPasses, "train", make)
+    monkeypatch.setattr(passes.KerasPasses, "train", make)
     parts = finetune(photos, base, spec, config, folder=tmp_path / "parts")
     for one, other in zip(whole.model.get_weights(), parts.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -150,7 +153,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 @pytest.mark.parametrize("weights_random", [False, True])
 def test_finetune__trains_batch_normalization_from_scratch_only(photos, weights_random):
     start = BaseSpec("lenet5", weights="random") if weights_random else None
-    spec = FinetuneSpec(batch_norm=None)
+    spec = FinetuneSpec(train_batch_norm=None)
     found = finetuner.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
     assert found == weights_random
 
@@ -163,7 +166,7 @@ def test_finetune__moving_averages_follow_a_short_training(photos, base):
     slow.save(base.name + ".slow.keras")
     start = BaseSpec(base.name + ".slow.keras", normalize="tf")
     config = TrainConfig("SGD", epochs=12, batch_size=6, learning_rate=1e-6, val=0.25)
-    done = finetune(photos, start, FinetuneSpec("all", batch_norm=True, **PLAIN), config)
+    done = finetune(photos, start, FinetuneSpec("all", train_batch_norm=True, **PLAIN), config)
     pixels = np.stack([cv2.imread(str(photos.locate(s)))[..., ::-1] for s in photos.samples])
     seen = done.model.get_layer("one")(pixels / 127.5 - 1).numpy()
     mean = done.model.get_layer("one_bn").moving_mean
@@ -172,7 +175,7 @@ def test_finetune__moving_averages_follow_a_short_training(photos, base):
 
 def test_finetune__computes_in_mixed_precision_and_saves_float32(photos, base, tmp_path):
     config = TrainConfig("Adam", epochs=1, batch_size=6, val=0.25)
-    spec = FinetuneSpec("all", augment="none", precision="mixed_bfloat16")
+    spec = FinetuneSpec("all", augment="none", mixed_precision="mixed_bfloat16")
     mixed = finetune(photos, base, spec, config)
     full = finetune(photos, base, FinetuneSpec("all", **PLAIN), config)
     assert mixed.best["loss"] != full.best["loss"]
@@ -195,7 +198,7 @@ from fastcls.training import finetuner
 
 def train():
     config = TrainConfig("SGD", epochs=2, batch_size=6, learning_rate=0.05, val=0.25)
-    spec = FinetuneSpec("from two", augment="flip", precision="float32")
+    spec = FinetuneSpec("from two", augment="flip", mixed_precision="float32")
     data = Dataset.open(Path({str(photos.root)!r}))
     return finetuner.finetune(data, BaseSpec({base.name!r}, normalize="tf"), spec, config)
 
@@ -246,15 +249,15 @@ def test_finetune__needs_validation_images(photos, base):
 def test_finetune__scales_the_loss_for_float16_and_keeps_checkpoints_in_float32(
     photos, base, tmp_path, monkeypatch
 ):
-    make, found = finetuner.KerasPasses.train, []
+    make, found = passes.KerasPasses.train, []
 
     def train(self, model, *rest):
         found.append(type(model.optimizer).__name__)
         return make(self, model, *rest)
 
-    monkeypatch.setattr(finetuner.KerasPasses, "train", train)
-    config = TrainConfig(epochs=1, batch_size=9, val=0.25, checkpoints=CheckpointSpec(every=1))
-    finetune(photos, base, FinetuneSpec(precision="mixed_float16"), config, folder=tmp_path)
+    monkeypatch.setattr(passes.KerasPasses, "train", train)
+    config = TrainConfig(epochs=1, batch_size=9, val=0.25, checkpoints=CheckpointSpec(checkpoint_every=1))
+    finetune(photos, base, FinetuneSpec(mixed_precision="mixed_float16"), config, folder=tmp_path)
     assert found == ["LossScaleOptimizer"]
     kept = Classifier.load(tmp_path / "checkpoints" / "epoch-0001.keras").model
     assert not [layer.name for layer in kept.layers if "mixed" in layer.dtype_policy.name]
@@ -285,7 +288,7 @@ def test_plan_finetuning__trains_batch_normalization_by_the_weights_that_were_as
     photos, monkeypatch, tmp_path
 ):
     def networks_of(dataset, start, spec, *rest):
-        assert (start.weights, spec.batch_norm) == ("random", False)
+        assert (start.weights, spec.train_batch_norm) == ("random", False)
         raise OptionError("far enough")
 
     monkeypatch.setattr(finetuning, "networks_of", networks_of)

@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from fastcls.errors import OptionError
-from fastcls.specs import FITTED_HEADS, HeadSpec, LossSpec, TrainConfig
+from fastcls.specs import HEADS, HeadSpec, LossSpec, TrainConfig
 from fastcls.training import head_trainer as trainer
 from fastcls.training.head_trainer import train_head
-from fastcls.training.loop import schedules
+from fastcls.training.loop import optimization
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import select
 
@@ -90,18 +90,18 @@ def test_train_head__refuses_to_go_on_with_other_classes_or_bottlenecks(make_cac
         train_head(cache, HeadSpec(layers=(8,)), QUICK, start=start)
 
 
-@pytest.mark.parametrize("kind", FITTED_HEADS)
+@pytest.mark.parametrize("kind", [name for name, kind in HEADS.items() if kind.fit])
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"epochs": 5}, "epochs"),
-        ({"optimizer": "SGD", "batch_size": 8}, "optimizer, batch_size"),
-        ({"learning_rate": 0.1, "patience": 0}, "learning_rate, patience"),
-        ({"schedule": "cosine", "loss": LossSpec(l2=0.1)}, "schedule, loss"),
+        ({"epochs": 5}, "--epochs has"),
+        ({"optimizer": "SGD", "batch_size": 8}, "--optimizer, --batch-size have"),
+        ({"learning_rate": 0.1, "patience": 0}, "--learning-rate, --patience have"),
+        ({"schedule": "cosine", "loss": LossSpec(l2=0.1)}, "--schedule, --l2 have"),
     ],
 )
 def test_train_head__a_fitted_head_takes_nothing_of_gradients(make_cache, kind, given, named):
-    with pytest.raises(OptionError, match=f"No effect with the head {kind}: {named}. Leave"):
+    with pytest.raises(OptionError, match=f"{named} no effect with --head {kind}. Remove"):
         train_head(make_cache()[0], HeadSpec(kind), TrainConfig(**given))
 
 
@@ -115,7 +115,9 @@ def test_train_head__does_not_go_on_from_what_has_no_gradient(make_cache, kind):
 def test_train_head__batch_normalization_learns_the_rows_it_saw(make_cache):
     cache, _, _ = make_cache(600)
     rows = select(cache, QUICK).train.rows.read()
-    trained = train_head(cache, HeadSpec(norm="batch"), replace(QUICK, epochs=40, patience=0, val=0.0))
+    trained = train_head(
+        cache, HeadSpec(bottleneck_norm="batch"), replace(QUICK, epochs=40, patience=0, val=0.0)
+    )
     norm = next(layer for layer in trained.model.layers if "normalized" in layer.name)
     gamma, beta, mean, variance = norm.get_weights()
     np.testing.assert_allclose(mean, rows.mean(axis=0), atol=0.1)
@@ -145,7 +147,7 @@ def test_train_head__keeps_the_best_when_the_loss_is_not_a_number_later(
         lambda *arguments, **options: streaming(*arguments, memory_bytes=memory_bytes, **options),
     )
     # 210 rows are 7 steps: in the 5th of epoch 3 the rate is infinite, the 6th finds out.
-    monkeypatch.setattr(schedules.Rate, "at", _breaks_at_step(2 * 7 + 4))
+    monkeypatch.setattr(optimization.Rate, "at", _breaks_at_step(2 * 7 + 4))
     trained = train_head(cache, None, replace(QUICK, epochs=6))
     assert "in epoch 3, at step 6: the training ends, epoch 2 is kept" in caplog.text
     assert len(trained.history) == 2 and trained.best["epoch"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import asdict, replace
 
@@ -13,12 +14,14 @@ from training_support import write_listing
 from fastcls.backend import import_keras
 from fastcls.errors import CacheError, DataError, OptionError
 from fastcls.specs import CheckpointSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, TASKS
 from fastcls.training.head_trainer import train_head
 from fastcls.training.heads.network import build_head
-from fastcls.training.loop.losses import build_loss, class_weights
+from fastcls.training.loop.losses import class_weights
+from fastcls.training.loop.objectives import build_loss
+from fastcls.training.loop.thresholds import best_f1, best_single, choose_thresholds
 from fastcls.training.rows.sampling import balanced_places
 from fastcls.training.rows.selection import select
-from fastcls.training.thresholds import best_f1, best_single, choose_thresholds
 
 SPECS = [
     LossSpec(),
@@ -38,12 +41,16 @@ def test_train_head__minimizes_the_loss_by_the_gradient_of_numpy(multi_label_cac
     config = replace(CONFIG, loss=spec, sampling=sampling)
     trained = train_head(cache, None, config)
     import_keras().utils.set_random_seed(config.seed)
-    kernel, bias = build_head(HeadSpec(), (16,), 3, multi_label=True).get_weights()
+    kernel, bias = build_head(HeadSpec(), (16,), 3, task=SEVERAL_LABELS).get_weights()
     chosen = select(cache, config)
     rows, targets = chosen.train.rows.read(), chosen.train.labels.astype(float)
     factors = _weights(spec, targets)
     if sampling == "balanced":
-        drawn = balanced_places(chosen.train.labels, np.random.default_rng((config.seed, 1)))
+        drawn = balanced_places(
+            SEVERAL_LABELS.pools(chosen.train.labels),
+            len(chosen.train),
+            np.random.default_rng((config.seed, 1)),
+        )
         rows, targets = rows[drawn], targets[drawn]
 
     before = _sigmoid(rows @ kernel + bias)
@@ -66,11 +73,12 @@ def test_train_head__minimizes_the_loss_by_the_gradient_of_numpy(multi_label_cac
 
 
 def test_class_weights__count_having_a_class():
+    weights = functools.partial(class_weights, task=SEVERAL_LABELS)
     targets = np.array([[1, 0, 1]] * 2 + [[0, 1, 1]] * 1 + [[0, 0, 1]] * 97, np.uint8)
-    np.testing.assert_allclose(class_weights("balanced", targets), [98 / 2, 99, 0], rtol=1e-6)
-    np.testing.assert_allclose(class_weights("balanced", targets, 0.1), [4.9, 9.9, 0], rtol=1e-6)
-    np.testing.assert_allclose(class_weights("log", targets), np.log([7.5, 15, np.e]), rtol=1e-6)
-    np.testing.assert_allclose(class_weights("log", targets, 1.0), np.log([50, 100, np.e]), rtol=1e-6)
+    np.testing.assert_allclose(weights("balanced", targets), [98 / 2, 99, 0], rtol=1e-6)
+    np.testing.assert_allclose(weights("balanced", targets, 0.1), [4.9, 9.9, 0], rtol=1e-6)
+    np.testing.assert_allclose(weights("log", targets), np.log([7.5, 15, np.e]), rtol=1e-6)
+    np.testing.assert_allclose(weights("log", targets, 1.0), np.log([50, 100, np.e]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -79,10 +87,12 @@ def test_build_loss__focal_is_that_of_keras(smoothing):
     random = np.random.default_rng(0)
     targets = random.integers(0, 2, (50, 4)).astype(np.float32)
     probabilities = random.uniform(0.01, 0.99, (50, 4)).astype(np.float32)
-    head = build_head(HeadSpec(), (16,), 4, multi_label=True)
+    head = build_head(HeadSpec(), (16,), 4, task=SEVERAL_LABELS)
     spec = LossSpec(name="binary_focal_crossentropy", label_smoothing=smoothing)
     expected = losses.binary_focal_crossentropy(targets, probabilities, label_smoothing=smoothing)
-    np.testing.assert_allclose(build_loss(spec, head, targets)(targets, probabilities), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        build_loss(spec, head, targets, SEVERAL_LABELS)(targets, probabilities), expected, rtol=1e-5
+    )
 
     labels, shares = targets.argmax(axis=1), probabilities / probabilities.sum(axis=1, keepdims=True)
     spec = LossSpec(name="categorical_focal_crossentropy", label_smoothing=smoothing)
@@ -155,13 +165,13 @@ def test_choose_thresholds__a_class_that_nobody_has(caplog):
 def test_balanced_places__each_class_as_often(count):
     random = np.random.default_rng(0)
     labels = np.concatenate([[0], [1] * 3, np.full(count - 4, 2)])
-    places = balanced_places(labels, random)
+    places = balanced_places(ONE_LABEL.pools(labels), count, random)
     drawn = np.bincount(labels[places])
     assert len(places) == count and np.ptp(drawn) <= 1
 
     targets = np.zeros((count, 2), np.uint8)
     targets[:2, 0] = targets[1:5, 1] = 1  # the second has both, most have none
-    places = balanced_places(targets, random)
+    places = balanced_places(SEVERAL_LABELS.pools(targets), count, random)
     unlabeled = (~targets[places].any(axis=1)).sum()
     assert len(places) == count and abs(unlabeled - count / 3) < 1
     for column in targets.T:
@@ -176,7 +186,7 @@ def test_feeder__draws_classes_equally_often_from_memory_or_shards(make_cache, m
     cache, features, labels = make_cache(300)
     labels = np.where(np.arange(300) % 30 < 2, labels, 2)
     rows = zip(cache.samples(), labels, strict=True)
-    write_listing(cache, [replace(row, labels=(f"class {label}",)) for row, label in rows], multi_label=False)
+    write_listing(cache, [replace(row, labels=(f"class {label}",)) for row, label in rows], task=ONE_LABEL)
     data = select(cache, TrainConfig()).train
     known = {row.tobytes(): label for row, label in zip(features, labels, strict=True)}
 
@@ -196,7 +206,9 @@ def test_build_loss__a_sure_mistake_is_still_learned_from():
     import tensorflow as tf
 
     targets = np.array([[1, 0], [0, 1]], np.float32)
-    loss = build_loss(LossSpec(class_weight="balanced"), build_head(HeadSpec(), (16,), 2), targets)
+    loss = build_loss(
+        LossSpec(class_weight="balanced"), build_head(HeadSpec(), (16,), 2), targets, SEVERAL_LABELS
+    )
     logits = tf.constant([[-40.0, 40.0], [0.0, 0.0]])
 
     @tf.function
@@ -210,7 +222,7 @@ def test_checkpoints__of_better_areas_are_kept_and_know_their_labels(multi_label
     from fastcls.pipeline import load_head
 
     cache, _, _ = multi_label_cache
-    records = CheckpointSpec(every=1, keep=99, best_only=True)
+    records = CheckpointSpec(checkpoint_every=1, checkpoint_keep=99, checkpoint_best_only=True)
     config = TrainConfig(epochs=12, learning_rate=0.1, checkpoints=records)
     trained = train_head(cache, None, config, folder=tmp_path)
     kept = sorted((tmp_path / "checkpoints").iterdir())
@@ -219,7 +231,7 @@ def test_checkpoints__of_better_areas_are_kept_and_know_their_labels(multi_label
     assert [path.stem for path in kept] == [f"epoch-{epoch:04}" for epoch in better] != []
     assert better[-1] == trained.best["epoch"]
     further = train_head(cache, None, QUICK, start=load_head(kept[-1]))
-    assert further.multi_label and further.class_names == ("class 0", "class 1", "class 2")
+    assert further.task is SEVERAL_LABELS and further.class_names == ("class 0", "class 1", "class 2")
 
 
 def test_train_head__goes_on_only_with_heads_of_several_labels(multi_label_cache, make_cache):
@@ -239,7 +251,7 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
     for kind in ("logreg", "prototype", "knn"):
         with pytest.raises(OptionError, match=f"head {kind} takes one label per image, not several"):
             train_head(cache, HeadSpec(kind), TrainConfig())
-    for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion=1)}):
+    for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion_every=1)}):
         with pytest.raises(OptionError, match="No meaning with several labels per image"):
             train_head(cache, None, replace(QUICK, **given))
     with pytest.raises(OptionError, match=r"has several labels.*Choose one of: binary_crossentropy"):
@@ -254,31 +266,34 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
         train_head(single, None, replace(QUICK, loss=multiplied))
 
 
-@pytest.mark.parametrize(("activation", "labels"), [("softmax", "several"), ("sigmoid", "one")])
-def test_build_head__a_function_must_end_with_what_fits(tmp_path, activation, labels):
+@pytest.mark.parametrize(("activation", "task"), [("softmax", SEVERAL_LABELS), ("sigmoid", ONE_LABEL)])
+def test_build_head__a_function_must_end_with_what_fits(tmp_path, activation, task):
     file = tmp_path / "own.py"
     file.write_text(
         "import keras\n\n\ndef head(bottleneck, classes):\n"
         f"    return keras.layers.Dense(classes, activation={activation!r})(bottleneck)\n"
     )
     spec = HeadSpec(f"{file}:head")
-    with pytest.raises(OptionError, match=f"must return probabilities of {labels} label"):
-        build_head(spec, (16,), 3, multi_label=labels == "several")
-    build_head(spec, (16,), 3, multi_label=labels == "one")
+    with pytest.raises(
+        OptionError, match=f"must return probabilities of {task} per image: end it with a {task.activation}"
+    ):
+        build_head(spec, (16,), 3, task=task)
+    (other,) = {*TASKS.values()} - {task}
+    build_head(spec, (16,), 3, task=other)
 
 
 def test_select__refuses_classes_without_image_and_a_damaged_table(multi_label_cache):
     cache, _, _ = multi_label_cache
     rows = cache.samples()
     given = [replace(row, labels=("only",)) for row in rows]
-    write_listing(cache, given, multi_label=True)
+    write_listing(cache, given, task=SEVERAL_LABELS)
     with pytest.raises(DataError, match=r"two classes or more.*only"):
         select(cache, TrainConfig())
     test = [replace(row, labels=("a", "rare") if row.split == "test" else ("a", "b")) for row in rows]
-    write_listing(cache, test, multi_label=True)
+    write_listing(cache, test, task=SEVERAL_LABELS)
     with pytest.raises(DataError, match="No image to train on for: rare"):
         select(cache, TrainConfig())
-    write_listing(cache, [replace(row, labels=("a", "b")) for row in rows], multi_label=True)
+    write_listing(cache, [replace(row, labels=("a", "b")) for row in rows], task=SEVERAL_LABELS)
     with pytest.raises(DataError, match="No class has validation images with and without it"):
         train_head(cache, None, QUICK)
     table = cache.listing.samples_path
@@ -288,8 +303,8 @@ def test_select__refuses_classes_without_image_and_a_damaged_table(multi_label_c
 
 
 def test_train_head__a_plateau_is_one_of_the_monitor(multi_label_cache):
-    from fastcls.training.loop.monitor import AUROC, LOSS
-    from fastcls.training.loop.schedules import Rate
+    from fastcls.tasks import AUROC, LOSS
+    from fastcls.training.loop.optimization import Rate
 
     config = TrainConfig(schedule="plateau", epochs=20)
     rows = [{"val_loss": 1 / (1 + n), "val_auroc": 0.9} for n in range(8)]  # only the loss gets better

@@ -90,7 +90,7 @@ def test_build_network__a_front_begins_as_the_mean_of_pixels(base):
 
 
 def test_trainee_of__batch_normalization_of_the_head_is_trained(base):
-    model = build_network(base, HeadSpec(norm="batch"), 3)
+    model = build_network(base, HeadSpec(bottleneck_norm="batch"), 3)
     before = model.get_layer("head_normalized").get_weights()
     trainee = trainee_of(model, FinetuneSpec("none"), batch_norm=False)
     trainee.compile("sgd", "sparse_categorical_crossentropy")

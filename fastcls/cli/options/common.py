@@ -9,6 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from fastcls.specs import no_effect
+
 Command = Callable[..., Any]
 
 
@@ -20,7 +22,7 @@ def refuse_typed(choice: str, names: set[str]) -> None:
         if parameter.name in names and is_typed(parameter.name)
     ]
     if given:
-        raise click.UsageError(f"No effect with {choice}: {', '.join(given)}. Leave them out.")
+        raise click.UsageError(no_effect(given, choice))
 
 
 def is_typed(name: str) -> bool:

@@ -210,7 +210,7 @@ def view_options(command: Command) -> Command:
         click.option(
             "--views",
             type=click.IntRange(1),
-            default=ViewSpec.count,
+            default=ViewSpec.views,
             show_default=True,
             help="Views of each image to train on: the plain one, and augmented ones, of which each epoch "
             "takes one. More of the same recipe can be added later.",
@@ -227,7 +227,7 @@ def view_options(command: Command) -> Command:
         click.option(
             "--view-seed",
             type=click.IntRange(0),
-            default=ViewSpec.seed,
+            default=ViewSpec.view_seed,
             show_default=True,
             help="Another seed, other views.",
         ),

@@ -11,10 +11,6 @@ from fastcls.cli.options.common import Command, apply, drop_loaded
 from fastcls.errors import OptionError, closest
 from fastcls.specs import CheckpointSpec, LogSpec
 
-RECORDS = (
-    *("checkpoint_every", "checkpoint_keep", "checkpoint_best_only", "min_accuracy"),
-    *("log_steps", "confusion_every"),
-)
 # What belongs to one call of a command and not to what it is asked for.
 _OF_THE_CALL = ("out", "config", "dry_run", "restart")
 
@@ -33,7 +29,7 @@ def record_options(command: Command) -> Command:
         click.option(
             "--checkpoint-keep",
             type=click.IntRange(1),
-            default=CheckpointSpec.keep,
+            default=CheckpointSpec.checkpoint_keep,
             show_default=True,
             help="How many are kept: the last ones.",
         ),
@@ -52,7 +48,7 @@ def record_options(command: Command) -> Command:
         click.option(
             "--log-steps",
             type=click.IntRange(0),
-            default=LogSpec.steps,
+            default=LogSpec.log_steps,
             show_default=True,
             metavar="STEPS",
             help="Write loss and learning rate of one step in so many to steps.csv; 0: of none.",
@@ -60,7 +56,7 @@ def record_options(command: Command) -> Command:
         click.option(
             "--confusion-every",
             type=click.IntRange(0),
-            default=LogSpec.confusion,
+            default=LogSpec.confusion_every,
             show_default=True,
             metavar="EPOCHS",
             help="Draw the confusion of the validation images every so many epochs; 0: never.",
@@ -93,8 +89,8 @@ def read_records(values: dict[str, Any]) -> tuple[CheckpointSpec, LogSpec]:
     """Take the options of checkpoints and logs out of a command's values."""
     if not values["checkpoint_every"]:
         drop_loaded(values, "checkpoint_every", {"checkpoint_keep", "checkpoint_best_only"})
-    names = ("every", "keep", "best_only")
-    kept = {name: values.pop(f"checkpoint_{name}") for name in names}
+    names = ("checkpoint_every", "checkpoint_keep", "checkpoint_best_only")
+    kept = {name: values.pop(name) for name in names}
     logs = LogSpec(values.pop("log_steps"), values.pop("confusion_every"))
     return CheckpointSpec(**kept, min_accuracy=values.pop("min_accuracy")), logs
 

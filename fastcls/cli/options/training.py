@@ -7,15 +7,13 @@ from typing import Any
 
 import click
 
-from fastcls.cli.options.common import Command, apply, drop_loaded, is_typed, refuse_typed
+from fastcls.cli.options.common import Command, apply, drop_loaded, refuse_typed
 from fastcls.cli.options.data import full_decode_option
-from fastcls.cli.options.records import RECORDS, read_records, record_options
+from fastcls.cli.options.records import read_records, record_options
 from fastcls.specs import (
     CLASS_WEIGHTS,
-    FITTED_HEADS,
-    GRADIENT_ONLY,
+    FUNCTION,
     HEADS,
-    LBFGS,
     LOSSES,
     MIXED_PRECISIONS,
     NORMS,
@@ -30,16 +28,14 @@ from fastcls.specs import (
     OptimizerSpec,
     ScheduleSpec,
     TrainConfig,
+    without_effect,
 )
 
 _OPTIMIZER = ("momentum", "weight_decay", "clip_norm")
 _LOSS = ("label_smoothing", "l2", "class_weight", "class_weight_multiplier")
-_RATE = ("factor", "interval", "patience", "minimum")
-# What has no effect on a head that is fitted at once; `optimizer` may name one.
-_GRADIENT_OPTIONS = (
-    {"layers", "start", "train_batch_size", "warmup", *_OPTIMIZER, *_LOSS, *GRADIENT_ONLY, *RECORDS}
-    | {f"rate_{name}" for name in _RATE}
-) - {"batch_size", "optimizer"}
+# Kinds of heads by what is typed for them.
+_KINDS = {**HEADS, "FILE.py:FUNCTION": FUNCTION}
+_RATE = ("rate_factor", "rate_interval", "rate_patience", "rate_minimum")
 
 
 class HeadLayers(click.ParamType):
@@ -128,13 +124,10 @@ def head_options(command: Command) -> Command:
         click.option(
             "--head",
             "kind",
-            metavar="|".join((*HEADS, "FILE.py:FUNCTION")),
+            metavar="|".join(_KINDS),
             default=HeadSpec.kind,
             show_default=True,
-            help="linear: a softmax layer; tail: what follows in the base, trained too, and a softmax layer. "
-            "Without options of a training: logreg, a softmax layer by logistic regression; prototype, the "
-            "nearest class mean; knn, the nearest images. Or a function "
-            "(bottleneck, classes) -> probabilities.",
+            help="; ".join(f"{name}: {kind.help}" for name, kind in _KINDS.items()) + ".",
         ),
         click.option(
             "--layers",
@@ -147,7 +140,7 @@ def head_options(command: Command) -> Command:
         click.option(
             "--bottleneck-norm",
             type=click.Choice(NORMS),
-            default=HeadSpec.norm,
+            default=HeadSpec.bottleneck_norm,
             show_default=True,
             help="What a linear head does first, or a tail with its features: batch normalization, or length "
             "1 (l2; also with logreg).",
@@ -191,7 +184,7 @@ def finetune_options(command: Command) -> Command:
         click.option(
             "--mixed-precision",
             type=click.Choice(MIXED_PRECISIONS),
-            default=FinetuneSpec.precision,
+            default=FinetuneSpec.mixed_precision,
             show_default=True,
             help="In which the network is computed while it is trained; auto: mixed_float16 on GPUs that "
             "are fast in it, else float32.",
@@ -205,7 +198,7 @@ def read_finetune(values: dict[str, Any]) -> FinetuneSpec:
     batch_norm = values.pop("train_batch_norm") or None
     names = ("train", "augment", "downscale", "full_decode")
     given = {name: values.pop(name) for name in names}
-    return FinetuneSpec(**given, precision=values.pop("mixed_precision"), batch_norm=batch_norm)
+    return FinetuneSpec(**given, mixed_precision=values.pop("mixed_precision"), train_batch_norm=batch_norm)
 
 
 def optimizer_options(command: Command) -> Command:
@@ -214,13 +207,11 @@ def optimizer_options(command: Command) -> Command:
         command,
         click.option(
             "--optimizer",
-            "--solver",
-            "optimizer",
-            type=click.Choice((*OPTIMIZERS, LBFGS), case_sensitive=False),
+            type=click.Choice(tuple(OPTIMIZERS), case_sensitive=False),
             metavar="|".join(OPTIMIZERS),
             default=OptimizerSpec.name,
             show_default=True,
-            help="What minimizes the loss. lbfgs is another name of --head logreg.",
+            help="What minimizes the loss.",
         ),
         click.option(
             "--momentum", type=float, help="Share of the last step in the next one; of SGD and RMSprop."
@@ -255,28 +246,28 @@ def schedule_options(command: Command) -> Command:
         click.option(
             "--rate-factor",
             type=float,
-            default=ScheduleSpec.factor,
+            default=ScheduleSpec.rate_factor,
             show_default=True,
             help="What step, exponential and plateau multiply the rate by.",
         ),
         click.option(
             "--rate-interval",
             type=int,
-            default=ScheduleSpec.interval,
+            default=ScheduleSpec.rate_interval,
             show_default=True,
             help="Epochs in which step (at once) and exponential (bit by bit) do so.",
         ),
         click.option(
             "--rate-patience",
             type=int,
-            default=ScheduleSpec.patience,
+            default=ScheduleSpec.rate_patience,
             show_default=True,
             help="Epochs without a better validation after which plateau does so.",
         ),
         click.option(
             "--rate-minimum",
             type=float,
-            default=ScheduleSpec.minimum,
+            default=ScheduleSpec.rate_minimum,
             show_default=True,
             help="Lowest rate of cosine and plateau.",
         ),
@@ -347,28 +338,22 @@ def read_head(values: dict[str, Any]) -> HeadSpec:
     """Take the head options out of a command's values, and refuse what has no effect on that head."""
     own = {"train_batch_norm"} & values.keys()  # fine-tuning has taken its own
     drop_loaded(values, "start", {"kind", "layers", "bottleneck_norm"} | own)
-    if values["optimizer"] == LBFGS:
-        drop_loaded(values, "kind", {"optimizer"})
     kind = values.pop("kind")
-    asked, without_effect = f"--head {kind}", {"optimizer"}
-    if values["optimizer"] == LBFGS:
-        if is_typed("kind") and kind != "logreg":
-            raise click.UsageError(f"--optimizer {LBFGS} is another name of --head logreg. Received: {asked}")
-        kind, asked, without_effect = "logreg", f"--optimizer {LBFGS}", set()
-        drop_loaded(values, "optimizer", _GRADIENT_OPTIONS)
-        values["optimizer"] = OptimizerSpec.name
-    if kind in FITTED_HEADS:
-        refuse_typed(asked, without_effect | _GRADIENT_OPTIONS)
-        drop_loaded(values, "kind", without_effect | _GRADIENT_OPTIONS)
-    elif kind not in ("linear", "tail"):
-        refuse_typed(asked, {"layers"})
-        drop_loaded(values, "kind", {"layers"})
-    if kind not in ("linear", "tail", "logreg"):
-        drop_loaded(values, "kind", {"bottleneck_norm"})
-    if kind != "tail":
-        drop_loaded(values, "kind", own)
+    unused = _without_effect(kind)
+    if "train_batch_norm" not in values:
+        unused.discard("train_batch_norm")  # it is the base's
+    refuse_typed(f"--head {kind}", unused)
+    drop_loaded(values, "kind", unused)
     train_batch_norm = values.pop("train_batch_norm", False)
     return HeadSpec(kind, values.pop("layers"), values.pop("bottleneck_norm"), train_batch_norm)
+
+
+def _without_effect(kind: str) -> set[str]:
+    """Parameters that have no effect on a kind of head."""
+    flags = [*without_effect(kind, HeadSpec()), *without_effect(kind, TrainConfig())]
+    names = {flag.removeprefix("--").replace("-", "_") for flag in flags}
+    # What takes no batches is not trained, nor further.
+    return (names - {"batch_size"}) | ({"start", "train_batch_size"} if "batch_size" in names else set())
 
 
 def read_training(values: dict[str, Any]) -> TrainConfig:
@@ -390,8 +375,8 @@ def read_training(values: dict[str, Any]) -> TrainConfig:
 
 
 def _read_schedule(values: dict[str, Any]) -> ScheduleSpec:
-    unused = {f"rate_{name}" for name in _RATE if name not in SCHEDULES[values["schedule"]]}
+    unused = {name for name in _RATE if name not in SCHEDULES[values["schedule"]]}
     refuse_typed(f"--schedule {values['schedule']}", unused)
     drop_loaded(values, "schedule", unused)
     kind, warmup = values.pop("schedule"), values.pop("warmup")
-    return ScheduleSpec(kind, warmup, **{name: values.pop(f"rate_{name}") for name in _RATE})
+    return ScheduleSpec(kind, warmup, **{name: values.pop(name) for name in _RATE})

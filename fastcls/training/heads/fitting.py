@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastcls.errors import OptionError
+from fastcls.specs import HeadSpec
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows
 
@@ -26,7 +28,7 @@ class Fitted:
 
     Attributes:
         model: Keras model, bottleneck (B, ...) -> probabilities (B, C).
-        history: A row per candidate: what makes it differ (c, temperature or k), then loss, accuracy,
+        history: A row per candidate: what makes it differ (the `HeadKind.step`), then loss, accuracy,
             val_loss and val_accuracy as far as they are known, and seconds.
         best: The row of the head.
     """
@@ -34,6 +36,42 @@ class Fitted:
     model: Any
     history: list[dict[str, float]]
     best: dict[str, float]
+
+
+class FitHead(Protocol):
+    """Fits a kind of head at once; the table of heads names it."""
+
+    def __call__(
+        self,
+        spec: HeadSpec,
+        train: LabeledRows,
+        val: LabeledRows | None,
+        classes: int,
+        *,
+        progress: bool,
+    ) -> Fitted:
+        """Fit a head to some rows.
+
+        Args:
+            spec: What is fitted.
+            train: Rows to fit to; each of the classes has some. Labels are 0 to C - 1.
+            val: Rows to choose on; None only where the table does not say that they are needed.
+            classes: The number C of classes.
+            progress: Show a bar on stderr.
+        """
+
+
+def fit_head(
+    spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
+) -> Fitted:
+    """Fit a head of any kind that is fitted at once; see `FitHead`.
+
+    Raises:
+        OptionError: The rows do not fit into memory.
+    """
+    module, _, name = spec.traits.fit.partition(":")
+    fit: FitHead = getattr(importlib.import_module(module), name)
+    return fit(spec, train, val, classes, progress=progress)
 
 
 def feature_blocks(data: LabeledRows) -> Iterator[tuple[slice, np.ndarray]]:
@@ -60,7 +98,7 @@ def features(data: LabeledRows) -> np.ndarray:
     return output
 
 
-def normalize(rows: np.ndarray) -> np.ndarray:
+def at_unit_length(rows: np.ndarray) -> np.ndarray:
     """Rows (N, D) at length 1, as Keras's UnitNormalization makes them; rows of zeros stay."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.maximum(lengths, _LEAST_LENGTH)
@@ -83,7 +121,7 @@ def require_memory(kind: str, count: int, data: LabeledRows) -> None:
     allowed = feeder.allowed_memory()
     if needed > allowed:
         raise OptionError(
-            f"The head {kind} needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, of which "
-            f"{allowed / 2**30:.1f} GiB are allowed. Use --head linear, which streams them, or prototype, "
-            "which keeps their means"
+            f"--head {kind} needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, of which "
+            f"{allowed / 2**30:.1f} GiB are allowed. Use --head linear, which streams them, or --head "
+            "prototype, which keeps their means"
         )

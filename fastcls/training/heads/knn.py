@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from fastcls.specs import HeadSpec
 from fastcls.training.heads.fitting import (
     TEMPERATURE,
     Fitted,
+    at_unit_length,
     feature_blocks,
     features,
-    normalize,
     require_memory,
     score,
 )
@@ -32,23 +33,27 @@ K_GRID = (1, 3, 5, 10, 20, 50, 100, 200)
 DEFAULT_K = 20
 
 
-def fit_neighbors(train: LabeledRows, val: LabeledRows | None, classes: int) -> Fitted:
+def fit_knn(
+    spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
+) -> Fitted:
     """Keep the training rows, and choose the k of the highest validation accuracy.
 
     Of equal accuracies the lower loss decides, then the smaller k. Values of the grid above the number
     of training rows are left out. There are no figures of the training rows: each is its own neighbor.
 
     Args:
+        spec: Has no part in it.
         train: Rows to keep.
         val: Rows to choose on; without them k is `DEFAULT_K`, or as many as there are.
         classes: Number of classes.
+        progress: Has no part in it.
 
     Raises:
         OptionError: The training rows do not fit into memory.
     """
     started = time.monotonic()
     require_memory("knn", len(train), train)
-    kernel = normalize(features(train)).T  # (D, N)
+    kernel = at_unit_length(features(train)).T  # (D, N)
     history: list[dict[str, float]]
     if val:
         history = _score_each(kernel, train.labels, val, classes)
@@ -88,7 +93,7 @@ def _nearest(kernel: np.ndarray, data: LabeledRows, k: int) -> Iterator[tuple[sl
     step = max(1, feeder.BLOCK_BYTES // (4 * kernel.shape[1]))
     for place, block in feature_blocks(data):
         for start in range(0, len(block), step):
-            part = normalize(block[start : start + step])
+            part = at_unit_length(block[start : start + step])
             similarities, neighbors = ops.top_k(ops.matmul(part, rows), k)
             begin = place.start + start
             yield slice(begin, begin + len(part)), np.asarray(similarities), np.asarray(neighbors)

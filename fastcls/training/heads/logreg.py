@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fastcls.specs import HeadSpec
-from fastcls.training.heads.fitting import Fitted, features, normalize, require_memory
+from fastcls.training.heads.fitting import Fitted, at_unit_length, features, require_memory
 from fastcls.training.heads.network import build_head
 from fastcls.training.rows.selection import LabeledRows
 
@@ -34,8 +34,8 @@ _TOLERANCE = 1e-5
 _ITERATIONS = 2000
 
 
-def sweep(
-    train: LabeledRows, val: LabeledRows, classes: int, *, norm: str = "none", progress: bool = False
+def fit_logreg(
+    spec: HeadSpec, train: LabeledRows, val: LabeledRows, classes: int, *, progress: bool = False
 ) -> Fitted:
     """Fit scikit-learn's multinomial logistic regression for each C, and keep the best on `val`.
 
@@ -43,10 +43,10 @@ def sweep(
     two values; the first (most regularized) of equals is kept.
 
     Args:
+        spec: Says whether features are brought to length 1.
         train: Rows to train on, of two classes or more; labels are 0 to C - 1, each present.
         val: Rows to choose on.
         classes: Number of classes.
-        norm: What is done to features: "none", or "l2" for length 1.
         progress: Show a bar on stderr.
 
     Returns:
@@ -60,7 +60,7 @@ def sweep(
     from threadpoolctl import threadpool_limits
 
     require_memory("logreg", len(train) + len(val), train)
-    sides = (_features(train, norm), train.labels), (_features(val, norm), val.labels)
+    sides = tuple((_features(part, spec.bottleneck_norm), part.labels) for part in (train, val))
     probe = LogisticRegression(tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=True)
     plateau = _OFF_PLATEAU * _loss_of_shares(train.labels, val.labels)
     history: list[dict[str, float]] = []
@@ -74,7 +74,8 @@ def sweep(
                 weights = _softmax_layer(probe)
             elif best["val_loss"] < plateau and len(history) - history.index(best) > _PATIENCE:
                 break
-    model = build_head(HeadSpec(norm=norm), train.rows.take(np.arange(1)).read().shape[1:], classes)
+    shape = train.rows.take(np.arange(1)).read().shape[1:]
+    model = build_head(HeadSpec(bottleneck_norm=spec.bottleneck_norm), shape, classes)
     model.set_weights(weights)
     return Fitted(model, history, best)
 
@@ -87,7 +88,7 @@ def _loss_of_shares(train: np.ndarray, val: np.ndarray) -> float:
 
 def _features(data: LabeledRows, norm: str) -> np.ndarray:
     # float32 stays within 1e-6 of the loss of float64.
-    return normalize(features(data)) if norm == "l2" else features(data)
+    return at_unit_length(features(data)) if norm == "l2" else features(data)
 
 
 def _fit(

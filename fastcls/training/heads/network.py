@@ -13,13 +13,14 @@ from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec
+from fastcls.tasks import ONE_LABEL, Task
 
 # Of the names of its layers, which share a graph with those of the trunk later.
 HEAD_PREFIX = "head_"
 
 
 def build_head(
-    spec: HeadSpec, shape: tuple[int, ...], classes: int, tail: Any = None, *, multi_label: bool = False
+    spec: HeadSpec, shape: tuple[int, ...], classes: int, tail: Any = None, *, task: Task = ONE_LABEL
 ) -> Any:
     """Build a head that is trained by gradients.
 
@@ -29,8 +30,7 @@ def build_head(
         classes: Number of classes.
         tail: Keras model of what follows in the base, bottleneck (B, *shape) -> features (B, D); its layers
             become part of the head.
-        multi_label: Give each class a probability of its own (sigmoid), not all together a sum of 1
-            (softmax).
+        task: What is asked of an image; its activation is that of the last layer.
 
     Returns:
         Keras model, (B, *shape) float32 -> (B, classes) float32 probabilities.
@@ -41,11 +41,10 @@ def build_head(
     keras = import_keras()
 
     bottleneck = keras.Input(shape, name="bottleneck")
-    activation = "sigmoid" if multi_label else "softmax"
     if spec.is_function:
-        return named_head(bottleneck, _output_of_function(spec.kind, bottleneck, classes, activation))
+        return named_head(bottleneck, _output_of_function(spec.kind, bottleneck, classes, task))
     features = bottleneck if tail is None else graph.replay(tail, bottleneck)
-    head = named_head(bottleneck, _stack(features, spec, classes, activation), known=tail)
+    head = named_head(bottleneck, _stack(features, spec, classes, task.activation), known=tail)
     if tail is not None and not spec.train_batch_norm:
         for layer in filter(is_batch_norm, graph.operations(tail)):
             layer.trainable = False  # Keras then runs it as in inference
@@ -93,9 +92,9 @@ def _stack(bottleneck: Any, spec: HeadSpec, classes: int, activation: str) -> An
     from keras import layers
 
     x = pooled(bottleneck)
-    if spec.norm == "batch":
+    if spec.bottleneck_norm == "batch":
         x = layers.BatchNormalization(name="normalized")(x)
-    elif spec.norm == "l2":
+    elif spec.bottleneck_norm == "l2":
         x = layers.UnitNormalization(name="normalized")(x)
     for place, value in enumerate(spec.layers, start=1):
         if isinstance(value, float):
@@ -120,17 +119,17 @@ def _load_function(name: str) -> Callable[[Any, int], Any]:
     return found
 
 
-def _output_of_function(name: str, bottleneck: Any, classes: int, activation: str) -> Any:
+def _output_of_function(name: str, bottleneck: Any, classes: int, task: Task) -> Any:
     function = _load_function(name)
     try:
         output = function(bottleneck, classes)
     except Exception as error:  # whatever the user's function raises
         raise OptionError(f"The head {name!r} raises {type(error).__name__}: {error}") from error
-    _check_head(name, bottleneck, output, classes, activation)
+    _check_head(name, bottleneck, output, classes, task)
     return output
 
 
-def _check_head(name: str, bottleneck: Any, output: Any, classes: int, activation: str) -> None:
+def _check_head(name: str, bottleneck: Any, output: Any, classes: int, task: Task) -> None:
     import keras
 
     if not isinstance(output, keras.KerasTensor) or tuple(output.shape) != (None, classes):
@@ -146,16 +145,14 @@ def _check_head(name: str, bottleneck: Any, output: Any, classes: int, activatio
             f"The head {name!r} uses {', '.join(foreign)}: only Keras's own layers, without Lambda, make a "
             "classifier that loads everywhere"
         )
-    _require_probabilities(name, head, activation)
+    _require_probabilities(name, head, task)
 
 
-def _require_probabilities(name: str, head: Any, activation: str) -> None:
+def _require_probabilities(name: str, head: Any, task: Task) -> None:
     shape = (4, *head.inputs[0].shape[1:])
     tried = head.predict_on_batch(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    # Those of a sigmoid sum to 1 by chance at most.
-    is_softmax = abs(tried.sum(axis=1) - 1).max() < 1e-3
-    if tried.min() < 0 or tried.max() > 1 or is_softmax != (activation == "softmax"):
-        labels = "one label" if activation == "softmax" else "several labels"
+    if not task.could_give(tried):
         raise OptionError(
-            f"The head {name!r} must return probabilities of {labels} per image: end it with a {activation}"
+            f"The head {name!r} must return probabilities of {task} per image: end it with a "
+            f"{task.activation}"
         )

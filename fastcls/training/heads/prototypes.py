@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.training.heads.fitting import TEMPERATURE, Fitted, feature_blocks, normalize, score
+from fastcls.specs import HeadSpec
+from fastcls.training.heads.fitting import TEMPERATURE, Fitted, at_unit_length, feature_blocks, score
 from fastcls.training.heads.network import named_head, pooled
 from fastcls.training.rows.selection import LabeledRows
 
@@ -21,13 +22,17 @@ from fastcls.training.rows.selection import LabeledRows
 TEMPERATURES = tuple(float(f"{10 ** (step / 10):.3g}") for step in range(-30, 1))
 
 
-def fit_prototypes(train: LabeledRows, val: LabeledRows | None, classes: int) -> Fitted:
+def fit_prototypes(
+    spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
+) -> Fitted:
     """Average the bottlenecks of each class, and choose the temperature of the lowest validation loss.
 
     Args:
+        spec: Has no part in it.
         train: Rows to average; each of the classes has some. They are read in blocks.
         val: Rows to choose on; without them the temperature is `TEMPERATURE`.
         classes: Number of classes.
+        progress: Has no part in it.
 
     Returns:
         The head. Its history has a row per temperature, from low to high.
@@ -55,8 +60,8 @@ def _class_means(train: LabeledRows, classes: int) -> np.ndarray:
     sums: Any = 0.0
     for place, block in feature_blocks(train):
         members = np.eye(classes)[train.labels[place]]
-        sums = sums + members.T @ normalize(block)
-    return normalize(sums).T.astype(np.float32)
+        sums = sums + members.T @ at_unit_length(block)
+    return at_unit_length(sums).T.astype(np.float32)
 
 
 def _score_each(
@@ -65,7 +70,7 @@ def _score_each(
     """Loss and accuracy of some rows at each temperature."""
     sums = np.zeros((len(temperatures), 2))
     for place, block in feature_blocks(data):
-        similarities = normalize(block) @ kernel
+        similarities = at_unit_length(block) @ kernel
         for sum_, temperature in zip(sums, temperatures, strict=True):
             sum_ += score(_softmax(similarities / temperature), data.labels[place])
     return [

@@ -17,7 +17,7 @@ from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.runs import require_same_unfinished
 from fastcls.specs import CheckpointSpec
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.tasks import LOSS, Monitor
 from fastcls.training.loop.snapshots import Row, Snapshot, Standing, Trainee, write_snapshot
 
 # Unless the user says how often: what a training that is killed may lose.
@@ -36,7 +36,7 @@ class Checkpoints:
     Args:
         folder: Where; None for nowhere.
         spec: Which.
-        request: What decides the result, JSON-able: a checkpoint of another request is refused.
+        identity: What decides the result, JSON-able: a checkpoint of another training is refused.
         about: What else is to be written into each, JSON-able.
         monitor: The figure that says which epoch is better.
 
@@ -45,19 +45,19 @@ class Checkpoints:
         found: The last checkpoint of this training, if it was interrupted.
 
     Raises:
-        OptionError: A training of another request was interrupted here.
+        OptionError: Another training was interrupted here.
     """
 
     def __init__(
         self,
         folder: Path | None,
         spec: CheckpointSpec,
-        request: dict[str, Any],
+        identity: dict[str, Any],
         about: dict[str, Any],
         monitor: Monitor = LOSS,
     ) -> None:
         self.folder, self._spec, self._monitor = folder, spec, monitor
-        self._request = json.loads(json.dumps(request))
+        self._identity = json.loads(json.dumps(identity))
         self._about = dict(about)
         self._saved = time.monotonic()
         self.found = self._find(folder) if folder else None
@@ -88,7 +88,7 @@ class Checkpoints:
         if not all(np.isfinite(weight).all() for weight in trainee.model.get_weights()):
             return  # without validation, only the next epoch shows that the last step was one too far
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
-        write_snapshot(path, standing, trainee, {"request": self._request, **self._about})
+        write_snapshot(path, standing, trainee, {"identity": self._identity, **self._about})
         _prune(path.parent, _GO_ON_FROM)
         self._keep(path, standing)
         self._saved = time.monotonic()
@@ -100,7 +100,7 @@ class Checkpoints:
         kept = self.folder / "checkpoints" / path.name
         if is_kept(standing.history, self._spec, self._monitor) and not kept.exists():
             _link(path, kept)
-        _prune(kept.parent, self._spec.keep)
+        _prune(kept.parent, self._spec.checkpoint_keep)
 
     def forget(self) -> None:
         """Remove what the training goes on from: it has come to an end that would only be reached again."""
@@ -114,18 +114,18 @@ class Checkpoints:
             except OptionError as error:
                 logger.warning("%s. It is left out", error)
                 continue
-            require_same_unfinished(folder, found.state["request"], self._request)
+            require_same_unfinished(folder, found.state["identity"], self._identity)
             return found
         return None
 
     def _is_due(self, row: Row) -> bool:
-        if self._spec.every == 0:
+        if self._spec.checkpoint_every == 0:
             return False
         is_late = time.monotonic() - self._saved + row["seconds"] > _LOSE_AT_MOST_S
         return is_late or self._is_asked_for(row)
 
     def _is_asked_for(self, row: Row) -> bool:
-        return bool(self._spec.every) and row["epoch"] % (self._spec.every or 1) == 0
+        return bool(self._spec.checkpoint_every) and row["epoch"] % (self._spec.checkpoint_every or 1) == 0
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -152,8 +152,10 @@ def is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor = LOS
     last = history[-1]
     if not passes(last, spec):
         return False
-    kept = [row for row in history[:-1] if not row["epoch"] % (spec.every or 1) and passes(row, spec)]
-    return not spec.best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
+    kept = [
+        row for row in history[:-1] if not row["epoch"] % (spec.checkpoint_every or 1) and passes(row, spec)
+    ]
+    return not spec.checkpoint_best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
 
 
 def _numbered(folder: Path) -> list[Path]:

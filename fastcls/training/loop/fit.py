@@ -1,13 +1,12 @@
-"""Fit a compiled Keras model to rows: early stopping, best weights, and no Python between the steps."""
+"""Fit a compiled Keras model epoch by epoch: early stopping, the best weights, and where it goes on from."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -15,16 +14,13 @@ from tqdm import tqdm
 from fastcls import interrupts
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
+from fastcls.tasks import LOSS, Monitor
 from fastcls.training.loop.checkpoints import Checkpoints, passes
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.training.loop.objectives import OBJECTIVES
+from fastcls.training.loop.passes import CompiledPasses, EpochRunner, Passes, StepListener
 from fastcls.training.loop.snapshots import Row, Standing, Trainee
-from fastcls.training.loop.validation import multi_label_validator
 from fastcls.training.rows.cached import Feed
 
-# Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
-EpochRunner = Callable[[int], tuple[Row, int]]
-# Gets an epoch and, of some of its steps in order, loss and learning rate: (S, 2) float32.
-StepListener = Callable[[int, np.ndarray], None]
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +136,8 @@ def epoch_runner(
     """
     passes = passes or CompiledPasses()
     train_pass = passes.train(model, train, listen)
-    validate = _validator(model, val, judges, passes) if val else dict
+    # The same layers, whatever the loss that trains them.
+    validate = OBJECTIVES[val.task].validator(model, val, judges, passes.test) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()
@@ -153,109 +150,9 @@ def epoch_runner(
     return run_epoch
 
 
-class Passes(Protocol):
-    """Makes what runs a compiled Keras model over a feed."""
-
-    def train(self, model: Any, feed: Any, listen: StepListener | None) -> EpochRunner:
-        """What trains the model for an epoch."""
-
-    def test(self, model: Any, feed: Any) -> Callable[[], Row]:
-        """What finds the model's metrics."""
-
-
-class CompiledPasses:
-    """Loops over the batches inside TensorFlow: for small models on one device."""
-
-    def train(self, model: Any, feed: Feed, listen: StepListener | None = None) -> EpochRunner:
-        """See `Passes`."""
-        return _pass(model, model.train_step, feed, listen)
-
-    def test(self, model: Any, feed: Feed) -> Callable[[], Row]:
-        """See `Passes`."""
-        run = _pass(model, model.test_step, feed)
-        return lambda: run(1)[0]
-
-
-def _validator(model: Any, val: Feed, judges: Sequence[Any], passes: Passes) -> Callable[[], Row]:
-    """The same layers, judged by the plain cross-entropy, whatever the loss that trains them."""
-    import keras
-
-    if val.label_shape:
-        return multi_label_validator(model, val)
-    examiner = keras.Model(model.inputs[0], model.outputs[0])
-    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *judges])
-    run = passes.test(examiner, val)
-    return lambda: {f"val_{name}": value for name, value in run().items()}
-
-
 def _learning_rate(model: Any) -> float:
     rate = np.float32(float(model.optimizer.learning_rate))
     return float(str(rate))  # 0.001, where float32 to float64 gives 0.0010000000474974513
-
-
-def _pass(
-    model: Any, step: Callable[[Any], Any], feeder: Feed, listen: StepListener | None = None
-) -> EpochRunner:
-    """One pass over all rows: its metrics as means over the rows, and how many steps had a finite loss.
-
-    The loop over the batches of a block is compiled: to start a step of a small head from Python, as
-    Keras's `fit` does, costs many times the step.
-    """
-    import tensorflow as tf
-
-    rows_spec = tf.TensorSpec((None, *feeder.shape), feeder.dtype)
-    labels_spec = tf.TensorSpec((None, *feeder.label_shape), feeder.label_dtype)
-    places_spec = tf.TensorSpec((None,), tf.int64)
-    dtype = model.inputs[0].dtype
-
-    @tf.function(input_signature=(rows_spec, labels_spec, places_spec))
-    def run_steps(rows: Any, labels: Any, order: Any) -> Any:
-        finite = 0
-        seen = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=(2,))
-        for start in tf.range(0, tf.size(order), feeder.batch_size):
-            places = order[start : start + feeder.batch_size]
-            rate = model.optimizer.learning_rate if listen else None  # of this step: it changes in it
-            metrics = step((tf.cast(tf.gather(rows, places), dtype), tf.gather(labels, places)))
-            # A mean that is not a number stays so: the steps before are the finite ones.
-            finite += tf.cast(tf.math.is_finite(metrics["loss"]), tf.int32)
-            if listen:
-                seen = seen.write(start // feeder.batch_size, tf.stack([losses.pop(), rate]))
-        return finite, seen.stack()
-
-    # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
-    with _overheard(model) as losses:
-        traced = run_steps.get_concrete_function()
-
-    def run(epoch: int) -> tuple[Row, int]:
-        model.reset_metrics()
-        finite = 0
-        for rows, labels, order in feeder.blocks(epoch):
-            steps, seen = traced(rows, labels, tf.constant(order))
-            interrupts.let_through()
-            finite += int(steps)
-            if listen:
-                listen(epoch, seen.numpy())
-        figures = model.get_metrics_result().items()
-        return {name: float(value) for name, value in figures if not len(value.shape)}, finite
-
-    return run
-
-
-@contextlib.contextmanager
-def _overheard(model: Any) -> Iterator[list[Any]]:
-    """The loss of each step that is traced inside: Keras's own steps return means over the epoch."""
-    losses = []
-    plain = model.compute_loss
-
-    def compute_loss(*values: Any, **options: Any) -> Any:
-        losses.append(plain(*values, **options))
-        return losses[-1]
-
-    model.compute_loss = compute_loss
-    try:
-        yield losses
-    finally:
-        del model.compute_loss  # that of its class again
 
 
 def _is_finite(row: Row) -> bool:

@@ -35,7 +35,7 @@ class TrainingLog:
         self._steps = steps
         self._tables: dict[str, _Table] = {}
         self._tensorboard = TensorBoardLog(folder / "tensorboard" if folder else None)
-        is_drawn = folder is not None and spec.confusion > 0
+        is_drawn = folder is not None and spec.confusion_every > 0
         self._confusion = confusion_metric(len(class_names)) if is_drawn else None
         self._step = 0  # of the epoch that runs
 
@@ -57,7 +57,7 @@ class TrainingLog:
     @property
     def listen(self) -> Callable[[int, np.ndarray], None] | None:
         """What is to get the figures of each step, if anything."""
-        return self._write_steps if self._folder and self._spec.steps else None
+        return self._write_steps if self._folder and self._spec.log_steps else None
 
     def begin(self, model: Any, history: Sequence[Row]) -> None:
         """Start, or go on after epochs that were run before an interruption; what came later is dropped.
@@ -80,7 +80,7 @@ class TrainingLog:
             return
         self._step = 0
         self._write_row(row)
-        if self._confusion is not None and row["epoch"] % self._spec.confusion == 0:
+        if self._confusion is not None and row["epoch"] % self._spec.confusion_every == 0:
             picture = self._folder / "confusion" / f"epoch-{row['epoch']:04.0f}.png"
             draw_confusion(np.asarray(self._confusion.result()), self._class_names, picture)
 
@@ -94,7 +94,7 @@ class TrainingLog:
         rows = [
             {"epoch": epoch, "step": step, "loss": str(loss), "learning_rate": str(rate)}
             for step, (loss, rate) in enumerate(seen, start=first)
-            if step % self._spec.steps == 0
+            if step % self._spec.log_steps == 0
         ]
         self._table("steps.csv", _STEP_COLUMNS).write(rows)
 

@@ -27,7 +27,7 @@ from fastcls.backend import computing_in
 from fastcls.errors import OptionError
 
 Row = dict[str, float]
-VERSION = 1
+VERSION = 2
 _STATE = "fastcls/state.json"
 _CLASSIFIER = "fastcls.json"  # where `Classifier.load` looks
 
@@ -138,7 +138,7 @@ class Snapshot:
 def _check(state: Any) -> None:
     if state["version"] != VERSION:
         raise ValueError(f"it has version {state['version']}, this fastcls reads {VERSION}")
-    kinds = {"request": dict, "history": list, "best_epoch": int, "schedule": dict}
+    kinds = {"identity": dict, "history": list, "best_epoch": int, "schedule": dict}
     wrong = [name for name, kind in kinds.items() if not isinstance(state[name], kind)]
     if wrong:
         raise ValueError(f"its state has no right {', '.join(wrong)}")

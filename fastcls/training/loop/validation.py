@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastcls.evaluation.multilabel import class_auroc
+from fastcls.evaluation.several_labels import class_auroc
 from fastcls.training.rows.cached import Feed
 
 # As in Keras: a probability of 0 or 1 has no infinite loss.
 _EPSILON = 1e-7
+# Finds the figures of the validation rows.
+Validate = Callable[[], dict[str, float]]
 
 
-def multi_label_validator(model: Any, feeder: Feed) -> Callable[[], dict[str, float]]:
+def plain_validator(
+    model: Any, val: Any, judges: Sequence[Any], test: Callable[[Any, Any], Validate]
+) -> Validate:
+    """What finds val_loss, the mean cross-entropy, and val_accuracy.
+
+    Args:
+        model: Rows -> probabilities (B, C).
+        val: Rows to validate on, their labels indices of classes.
+        judges: Keras metrics that see these rows; they hold what they saw until the next time.
+        test: See `Passes.test`.
+    """
+    import keras
+
+    examiner = keras.Model(model.inputs[0], model.outputs[0])
+    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *judges])
+    run = test(examiner, val)
+    return lambda: {f"val_{name}": value for name, value in run().items()}
+
+
+def area_validator(
+    model: Any, val: Any, judges: Sequence[Any], test: Callable[[Any, Any], Validate]
+) -> Validate:
     """What finds val_loss, the mean binary cross-entropy, and val_auroc, of all rows at once.
 
     Keras's own AUC counts in bins and averages over batches; the area is exact only over all rows. It is the
@@ -22,9 +45,11 @@ def multi_label_validator(model: Any, feeder: Feed) -> Callable[[], dict[str, fl
 
     Args:
         model: Rows -> probabilities (B, C).
-        feeder: Rows to validate on, their labels (C,) of 0 and 1.
+        val: Rows to validate on, their labels (C,) of 0 and 1.
+        judges: Not used.
+        test: Not used: the area needs the probabilities of all rows.
     """
-    predict = predictor(model, feeder)
+    predict = predictor(model, val)
 
     def validate() -> dict[str, float]:
         targets, probabilities = predict()

@@ -10,6 +10,7 @@ import numpy as np
 from fastcls.cache.shard import group
 from fastcls.machine import available_memory
 from fastcls.parallel import ahead
+from fastcls.tasks import Task
 from fastcls.training.rows.sampling import draw_images, epoch_random
 from fastcls.training.rows.selection import LabeledRows
 
@@ -36,6 +37,7 @@ class Feed(Protocol):
         label_shape: Shape of one label.
         label_dtype: Of the labels.
         batch_size: Inputs per step.
+        task: What the labels are of.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +45,7 @@ class Feed(Protocol):
     label_shape: tuple[int, ...]
     label_dtype: Any
     batch_size: int
+    task: Task
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
         """One pass in large pieces. Its order depends on seed and epoch alone, not on the passes before.
@@ -76,6 +79,7 @@ class Feeder:
         label_shape: Shape of one label.
         label_dtype: Of the labels.
         batch_size: As given.
+        task: What the labels are of.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Feeder:
         self._data = data
         self._seed = seed
         self._balanced = balanced
+        self.task = data.task
         self.label_shape, self.label_dtype = data.labels.shape[1:], data.labels.dtype
         first = data.rows.take(np.arange(1)).read()
         self.shape, self.dtype, self.batch_size = first.shape[1:], first.dtype, batch_size
@@ -121,7 +126,7 @@ class Feeder:
     def _choose(self, random: np.random.Generator | None) -> np.ndarray:
         """The rows of an epoch, one view of each image that is drawn: (N,) int64, in random order."""
         views, labels = self._data.views, self._data.labels[:: self._data.views]
-        images = draw_images(labels, random, balanced=self._balanced)
+        images = draw_images(labels, random, self.task, balanced=self._balanced)
         if random is None or views == 1:
             return images * views
         return images * views + random.integers(views, size=len(images))

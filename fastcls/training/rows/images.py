@@ -10,11 +10,15 @@ import cv2
 import numpy as np
 
 from fastcls import files
+from fastcls.cache.samples import SampleRow
+from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
 from fastcls.data.views import augment
+from fastcls.errors import DataError
 from fastcls.machine import available_memory, cores
 from fastcls.parallel import ahead
 from fastcls.specs import Recipe
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.rows.sampling import draw_images, epoch_random
 
 # The network needs memory too.
@@ -68,6 +72,28 @@ class Images:
             self._kept[place] = pixels
 
 
+def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray, list[SampleRow]]:
+    """Read the images of a data set, but those of its test part.
+
+    Returns:
+        The images as pixels, the places (N,) int64 of those that could be read, and what is known of these.
+
+    Raises:
+        DataError: None could be read.
+    """
+    samples = [sample for sample in dataset.samples if sample.split != "test"]
+    images = Images([dataset.locate(sample) for sample in samples], decoder)
+    readable = [place for place in range(len(samples)) if place not in images.unreadable]
+    if not readable:
+        raise DataError(f"Not one of {len(samples)} images of {dataset.root} could be read")
+    rows = [
+        SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, images.digests[place])
+        for place, sample in enumerate(samples)
+        if place not in images.unreadable
+    ]
+    return images, np.array(readable), rows
+
+
 class ImageFeed:
     """One pass over some images per epoch: a `Feed`, and a `tf.data.Dataset` for Keras's own training.
 
@@ -81,6 +107,7 @@ class ImageFeed:
         batch_size: Images per batch; only the last batch of a pass has fewer.
         seed: None keeps the images in order and as they are.
         recipe: What happens to each image; None for nothing.
+        task: What the labels are of.
         balanced: See `Feeder`.
     """
 
@@ -93,8 +120,10 @@ class ImageFeed:
         seed: int | None = None,
         recipe: Recipe | None = None,
         *,
+        task: Task = ONE_LABEL,
         balanced: bool = False,
     ) -> None:
+        self.task = task
         self._images, self._places, self._labels = images, places, labels
         self._seed, self._recipe, self._balanced = seed, recipe, balanced
         self.batch_size, self.dtype = batch_size, np.dtype(np.uint8)
@@ -148,7 +177,7 @@ class ImageFeed:
             yield tf.constant(pixels), tf.constant(self._labels[rows]), np.arange(len(rows))
 
     def _order(self, epoch: int) -> np.ndarray:
-        return draw_images(self._labels, epoch_random(self._seed, epoch), balanced=self._balanced)
+        return draw_images(self._labels, epoch_random(self._seed, epoch), self.task, balanced=self._balanced)
 
     def _look(self, row: int, epoch: int, time: int) -> np.ndarray:
         place = int(self._places[row])

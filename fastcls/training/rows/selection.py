@@ -16,6 +16,7 @@ from fastcls.data import sources
 from fastcls.data.splitter import assign_splits
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
+from fastcls.tasks import ONE_LABEL, Task
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,15 @@ class LabeledRows:
 
     Attributes:
         rows: Where the bottlenecks are; the views of an image follow each other.
-        labels: (N,) int64, indices into the class names, one per row; with several labels per image (N, C)
-            uint8 of 0 and 1.
+        labels: One per row, encoded by the task.
         views: Rows per image.
+        task: What is asked of an image.
     """
 
     rows: Rows
     labels: np.ndarray
     views: int = 1
+    task: Task = ONE_LABEL
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,14 +52,14 @@ class Selection:
         class_names: Sorted; labels are indices into them.
         train: Rows to train on, of each view.
         val: Rows to validate on, of plain images; None to train without validation.
-        multi_label: Whether an image may have any number of classes.
+        task: What is asked of an image.
         images: Those of both, by their use: "train" and "val".
     """
 
     class_names: tuple[str, ...]
     train: LabeledRows
     val: LabeledRows | None
-    multi_label: bool = False
+    task: Task = ONE_LABEL
     images: Mapping[str, Sequence[SampleRow]] = field(default_factory=dict)
 
 
@@ -80,30 +82,30 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     _require_complete(cache, samples, found.lacking, views, config)
     present = np.flatnonzero(found.lacking == 0)
     samples = [samples[place] for place in present]
-    own, val, labels = assign_uses(
-        samples, class_names, config, f"Cache {cache.folder}", multi_label=report.multi_label
-    )
+    task = report.task
+    own, val, labels = assign_uses(samples, class_names, config, f"Cache {cache.folder}", task)
 
     def take(places: list[int], count: int) -> LabeledRows:
-        return LabeledRows(found.take(present[places], count), labels[places].repeat(count, axis=0), count)
+        rows = found.take(present[places], count)
+        return LabeledRows(rows, labels[places].repeat(count, axis=0), count, task)
 
     plain = take(val, 1) if val else None
     images = {"train": [samples[place] for place in own], "val": [samples[place] for place in val]}
-    return Selection(class_names, take(own, views.count), plain, report.multi_label, images)
+    return Selection(class_names, take(own, views.views), plain, task, images)
 
 
 def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:
     """The views to train on."""
     noted = report.views
-    wanted = config.views or noted.count
-    if wanted > noted.count:
-        kind = f" --augment {noted.recipe} --view-seed {noted.seed}" if noted.recipe else ""
+    wanted = config.views or noted.views
+    if wanted > noted.views:
+        kind = f" --augment {noted.augment} --view-seed {noted.view_seed}" if noted.augment else ""
         raise CacheError(
-            f"Cache {cache.folder} has {noted.count} of the {wanted} views of each image that were asked "
+            f"Cache {cache.folder} has {noted.views} of the {wanted} views of each image that were asked "
             f"for. Add the others by the same `fastcls extract` with --views {wanted}{kind}, or train with "
-            f"--views {noted.count}"
+            f"--views {noted.views}"
         )
-    return replace(noted, count=wanted)
+    return replace(noted, views=wanted)
 
 
 def _require_complete(
@@ -122,7 +124,7 @@ def _require_complete(
 
 
 def _of_views(views: ViewSpec) -> str:
-    return f" of one of their {views.count} views" if views.count > 1 else ""
+    return f" of one of their {views.views} views" if views.views > 1 else ""
 
 
 def _require_unchanged(cache: Cache, root: str, samples: Sequence[SampleRow]) -> None:
@@ -158,8 +160,7 @@ def assign_uses(
     class_names: tuple[str, ...],
     config: TrainConfig,
     source: str,
-    *,
-    multi_label: bool,
+    task: Task,
 ) -> tuple[list[int], list[int], np.ndarray]:
     """Choose the samples to train on and to validate on, and refuse those that make no training.
 
@@ -170,14 +171,16 @@ def assign_uses(
         DataError: There is no validation part, a class has no image to train on, or several labels per image
             leave nothing to choose an epoch by. `source` is what a message calls the samples.
     """
-    own, val = divide(samples, config, source)
-    labels = label_array(samples, class_names, multi_label=multi_label)
-    require_every_class(labels[own], class_names)
-    require_areas(labels[val])
+    own, val = _train_val_places(samples, config, source)
+    labels = task.encode([row.labels for row in samples], class_names)
+    _require_every_class(labels[own], class_names, task)
+    task.require_measurable(labels[val])
     return own, val, labels
 
 
-def divide(samples: Sequence[SampleRow], config: TrainConfig, source: str) -> tuple[list[int], list[int]]:
+def _train_val_places(
+    samples: Sequence[SampleRow], config: TrainConfig, source: str
+) -> tuple[list[int], list[int]]:
     """Places of the samples to train on and to validate on.
 
     Raises:
@@ -205,33 +208,11 @@ def divide(samples: Sequence[SampleRow], config: TrainConfig, source: str) -> tu
     return [place for place, side in sides if side == "train"], [p for p, side in sides if side == "val"]
 
 
-def label_array(
-    samples: Sequence[SampleRow], class_names: tuple[str, ...], *, multi_label: bool
-) -> np.ndarray:
-    """Labels as a training takes them: see `LabeledRows.labels`."""
-    index = {name: label for label, name in enumerate(class_names)}
-    if not multi_label:
-        return np.array([index[row.label] for row in samples], np.int64)
-    targets = np.zeros((len(samples), len(class_names)), np.uint8)
-    for place, row in enumerate(samples):
-        targets[place, [index[name] for name in row.labels]] = 1
-    return targets
-
-
-def require_areas(labels: np.ndarray) -> None:
-    """Raise DataError where validation rows of several labels each, (N, C), have no ROC curve at all."""
-    if labels.ndim > 1 and len(labels) and not (labels.any(axis=0) & ~labels.all(axis=0)).any():
-        raise DataError(
-            "No class has validation images with and without it: there is nothing to choose an epoch by. "
-            "Split the data again, or train without validation with --val 0"
-        )
-
-
-def require_every_class(labels: np.ndarray, class_names: tuple[str, ...]) -> None:
+def _require_every_class(labels: np.ndarray, class_names: tuple[str, ...], task: Task) -> None:
     """Raise DataError where there are fewer than two classes, or one has no image to train on."""
     if len(class_names) < 2:
         raise DataError(f"A classifier needs two classes or more. Received: {', '.join(class_names)}")
-    counts = labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels, minlength=len(class_names))
+    counts = task.count(labels, len(class_names))
     absent = [class_names[label] for label in np.flatnonzero(counts == 0)]
     if absent:
         raise DataError(f"No image to train on for: {', '.join(absent)}. Split the data again")

@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.head_trainer import train_head
-from fastcls.training.heads.logreg import C_GRID, sweep
+from fastcls.training.heads.logreg import C_GRID, fit_logreg
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows, select
 
-LOGREG = HeadSpec("logreg")
+LOGREG, L2 = HeadSpec("logreg"), HeadSpec("logreg", bottleneck_norm="l2")
 QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 
 
@@ -29,7 +29,7 @@ QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 )
 def test_sweep__each_value_reaches_an_independent_tight_fit(make_cache, shape, classes, norm):
     cache, _, _ = make_cache(300, shape=shape, classes=classes, spread=0.2)
-    trained = train_head(cache, HeadSpec("logreg", norm=norm))
+    trained = train_head(cache, HeadSpec("logreg", bottleneck_norm=norm))
     chosen = select(cache, TrainConfig())
     train, val = (
         part.rows.read().astype(float).mean(axis=tuple(range(1, len(shape))))
@@ -100,7 +100,7 @@ def test_sweep__ends_in_the_valley_and_not_on_the_plateau_before_it(monkeypatch)
     draws = [_draw(seed) for seed in range(100)]
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(), config_context(**QUICK):
         warnings.simplefilter("ignore")  # fits that are cut short are no better
-        fitted = [sweep(train, val, train.labels.max() + 1, norm="l2") for train, val in draws]
+        fitted = [fit_logreg(L2, train, val, train.labels.max() + 1) for train, val in draws]
         best = [_best_loss(train, val) for train, val in draws]
     assert np.max([head.best["val_loss"] for head in fitted] - np.array(best)) < 0.02
     assert sum(len(head.history) for head in fitted) < 95 * len(C_GRID)  # something is saved
@@ -113,15 +113,15 @@ def test_sweep__refuses_what_does_not_fit_into_memory(make_cache, monkeypatch):
 
 
 def test_train_head__logreg_needs_validation_rows(make_cache):
-    with pytest.raises(OptionError, match=r"val=0\..*--val 0\.2"):
+    with pytest.raises(OptionError, match=r"there are none.*--val 0\.2"):
         train_head(make_cache()[0], LOGREG, TrainConfig(val=0.0))
 
 
 def test_train_head__gradients_go_on_from_logreg(make_cache):
     cache, _, _ = make_cache(spread=0.2)
-    start = train_head(cache, HeadSpec("logreg", norm="l2"))
+    start = train_head(cache, HeadSpec("logreg", bottleneck_norm="l2"))
     with pytest.raises(OptionError, match="give no other head"):
         train_head(cache, LOGREG, start=start)
     further = train_head(cache, None, TrainConfig(epochs=2, learning_rate=1e-5), start=start)
-    assert further.spec == HeadSpec(norm="l2")
+    assert further.spec == HeadSpec(bottleneck_norm="l2")
     assert further.history[0]["val_loss"] == pytest.approx(start.best["val_loss"], rel=1e-3)

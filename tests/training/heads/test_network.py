@@ -11,7 +11,7 @@ import pytest
 
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, TrainConfig, specs_of_run
+from fastcls.specs import HeadSpec
 from fastcls.training.heads.network import build_head
 
 
@@ -50,7 +50,7 @@ def test_build_head__normalizes_what_it_takes():
     centered = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + 1e-3)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for norm, expected, training in (("batch", centered, True), ("l2", unit, False)):
-        head = build_head(HeadSpec(layers=(0.4,), norm=norm), (7,), 3)
+        head = build_head(HeadSpec(layers=(0.4,), bottleneck_norm=norm), (7,), 3)
         assert [type(layer).__name__ for layer in head.layers][2:] == ["Dropout", "Dense"]
         np.testing.assert_allclose(head.layers[1](rows, training=training), expected, atol=1e-4)
 
@@ -58,44 +58,30 @@ def test_build_head__normalizes_what_it_takes():
 @pytest.mark.parametrize(
     ("kind", "norm", "complaint"),
     [
-        ("logreg", "batch", "logreg takes no bottleneck-norm batch"),
-        ("prototype", "l2", "always brings it to length 1"),
-        ("knn", "batch", "--head linear"),
-        ("x.py:head", "l2", "takes no bottleneck-norm"),
+        ("logreg", "batch", "--head logreg takes --bottleneck-norm none or l2. Received: batch"),
+        ("prototype", "l2", "--bottleneck-norm has no effect with --head prototype. Remove it"),
+        ("knn", "batch", "no effect with --head knn"),
+        ("x.py:head", "l2", "no effect with --head x.py:head"),
         ("linear", "length", "Choose one of: none, batch, l2"),
         ("nearest", "none", r"Unknown head: 'nearest'.*logreg.*file\.py:function"),
     ],
 )
 def test_head_spec__refuses_what_a_kind_does_not_do(kind, norm, complaint):
     with pytest.raises(OptionError, match=complaint):
-        HeadSpec(kind, norm=norm)
+        HeadSpec(kind, bottleneck_norm=norm)
 
 
 @pytest.mark.parametrize("kind", ["logreg", "prototype", "knn", "x.py:head"])
 def test_head_spec__only_a_linear_head_has_layers(kind):
-    with pytest.raises(OptionError, match=f"The head {kind} takes no layers"):
+    with pytest.raises(OptionError, match=f"--layers has no effect with --head {kind}. Remove it"):
         HeadSpec(kind, (8,))
 
 
 @pytest.mark.parametrize(
-    "spec", [HeadSpec(layers=(8, 0.5), norm="l2"), HeadSpec("knn"), HeadSpec("x.py:head")], ids=str
+    "spec", [HeadSpec(layers=(8, 0.5), bottleneck_norm="l2"), HeadSpec("knn"), HeadSpec("x.py:head")], ids=str
 )
 def test_head_spec__comes_back_from_json(spec):
     assert HeadSpec.from_dict(json.loads(json.dumps(asdict(spec)))) == spec
-
-
-def test_specs_of_run__reads_earlier_versions():
-    training = {**asdict(TrainConfig(epochs=3)), "seed": 4}
-    old = {"head": {"layers": [8, 0.5], "function": None}, "training": training}
-    assert specs_of_run(old) == (HeadSpec(layers=(8, 0.5)), TrainConfig(epochs=3, seed=4))
-    function = {"head": {"layers": [], "function": "x.py:head"}, "training": training}
-    assert specs_of_run(function)[0] == HeadSpec("x.py:head")
-    plain = {"layers": [], "function": None}
-    optimizer = {"name": "lbfgs", "momentum": None, "weight_decay": None, "clip_norm": None}
-    del training["optimizer"]
-    for name, value in (("optimizer", optimizer), ("solver", "lbfgs")):
-        run = {"head": plain, "training": {**training, "epochs": 50, name: value}}
-        assert specs_of_run(run) == (HeadSpec("logreg"), TrainConfig(seed=4))
 
 
 @pytest.mark.parametrize("layers", [(0,), (-3,), (1.5,), (0.0,), (256, 1.0)])

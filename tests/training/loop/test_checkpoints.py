@@ -23,20 +23,20 @@ from fastcls.specs import (
     check_effect,
 )
 from fastcls.training.head_trainer import train_head
-from fastcls.training.loop import checkpoints, schedules
+from fastcls.training.loop import checkpoints, optimization
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.logs import TrainingLog
 from fastcls.training.rows import cached as feeder
 
 DROPOUT = HeadSpec(layers=(16, 0.5))
-EACH = CheckpointSpec(every=1)
+EACH = CheckpointSpec(checkpoint_every=1)
 ADAM = TrainConfig(
     epochs=6,
     learning_rate=0.2,
-    schedule=ScheduleSpec("plateau", factor=0.5, patience=1),
+    schedule=ScheduleSpec("plateau", rate_factor=0.5, rate_patience=1),
     loss=LossSpec(label_smoothing=0.1),
     checkpoints=EACH,
-    logs=LogSpec(steps=1),
+    logs=LogSpec(log_steps=1),
 )
 SGD = TrainConfig(
     OptimizerSpec("SGD", momentum=0.9),
@@ -44,7 +44,7 @@ SGD = TrainConfig(
     learning_rate=0.2,
     schedule=ScheduleSpec("cosine", warmup=2),
     checkpoints=EACH,
-    logs=LogSpec(steps=3),
+    logs=LogSpec(log_steps=3),
 )
 
 
@@ -174,14 +174,19 @@ def test_checkpoints__time_decides_unless_told(make_cache, monkeypatch, tmp_path
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        (CheckpointSpec(every=2), [8]),
-        (CheckpointSpec(every=3, keep=5), [3, 6]),
-        (CheckpointSpec(every=1, keep=3), [6, 7, 8]),
-        (CheckpointSpec(every=1, keep=9, best_only=True), [1, 2, 4]),
-        (CheckpointSpec(every=2, keep=9, best_only=True), [2, 4]),
-        (CheckpointSpec(every=1, keep=9, min_accuracy=0.7), [3, 5, 7]),
-        (CheckpointSpec(every=1, keep=9, best_only=True, min_accuracy=0.7), [3]),
-        (CheckpointSpec(every=1, min_accuracy=0.95), []),
+        (CheckpointSpec(checkpoint_every=2), [8]),
+        (CheckpointSpec(checkpoint_every=3, checkpoint_keep=5), [3, 6]),
+        (CheckpointSpec(checkpoint_every=1, checkpoint_keep=3), [6, 7, 8]),
+        (CheckpointSpec(checkpoint_every=1, checkpoint_keep=9, checkpoint_best_only=True), [1, 2, 4]),
+        (CheckpointSpec(checkpoint_every=2, checkpoint_keep=9, checkpoint_best_only=True), [2, 4]),
+        (CheckpointSpec(checkpoint_every=1, checkpoint_keep=9, min_accuracy=0.7), [3, 5, 7]),
+        (
+            CheckpointSpec(
+                checkpoint_every=1, checkpoint_keep=9, checkpoint_best_only=True, min_accuracy=0.7
+            ),
+            [3],
+        ),
+        (CheckpointSpec(checkpoint_every=1, min_accuracy=0.95), []),
     ],
 )
 def test_checkpoints__which_are_kept(spec, expected):
@@ -190,15 +195,20 @@ def test_checkpoints__which_are_kept(spec, expected):
     history, kept = [], []
     for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1):
         history.append({"epoch": epoch, "val_loss": loss, "val_accuracy": accuracy})
-        if epoch % spec.every == 0 and checkpoints.is_kept(history, spec):
+        if epoch % spec.checkpoint_every == 0 and checkpoints.is_kept(history, spec):
             kept.append(epoch)
-    assert kept[-spec.keep :] == expected
+    assert kept[-spec.checkpoint_keep :] == expected
 
 
 def test_checkpoints__a_kept_one_is_the_head_after_its_epoch(make_cache, tmp_path):
     keras = import_keras()
     cache, _, _ = make_cache()
-    config = replace(ADAM, schedule=ScheduleSpec(), val=0.0, checkpoints=CheckpointSpec(every=2, keep=2))
+    config = replace(
+        ADAM,
+        schedule=ScheduleSpec(),
+        val=0.0,
+        checkpoints=CheckpointSpec(checkpoint_every=2, checkpoint_keep=2),
+    )
     train_head(cache, DROPOUT, config, folder=tmp_path)
     assert _names(tmp_path / "checkpoints") == ["epoch-0004.keras", "epoch-0006.keras"]
     fourth = train_head(cache, DROPOUT, replace(config, epochs=4))
@@ -228,7 +238,7 @@ def test_checkpoints__what_is_not_a_number_is_none(make_cache, monkeypatch, tmp_
     cache, _, _ = make_cache(300)
     config = replace(SGD, schedule=ScheduleSpec(), val=val)
     # 210 rows are 7 steps. The last of epoch 3 spoils the weights; without validation, epoch 4 finds out.
-    monkeypatch.setattr(schedules.Rate, "at", _infinite_at(3 * 7 - 1))
+    monkeypatch.setattr(optimization.Rate, "at", _infinite_at(3 * 7 - 1))
     if val is None:
         assert train_head(cache, None, config, folder=tmp_path).best["epoch"] <= 2
         assert _names(tmp_path / "resume") == ["epoch-0001.keras", "epoch-0002.keras"]
@@ -241,7 +251,7 @@ def test_checkpoints__what_is_not_a_number_is_none(make_cache, monkeypatch, tmp_
 
 
 def test_train_head__that_can_only_fail_leaves_nothing_to_go_on_from(make_cache, monkeypatch, tmp_path):
-    monkeypatch.setattr(schedules.Rate, "at", _infinite_at(10))
+    monkeypatch.setattr(optimization.Rate, "at", _infinite_at(10))
     with pytest.raises(OptionError, match="not a number"):
         train_head(make_cache()[0], None, replace(SGD, schedule=ScheduleSpec(), val=0.0), folder=tmp_path)
     assert not checkpoints.has_checkpoint(tmp_path)
@@ -258,10 +268,10 @@ def test_snapshot__is_a_keras_file_with_more_members(make_cache, tmp_path):
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"every": -1}, "checkpoint_every must be 0 or more"),
-        ({"keep": 0, "every": 1}, "checkpoint_keep must be 1 or more"),
-        ({"keep": 3}, "No effect without checkpoints that are kept: keep"),
-        ({"every": 0, "best_only": True}, "that are kept: best_only"),
+        ({"checkpoint_every": -1}, "checkpoint_every must be 0 or more"),
+        ({"checkpoint_keep": 0, "checkpoint_every": 1}, "checkpoint_keep must be 1 or more"),
+        ({"checkpoint_keep": 3}, "No effect without checkpoints that are kept: checkpoint_keep"),
+        ({"checkpoint_every": 0, "checkpoint_best_only": True}, "that are kept: checkpoint_best_only"),
         ({"min_accuracy": 1.5}, "at most 1. Received: 1.5"),
     ],
 )
@@ -271,11 +281,13 @@ def test_checkpoint_spec__refuses(given, complaint):
 
 
 def test_train_config__refuses_what_needs_validation():
-    gate = CheckpointSpec(every=1, best_only=True, min_accuracy=0.5)
-    with pytest.raises(OptionError, match="validation rows: best_only, min_accuracy, confusion"):
-        TrainConfig(val=0.0, checkpoints=gate, logs=LogSpec(confusion=1))
-    with pytest.raises(OptionError, match="head knn: checkpoints, logs"):
-        check_effect(HeadSpec("knn"), TrainConfig(checkpoints=gate, logs=LogSpec(steps=1)))
+    gate = CheckpointSpec(checkpoint_every=1, checkpoint_best_only=True, min_accuracy=0.5)
+    with pytest.raises(
+        OptionError, match="validation rows: checkpoint_best_only, min_accuracy, confusion_every"
+    ):
+        TrainConfig(val=0.0, checkpoints=gate, logs=LogSpec(confusion_every=1))
+    with pytest.raises(OptionError, match="--min-accuracy, --log-steps have no effect with --head knn"):
+        check_effect(HeadSpec("knn"), TrainConfig(checkpoints=gate, logs=LogSpec(log_steps=1)))
 
 
 def _kill(patch, epoch: int, place: str) -> None:

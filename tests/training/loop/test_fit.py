@@ -9,7 +9,7 @@ from fastcls.backend import import_keras
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.heads.network import build_head
 from fastcls.training.loop.fit import epoch_runner, fit
-from fastcls.training.loop.schedules import Rate
+from fastcls.training.loop.optimization import Rate
 from fastcls.training.loop.snapshots import Trainee
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.cached import Feeder

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
-from fastcls.evaluation.metrics import evaluate
+from fastcls.evaluation.one_label import evaluate
 from fastcls.specs import (
     CheckpointSpec,
     HeadSpec,
@@ -35,7 +35,7 @@ def test_steps__their_mean_is_the_row_of_the_epoch(make_cache, monkeypatch, tmp_
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 96)  # 96 rows of 16 floats: three blocks
     if is_streamed:
         monkeypatch.setattr(feeder, "allowed_memory", lambda: 0)
-    config = replace(CONFIG, loss=LossSpec(l2=0.01, class_weight="balanced"), logs=LogSpec(steps=1))
+    config = replace(CONFIG, loss=LossSpec(l2=0.01, class_weight="balanced"), logs=LogSpec(log_steps=1))
     history = train_head(cache, HeadSpec(layers=(8, 0.5)), config, folder=tmp_path).history
     rows = _read(tmp_path / "steps.csv")
     assert list(rows[0]) == ["epoch", "step", "loss", "learning_rate"]
@@ -54,7 +54,7 @@ def test_steps__their_mean_is_the_row_of_the_epoch(make_cache, monkeypatch, tmp_
 def test_steps__writing_them_down_changes_nothing(make_cache, tmp_path):
     cache, _, _ = make_cache(300)
     plain = train_head(cache, None, CONFIG)
-    told = replace(CONFIG, logs=LogSpec(steps=4, confusion=1))
+    told = replace(CONFIG, logs=LogSpec(log_steps=4, confusion_every=1))
     noted = train_head(cache, None, told, folder=tmp_path)
     for one, other in zip(plain.model.get_weights(), noted.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -82,8 +82,8 @@ def test_confusion__is_that_of_the_epoch(make_cache, monkeypatch, tmp_path):
     monkeypatch.setattr(
         logs, "draw_confusion", lambda counts, names, path: drawn.update({path.name: (counts, names)})
     )
-    kept = CheckpointSpec(every=1, keep=9)
-    config = replace(CONFIG, epochs=4, checkpoints=kept, logs=LogSpec(confusion=2))
+    kept = CheckpointSpec(checkpoint_every=1, checkpoint_keep=9)
+    config = replace(CONFIG, epochs=4, checkpoints=kept, logs=LogSpec(confusion_every=2))
     train_head(cache, None, config, folder=tmp_path)
     assert sorted(drawn) == ["epoch-0002.png", "epoch-0004.png"]
     val = select(cache, config).val
@@ -95,7 +95,7 @@ def test_confusion__is_that_of_the_epoch(make_cache, monkeypatch, tmp_path):
 
 
 def test_confusion__is_a_picture(make_cache, tmp_path):
-    train_head(make_cache()[0], None, replace(CONFIG, logs=LogSpec(confusion=3)), folder=tmp_path)
+    train_head(make_cache()[0], None, replace(CONFIG, logs=LogSpec(confusion_every=3)), folder=tmp_path)
     (picture,) = (tmp_path / "confusion").iterdir()
     assert picture.name == "epoch-0003.png" and picture.read_bytes().startswith(b"\x89PNG")
 

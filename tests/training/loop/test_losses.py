@@ -12,7 +12,8 @@ from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, LossSpec, OptimizerSpec, TrainConfig
 from fastcls.training.head_trainer import train_head
 from fastcls.training.heads.network import build_head
-from fastcls.training.loop.losses import build_loss, class_weights
+from fastcls.training.loop.losses import class_weights
+from fastcls.training.loop.objectives import build_loss
 from fastcls.training.rows.selection import select
 
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 9 + [3])

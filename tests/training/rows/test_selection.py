@@ -17,7 +17,7 @@ from fastcls.cache.samples import Failure, FileState
 from fastcls.data.tfrecord import join_address
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import TrainConfig
-from fastcls.training.rows.selection import require_areas, select
+from fastcls.training.rows.selection import select
 
 
 def test_select__takes_rows_and_labels_of_each_split(make_cache):
@@ -156,10 +156,3 @@ def test_select__refuses_a_class_without_training_image(make_cache):
 def _places(cache):
     rows = cache.index().locate([row.digest for row in cache.samples()])
     return list(zip(rows.shard, rows.row, strict=True))
-
-
-def test_require_areas__some_class_has_validation_rows_with_and_without_it():
-    require_areas(np.array([[1, 1], [1, 0]]))
-    require_areas(np.array([0, 0]))
-    with pytest.raises(DataError, match="nothing to choose an epoch by"):
-        require_areas(np.array([[1, 0], [1, 0]]))

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn.metrics
 
 from fastcls.errors import DataError
-from fastcls.evaluation.tables import format_table, shorten
+from fastcls.evaluation.pictures import draw_found
+from fastcls.evaluation.text_table import format_table, shorten
+from fastcls.tasks import SEVERAL_LABELS, reach
 
 _NAME_COLUMNS = 40
 _CLASS_COLUMNS = ("auroc", "average_precision", "threshold", "precision", "recall", "f1")
+
+
+@dataclass(frozen=True, slots=True)
+class MultiLabelPrediction:
+    """What was predicted for one image of known classes.
+
+    Attributes:
+        path: POSIX path relative to the dataset's root.
+        class_names: The true classes.
+        predicted: The classes with at least their threshold.
+        probabilities: One per class of the classifier.
+    """
+
+    path: str
+    class_names: tuple[str, ...]
+    predicted: tuple[str, ...]
+    probabilities: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +126,21 @@ class MultiLabelEvaluation:
         columns |= dict(zip(kinds, self.confusion.T.tolist(), strict=True))
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def csv_tables(self) -> dict[str, list[list[Any]]]:
+        """None besides the scores of the classes, which hold the confusion of each."""
+        return {}
+
+    def prediction_rows(self, predictions: Iterable[MultiLabelPrediction]) -> Iterable[list[Any]]:
+        """A table of predictions, with its header: names as JSON arrays, then a column per class."""
+        yield ["path", "labels", "predicted", *self.class_names]
+        for row in predictions:
+            named = map(SEVERAL_LABELS.write_cell, (row.class_names, row.predicted))
+            yield [row.path, *named, *(f"{value:.6f}" for value in row.probabilities)]
+
+    def draw(self, path: Path) -> None:
+        """Draw the confusion of each class as a PNG file."""
+        draw_found(self.confusion, self.class_names, path)
+
 
 def evaluate_multi_label(
     targets: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float], class_names: Sequence[str]
@@ -122,7 +157,7 @@ def evaluate_multi_label(
         DataError: There are no images, the shapes do not fit, or a probability is not finite.
     """
     _check(targets, probabilities, class_names)
-    predicted = predict_classes(probabilities, thresholds).astype(int)
+    targets, predicted = targets.astype(int), reach(probabilities, thresholds).astype(int)
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
         targets, predicted, average=None, zero_division=0.0
     )
@@ -142,9 +177,25 @@ def evaluate_multi_label(
     )
 
 
-def predict_classes(probabilities: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """(..., C) bool: which classes have at least their threshold."""
-    return probabilities.astype(np.float64) >= np.asarray(thresholds, np.float64)
+def judge(
+    known: Sequence[tuple[str, tuple[str, ...]]],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    thresholds: Sequence[float] | None,
+) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
+    """Evaluate what was predicted for some images, and list it; see `evaluation.judges.Judge`."""
+    evaluation = evaluate_multi_label(labels, probabilities, thresholds or (), class_names)
+    images = zip(known, probabilities, reach(probabilities, evaluation.thresholds), strict=True)
+    predictions = tuple(
+        MultiLabelPrediction(path, names, _named(class_names, reached), tuple(row.tolist()))
+        for (path, names), row, reached in images
+    )
+    return evaluation, predictions
+
+
+def _named(class_names: Sequence[str], reached: np.ndarray) -> tuple[str, ...]:
+    return tuple(class_names[label] for label in np.flatnonzero(reached).tolist())
 
 
 def class_auroc(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastcls.errors import DataError
-from fastcls.evaluation.metrics import evaluate
+from fastcls.evaluation.one_label import evaluate
 
 
 def names(count):
@@ -141,13 +141,21 @@ def test_table__of_few_classes():
         "macro average      0.583   0.583  0.583       5\n"
         "\n"
         "rows: true class, columns: predicted class\n"
-        "        0  1  2\n"
-        "0 rose  2  1  0\n"
-        "1 花    1  1  0\n"
-        "2 none  0  0  0\n"
+        "      rose  花  none\n"
+        "rose     2   1     0\n"
+        "花       1   1     0\n"
+        "none     0   0     0\n"
         "\n"
         "accuracy 0.600 (3 of 5 images)"
     )
+
+
+def test_table__confusion_has_numbers_in_brackets_where_names_do_not_fit():
+    table = evaluate(np.arange(11), np.eye(11), [f"{10**9 + label}" for label in range(11)]).table()
+    head, first, *_, last = table.split("\n\n")[1].splitlines()[1:]
+    assert head.split() == [f"[{label}]" for label in range(11)]
+    assert first.split() == ["[0]", "1000000000", "1", *"0" * 10]
+    assert last.startswith("[10] 1000000010 ") and len(last) <= 80
 
 
 def test_table__of_many_classes_lists_the_most_confused():

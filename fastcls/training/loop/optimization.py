@@ -1,4 +1,4 @@
-"""The learning rate of each step, as a tensor that the compiled steps compute."""
+"""The optimizer, and the learning rate of each step as a tensor that the compiled steps compute."""
 
 from __future__ import annotations
 
@@ -6,8 +6,26 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastcls.specs import TrainConfig
-from fastcls.training.loop.monitor import LOSS, Monitor
+from fastcls.specs import OptimizerSpec, TrainConfig
+from fastcls.tasks import LOSS, Monitor
+
+
+def build_optimizer(spec: OptimizerSpec, learning_rate: Any) -> Any:
+    """Build a Keras optimizer.
+
+    Args:
+        spec: The optimizer.
+        learning_rate: What Keras takes as one.
+    """
+    import keras
+
+    asked = {
+        "momentum": spec.momentum,
+        "weight_decay": spec.weight_decay,
+        "global_clipnorm": spec.clip_norm,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    return getattr(keras.optimizers, spec.name)(learning_rate=learning_rate, **given)
 
 
 class Rate:
@@ -48,8 +66,10 @@ class Rate:
         is_better = cost < self._best
         self._best = min(self._best, cost)
         self._waited = 0 if is_better else self._waited + 1
-        if self._waited == self._spec.patience:
-            self._level.assign(max(float(self._level.numpy()) * self._spec.factor, self._spec.minimum))
+        if self._waited == self._spec.rate_patience:
+            self._level.assign(
+                max(float(self._level.numpy()) * self._spec.rate_factor, self._spec.rate_minimum)
+            )
             self._waited = 0
 
     def get_state(self) -> dict[str, float]:
@@ -67,9 +87,11 @@ def _decay(config: TrainConfig, steps: int) -> Any:
 
     spec, rate = config.schedule, config.learning_rate
     if spec.kind == "cosine":
-        return schedules.CosineDecay(rate, (config.epochs - spec.warmup) * steps, alpha=spec.minimum / rate)
+        return schedules.CosineDecay(
+            rate, (config.epochs - spec.warmup) * steps, alpha=spec.rate_minimum / rate
+        )
     if spec.kind in ("step", "exponential"):
         return schedules.ExponentialDecay(
-            rate, spec.interval * steps, spec.factor, staircase=spec.kind == "step"
+            rate, spec.rate_interval * steps, spec.rate_factor, staircase=spec.kind == "step"
         )
     return None

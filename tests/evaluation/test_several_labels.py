@@ -11,9 +11,9 @@ import pytest
 from sklearn import metrics
 
 from fastcls.errors import DataError
-from fastcls.evaluation.evaluator import MultiLabelPrediction, write_multi_label_evaluation
-from fastcls.evaluation.multilabel import evaluate_multi_label
+from fastcls.evaluation.evaluator import write_evaluation
 from fastcls.evaluation.pictures import draw_found
+from fastcls.evaluation.several_labels import MultiLabelPrediction, evaluate_multi_label
 
 CLASS_NAMES = ("sea", "$a$, b", '花\n"x"')
 
@@ -73,7 +73,7 @@ def test_evaluate__refuses(targets, probabilities, message):
         evaluate_multi_label(targets, probabilities, (0.5,) * 3, CLASS_NAMES)
 
 
-def test_write_multi_label_evaluation__files(tmp_path):
+def test_write_evaluation__files(tmp_path):
     targets = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0]])
     probabilities = np.array([[0.9, 0.8, 0.1], [0.2, 1 / 3, 0.1], [0.2, 0.1, 0.6]])
     evaluation = evaluate_multi_label(targets, probabilities, (0.5,) * 3, CLASS_NAMES)
@@ -81,7 +81,7 @@ def test_write_multi_label_evaluation__files(tmp_path):
         MultiLabelPrediction("ä \n,.jpg", CLASS_NAMES[:2], CLASS_NAMES[:2], (0.9, 0.8, 0.1)),
         MultiLabelPrediction("b.jpg", CLASS_NAMES[1:2], (), (0.2, 1 / 3, 0.1)),
     ]
-    write_multi_label_evaluation(evaluation, predictions, tmp_path)
+    write_evaluation(evaluation, predictions, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == evaluation.to_dict()
     header, *rows = _read_csv(tmp_path / "predictions.csv")
     assert header == ["path", "labels", "predicted", *CLASS_NAMES]

@@ -1,6 +1,6 @@
 import pytest
 
-from fastcls.evaluation.tables import format_table, shorten
+from fastcls.evaluation.text_table import format_table, shorten
 
 
 def test_format_table__aligns_by_terminal_columns():

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastcls.errors import OptionError
+from fastcls.tasks import DEFAULT_THRESHOLD
 from fastcls.training.loop.validation import predictor
 from fastcls.training.rows.cached import Feed
 
 logger = logging.getLogger(__name__)
 
-DEFAULT = 0.5
+
+def no_thresholds(
+    model: Any, read_val: Callable[[], Feed | None], kind: str | float | None, class_names: Sequence[str]
+) -> None:
+    """None: the most probable class is predicted."""
 
 
 def find_thresholds(
-    model: Any, val: Feed | None, kind: str | float | None, class_names: Sequence[str]
+    model: Any, read_val: Callable[[], Feed | None], kind: str | float | None, class_names: Sequence[str]
 ) -> tuple[float, ...]:
     """The thresholds of a trained model, chosen on what it was validated on.
 
     Args:
         model: Inputs -> probabilities (B, C).
-        val: What it was validated on; without, each class gets the given threshold, or `DEFAULT`.
-        kind: See `choose_thresholds`; None for "single".
+        read_val: Returns what it was validated on; without that, each class gets the given threshold, or 0.5.
+        kind: See `choose_thresholds`, or a number; None for "single".
         class_names: The C classes.
 
     Raises:
         OptionError: There is nothing to choose on.
     """
-    kind = kind or ("single" if val else DEFAULT)
+    val = read_val()
+    kind = kind or ("single" if val else DEFAULT_THRESHOLD)
     if not isinstance(kind, str):
         return (kind,) * len(class_names)
     if val is None:
@@ -59,9 +65,11 @@ def choose_thresholds(
         return (best_single(targets, probabilities),) * len(class_names)
     absent = [class_names[label] for label in np.flatnonzero(targets.sum(axis=0) == 0).tolist()]
     if absent:
-        logger.warning("No validation image has the class %s: threshold %s", ", ".join(absent), DEFAULT)
+        logger.warning(
+            "No validation image has the class %s: threshold %s", ", ".join(absent), DEFAULT_THRESHOLD
+        )
     columns = zip(targets.T, probabilities.T, strict=True)
-    return tuple(best_f1(target, scores) if target.any() else DEFAULT for target, scores in columns)
+    return tuple(best_f1(target, scores) if target.any() else DEFAULT_THRESHOLD for target, scores in columns)
 
 
 def best_single(targets: np.ndarray, probabilities: np.ndarray) -> float:
@@ -102,4 +110,4 @@ def _middle(edges: np.ndarray, quality: np.ndarray) -> float:
     """The middle of the best range between neighboring edges, and so no score of any image."""
     middles = (edges[:-1] + edges[1:]) / 2
     best = np.flatnonzero(quality >= quality.max() - 1e-12)
-    return float(middles[best[np.abs(middles[best] - DEFAULT).argmin()]])
+    return float(middles[best[np.abs(middles[best] - DEFAULT_THRESHOLD).argmin()]])

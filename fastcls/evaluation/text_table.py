@@ -13,7 +13,7 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     class   f1
     rose   0.5
     """
-    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_format_row(row, widths) for row in rows)
 
 
@@ -26,21 +26,25 @@ def shorten(name: str, columns: int) -> str:
     name = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name
     )
-    if _columns(name) <= columns:
+    if text_width(name) <= columns:
         return name
-    while _columns(name) > columns - 1:
+    while text_width(name) > columns - 1:
         name = name[:-1]
     return name + "…"
 
 
 def _format_row(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (" " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True))
+    first, *others = (" " * (width - text_width(cell)) for cell, width in zip(row, widths, strict=True))
     cells = [row[0] + first] + [space + cell for space, cell in zip(others, row[1:], strict=True)]
     return "  ".join(cells).rstrip()
 
 
-def _columns(text: str) -> int:
-    """How many terminal columns a text takes."""
+def text_width(text: str) -> int:
+    """How many terminal columns the longest line of a text takes."""
+    return max(map(_line_width, text.split("\n")))
+
+
+def _line_width(text: str) -> int:
     return sum(_character_columns(character) for character in text)
 
 

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn.metrics
 
 from fastcls.errors import DataError
-from fastcls.evaluation.tables import format_table, shorten
+from fastcls.evaluation.pictures import draw_confusion
+from fastcls.evaluation.text_table import format_table, shorten, text_width
 
 _NAME_COLUMNS = 40
 _CONFUSION_TABLE_CLASSES = 20
 _CONFUSED_PAIRS = 20
+_TERMINAL_COLUMNS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was predicted for one image of known class.
+
+    Attributes:
+        path: POSIX path relative to the dataset's root.
+        class_name: The true class.
+        predicted: The most probable class.
+        confidence: Its probability.
+    """
+
+    path: str
+    class_name: str
+    predicted: str
+    confidence: float
+
+    @property
+    def correct(self) -> bool:
+        """Whether the predicted class is the true one."""
+        return self.predicted == self.class_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +127,23 @@ class Evaluation:
         }
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def csv_tables(self) -> dict[str, list[list[Any]]]:
+        """Rows of the tables that only this task has, by the name of their file."""
+        counts = zip(self.class_names, self.confusion.tolist(), strict=True)
+        rows = [[name, *row] for name, row in counts]
+        return {"confusion.csv": [["true \\ predicted", *self.class_names], *rows]}
+
+    def prediction_rows(self, predictions: Iterable[Prediction]) -> Iterable[list[Any]]:
+        """A table of predictions, with its header."""
+        yield ["path", "label", "predicted", "confidence", "correct"]
+        for row in predictions:
+            correct = str(row.correct).lower()
+            yield [row.path, row.class_name, row.predicted, f"{row.confidence:.6f}", correct]
+
+    def draw(self, path: Path) -> None:
+        """Draw the confusion matrix as a PNG file."""
+        draw_confusion(self.confusion, self.class_names, path)
+
     def _macro(self, scores: np.ndarray) -> float:
         return float(scores[self.support > 0].mean())
 
@@ -138,8 +180,24 @@ def evaluate(
     )
 
 
+def judge(
+    known: Sequence[tuple[str, tuple[str, ...]]],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    thresholds: Sequence[float] | None,
+) -> tuple[Evaluation, tuple[Prediction, ...]]:
+    """Evaluate what was predicted for some images, and list it; see `evaluation.judges.Judge`."""
+    evaluation = evaluate(labels, probabilities, class_names)
+    predictions = tuple(
+        Prediction(path, name, class_names[row.argmax()], float(row.max()))
+        for (path, (name,)), row in zip(known, probabilities, strict=True)
+    )
+    return evaluation, predictions
+
+
 def _check(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> None:
-    if labels.ndim != 1 or probabilities.shape != (len(labels), len(class_names)):
+    if labels.shape != probabilities.shape[:1] or probabilities.shape[1:] != (len(class_names),):
         raise DataError(
             f"Expected labels (N,) and probabilities (N, {len(class_names)}), one column per class. "
             f"Received: {labels.shape} and {probabilities.shape}."
@@ -187,13 +245,19 @@ def _confusion_text(evaluation: Evaluation) -> str:
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
-    # Columns are numbered, not named: names would make the table wider than a terminal.
-    numbers = [str(label) for label in range(len(evaluation.class_names))]
     names = [shorten(name, _NAME_COLUMNS) for name in evaluation.class_names]
-    starts = [f"{number:>{len(numbers[-1])}} {name}" for number, name in zip(numbers, names, strict=True)]
-    rows = [["", *numbers]]
-    rows += [[start, *map(str, row)] for start, row in zip(starts, evaluation.confusion, strict=True)]
-    return format_table(rows)
+    named = _with_heads(evaluation, names, names)
+    if text_width(named) <= _TERMINAL_COLUMNS:
+        return named
+    # In brackets: class names may be numbers themselves.
+    heads = [f"[{label}]" for label in range(len(names))]
+    starts = [f"{head:>{len(heads[-1])}} {name}" for head, name in zip(heads, names, strict=True)]
+    return _with_heads(evaluation, heads, starts)
+
+
+def _with_heads(evaluation: Evaluation, heads: Sequence[str], starts: Sequence[str]) -> str:
+    counts = zip(starts, evaluation.confusion.tolist(), strict=True)
+    return format_table([["", *heads], *([start, *map(str, row)] for start, row in counts)])
 
 
 def _confused_pairs(evaluation: Evaluation) -> str:

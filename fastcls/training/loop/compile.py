@@ -1,4 +1,4 @@
-"""Minimize a loss over the epochs of one training, with all that is watched, logged and kept of it."""
+"""Compile a model with its loss, optimizer and learning rate, and fit it with all that is logged and kept."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from fastcls import graph
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
+from fastcls.tasks import Task
 from fastcls.training.heads.network import HEAD_PREFIX, is_batch_norm
 from fastcls.training.loop.checkpoints import Checkpoints
-from fastcls.training.loop.fit import Passes, epoch_runner, fit
+from fastcls.training.loop.fit import epoch_runner, fit
 from fastcls.training.loop.logs import TrainingLog
-from fastcls.training.loop.losses import build_loss
-from fastcls.training.loop.monitor import monitor_of
-from fastcls.training.loop.optimizers import build_optimizer
-from fastcls.training.loop.schedules import Rate
+from fastcls.training.loop.objectives import build_loss
+from fastcls.training.loop.optimization import Rate, build_optimizer
+from fastcls.training.loop.passes import Passes
 from fastcls.training.loop.snapshots import Row, Trainee
 from fastcls.training.rows.cached import Feed
 
@@ -56,12 +56,12 @@ class TrainingData:
         return 0 if self.val_labels is None else len(self.val_labels)
 
     @property
-    def multi_label(self) -> bool:
-        """Whether an image may have any number of classes."""
-        return self.labels.ndim > 1
+    def task(self) -> Task:
+        """What is asked of an image."""
+        return self.train.task
 
 
-def minimize(
+def compile_and_fit(
     model: Any,
     data: TrainingData,
     config: TrainConfig,
@@ -89,13 +89,13 @@ def minimize(
     """
     if config.schedule.kind == "plateau" and data.val is None:
         raise OptionError("The schedule plateau watches validation rows: there are none")
-    monitor = monitor_of(multi_label=data.multi_label)
+    monitor = data.task.monitor
     steps = math.ceil(data.images / config.batch_size)
     _quicken_batch_norm(model, steps)
     rate = Rate(config, steps, monitor)
     optimizer: Any = build_optimizer(config.optimizer, lambda: rate.at(optimizer.iterations))
-    loss = build_loss(config.loss, model, data.labels)
-    model.compile(optimizer, loss, metrics=[] if data.multi_label else ["accuracy"])
+    loss = build_loss(config.loss, model, data.labels, data.task)
+    model.compile(optimizer, loss, metrics=list(data.task.metrics))
     with TrainingLog(checkpoints.folder, config.logs, steps, data.class_names) as log:
 
         def watch(row: Row) -> None:

@@ -1,0 +1,183 @@
+"""One pass of a compiled Keras model over a feed, to train or to validate it, in two ways.
+
+Compiled loops start no step from Python: they are for small models on one device. Keras's own serve several
+GPUs, and scale the loss for float16.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastcls import interrupts
+from fastcls.training.loop.snapshots import Row
+from fastcls.training.rows.cached import Feed
+from fastcls.training.rows.images import ImageFeed
+
+# Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
+EpochRunner = Callable[[int], tuple[Row, int]]
+# Gets an epoch and, of some of its steps in order, loss and learning rate: (S, 2) float32.
+StepListener = Callable[[int, np.ndarray], None]
+
+
+class Passes(Protocol):
+    """Makes what runs a compiled Keras model over a feed."""
+
+    def train(self, model: Any, feed: Any, listen: StepListener | None) -> EpochRunner:
+        """What trains the model for an epoch."""
+
+    def test(self, model: Any, feed: Any) -> Callable[[], Row]:
+        """What finds the model's metrics."""
+
+
+class CompiledPasses:
+    """Loops over the batches inside TensorFlow: for small models on one device."""
+
+    def train(self, model: Any, feed: Feed, listen: StepListener | None = None) -> EpochRunner:
+        """See `Passes`."""
+        return _pass(model, model.train_step, feed, listen)
+
+    def test(self, model: Any, feed: Feed) -> Callable[[], Row]:
+        """See `Passes`."""
+        run = _pass(model, model.test_step, feed)
+        return lambda: run(1)[0]
+
+
+class KerasPasses:
+    """Keras's own training and evaluation: they serve several GPUs, and scale the loss for float16."""
+
+    def train(self, model: Any, feed: ImageFeed, listen: StepListener | None) -> EpochRunner:
+        """See `Passes`."""
+        watcher = _watcher(feed, is_noting=listen is not None)
+
+        def run(epoch: int) -> tuple[Row, int]:
+            batches = feed.batches(epoch, devices())
+            found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
+            if listen:
+                listen(epoch, np.array(watcher.seen, np.float32))
+            return {name: float(values[0]) for name, values in found.items()}, watcher.finite
+
+        return run
+
+    def test(self, model: Any, feed: ImageFeed) -> Callable[[], Row]:
+        """See `Passes`."""
+
+        def run() -> Row:
+            batches = feed.batches(1, devices())
+            found = model.evaluate(batches, verbose=0, callbacks=[_gate()], return_dict=True)
+            return {name: float(value) for name, value in found.items() if not np.ndim(value)}
+
+        return run
+
+
+def _pass(
+    model: Any, step: Callable[[Any], Any], feeder: Feed, listen: StepListener | None = None
+) -> EpochRunner:
+    """One pass over all rows: its metrics as means over the rows, and how many steps had a finite loss.
+
+    The loop over the batches of a block is compiled: to start a step of a small head from Python, as
+    Keras's `fit` does, costs many times the step.
+    """
+    import tensorflow as tf
+
+    rows_spec = tf.TensorSpec((None, *feeder.shape), feeder.dtype)
+    labels_spec = tf.TensorSpec((None, *feeder.label_shape), feeder.label_dtype)
+    places_spec = tf.TensorSpec((None,), tf.int64)
+    dtype = model.inputs[0].dtype
+
+    @tf.function(input_signature=(rows_spec, labels_spec, places_spec))
+    def run_steps(rows: Any, labels: Any, order: Any) -> Any:
+        finite = 0
+        seen = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=(2,))
+        for start in tf.range(0, tf.size(order), feeder.batch_size):
+            places = order[start : start + feeder.batch_size]
+            rate = model.optimizer.learning_rate if listen else None  # of this step: it changes in it
+            metrics = step((tf.cast(tf.gather(rows, places), dtype), tf.gather(labels, places)))
+            # A mean that is not a number stays so: the steps before are the finite ones.
+            finite += tf.cast(tf.math.is_finite(metrics["loss"]), tf.int32)
+            if listen:
+                seen = seen.write(start // feeder.batch_size, tf.stack([losses.pop(), rate]))
+        return finite, seen.stack()
+
+    # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
+    with _overheard(model) as losses:
+        traced = run_steps.get_concrete_function()
+
+    def run(epoch: int) -> tuple[Row, int]:
+        model.reset_metrics()
+        finite = 0
+        for rows, labels, order in feeder.blocks(epoch):
+            steps, seen = traced(rows, labels, tf.constant(order))
+            interrupts.let_through()
+            finite += int(steps)
+            if listen:
+                listen(epoch, seen.numpy())
+        figures = model.get_metrics_result().items()
+        return {name: float(value) for name, value in figures if not len(value.shape)}, finite
+
+    return run
+
+
+@contextlib.contextmanager
+def _overheard(model: Any) -> Iterator[list[Any]]:
+    """The loss of each step that is traced inside: Keras's own steps return means over the epoch."""
+    losses = []
+    plain = model.compute_loss
+
+    def compute_loss(*values: Any, **options: Any) -> Any:
+        losses.append(plain(*values, **options))
+        return losses[-1]
+
+    model.compute_loss = compute_loss
+    try:
+        yield losses
+    finally:
+        del model.compute_loss  # that of its class again
+
+
+def devices() -> int:
+    """How many divide a batch; one without an image has no mean for its batch normalization."""
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def _gate() -> Any:
+    """A callback that lets a held Ctrl-C through between two batches of a validation."""
+    import keras
+
+    return keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: interrupts.let_through())
+
+
+def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
+    """A callback that ends an epoch where the loss is no number, and notes each step if that is wanted."""
+    import keras
+
+    class Watcher(keras.callbacks.Callback):
+        """Has the number of finite steps, and loss and learning rate of each."""
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.finite = 0
+            self.seen: list[tuple[float, float]] = []
+            self._images, self._sum = 0, 0.0
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            self._rate = float(self.model.optimizer.learning_rate) if is_noting else 0.0
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            interrupts.let_through()
+            mean = float(logs["loss"])  # over the epoch so far
+            if not math.isfinite(mean):
+                self.model.stop_training = True
+                return
+            self.finite += 1
+            images = min(feed.batch_size, feed.images - self._images)
+            before, self._sum = self._sum, mean * (self._images + images)
+            self._images += images
+            self.seen.append(((self._sum - before) / images, self._rate))
+
+    return Watcher()
