@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,14 @@ def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
         writer.writerow(("path", task.column, "use", "digest"))
         for image in images:
             writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
+
+
+def write_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write a row per epoch or candidate; the first one names the columns."""
+    with files.atomic_path(folder / HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def examine(
