@@ -8,10 +8,9 @@ from typing import Any
 
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_choice, no_effect
-from fastcls.tasks import ONE_LABEL, TASKS, Task
+from fastcls.tasks import ONE_LABEL, Task
 
 NORMS = ("none", "batch", "l2")
-_ANY_TASK = tuple(TASKS.values())
 # What a head that is trained by gradients takes of `TrainConfig`.
 _GRADIENT = (
     *("optimizer", "epochs", "batch_size", "learning_rate", "schedule", "loss", "sampling", "patience"),
@@ -52,7 +51,7 @@ class HeadKind:
         step: What the rows of its history differ in.
         needs_val: Whether it cannot be made without validation rows.
         needs_tail: Whether it is made of what follows the cut in the base.
-        tasks: The tasks that it is made for.
+        tasks: The tasks that it is made for; None for all.
         further: If it is fitted at once, the kind as which gradients train it further; "" if they cannot.
     """
 
@@ -63,7 +62,7 @@ class HeadKind:
     step: Step = EPOCH
     needs_val: bool = False
     needs_tail: bool = False
-    tasks: tuple[Task, ...] = (ONE_LABEL,)
+    tasks: tuple[Task, ...] | None = (ONE_LABEL,)
     further: str = ""
 
 
@@ -73,14 +72,14 @@ HEADS = {
         "a softmax layer",
         takes=("layers", "bottleneck_norm", *_GRADIENT),
         norms=NORMS,
-        tasks=_ANY_TASK,
+        tasks=None,
     ),
     "tail": HeadKind(
         "what follows the cut in the base, trained too, and a softmax layer",
         takes=("layers", "bottleneck_norm", "train_batch_norm", *_GRADIENT),
         norms=NORMS,
         needs_tail=True,
-        tasks=_ANY_TASK,
+        tasks=None,
     ),
     "logreg": HeadKind(
         "a softmax layer fitted by logistic regression",
@@ -106,7 +105,7 @@ HEADS = {
 FUNCTION = HeadKind(
     "a function of yours, (bottleneck, number of classes) -> probabilities",
     takes=_GRADIENT,
-    tasks=_ANY_TASK,
+    tasks=None,
 )
 
 

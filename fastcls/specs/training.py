@@ -172,7 +172,7 @@ def check_cut(head: HeadSpec, cut: CutSpec) -> None:
 def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
     """Raise OptionError where a training does not fit the task of the data."""
     config.loss.named(task)
-    if task not in head.traits.tasks:
+    if head.traits.tasks and task not in head.traits.tasks:
         taken = " or ".join(map(str, head.traits.tasks))
         raise OptionError(f"--head {head.kind} takes {taken} per image, not {task}. Use --head linear")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None

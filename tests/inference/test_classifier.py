@@ -81,7 +81,10 @@ def _with_member(text):
         (_with_member("{"), "not a classifier made by fastcls, or damaged"),
         (_with_member("[]"), "not a classifier made by fastcls, or damaged"),
         (_with_member('{"class_names": "ab"}'), "not a classifier made by fastcls, or damaged"),
-        (_with_member('{"class_names": ["a", "b"]}'), "does not say how its pixels are made"),
+        (
+            _with_member('{"class_names": ["a", "b"], "task": "one label"}'),
+            "does not say how its pixels are made",
+        ),
     ],
 )
 def test_load__explains_what_is_wrong(write, message, tmp_path):
