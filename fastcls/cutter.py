@@ -38,8 +38,8 @@ class CutPoint:
 
     @property
     def fits(self) -> bool:
-        """Whether its output is a vector (C) or a map (H, W, C): nothing else can be pooled and cached."""
-        return len(self.shape) in (1, 3)
+        """Whether its output is a vector (C), tokens (T, C) or a map (H, W, C): others cannot be cached."""
+        return len(self.shape) in (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Cut:
         layer: Name of the last operation of the trunk.
         trunk: Keras model, normalized image (B, H, W, 3) float32 -> output of `layer`.
         tail: Keras model, output of `layer` -> output of the base; None when `layer` is the last.
-        pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk.
+        pool: "avg", "max", "flatten" or "none": what becomes of the positions of the trunk's output.
         dtype: Storage type of a bottleneck.
         precision: Type in which the trunk computes, or "auto".
         full_decode: See `CutSpec`.
@@ -65,6 +65,11 @@ class Cut:
     dtype: str
     precision: str
     full_decode: bool = False
+
+    @property
+    def pooling(self) -> str:
+        """What becomes of its positions; "none" where the trunk's output is a vector, which has none."""
+        return self.pool if len(self.trunk.outputs[0].shape) > 2 else "none"
 
 
 def cut(
@@ -81,15 +86,15 @@ def cut(
     Args:
         base: What to cut.
         layer: Name of a cut point; None for the pooled output before the classifier.
-        pool: "avg", "max", "flatten" or "none": what becomes of a spatial output of the trunk; None as in
-            `CutSpec`.
+        pool: "avg", "max", "flatten" or "none": what becomes of the positions of a map or of tokens; None as
+            in `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
         full_decode: See `CutSpec`.
 
     Raises:
-        OptionError: There is no such layer, some path through the base avoids it, its output is neither a
-            vector nor a map, or an option is unknown.
+        OptionError: There is no such layer, some path through the base avoids it, its output is no vector,
+            tokens or map, or an option is unknown.
     """
     import keras
 
@@ -175,7 +180,7 @@ def _bottlenecks(cuts: Sequence[Cut]) -> tuple[Any, list[Any]]:
     whole = keras.Model(base.model.inputs[0], [cut.trunk.outputs[0] for cut in cuts])
     tensors = graph.replay_all(whole, normalized.outputs[0])
     pooled = [
-        _pool(tensor, cut.pool) if len(tensor.shape) == 4 and cut.pool != "none" else tensor
+        _pool(tensor, cut.pooling) if cut.pooling != "none" else tensor
         for tensor, cut in zip(tensors, cuts, strict=True)
     ]
     added = [*normalized.operations, *(graph.operation_of(tensor) for tensor in pooled)]
@@ -188,17 +193,16 @@ def tail_model(cut: Cut) -> Any:
     """What lies between the bottleneck and the classifier, to be trained further.
 
     Returns:
-        Keras model, bottleneck (B, ...) float32 -> features (B, D) float32, a spatial map pooled by its
-        average; None when nothing lies there, when pooling has made another thing of the bottleneck, or when
-        the features are neither a vector nor a map.
+        Keras model, bottleneck (B, ...) float32 -> features (B, D) float32, averaged over positions; None
+        when nothing lies there, when pooling has made another thing of the bottleneck, or when the features
+        are no vector, tokens or map.
     """
     import keras
 
     points = cut_points(cut.base.model)
     end = default_cut_point(cut.base.model, points)
     start = next(point for point in points if point.layer == cut.layer)
-    pooled = len(start.shape) == 3 and cut.pool != "none"
-    if points.index(end) <= points.index(start) or pooled or not end.fits:
+    if points.index(end) <= points.index(start) or cut.pooling != "none" or not end.fits:
         return None
     features = end.tensor if len(end.shape) == 1 else _pool(end.tensor, "avg")
     return keras.Model(start.tensor, features, name="tail")
@@ -211,10 +215,10 @@ def _last_uses(order: list[Any], output: Any) -> dict[int, int]:
 
 def _require_fitting(base: Base, points: list[CutPoint], point: CutPoint) -> None:
     if not point.fits:
-        kind = "tokens" if len(point.shape) == 2 else "an array"
         raise OptionError(
-            f"{base.name} cannot be cut at {point.layer!r}: its output is {kind} of shape {point.shape}. "
-            f"Expected a vector or a map (height, width, channels). {_nearest(base, points, point.layer)}"
+            f"{base.name} cannot be cut at {point.layer!r}: its output is an array of shape {point.shape}. "
+            "Expected a vector, tokens (tokens, channels) or a map (height, width, channels). "
+            f"{_nearest(base, points, point.layer)}"
         )
 
 
@@ -271,12 +275,10 @@ def _has_softmax(ending: list[Any]) -> bool:
     return "softmax" in named or any(type(node.operation).__name__ == "Softmax" for node in ending)
 
 
-def _pool(spatial: Any, pool: str) -> Any:
+def _pool(features: Any, pool: str) -> Any:
+    """Pool over the positions of tokens (B, T, C) or of a map (B, H, W, C)."""
     from keras import layers
 
-    kinds = {
-        "avg": layers.GlobalAveragePooling2D,
-        "max": layers.GlobalMaxPooling2D,
-        "flatten": layers.Flatten,
-    }
-    return kinds[pool](name="pool")(spatial)
+    dimensions = len(features.shape) - 2
+    kinds = {"avg": f"GlobalAveragePooling{dimensions}D", "max": f"GlobalMaxPooling{dimensions}D"}
+    return getattr(layers, kinds.get(pool, "Flatten"))(name="pool")(features)

@@ -150,7 +150,7 @@ def stitch_classifier(cache: Cache, trained: TrainedHead) -> Classifier:
     """Join a trained head to the trunk of its cache, with all that is known of both."""
     trunk = record.load_model(cache.trunk_path)
     manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
-    del manifest["requests"]
+    del manifest["cuts"]
     provenance = {
         "fastcls": fastcls.__version__,
         "cache": manifest,

@@ -3,7 +3,7 @@
     python scripts/benchmark.py PHOTOS --base mobilenetv2 --weights FILE
 
 Every contender runs in a fresh process, in turn with the others, several times. Prints Markdown tables of
-the medians (least-greatest) and writes the figures as JSON; what is going on is said on stderr.
+the medians (min-max) and writes the figures as JSON; what is going on is said on stderr.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _header(setup: Setup, size: tuple[int, int] | None) -> dict[str, str]:
     return {
         "images": f"{len(photos.list_photos(setup.photos))}, {shape}",
         "base": f"{setup.base}, weights {Path(setup.weights).name if setup.weights else 'default'}",
-        "repeats": f"{setup.repeats}, in turn; median (least-greatest)",
+        "repeats": f"{setup.repeats}, in turn; median (min-max)",
         **machine.describe(),
     }
 

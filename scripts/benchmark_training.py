@@ -147,7 +147,7 @@ def _fastcls(*arguments: Any) -> float:
 
 def _table(done: dict[str, Any], ways: list[Way], seeds: int) -> str:
     lines = [
-        "| | test accuracy, mean (each seed) | extraction s | training s | in all s | s per epoch | MiB |",
+        "| | test accuracy, mean (each seed) | extraction s | training s | total s | s per epoch | MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for way in ways:

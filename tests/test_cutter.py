@@ -122,23 +122,47 @@ def volume_end(x):
     return layers.Reshape((4, 4, 4, 12), name="volume")(layers.Conv2D(3, 1, name="conv")(x))
 
 
-@pytest.mark.parametrize(
-    ("make", "layer"),
-    [(tokens_end, None), (tokens_end, "tokens"), (vector_of_tokens, "block"), (volume_end, None)],
-)
 @pytest.mark.parametrize("pool", [None, "avg", "max", "flatten", "none"])
-def test_cut__refuses_what_is_neither_vector_nor_map(make, layer, pool):
-    message = (
-        r"cannot be cut at '\w+': its output is (tokens|an array) of shape .* Expected a vector or a map"
-    )
+def test_cut__refuses_what_is_no_vector_tokens_or_map(pool):
+    message = r"cannot be cut at '\w+': its output is an array of shape .* Expected a vector, tokens"
     with pytest.raises(OptionError, match=message):
-        cut(base_of(make), layer, pool=pool)
+        cut(base_of(volume_end), pool=pool)
 
 
-@pytest.mark.parametrize(("make", "layer"), [(tokens_end, "patches"), (volume_end, "conv")])
-def test_cut__of_a_map_before_tokens_has_no_tail_to_train(make, layer):
-    halves = cut(base_of(make), layer)
+def test_cut__of_a_map_before_an_array_has_no_tail_to_train():
+    halves = cut(base_of(volume_end), "conv")
     assert len(bottleneck_model(halves).output_shape) == 4 and tail_model(halves) is None
+
+
+@pytest.mark.parametrize(
+    ("pool", "reduce"),
+    [
+        ("avg", lambda tokens: tokens.mean(axis=1)),
+        ("max", lambda tokens: tokens.max(axis=1)),
+        ("flatten", lambda tokens: tokens.reshape(2, -1)),
+        ("none", lambda tokens: tokens),
+    ],
+)
+@pytest.mark.parametrize("layer", [None, "block"])
+def test_cut__pools_tokens_over_their_positions(layer, pool, reduce):
+    base = base_of(tokens_end)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    halves, whole = (cut(base, layer, pool=kind) for kind in (pool, "none"))
+    tokens = np.asarray(bottleneck_model(whole)(pixels))
+    assert tokens.shape == (2, 16, 8) and halves.pooling == pool
+    rows = np.asarray(bottleneck_model(halves)(pixels))
+    np.testing.assert_allclose(rows, reduce(tokens), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["patches", "tokens", "block"])
+def test_cut__of_a_base_that_ends_in_tokens_has_a_tail_that_averages_them(layer):
+    base = base_of(tokens_end)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    halves = cut(base, layer)
+    features = tail_model(halves)(bottleneck_model(halves)(pixels))
+    np.testing.assert_allclose(
+        features, bottleneck_model(cut(base, pool="avg"))(pixels), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_cut__a_vector_made_of_tokens_is_one():

@@ -26,9 +26,9 @@ from fastcls.data.names import safe_name
 from fastcls.errors import CacheError
 from fastcls.specs import PixelRule
 
-VERSION = 2
+VERSION = 3
 _MANIFEST = "manifest.json"
-_TUPLES = ("size", "shape", "policies", "float32_layers", "requests")  # of a manifest; lists in JSON
+_TUPLES = ("size", "shape", "policies", "float32_layers", "cuts")  # of a manifest; lists in JSON
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Manifest:
         architecture: Digest of the trunk's graph.
         weights_digest: Digest of the trunk's weights.
         tail_digest: Digest of the graph and weights of the tail beside the trunk; "" without one.
-        requests: Digests of the requests that led here, so that they are recognized without the base.
+        cuts: Digests of the cuts that led here, as they were asked for: they are recognized without the base.
         fidelity: By engine: how near its bottlenecks of some images come to those of Keras in float32.
         versions: Packages that made the cache.
         version: Version of the cache's layout.
@@ -76,7 +76,7 @@ class Manifest:
     policies: tuple[str, ...] = ()
     float32_layers: tuple[str, ...] = ()
     tail_digest: str = ""
-    requests: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
@@ -152,14 +152,14 @@ class Cache:
         """Where the shards are."""
         return self.folder / "shards"
 
-    def add_request(self, request: str) -> None:
-        """Note that a request leads to this cache."""
-        if request not in self.manifest.requests:
-            self._note(lambda manifest: {"requests": (*_without(request, manifest.requests), request)})
+    def add_cut(self, cut: str) -> None:
+        """Note that a cut, of this digest, leads to this cache."""
+        if cut not in self.manifest.cuts:
+            self._note(lambda manifest: {"cuts": (*_without(cut, manifest.cuts), cut)})
 
-    def remove_request(self, request: str) -> None:
-        """Forget a request that leads to another cache now."""
-        self._note(lambda manifest: {"requests": _without(request, manifest.requests)})
+    def remove_cut(self, cut: str) -> None:
+        """Forget a cut that leads to another cache now."""
+        self._note(lambda manifest: {"cuts": _without(cut, manifest.cuts)})
 
     def note_fidelity(self, engine: str, figures: dict[str, float]) -> None:
         """Note how near an engine comes to the reference."""
@@ -204,8 +204,8 @@ class Cache:
         return self.listing.failures()
 
 
-def _without(request: str, requests: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(known for known in requests if known != request)
+def _without(cut: str, cuts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(known for known in cuts if known != cut)
 
 
 def cache_folders(root: Path) -> list[Path]:
@@ -213,13 +213,13 @@ def cache_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
 
 
-def find_request(root: Path, request: str) -> Cache | None:
-    """The cache under `root` that a request led to before, if its models are still there."""
+def find_cut(root: Path, cut: str) -> Cache | None:
+    """The cache under `root` that a cut, of this digest, led to before, if its models are still there."""
     for folder in cache_folders(root):
         with contextlib.suppress(CacheError):  # of another version, or damaged: left alone
             cache = Cache(folder)
             of = cache.manifest.fingerprint
-            if request in cache.manifest.requests and all(record.is_noted(m, of=of) for m in cache.models):
+            if cut in cache.manifest.cuts and all(record.is_noted(m, of=of) for m in cache.models):
                 return cache
     return None
 

@@ -44,7 +44,7 @@ def _weights(row: Architecture) -> str:
 def layers(base: str, **values: Any) -> None:
     """List the cut points of BASE: every path from input to output passes through them.
 
-    Their output is a vector or a map; one of tokens (tokens, channels) cannot be cached, and is left out.
+    Their output is a vector, tokens (tokens x channels) or a map (height x width x channels).
     BYTES is what one bottleneck takes as float32 without pooling. PARAMETERS and MULTIPLY-ADDS (millions,
     in convolutions and dense layers, for one image; each is two FLOPs) are those up to the cut, SHARE is
     the part of the base's multiply-adds: what the cache saves. The default cut is marked with *.
@@ -71,7 +71,7 @@ def layers(base: str, **values: Any) -> None:
         f"{total.multiply_adds / 1e9:.2f} G multiply-adds ({2 * total.multiply_adds / 1e9:.2f} GFLOPs)"
     )
     if not default.fits:
-        click.echo(f"It ends in {_by(default.shape)}, neither a vector nor a map: cut it earlier, with --cut")
+        click.echo(f"It ends in {_by(default.shape)}, no vector, tokens or map: cut it earlier, with --cut")
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -102,7 +102,7 @@ class CutCaches:
 
     def known(self) -> Cache | None:
         """The cache that served this cut before, recognized without TensorFlow."""
-        return store.find_request(self.root, self._token) if self._token else None
+        return store.find_cut(self.root, self._token) if self._token else None
 
     def folder(self, precision: str) -> Path:
         """Where the cache of a precision is, or would be.
@@ -136,8 +136,8 @@ class CutCaches:
         before = self.known()
         if self._token:
             if before and before.folder != cache.folder:
-                before.remove_request(self._token)
-            cache.add_request(self._token)
+                before.remove_cut(self._token)
+            cache.add_cut(self._token)
 
     def discard(self, cache: Cache) -> None:
         """Remove a cache that `open` made just now and that nobody can fill."""
@@ -169,6 +169,11 @@ class CutCaches:
         if base == self._asked.base:
             return self.built
         return _build(_cut(self._asked, same.sketched.cut.base if same else load_base(base)))
+
+    @property
+    def outline(self) -> BuiltCut:
+        """The cut, with whatever weights: what is built already, else `sketched`."""
+        return self.__dict__.get("built") or self.sketched
 
     def _known_in(self, precision: str) -> Cache | None:
         known = self.known()

@@ -15,7 +15,7 @@ from fastcls.data.views import make_view
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.caches import CutCaches
 from fastcls.extraction.fidelity import spread
-from fastcls.extraction.worker import identify
+from fastcls.extraction.reading import identify
 from fastcls.specs import CutSpec, ViewSpec
 
 _IMAGES = 5

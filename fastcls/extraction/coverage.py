@@ -90,14 +90,14 @@ def find_coverage(order: Order, cache: Cache) -> Coverage:
 
 
 def count_missing(order: Order, cache: Cache, coverage: Coverage) -> int:
-    """How many readable images lack a view; files whose times tell nothing of their bytes are read."""
+    """How many readable images lack a view, copies counted once; files that may have changed are read."""
     rows = [
         row if row.digest else replace(row, digest=_digest(os.path.join(order.dataset.root, row.path)))  # noqa: PTH118
         for row in coverage.rows
     ]
     lacking = locate_views(cache.index(), rows, order.views).lacking
     unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
-    return sum(bool(count) and row.digest not in unusable for row, count in zip(rows, lacking, strict=True))
+    return len({row.digest for row, count in zip(rows, lacking, strict=True) if count} - unusable)
 
 
 def _known_rows(dataset: Dataset, stored: list[SampleRow]) -> tuple[list[SampleRow], bool]:

@@ -16,8 +16,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from fastcls.errors import WorkerError
+from fastcls.extraction.reading import identify
 from fastcls.extraction.tasks import ShardTask
-from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec, identify
+from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec
 from fastcls.optional import resolve
 from fastcls.specs import EXECUTORS
 

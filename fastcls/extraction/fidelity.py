@@ -77,7 +77,7 @@ def compare(rows: np.ndarray, reference: np.ndarray) -> Fidelity:
     ours, theirs = (values.reshape(len(values), -1).astype(np.float64) for values in (rows, reference))
     lengths = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
     errors = np.linalg.norm(ours - theirs, axis=1) / np.maximum(lengths[1], _TINY)
-    with np.errstate(invalid="ignore"):  # infinite rows: what comes out is no number, and refused
+    with np.errstate(invalid="ignore"):  # infinite rows: what comes out is NaN, and refused
         cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths[0] * lengths[1], _TINY)
     cosines[(lengths[0] == 0) & (lengths[1] == 0)] = 1  # nothing in the image moves this trunk
     return Fidelity(

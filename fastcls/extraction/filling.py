@@ -10,7 +10,6 @@ from pathlib import Path
 from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache
 from fastcls.engines.trunk import Trunk
-from fastcls.errors import OptionError
 from fastcls.extraction.caches import CutCaches
 from fastcls.extraction.coverage import Coverage, Order, find_coverage
 from fastcls.extraction.shared_trunk import shared_trunk
@@ -61,12 +60,7 @@ class Filling:
 
     @classmethod
     def of(cls, targets: Sequence[Target], order: Order, root: Path) -> Filling:
-        """Some caches, of one precision where they lack something.
-
-        Raises:
-            OptionError: Two of them are the same.
-        """
-        _require_different(targets)
+        """Some caches, of one precision where they lack something."""
         filled = [target for target in targets if not target.is_complete]
         missing = [target.coverage.missing for target in filled]
         work = Work.of(order.dataset.root.absolute(), missing, order.views)
@@ -144,13 +138,3 @@ def open_filling(
         else:
             targets.append(Target.of(cut, cache, trunk, order))
     return Filling.of(targets, order, root)
-
-
-def _require_different(targets: Sequence[Target]) -> None:
-    """Refuse two cuts of one cache, such as a layer without a map, pooled in two ways."""
-    folders = [target.cache.folder for target in targets]
-    for place, folder in enumerate(folders):
-        if folder in folders[:place]:
-            for target in targets:
-                target.caches.discard(target.cache)
-            raise OptionError(f"Two of the cuts have the same bottlenecks, those of {folder}. Leave one out")

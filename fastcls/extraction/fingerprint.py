@@ -43,7 +43,7 @@ def describe(made: Cut, model: Any, tail: Any, weights: str, precision: str) -> 
         base=made.base.name,
         weights=weights,
         layer=made.layer,
-        pool=made.pool if len(made.trunk.outputs[0].shape) == 4 else "none",
+        pool=made.pooling,
         normalize=made.base.normalize,
         **asdict(rule),
         dtype=made.dtype,

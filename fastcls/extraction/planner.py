@@ -61,29 +61,34 @@ class CutPlan:
     @property
     def base(self) -> str:
         """Name of the base."""
-        return self.cache.manifest.base if self.cache else self.caches.sketched.cut.base.name
+        return self.cache.manifest.base if self.cache else self.caches.outline.cut.base.name
 
     @property
     def layer(self) -> str:
         """Name of the cut layer."""
-        return self.cache.manifest.layer if self.cache else self.caches.sketched.cut.layer
+        return self.cache.manifest.layer if self.cache else self.caches.outline.cut.layer
+
+    @property
+    def pooling(self) -> str:
+        """What becomes of the positions of a map or of tokens; "none" where there are none."""
+        return self.cache.manifest.pool if self.cache else self.caches.outline.cut.pooling
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one bottleneck."""
-        return self.cache.manifest.shape if self.cache else self.caches.sketched.shape
+        return self.cache.manifest.shape if self.cache else self.caches.outline.shape
 
     @property
     def dtype(self) -> str:
         """Storage type of a bottleneck."""
-        return self.cache.manifest.dtype if self.cache else self.caches.sketched.cut.dtype
+        return self.cache.manifest.dtype if self.cache else self.caches.outline.cut.dtype
 
     @property
     def has_tail(self) -> bool:
         """Whether something follows in the base that can be trained on the bottlenecks."""
         if self.cache:
             return bool(self.cache.manifest.tail_digest)
-        return self.caches.sketched.tail is not None
+        return self.caches.outline.tail is not None
 
     def load_tail(self) -> Any:
         """What follows, as a Keras model; None where there is nothing. Its weights may be random ones.
@@ -93,7 +98,7 @@ class CutPlan:
         """
         if self.cache and self.has_tail:
             return record.load_model(self.cache.tail_path)
-        return None if self.cache else self.caches.sketched.tail
+        return None if self.cache else self.caches.outline.tail
 
     @cached_property
     def to_forward(self) -> int:
@@ -232,8 +237,9 @@ def _plan(
     if all(cut.is_complete for cut in planned):
         return ExtractionPlan(order, root, config, planned)
     for cut in planned:
-        if not cut.target:
+        if not cut.cache or (not cut.is_complete and record.damage(*cut.cache.models)):
             _ = cut.caches.built if leases else cut.caches.sketched
+    _require_different(planned)
     begun = {cut.cache.manifest.precision for cut in planned if cut.cache and not cut.is_complete}
     asked = Asked(config.engine, cuts[0].precision, tuple(sorted(begun)))
     if earlier and asked == earlier.asked:
@@ -250,8 +256,16 @@ def _require_effect(config: ExtractConfig) -> None:
         raise OptionError(f"workers has no effect with executor={config.executor!r}. Remove it")
 
 
+def _require_different(cuts: Sequence[CutPlan]) -> None:
+    """Refuse two cuts of one cache, such as a layer without positions, pooled in two ways."""
+    kinds = [(cut.layer, cut.pooling, cut.dtype) for cut in cuts]
+    for place, kind in enumerate(kinds):
+        if kind in kinds[:place]:
+            raise OptionError(f"Two of the cuts have the same bottlenecks, those of {kind[0]}. Remove one")
+
+
 def _trunk_bytes(cut: CutPlan) -> int:
     """Size of a trunk's file; of one that is not saved yet, about that of its weights."""
     if cut.cache and cut.cache.trunk_path.exists():
         return cut.cache.trunk_path.stat().st_size
-    return sum(4 * math.prod(weight.shape) for weight in cut.caches.sketched.model.weights)
+    return sum(4 * math.prod(weight.shape) for weight in cut.caches.outline.model.weights)

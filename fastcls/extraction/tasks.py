@@ -1,4 +1,4 @@
-"""Divide what has to be forwarded into shard tasks; images that may be identical stay together."""
+"""Split what has to be forwarded into shard tasks; images that may be identical stay together."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Work:
         return sum(image.rows for image in self.images)
 
     def tasks(self, size: int, batch_size: int, workers: int) -> list[ShardTask]:
-        """Divide what is missing into shard tasks: as many rows for each worker, in whole batches.
+        """Split what is missing into shard tasks: as many rows for each worker, in whole batches.
 
         The views of one image stay together, and so do images that may be identical, where the first of
         them is: an image of which no other task has a copy is forwarded once.
@@ -165,13 +165,13 @@ class _Units:
         totals = np.bincount(of_image, rows, count)
         is_known = np.bincount(of_image, known, count) == np.bincount(of_image, minlength=count)
         several = np.bincount(of_image, minlength=count) > 1
-        divided = np.flatnonzero((several & (is_known | (totals > size)))[of_image])
-        of_image[divided] = count + _by_digest(root, [images[place] for place in divided.tolist()])
+        told_apart = np.flatnonzero((several & (is_known | (totals > size)))[of_image])
+        of_image[told_apart] = count + _by_digest(root, [images[place] for place in told_apart.tolist()])
         _, first, of_image = np.unique(of_image, return_index=True, return_inverse=True)
         sums, most = np.bincount(of_image, rows).astype(np.int64), np.zeros(len(first), np.int64)
         np.maximum.at(most, of_image, rows)
         is_one = np.zeros(len(first), bool)  # image, in several files
-        is_one[of_image[divided]] = True
+        is_one[of_image[told_apart]] = True
         return cls(of_image, np.where(is_one, most, sums), np.argsort(first[of_image], kind="stable"))
 
 

@@ -23,22 +23,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fastcls import files
-from fastcls.cache.index import Index
-from fastcls.cache.samples import Failure, FileState
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
-from fastcls.data import sources
-from fastcls.data.decoder import Decoder, OversizedImage, UnreadableImage
-from fastcls.data.views import make_view, row_key
+from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
+from fastcls.extraction.reading import ImageReader, Reading, View
 from fastcls.extraction.shared_trunk import split_rows
-from fastcls.extraction.tasks import ShardTask, Wanted
+from fastcls.extraction.tasks import ShardTask
 from fastcls.parallel import ahead
 
-# A file younger than this when it is read could change again without a new time of modification.
-_SETTLED_NS = 2_000_000_000
 # How long a worker without a parent may take to end in order.
 _GRACE_S = 2
 
@@ -69,27 +63,6 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was learnt by reading one image file.
-
-    Attributes:
-        path: As in the task.
-        digest: The image's identity; "" when the file could not be read.
-        state: State of the file; all zero when it cannot be relied on.
-        reason: Why the image gives no bottleneck; "" when it does.
-    """
-
-    path: str
-    digest: str
-    state: FileState
-    reason: str = ""
-
-    def as_failure(self) -> Failure:
-        """This reading as a line of the table of failures."""
-        return Failure(self.path, self.digest, self.reason)
-
-
-@dataclass(frozen=True)
 class ShardInfo:
     """Result of a shard task for one cache.
 
@@ -108,27 +81,6 @@ class ShardInfo:
 
 # Of one task, for each cache.
 Results = tuple[ShardInfo, ...]
-
-
-@dataclass(frozen=True)
-class _View:
-    """One view of an image, or an image without any to forward.
-
-    Attributes:
-        reading: What was learnt by reading the image.
-        caches: Those that want the image.
-        key: What the view's row is found by.
-        pixels: (H, W, 3) uint8.
-        lacking: The caches that lack the row; none: there is nothing to forward.
-        is_last: Whether this is the image's last view in the task.
-    """
-
-    reading: Reading
-    caches: tuple[int, ...]
-    key: str = ""
-    pixels: np.ndarray | None = None
-    lacking: tuple[int, ...] = ()
-    is_last: bool = True
 
 
 class Worker:
@@ -177,10 +129,10 @@ class Worker:
         writer = ShardWriter(cache.shards_folder, *kind, compress=self._spec.compress)
         return _Sink(place, stack.enter_context(writer), manifest.dtype)
 
-    def _read(self, task: ShardTask) -> Iterator[_View]:
+    def _read(self, task: ShardTask) -> Iterator[View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
         seen: set[tuple[int, str]] = set()
-        read = _Reader(task, self._decoder, self._indexes)
+        read = ImageReader(task, self._decoder, self._indexes)
         most = max((image.views for image in task.images), default=1)
         depth = self._spec.threads + 2 * self._spec.batch_size // most
         for views in ahead(read, task.images, threads=self._spec.threads, depth=depth):
@@ -192,7 +144,7 @@ class Worker:
             yield from new[:-1]
             yield replace(new[-1] if new else views[-1], lacking=new[-1].lacking if new else (), is_last=True)
 
-    def _forward(self, views: Sequence[_View], sinks: Sequence[_Sink]) -> None:
+    def _forward(self, views: Sequence[View], sinks: Sequence[_Sink]) -> None:
         """Forward views, and hand each cache those rows that it lacks."""
         if not views:
             return
@@ -219,40 +171,6 @@ class Worker:
             return self._engine.run(self._images)
 
 
-class _Reader:
-    """Reads and decodes one image file, and makes those of its views that some cache lacks."""
-
-    def __init__(self, task: ShardTask, decoder: Decoder, known: Sequence[Index]) -> None:
-        self._root, self._views, self._decoder, self._known = task.root, task.views, decoder, known
-
-    def __call__(self, wanted: Wanted) -> list[_View]:
-        reading, data = identify(self._root, wanted.path)
-        if reading.reason:
-            return [_View(reading, wanted.caches)]
-        keys = [row_key(reading.digest, self._views, number) for number in range(wanted.views)]
-        present = {place: self._known[place].locate(keys).present for place in wanted.caches}
-        lacking = [tuple(place for place in present if not present[place][n]) for n in range(wanted.views)]
-        if not any(lacking):
-            return [_View(reading, wanted.caches)]
-        try:
-            image = self._decoder.decode(data)
-        except OversizedImage as error:  # not the image's fault: a run with more memory tries it again
-            return [_View(replace(reading, digest="", reason=str(error)), wanted.caches)]
-        except UnreadableImage as error:
-            return [_View(replace(reading, reason=str(error)), wanted.caches)]
-        return [
-            _View(
-                reading,
-                wanted.caches,
-                keys[number],
-                make_view(image, reading.digest, self._views, number),
-                lacking[number],
-            )
-            for number in range(wanted.views)
-            if lacking[number]
-        ]
-
-
 class _Sink:
     """Takes the rows of one cache while a task runs.
 
@@ -268,7 +186,7 @@ class _Sink:
         self._forwarded: set[str] = set()
         self._spoilt: set[str] = set()  # digests of images with a row that cannot be stored
 
-    def add(self, views: Sequence[_View], rows: np.ndarray) -> None:
+    def add(self, views: Sequence[View], rows: np.ndarray) -> None:
         """Store the rows (N, ...) of those of N views that the cache lacks."""
         places = [number for number, view in enumerate(views) if self._place in view.lacking]
         if not places:
@@ -281,7 +199,7 @@ class _Sink:
         keys = [views[number].key for number in places]
         self._writer.append([key for key, fits in zip(keys, finite, strict=True) if fits], rows[finite])
 
-    def note(self, views: Sequence[_View]) -> None:
+    def note(self, views: Sequence[View]) -> None:
         """Take in what was learnt of images whose last views these are."""
         self._readings += [view.reading for view in views if self._place in view.caches]
 
@@ -292,32 +210,6 @@ class _Sink:
         readings = [replace(r, reason=reason) if r.digest in self._spoilt else r for r in self._readings]
         forwarded = len(self._forwarded - self._spoilt)
         return ShardInfo(path, forwarded, len(self._writer), tuple(readings))
-
-
-def identify(root: Path, path: str) -> tuple[Reading, bytes]:
-    """Read an image and say which it is.
-
-    Returns:
-        What was learnt, with a reason when it cannot be read, and the bytes of its file.
-    """
-    place = os.path.join(root, path)  # noqa: PTH118 (quicker)
-    try:
-        state = FileState.of(place)
-        data = sources.read_bytes(place)
-    except OSError as error:
-        return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
-    if not _is_settled(state, time.time_ns()):
-        state = FileState()
-    return Reading(path, files.digest(data), state), data
-
-
-def _is_settled(state: FileState, now_ns: int) -> bool:
-    """Whether a change of the file from now on would show in its state.
-
-    The time of change (ctime) is the clock's at every change, whatever time of modification a file is
-    given: one in the future does not matter.
-    """
-    return now_ns - state.ctime_ns >= _SETTLED_NS and not 0 <= now_ns - state.mtime_ns < _SETTLED_NS
 
 
 def main() -> None:
@@ -365,9 +257,9 @@ def _engine_trouble(fact: str, advice: str) -> Iterator[None]:
         raise WorkerError(f"{fact}: {type(error).__name__}: {first}. {advice}") from error
 
 
-def _batches(views: Iterable[_View], size: int) -> Iterator[list[_View]]:
+def _batches(views: Iterable[View], size: int) -> Iterator[list[View]]:
     """Groups that hold `size` views to forward each, with those that need it not between them."""
-    batch: list[_View] = []
+    batch: list[View] = []
     count = 0
     for view in views:
         batch.append(view)

@@ -42,7 +42,7 @@ class ExtractConfig:
             allows.
         batch_size: Images per forward pass; None for 8 on CPUs and 64 on GPUs.
         shard_size: Bottlenecks per shard task: what a crash or a kill can cost at most.
-        compress: Deflate the bottlenecks in their shards: a spatial map behind a ReLU shrinks by half, and
+        compress: Deflate the bottlenecks in their shards: a spatial map after a ReLU shrinks by half, and
             is slower to read.
         max_pixels: Images of more pixels, when they are decoded, are failures; None for as many as the memory
             allows each decoding thread.

@@ -23,8 +23,8 @@ _LABELS = {
 }
 _COLUMNS = (
     "contender",
-    "seconds in all",
-    "images/s in all",
+    "total seconds",
+    "images/s overall",
     "times the loop",
     "images/s after start-up",
     "times the loop ",

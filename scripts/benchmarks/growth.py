@@ -20,7 +20,7 @@ from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 _COLUMNS = (
     "images",
     "run",
-    "seconds in all",
+    "total seconds",
     "of them in listing",
     "in extract()",
     "microseconds per image",

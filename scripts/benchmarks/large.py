@@ -20,7 +20,7 @@ from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 _SIZE = (4000, 3000)
 _PRECISIONS = ("auto", "float32")
 _WAYS = {"reduced": "fastcls, decoding at reduced scale", "full": "fastcls, decoding in full"}
-_COLUMNS = ("contender", "precision", "seconds in all", "images/s after start-up", "times full decoding")
+_COLUMNS = ("contender", "precision", "total seconds", "images/s after start-up", "times full decoding")
 
 
 def measure(setup: Setup) -> list[Table]:

@@ -13,7 +13,7 @@ from benchmarks.setup import Setup, finished, in_turn, reported, skips
 _COLUMNS = (
     "fastcls extract",
     "images forwarded",
-    "seconds in all",
+    "total seconds",
     "of them in extract()",
     "MiB, largest process",
 )

@@ -14,7 +14,7 @@ _WORKERS = (1, 2, 4)
 _COLUMNS = (
     "workers",
     "threads each",
-    "seconds in all",
+    "total seconds",
     "images/s after start-up",
     "times one worker",
     "MiB, largest worker",

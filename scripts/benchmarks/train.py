@@ -20,7 +20,7 @@ _HEAD_EPOCHS = 50
 _COLUMNS = (
     "contender",
     "epochs",
-    "seconds in all",
+    "total seconds",
     "times faster",
     "validation accuracy",
     "seconds to the accuracy that both reach",
@@ -31,7 +31,7 @@ _NOTES = (
     "`fit`: the same base, softmax head, split and pixels, decoded in parallel by tf.data; Adam. fastcls: "
     "extraction into a fresh cache, the head, the stitched model.",
     "Validation accuracy: of the epoch with the lowest validation loss. The accuracy that both reach: the "
-    "lower of their best; fastcls counts in all, `fit` to the end of the first epoch that has it.",
+    "lower of their best; fastcls counts in total, `fit` to the end of the first epoch that has it.",
 )
 
 

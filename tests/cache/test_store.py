@@ -9,7 +9,7 @@ import pytest
 from fastcls import files
 from fastcls.cache import record
 from fastcls.cache.shard import ShardWriter
-from fastcls.cache.store import Cache, Manifest, find_request
+from fastcls.cache.store import Cache, Manifest, find_cut
 from fastcls.errors import CacheError
 
 MANIFEST = Manifest(
@@ -27,7 +27,7 @@ MANIFEST = Manifest(
     shape=(4,),
     architecture="a",
     weights_digest="w",
-    requests=("asked",),
+    cuts=("asked",),
 )
 DIGESTS = [files.digest(bytes([number])) for number in range(30)]
 ROWS = np.arange(120, dtype=np.float32).reshape(30, 4)
@@ -49,38 +49,38 @@ def test_cache__is_found_again(cache, tmp_path):
     assert cache.folder.name == "resnet50-block_3_add-8x6-ffffffffffff"
     assert Cache(cache.folder).manifest == MANIFEST
     assert Cache.find(tmp_path).folder == Cache.find(cache.folder).folder == cache.folder
-    assert find_request(tmp_path, "asked").folder == cache.folder
-    assert find_request(tmp_path, "never asked") is None
+    assert find_cut(tmp_path, "asked").folder == cache.folder
+    assert find_cut(tmp_path, "never asked") is None
     cache._note(lambda manifest: {"tail_digest": "t"})
-    assert find_request(tmp_path, "asked") is None  # its tail is gone
+    assert find_cut(tmp_path, "asked") is None  # its tail is gone
     cache.tail_path.touch()
-    assert find_request(tmp_path, "asked") is None  # nobody knows whose it is
+    assert find_cut(tmp_path, "asked") is None  # nobody knows whose it is
     record.keep(cache.tail_path, Path.touch, of=MANIFEST.fingerprint)
-    assert find_request(tmp_path, "asked").folder == cache.folder
+    assert find_cut(tmp_path, "asked").folder == cache.folder
     cache.trunk_path.unlink()
-    assert find_request(tmp_path, "asked") is None
+    assert find_cut(tmp_path, "asked") is None
 
 
 def test_cache__notes_requests_and_figures(cache, tmp_path):
-    cache.add_request("asked")
-    cache.add_request("asked again")
+    cache.add_cut("asked")
+    cache.add_cut("asked again")
     cache.note_fidelity("openvino", {"images": 32, "median_error": 0.003})
     cache.note_fidelity("tensorflow", {"images": 31, "median_error": 0.004})
-    cache.remove_request("asked")
+    cache.remove_cut("asked")
     assert (
         Cache(cache.folder).manifest
         == cache.manifest
         == dataclasses.replace(
             MANIFEST,
-            requests=("asked again",),
+            cuts=("asked again",),
             fidelity={
                 "openvino": {"images": 32, "median_error": 0.003},
                 "tensorflow": {"images": 31, "median_error": 0.004},
             },
         )
     )
-    assert find_request(tmp_path, "asked") is None
-    assert find_request(tmp_path, "asked again").folder == cache.folder
+    assert find_cut(tmp_path, "asked") is None
+    assert find_cut(tmp_path, "asked again").folder == cache.folder
 
 
 def test_cache__none_and_several(cache, tmp_path):
@@ -95,12 +95,12 @@ def test_cache__none_and_several(cache, tmp_path):
 def test_cache__another_version_is_refused(cache, tmp_path):
     path = cache.folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))  # it had no checksum
-    with pytest.raises(CacheError, match="has version 1, this fastcls reads version 2"):
+    with pytest.raises(CacheError, match="has version 1, this fastcls reads version 3"):
         Cache(cache.folder)
-    assert find_request(tmp_path, "asked") is None
+    assert find_cut(tmp_path, "asked") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 2}', "\0\0\0"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 3}', "\0\0\0"])
 def test_cache__a_damaged_manifest_is_refused(cache, text):
     (cache.folder / "manifest.json").write_text(text)
     with pytest.raises(CacheError, match=r"manifest\.json is damaged"):
@@ -152,12 +152,12 @@ def test_rows__are_read_in_any_order_and_into_an_array(cache):
 def test_cache__what_two_have_noted_is_kept(cache):
     one, other = Cache(cache.folder), Cache(cache.folder)
     one.note_fidelity("openvino", {"images": 1})
-    other.add_request("of the other")
+    other.add_cut("of the other")
     one.note_fidelity("tensorflow", {"images": 2})
-    other.remove_request("asked")
+    other.remove_cut("asked")
     noted = Cache(cache.folder).manifest
     assert noted == other.manifest and set(noted.fidelity) == {"openvino", "tensorflow"}
-    assert noted.requests == ("of the other",)
+    assert noted.cuts == ("of the other",)
 
 
 def test_cache__every_bit_of_a_manifest_counts(cache):

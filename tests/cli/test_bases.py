@@ -43,16 +43,16 @@ def test_layers__of_a_file(fastcls, base):
     assert rows[1][1:] == ["7x7x8", "1,568", "224", "0.0", "M", f"{10584 / 10664:.1%}"]
 
 
-def test_layers__offers_no_tokens(fastcls, tmp_path):
+def test_layers__offers_tokens_but_no_volume(fastcls, tmp_path):
     keras = import_keras()
     image = keras.Input((16, 16, 3))
     x = keras.layers.Rescaling(1 / 255, name="scaled")(image)
     x = keras.layers.Conv2D(8, 4, strides=4, name="patches")(x)
-    x = keras.layers.Dense(6, name="tokens")(keras.layers.Reshape((16, 8))(x))
-    keras.Model(image, keras.layers.LayerNormalization(name="end")(x)).save(tmp_path / "m.keras")
+    x = keras.layers.Conv1D(6, 1, name="tokens")(keras.layers.Reshape((16, 8))(x))
+    keras.Model(image, keras.layers.Reshape((2, 8, 3, 2), name="end")(x)).save(tmp_path / "m.keras")
     lines = fastcls("layers", tmp_path / "m.keras").out.splitlines()
-    assert [line.split()[0] for line in lines[1:-2]] == ["scaled", "patches"]
-    assert lines[-1] == "It ends in 16x6, neither a vector nor a map: cut it earlier, with --cut"
+    assert [line.split()[0] for line in lines[1:-2]] == ["scaled", "patches", "reshape", "tokens"]
+    assert lines[-1] == "It ends in 2x8x3x2, no vector, tokens or map: cut it earlier, with --cut"
 
 
 def test_layers__counts_resnet50(fastcls):

@@ -49,14 +49,6 @@ def prepared(engine, trunk_path):
     return engine(trunk_path, 1)
 
 
-def test_float32__computes_what_keras_computes(trunk_path):
-    batch = some_images(6)
-    rows = prepared(OpenVINOEngine, trunk_path).run(batch)
-    assert rows.dtype == np.float32 and rows.shape == (6, 16)
-    assert np.allclose(rows, keras_rows(trunk_path, batch), atol=1e-5)
-    assert np.array_equal(batch, some_images(6))  # untouched
-
-
 @pytest.mark.parametrize("engine", [Bfloat16Engine, Float16Engine])
 def test_16_bits__are_near_float32_and_not_the_same(trunk_path, engine):
     found = compare(prepared(engine, trunk_path).run(some_images(6)), keras_rows(trunk_path, some_images(6)))
@@ -88,14 +80,6 @@ def test_int8__of_depthwise_convolutions_compiles(tmp_path):
     assert found.median_error < 0.15
 
 
-@pytest.mark.parametrize("engine", FLOATS)
-def test_engine__a_row_does_not_depend_on_its_place_or_neighbors(trunk_path, engine):
-    loaded, batch = prepared(engine, trunk_path), some_images(6)
-    rows = loaded.run(batch).copy()
-    order = [3, 1, 5, 0, 4, 2]
-    assert np.array_equal(loaded.run(batch[order]), rows[order])
-
-
 def test_rows__are_kept_when_the_next_batch_comes(trunk_path):
     engine = prepared(OpenVINOEngine, trunk_path)
     rows = engine.run(some_images(4))
@@ -111,14 +95,6 @@ def test_prepare__converts_once_for_all_floats(trunk_path):
     for engine in FLOATS:
         engine.prepare(Trunk(trunk_path), no_images)
     assert place.stat().st_mtime_ns == before
-
-
-def test_prepare__quantizes_once(int8):
-    place = Int8Engine.place(int8)
-    before = place.with_suffix(".bin").read_bytes(), place.stat().st_mtime_ns
-    Int8Engine.prepare(Trunk(int8), no_images)
-    assert (place.with_suffix(".bin").read_bytes(), place.stat().st_mtime_ns) == before
-    assert place != OpenVINOEngine.place(int8)
 
 
 def test_engine__needs_no_tensorflow_once_it_is_converted(trunk_path):

@@ -2,7 +2,7 @@ import os
 
 import numpy as np
 import pytest
-from engines_support import keras_rows, no_images, save_trunk, some_images
+from engines_support import keras_rows, save_trunk, some_images
 
 from fastcls.backend import import_keras
 from fastcls.cache import record
@@ -16,25 +16,6 @@ from fastcls.extraction.fidelity import compare
 @pytest.fixture(scope="module")
 def trunk_path(tmp_path_factory):
     return save_trunk(tmp_path_factory.mktemp("trunk"))
-
-
-def test_engine__computes_what_keras_computes(trunk_path):
-    batch = some_images(6)
-    TensorFlowEngine.require()
-    TensorFlowEngine.prepare(Trunk(trunk_path), no_images)
-    rows = TensorFlowEngine(trunk_path).run(batch)
-    assert rows.dtype == np.float32 and rows.shape == (6, 16)
-    assert np.allclose(rows, keras_rows(trunk_path, batch), atol=1e-6)
-    assert np.array_equal(batch, some_images(6))  # untouched
-
-
-def test_engine__a_row_does_not_depend_on_its_place_or_neighbors(trunk_path):
-    engine, batch = TensorFlowEngine(trunk_path, threads=1), some_images(6)
-    order = [3, 1, 5, 0, 4, 2]
-    assert np.array_equal(engine.run(batch)[order], engine.run(batch[order]))
-    changed = batch.copy()
-    changed[1:] = 0
-    assert np.array_equal(engine.run(changed)[0], engine.run(batch)[0])
 
 
 def test_engine__refuses_what_is_no_model(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastcls.extraction import worker
+from fastcls.extraction import reading
 
 
 @pytest.fixture
@@ -18,4 +18,4 @@ def data(tmp_path):
 @pytest.fixture
 def young_files_trusted(monkeypatch):
     """This process relies on the state of files that were written just now."""
-    monkeypatch.setattr(worker, "_SETTLED_NS", 0)
+    monkeypatch.setattr(reading, "_SETTLED_NS", 0)

@@ -173,7 +173,7 @@ def prepare(root, dtype="float32"):
         shape=SHAPE,
         architecture="none",
         weights_digest="none",
-        requests=(cut_token(request),),
+        cuts=(cut_token(request),),
     )
     cache = Cache.create(root, manifest)
     keep_no_model(cache.trunk_path, manifest.fingerprint)

@@ -83,7 +83,7 @@ def test_describe_change__names_the_cache_that_is_most_like_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (json.dumps({"version": 1, "base": "mobilenetv2", "layer": "pooled"}), "version 1, now 2"),
+        (json.dumps({"version": 1, "base": "mobilenetv2", "layer": "pooled"}), "version 1, now 3"),
         (json.dumps({"version": 1}), ""),
         ("[]", ""),
         ("{", ""),

@@ -78,7 +78,7 @@ def test_extract__makes_models_and_what_describes_them_anew(copied, caplog, name
     cache, done = run()
     assert (done.forwarded, done.reused) == (2, 10) and cache.folder == folder
     assert str(folder) in caplog.text and "made anew" in caplog.text
-    assert not record.damage(*cache.models) and len(Cache(folder).manifest.requests) == 1
+    assert not record.damage(*cache.models) and len(Cache(folder).manifest.cuts) == 1
     again = run()[1]
     assert (again.forwarded, again.reused) == (0, 12)
 
@@ -161,10 +161,10 @@ def test_extract__a_damaged_quantization_is_refused_beside_its_rows(work, tmp_pa
 def test_manifest__of_the_first_version_is_left_alone(copied, caplog):
     folder, run = copied
     other = shutil.copytree(folder, folder.with_name("of-before"))
-    (other / "manifest.json").write_text(json.dumps({"version": 1, "requests": ["x"]}))
+    (other / "manifest.json").write_text(json.dumps({"version": 1, "cuts": ["x"]}))
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     assert run()[1].reused == 10
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
-    with pytest.raises(CacheError, match=r"has version 1, this fastcls reads version 2\. Choose another"):
+    with pytest.raises(CacheError, match=r"has version 1, this fastcls reads version 3\. Choose another"):
         Cache(other)
     assert caplog.messages == []

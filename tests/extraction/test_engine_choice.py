@@ -12,7 +12,7 @@ from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
-from fastcls.extraction import engine_choice, worker
+from fastcls.extraction import engine_choice, reading
 from fastcls.extraction.coverage import Order
 from fastcls.extraction.engine_choice import Asked, Candidate, Machine, candidates
 from fastcls.extraction.extractor import choose, extract
@@ -100,7 +100,7 @@ def model_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "_SETTLED_NS", 0)  # the state of young files is relied on
+        patch.setattr(reading, "_SETTLED_NS", 0)  # the state of young files is relied on
         yield write_images(tmp_path_factory.mktemp("data"), COUNT)
 
 

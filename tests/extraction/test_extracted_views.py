@@ -40,7 +40,7 @@ from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
 
 RECIPE = "flip,crop=0.5,rotate=20,brightness=1:1.5"
 INLINE = ExtractConfig(executor="inline", batch_size=1, shard_size=6)
-NOWHERE = "nowhere:Nothing"
+NOWHERE = "extraction_support:BrokenEngine"
 
 
 @pytest.fixture

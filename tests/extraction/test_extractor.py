@@ -31,7 +31,7 @@ from fastcls.cache.samples import FileState
 from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, DataError
 from fastcls.extraction.extractor import extract
-from fastcls.extraction.worker import _is_settled
+from fastcls.extraction.reading import _is_settled
 from fastcls.specs import ExtractConfig, TrainConfig
 from fastcls.training.rows.selection import select
 
@@ -49,7 +49,7 @@ def test_extract__deflated_rows_are_the_same(data, root):
 def test_extract__again_forwards_nothing(data, root):
     write_images(data, 10)
     fill(data, root)
-    done = fill(data, root, SMALL, engine="nowhere:Nothing")
+    done = fill(data, root, SMALL, engine="extraction_support:BrokenEngine")
     assert (done.forwarded, done.reused, done.shards) == (0, 10, 0)
 
 
@@ -71,7 +71,7 @@ def test_extract__a_parent_without_a_main_file(data, root, arguments):
     prepare(root)
     code = f"""
 from pathlib import Path
-from fastcls import BaseSpec, CutSpec, Dataset, extract
+from fastcls import BaseSpec, CutSpec, Dataset, ExtractConfig, extract
 request = CutSpec(BaseSpec({str(root / "base.keras")!r}))
 data, root = Path({str(data)!r}), Path({str(root)!r})
 print(extract(Dataset.open(data), request, root, ExtractConfig(engine={ENGINE!r}))[1].forwarded)
@@ -176,7 +176,7 @@ def test_extract__a_file_of_the_future_is_seen_to_change(data, root, young_files
     image, future = data / "a" / "000000.png", 4 * 10**18
     os.utime(image, ns=(future, future))
     fill(data, root)
-    assert fill(data, root, engine="nowhere:Nothing").reused == 4
+    assert fill(data, root, engine="extraction_support:BrokenEngine").reused == 4
     (row,) = [row for row in only_cache(root).samples() if row.path == "a/000000.png"]
     assert row.state.mtime_ns == future
     config = TrainConfig(val=0)
@@ -216,7 +216,7 @@ def test_extract__known_failures_are_not_tried_again_until_repaired(data, root, 
     write_images(data, 8)
     break_images(data)
     fill(data, root)
-    tried = fill(data, root, SMALL, engine="nowhere:Nothing")
+    tried = fill(data, root, SMALL, engine="extraction_support:BrokenEngine")
     assert (tried.forwarded, tried.reused, tried.failures, tried.shards) == (0, 6, 3, 0)
     (data / "a" / "000002.png").write_bytes(encoded(2))
     repaired = fill(data, root)
@@ -267,7 +267,7 @@ def test_extract__memory_per_image_is_that_of_a_small_table(data, root, young_fi
     fill(data, root, ExtractConfig(executor="inline", batch_size=8))
     dataset, request = Dataset.open(data), requested(root)
     tracemalloc.start()
-    done = extract(dataset, request, root, ExtractConfig(engine="nowhere:Nothing"))[1]
+    done = extract(dataset, request, root, ExtractConfig(engine="extraction_support:BrokenEngine"))[1]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (done.reused, done.forwarded) == (count, 0)

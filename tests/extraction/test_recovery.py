@@ -51,7 +51,7 @@ def test_extract__finds_the_image_that_crashes_a_worker(data, root):
     assert [failure.path for failure in failures] == ["a/000014.png", "b/000005.png"]
     assert {failure.reason for failure in failures} == {"crashes the worker: killed by SIGABRT"}
     check_complete(root, 24, without=(5, 14))
-    assert fill(data, root, SMALL, engine="nowhere:Nothing").failures == 2
+    assert fill(data, root, SMALL, engine="extraction_support:BrokenEngine").failures == 2
 
 
 def test_extract__a_worker_killed_once_costs_only_a_retry(data, root):
@@ -157,7 +157,7 @@ def test_extract__several_runs_at_once_forward_each_image_once(data, root, tmp_p
     counts = {name: (len(table.samples()), table.report().views.views) for name, table in tables.items()}
     assert counts == {"data": (80, 1), "more": (90, 1), "two": (80, 2)}
     assert leftovers(root) == []
-    assert cache.manifest.requests == (cut_token(requested(root)),)
+    assert cache.manifest.cuts == (cut_token(requested(root)),)
 
 
 def test_extract__ends_while_it_waits(data, root):
@@ -276,7 +276,7 @@ def test_extract__never_mixes_with_another_version(data, root):
     write_images(data, 4)
     fill(data, root)
     manifest = only_cache(root).folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 3'))
+    manifest.write_text(manifest.read_text().replace('"version": 3', '"version": 4'))
     with pytest.raises(OptionError, match=r"base\.keras"):  # it looks for the base anew, which is no model
         fill(data, root)
     assert len(forwarded(root)) == 4

@@ -25,7 +25,7 @@ from extraction_support import (
 )
 
 from fastcls.backend import import_keras
-from fastcls.cache.store import cache_folders, find_request
+from fastcls.cache.store import cache_folders, find_cut
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import read_image
 from fastcls.data.views import make_view, row_key
@@ -87,7 +87,7 @@ def test_extract__makes_the_caches_of_single_extractions_in_one_pass(dataset, mo
         trunk = import_keras().saving.load_model(cache.trunk_path, compile=False)
         np.testing.assert_allclose(rows_of(cache), trunk.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
         assert cache.tail_path.exists() == single.tail_path.exists()
-    again = extract_several(dataset, cuts, root, replace(SINGLY, engine="nowhere:Nothing"))
+    again = extract_several(dataset, cuts, root, replace(SINGLY, engine="extraction_support:BrokenEngine"))
     assert [done.reused for _, done in again] == [COUNT] * len(cuts) and leftovers(root) == []
 
 
@@ -184,7 +184,7 @@ def fill(data, root, config, engine=DOUBLE):
 def prepare_both(root):
     """Two caches, float32 and float16, and a trunk of both."""
     requests = [prepare(root, dtype) for dtype in ("float32", "float16")]
-    caches = [find_request(root, cut_token(request)) for request in requests]
+    caches = [find_cut(root, cut_token(request)) for request in requests]
     joint = shared_folder(caches, root)
     keep_no_model(joint / "trunk.keras", joint.name)
     return caches, joint

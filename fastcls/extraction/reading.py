@@ -1,0 +1,124 @@
+"""Reads image files ahead of the engine: bytes -> digest -> pixels -> the views that a cache lacks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fastcls import files
+from fastcls.cache.index import Index
+from fastcls.cache.samples import Failure, FileState
+from fastcls.data import sources
+from fastcls.data.decoder import Decoder, OversizedImage, UnreadableImage
+from fastcls.data.views import make_view, row_key
+from fastcls.extraction.tasks import ShardTask, Wanted
+
+# A file younger than this when it is read could change again without a new time of modification.
+_SETTLED_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was learnt by reading one image file.
+
+    Attributes:
+        path: As in the task.
+        digest: The image's identity; "" when the file could not be read.
+        state: State of the file; all zero when it cannot be relied on.
+        reason: Why the image gives no bottleneck; "" when it does.
+    """
+
+    path: str
+    digest: str
+    state: FileState
+    reason: str = ""
+
+    def as_failure(self) -> Failure:
+        """This reading as a line of the table of failures."""
+        return Failure(self.path, self.digest, self.reason)
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of an image, or an image without any to forward.
+
+    Attributes:
+        reading: What was learnt by reading the image.
+        caches: Those that want the image.
+        key: What the view's row is found by.
+        pixels: (H, W, 3) uint8.
+        lacking: The caches that lack the row; none: there is nothing to forward.
+        is_last: Whether this is the image's last view in the task.
+    """
+
+    reading: Reading
+    caches: tuple[int, ...]
+    key: str = ""
+    pixels: np.ndarray | None = None
+    lacking: tuple[int, ...] = ()
+    is_last: bool = True
+
+
+class ImageReader:
+    """Reads and decodes one image file, and makes those of its views that some cache lacks."""
+
+    def __init__(self, task: ShardTask, decoder: Decoder, known: Sequence[Index]) -> None:
+        self._root, self._views, self._decoder, self._known = task.root, task.views, decoder, known
+
+    def __call__(self, wanted: Wanted) -> list[View]:
+        reading, data = identify(self._root, wanted.path)
+        if reading.reason:
+            return [View(reading, wanted.caches)]
+        keys = [row_key(reading.digest, self._views, number) for number in range(wanted.views)]
+        present = {place: self._known[place].locate(keys).present for place in wanted.caches}
+        lacking = [tuple(place for place in present if not present[place][n]) for n in range(wanted.views)]
+        if not any(lacking):
+            return [View(reading, wanted.caches)]
+        try:
+            image = self._decoder.decode(data)
+        except OversizedImage as error:  # not the image's fault: a run with more memory tries it again
+            return [View(replace(reading, digest="", reason=str(error)), wanted.caches)]
+        except UnreadableImage as error:
+            return [View(replace(reading, reason=str(error)), wanted.caches)]
+        return [
+            View(
+                reading,
+                wanted.caches,
+                keys[number],
+                make_view(image, reading.digest, self._views, number),
+                lacking[number],
+            )
+            for number in range(wanted.views)
+            if lacking[number]
+        ]
+
+
+def identify(root: Path, path: str) -> tuple[Reading, bytes]:
+    """Read an image and say which it is.
+
+    Returns:
+        What was learnt, with a reason when it cannot be read, and the bytes of its file.
+    """
+    place = os.path.join(root, path)  # noqa: PTH118 (quicker)
+    try:
+        state = FileState.of(place)
+        data = sources.read_bytes(place)
+    except OSError as error:
+        return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
+    if not _is_settled(state, time.time_ns()):
+        state = FileState()
+    return Reading(path, files.digest(data), state), data
+
+
+def _is_settled(state: FileState, now_ns: int) -> bool:
+    """Whether a change of the file from now on would show in its state.
+
+    The time of change (ctime) is the clock's at every change, whatever time of modification a file is
+    given: one in the future does not matter.
+    """
+    return now_ns - state.ctime_ns >= _SETTLED_NS and not 0 <= now_ns - state.mtime_ns < _SETTLED_NS
