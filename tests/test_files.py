@@ -49,14 +49,14 @@ def test_resumable_folder__a_users_own_is_not_touched(tmp_path: Path):
     own.mkdir()
     (own / "thesis.txt").touch()
     with (
-        pytest.raises(OptionError, match="Move it away"),
+        pytest.raises(OptionError, match="Move it, or"),
         files.resumable_folder(tmp_path / "run", lambda folder: False, restart=True),
     ):
         pass
     assert [entry.name for entry in own.iterdir()] == ["thesis.txt"]
     (tmp_path / "other.unfinished").write_text("mine")
     with (
-        pytest.raises(OptionError, match="Move it away"),
+        pytest.raises(OptionError, match="Move it, or"),
         files.resumable_folder(tmp_path / "other", lambda folder: False),
     ):
         pass

@@ -266,7 +266,7 @@ def test_train_head__interrupted_can_be_given_up(fastcls, trained, tmp_path, mon
 def test_train_head__two_at_once_do_not_share_a_folder(fastcls, trained, tmp_path):
     with pytest.raises(KeyError), files.resumable_folder(tmp_path / "run", lambda folder: False):
         result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run")
-        assert result.code == 1 and "Another process is at work" in result.err
+        assert result.code == 1 and "Another process is writing to" in result.err
         raise KeyError
     assert not list(tmp_path.iterdir())
 
