@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -22,8 +22,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-_TEMPORARY = ".tmp-fastcls-"
-_CLAIM = ".fastcls-unfinished"
+TEMPORARY = ".tmp-fastcls-"
 _CHECKSUM = "checksum"
 _TRIES = 100
 logger = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def _make_held(parent: Path) -> tuple[Path, int]:
     """Make a temporary folder and take its lock; another one if `remove_leftovers` was there between."""
     while True:
-        folder = parent / f"{_TEMPORARY}{os.urandom(8).hex()}"
+        folder = parent / f"{TEMPORARY}{os.urandom(8).hex()}"
         folder.mkdir()
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
             return folder, _hold(folder)
@@ -173,7 +172,7 @@ def remove_leftovers(folder: Path) -> None:
 
     Where the file system has no locks they stay.
     """
-    for entry in sorted(folder.glob(f"{_TEMPORARY}*")):
+    for entry in sorted(folder.glob(f"{TEMPORARY}*")):
         with contextlib.suppress(OSError):
             descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
@@ -181,98 +180,6 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             finally:
                 os.close(descriptor)
-
-
-@contextlib.contextmanager
-def resumable_folder(
-    path: Path, is_worth: Callable[[Path], bool], *, restart: bool = False
-) -> Iterator[Path]:
-    """Like `atomic_folder`, but the work of a killed process is kept for the next one.
-
-    Args:
-        path: The folder to make; until it appears, all is in `working_folder(path)`.
-        is_worth: Whether the content of that folder is worth continuing from; otherwise it is removed.
-        restart: Remove what is there.
-
-    Raises:
-        OptionError: Another process is making this folder, or there is one of this name that is not ours.
-    """
-    working = working_folder(path)
-    _require_ours(working)
-    make_folder(working)
-    with locked(working, at_work(working)):
-        _claim(working)
-        try:
-            _require_free(path)
-            if restart or not is_worth(working):
-                _empty(working)
-            for inner in sorted(working.rglob(f"{_TEMPORARY}*")):
-                remove_leftovers(inner.parent)
-            yield working
-            working.rename(path)
-            unclaim(path)
-            sync(path.parent)
-        finally:
-            if working.exists() and not is_worth(working):
-                shutil.rmtree(working)
-
-
-def working_folder(path: Path) -> Path:
-    """Where an output is made that may take several attempts."""
-    return path.with_name(f"{path.name}.unfinished")
-
-
-def require_resumable(path: Path) -> None:
-    """Refuse what `resumable_folder` would refuse now; nothing is made or changed.
-
-    Raises:
-        OptionError: As there.
-    """
-    working = working_folder(path)
-    _require_ours(working)
-    if working.exists():
-        with locked(working, at_work(working)):
-            pass
-    _require_free(path)
-
-
-def unclaim(path: Path) -> None:
-    """Remove the mark of an unfinished folder; a killed process may leave it."""
-    (path / _CLAIM).unlink(missing_ok=True)
-
-
-def _claim(folder: Path) -> None:
-    """Mark a folder as one that may be emptied: a user's own may have any name."""
-    _require_ours(folder)
-    (folder / _CLAIM).touch()
-
-
-def _require_ours(path: Path) -> None:
-    """Refuse a working folder that another program, or the user, has made."""
-    is_ours = path.is_dir() and ((path / _CLAIM).exists() or not any(path.iterdir()))
-    if path.exists() and not is_ours:
-        raise OptionError(f"{path} is needed for the unfinished output. Move it, or choose another --out")
-
-
-def at_work(folder: Path) -> str:
-    """The message when another process is writing the same output."""
-    return f"Another process is writing to {folder}. Wait for it to end, or choose another --out"
-
-
-def _require_free(path: Path) -> None:
-    """Another process may have finished the same output meanwhile."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise is_taken(path)
-
-
-def _empty(folder: Path) -> None:
-    for entry in sorted(folder.iterdir()):
-        if entry.name == _CLAIM:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls import files
+from fastcls import files, unfinished
 from fastcls.errors import OptionError
 from fastcls.specs import differences
 from fastcls.tasks import TASKS, Task
@@ -259,8 +259,8 @@ def examine(
         _look_at(out, asked, restart=restart)
         return out
     require_new(out)
-    files.require_resumable(out)
-    folder = files.working_folder(out)
+    unfinished.require_resumable(out)
+    folder = unfinished.working_folder(out)
     if not restart and is_complete(folder):
         require_same(folder, "asked", asked)
     elif not restart and is_worth(folder):
@@ -293,9 +293,9 @@ def in_the_making(
     """
     if examine(out, asked, is_worth, restart=restart) == out:
         yield out
-        files.unclaim(out)
+        unfinished.unclaim(out)
         return
-    with files.resumable_folder(
+    with unfinished.resumable_folder(
         out, lambda folder: is_worth(folder) or is_complete(folder), restart=restart
     ) as folder:
         remove_leftovers(folder)
