@@ -20,7 +20,7 @@ def read_config(
 ) -> dict[str, Any]:
     """The options of a file by their names.
 
-    A file written by hand names options as the command line does, or lies them in objects as run.json does.
+    A file written by hand names options as the command line does, or nests them in objects as run.json does.
 
     Args:
         path: A run, its run.json, or another JSON file.
@@ -29,7 +29,7 @@ def read_config(
         known: These places, and those of fields that are no options of the command.
 
     Raises:
-        OptionError: The file cannot be read, is of another command, or names an option that is none.
+        OptionError: The file cannot be read, is of another command, or names an unknown option.
         click.UsageError: A value is of a wrong type.
     """
     path = path / runs.RECORD if path.is_dir() else path
@@ -52,17 +52,17 @@ def _read(path: Path, command: str, members: set[str]) -> Mapping[str, Any]:
     try:
         record = files.read_json(path)
     except OSError as error:
-        raise OptionError(f"Cannot read {path}: {error.strerror}. Name a run or a JSON file") from error
+        raise OptionError(f"Cannot read {path}: {error.strerror}. Use a run or a JSON file") from error
     except (ValueError, RecursionError) as error:
-        raise OptionError(f"{path} is damaged, or no JSON file: {error}") from error
+        raise OptionError(f"{path} is damaged, or not a JSON file: {error}") from error
     if not isinstance(record, dict):
-        raise OptionError(f'{path} holds no options. Give an object such as {{"head": "logreg"}}')
+        raise OptionError(f'{path} contains no options. Use a JSON object such as {{"head": "logreg"}}')
     if not {"asked", "checksum"} & record.keys():
         return record
     asked = runs.read_record(path).get("asked")  # which checks that it is whole
     if not isinstance(asked, dict) or asked.get("command") != command:
-        of = asked.get("command") if isinstance(asked, dict) else "no command"
-        raise OptionError(f"{path} is of `fastcls {of}`. Name a run of `fastcls {command}`")
+        of = f"`fastcls {asked.get('command')}`" if isinstance(asked, dict) else "an unknown command"
+        raise OptionError(f"{path} is a run of {of}. Use a run of `fastcls {command}`")
     return {name: value for name, value in asked.items() if name in members}
 
 

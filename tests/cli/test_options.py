@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from requests_support import parse, save
 
 from fastcls.cli.main import cli
-from fastcls.cli.options import SpecCommand, request_options
+from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
 from fastcls.specs.options import option, settle
@@ -22,6 +22,7 @@ TEXTS = {
     "size": ["32", "24x40"],
     "normalize": ["tf", "0.5,0.25", "127.5,128"],
     "cut": ["conv4", "fc2"],
+    "engine": ["auto", "tensorflow", "engines:Own"],
     "augment": ["flip", "rotate=5,crop=0.5", "photos"],
     "train": ["all", "none", "3", "from conv4"],
     "head": ["linear", "tail", "logreg", "prototype", "knn", "head.py:make"],
@@ -92,7 +93,7 @@ class DummyConfig(TrainConfig):
 
 
 @click.command(cls=SpecCommand, specs={"training": DummyConfig})
-@request_options
+@run_options
 def dummy(out: str, restart: bool, dry_run: bool, training: DummyConfig) -> None:
     """A command that takes it."""
 

@@ -151,7 +151,7 @@ def test_assign_splits__a_split_may_be_unwanted():
 
 @pytest.mark.parametrize(("val", "test"), [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0.1)])
 def test_split_spec__bad_fractions(val, test):
-    with pytest.raises(OptionError, match="leave something for train"):
+    with pytest.raises(OptionError, match="leave images for train"):
         SplitSpec(val, test)
 
 
