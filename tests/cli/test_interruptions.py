@@ -14,7 +14,7 @@ import pytest
 
 from fastcls import files, pipeline, runs
 from fastcls.cache.store import Cache
-from fastcls.cli import test as cli_test
+from fastcls.cli import run as cli_run
 from fastcls.cli import train_head as cli_train_head
 from fastcls.data.dataset import Dataset
 from fastcls.evaluation import tester
@@ -45,7 +45,7 @@ TEST = [
     ("predicted", tester, "_write", "before"),
     ("half written", tester, "write_evaluation", "after"),
     ("tested", tester, "_write", "after"),
-    ("printed", cli_test, "print_test", "before"),
+    ("printed", cli_run, "print_test", "before"),
 ]
 COMPLETE = {"complete", "nothing to go on from", "moved", "unmarked", "printed", *(name for name, *_ in TEST)}
 COMMANDS = {
@@ -212,7 +212,7 @@ def test_command__an_error_out_of_an_interrupted_call_is_no_error(fastcls, train
         except KeyboardInterrupt as error:
             raise SystemError("returned a result with an exception set") from error
 
-    monkeypatch.setattr(Classifier, "predict", interrupted)
+    monkeypatch.setattr(Classifier, "stream", interrupted)
     result = fastcls("predict", trained.run, photos)
     assert result.code == 130 and result.err.startswith("Interrupted")
 

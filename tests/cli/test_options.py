@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import click
@@ -27,6 +28,7 @@ TEXTS = {
     "head": ["linear", "tail", "logreg", "prototype", "knn", "head.py:make"],
     "layers": ["8", "256,0.4", "0.5,16,8"],
     "from": ["runs/one"],
+    "engine": ["auto", "openvino", "mine:Engine"],
     "rate_minimum": ["1e-5"],
     "rate_patience": ["2"],
     "class_weight_multiplier": ["0.5"],
@@ -53,16 +55,16 @@ def test_any_valid_options_come_back_from_the_record_of_their_run(tmp_path, name
     random, valid, used = np.random.default_rng(0), 0, set()
     flags = {part for parameter in cli.commands[name].params for part in parameter.opts}
     options = [own for own in cli.commands[name].options.values() if own.flag in flags]
-    for _ in range(1000):
-        chosen = random.choice(len(options), int(random.integers(1, 5)), replace=False)
-        typed = str(random.choice(CHOICES)).split()
-        typed += [part for place in chosen for part in spell(options[place], random)]
+    drawn = itertools.product(options, CHOICES, (0, 2))
+    for own, choice, others in drawn:
+        chosen = {own.name: own, **{each.name: each for each in random.choice(options, others)}}
+        typed = [*choice.split(), *(part for each in chosen.values() for part in spell(each, random))]
         try:
             made = parse(name, [*COMMANDS[name], *typed])
         except (click.UsageError, OptionError):
             continue
         valid += 1
-        used |= {options[place].name for place in chosen}
+        used |= chosen.keys()
         path = save(tmp_path, name, made)
         again = parse(name, [*COMMANDS[name][:3], "--config", str(path)])
         assert again == made, typed
