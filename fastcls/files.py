@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their digests, locks, and what may be read without waiting."""
+"""Files that are written completely or not at all; digests, locks, and opening only regular files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -22,8 +22,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-_TEMPORARY = ".tmp-fastcls-"
-_CLAIM = ".fastcls-unfinished"
+TEMPORARY = ".tmp-fastcls-"
 _CHECKSUM = "checksum"
 _TRIES = 100
 logger = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def digest(data: bytes | memoryview) -> str:
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """Open a regular file to read its bytes; a pipe could keep its reader waiting for ever.
+    """Open a regular file to read its bytes; a pipe could block its reader forever.
 
     Raises:
         OSError: It cannot be opened, or is no regular file.
@@ -93,8 +92,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_path(path: Path) -> Iterator[Path]:
-    """Like `atomic_path`, but never in place of another file; the same one stays, so that a command can be
-    given again that was killed when its file was whole.
+    """Like `atomic_path`, but never replaces another file; an equal one stays, so that a command that was
+    killed after its file was complete can be run again.
 
     Raises:
         OptionError: The file is there, with other content.
@@ -106,7 +105,7 @@ def new_path(path: Path) -> Iterator[Path]:
 
 
 def is_taken(path: Path) -> OptionError:
-    """What to say of an output that would take the place of something else."""
+    """The error for an output that would replace something else."""
     return OptionError(f"{path} exists already. Choose another --out, or remove it first")
 
 
@@ -131,7 +130,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents where they are not there, though another process may be removing it.
+    """Make a folder and its parents if missing, even if another process is removing it.
 
     Raises:
         OSError: It cannot be made.
@@ -162,7 +161,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def _make_held(parent: Path) -> tuple[Path, int]:
     """Make a temporary folder and take its lock; another one if `remove_leftovers` was there between."""
     while True:
-        folder = parent / f"{_TEMPORARY}{os.urandom(8).hex()}"
+        folder = parent / f"{TEMPORARY}{os.urandom(8).hex()}"
         folder.mkdir()
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
             return folder, _hold(folder)
@@ -173,7 +172,7 @@ def remove_leftovers(folder: Path) -> None:
 
     Where the file system has no locks they stay.
     """
-    for entry in sorted(folder.glob(f"{_TEMPORARY}*")):
+    for entry in sorted(folder.glob(f"{TEMPORARY}*")):
         with contextlib.suppress(OSError):
             descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
@@ -184,110 +183,15 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def resumable_folder(
-    path: Path, is_worth: Callable[[Path], bool], *, restart: bool = False
-) -> Iterator[Path]:
-    """Like `atomic_folder`, but what a process has done that was killed is there for the next one.
-
-    Args:
-        path: The folder to make; until it appears, all is in `working_folder(path)`.
-        is_worth: Whether what is in that folder is worth going on from; it is removed otherwise.
-        restart: Remove what is there.
-
-    Raises:
-        OptionError: Another process is making this folder, or there is one of this name that is not ours.
-    """
-    working = working_folder(path)
-    _require_ours(working)
-    make_folder(working)
-    with locked(working, at_work(working)):
-        _claim(working)
-        try:
-            _require_free(path)
-            if restart or not is_worth(working):
-                _empty(working)
-            for inner in sorted(working.rglob(f"{_TEMPORARY}*")):
-                remove_leftovers(inner.parent)
-            yield working
-            working.rename(path)
-            unclaim(path)
-            sync(path.parent)
-        finally:
-            if working.exists() and not is_worth(working):
-                shutil.rmtree(working)
-
-
-def working_folder(path: Path) -> Path:
-    """Where a folder is made that may take several attempts."""
-    return path.with_name(f"{path.name}.unfinished")
-
-
-def require_resumable(path: Path) -> None:
-    """Refuse what `resumable_folder` would refuse now; nothing is made or changed.
-
-    Raises:
-        OptionError: As there.
-    """
-    working = working_folder(path)
-    _require_ours(working)
-    if working.exists():
-        with locked(working, at_work(working)):
-            pass
-    _require_free(path)
-
-
-def unclaim(path: Path) -> None:
-    """Remove the mark that a folder has while it is made; a process that is killed may leave it."""
-    (path / _CLAIM).unlink(missing_ok=True)
-
-
-def _claim(folder: Path) -> None:
-    """Mark a folder as one that may be emptied: a user's own may have any name."""
-    _require_ours(folder)
-    (folder / _CLAIM).touch()
-
-
-def _require_ours(path: Path) -> None:
-    """Refuse a working folder that another program, or the user, has made."""
-    is_ours = path.is_dir() and ((path / _CLAIM).exists() or not any(path.iterdir()))
-    if path.exists() and not is_ours:
-        raise OptionError(
-            f"{path} is the place of the unfinished output, but holds something else. Move it away, or "
-            "choose another --out"
-        )
-
-
-def at_work(folder: Path) -> str:
-    """What to say when another process makes the same output."""
-    return f"Another process is at work in {folder}. Wait until it has ended, or choose another --out"
-
-
-def _require_free(path: Path) -> None:
-    """Since the caller looked, another process may have finished the same."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise is_taken(path)
-
-
-def _empty(folder: Path) -> None:
-    for entry in sorted(folder.iterdir()):
-        if entry.name == _CLAIM:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
 def locked(folder: Path, message: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of a folder; it ends with the process, however that ends.
+    """Hold the lock of a folder; it ends with the process, however that happens.
 
-    Where the file system has no locks, as some network ones, nobody is kept out.
+    Without effect where the file system has no locks, as on some network file systems.
 
     Args:
         folder: It must exist.
         message: What to say when another process has it.
-        wait: Say so and wait.
+        wait: Log the message and wait.
 
     Raises:
         OptionError: Another process has it, or has moved the folder, and `wait` is false.
@@ -353,7 +257,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an indented JSON file atomically; its last member, "checksum", guards the rest."""
+    """Write an indented JSON file atomically; its last member, "checksum", protects the rest."""
     kept = json.loads(json.dumps(value))  # as it will be read: keys are text, tuples are lists
     checked = {**kept, _CHECKSUM: json_digest(kept)}
     text = json.dumps(checked, indent=2, ensure_ascii=False)
@@ -365,10 +269,10 @@ def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a place where nothing can be made, before the work that would be lost.
+    """Refuse a path that cannot be written, before work is lost.
 
     Args:
-        path: A file or folder that is to be made, with its parents, or a folder to make something in.
+        path: A file or folder to be created, with its parents, or a folder to create something in.
 
     Raises:
         OptionError: A parent is a file, or cannot be written to.
@@ -377,12 +281,10 @@ def require_writable(path: Path) -> None:
     while not os.path.lexists(parent):
         parent = parent.parent
     if not parent.is_dir():
-        raise OptionError(f"{path} cannot be made: {parent} is not a folder. Choose another place")
+        raise OptionError(f"{path} cannot be created: {parent} is not a folder. Choose another path")
     if not os.access(parent, os.W_OK | os.X_OK):
-        place = "" if parent == path.absolute() else f" cannot be made: {parent}"
-        raise OptionError(
-            f"{path}{place} cannot be written to. Correct its permissions, or choose another place"
-        )
+        place = "" if parent == path.absolute() else f" cannot be created: {parent}"
+        raise OptionError(f"{path}{place} is not writable. Check its permissions, or choose another path")
 
 
 def read_checked_json(path: Path) -> dict[str, Any]:
@@ -395,12 +297,12 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     try:
         value = read_json(path)
     except (ValueError, RecursionError) as error:  # of a wrong encoding too
-        raise ValueError(f"it is no JSON ({' '.join(str(error).split())[:200]})") from error
+        raise ValueError(f"it is not JSON ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(value, dict) or _CHECKSUM not in value:
-        raise ValueError("it is no JSON object with a checksum")
+        raise ValueError("it is not a JSON object with a checksum")
     checksum = value.pop(_CHECKSUM)
     if checksum != json_digest(value):
-        raise ValueError("its checksum differs: it has been changed")
+        raise ValueError("its checksum does not match: it has been changed")
     return value
 
 

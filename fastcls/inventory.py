@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fastcls import files, runs
+from fastcls import files, runs, unfinished
 from fastcls.cache.listing import Report, listings
 from fastcls.cache.store import Cache, Manifest, is_cache
 from fastcls.errors import CacheError, FastclsError, OptionError
@@ -91,7 +91,7 @@ def _look_at_run(folder: Path) -> dict[str, Any]:
     state, problem = COMPLETE, ""
     if run.lost:
         state, problem = DAMAGED, f"{', '.join(run.lost)} missing"
-    elif folder.absolute() == files.working_folder(folder.absolute().with_suffix("")):
+    elif folder.absolute() == unfinished.working_folder(folder.absolute().with_suffix("")):
         state, problem = UNFINISHED, "trained, but not moved to its place"
     return {
         "state": state,

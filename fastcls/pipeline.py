@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastcls import files, runs
+from fastcls import runs
 from fastcls.cache import checked_files
 from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
@@ -24,22 +23,9 @@ from fastcls.plans.finetuning import FinetuningPlan, plan_finetuning
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan, decided_by, plan_training
 from fastcls.runs import Run, UsedImage
-from fastcls.specs import (
-    BaseSpec,
-    CutSpec,
-    ExtractConfig,
-    FinetuneSpec,
-    HeadSpec,
-    TrainConfig,
-    ViewSpec,
-)
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, FinetuneSpec, HeadSpec, TrainConfig, ViewSpec
 from fastcls.tasks import Task
-from fastcls.training.finetuner import (
-    FinetunedNetwork,
-    Finetuning,
-    finetune_prepared,
-    prepare_finetuning,
-)
+from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
 from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
@@ -260,7 +246,9 @@ def _complete(
 ) -> None:
     """Write what is left to write of a run, run.json last."""
     classifier.save(folder / runs.CLASSIFIER)
-    _write_history(trained.history, trained.best, folder)
+    runs.write_history(folder, trained.history)
+    if any("loss" in row or "val_loss" in row for row in trained.history):
+        draw_history(list(trained.history), folder / runs.CURVES, trained.best)
     told, known = {**classifier.described}, {**known}
     for name in ("head", "training", "finetuning"):  # it is in `decided_by`
         told.pop(name, None)
@@ -274,14 +262,3 @@ def _go_on_with(folder: Path, request: Mapping[str, Any]) -> None:
     runs.require_same(folder, "decided_by", request)
     forget_checkpoints(folder)
     logger.warning("The training of this request is complete in %s: nothing is trained again", folder)
-
-
-def _write_history(history: Iterable[Mapping[str, float]], best: Mapping[str, float], folder: Path) -> None:
-    rows = list(history)
-    columns = list(rows[0])
-    with files.atomic_path(folder / runs.HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    if {"loss", "val_loss"} & set(columns):  # neighbors without validation have no figures
-        draw_history(rows, folder / runs.CURVES, best)

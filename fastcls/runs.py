@@ -23,12 +23,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls import files
+from fastcls import files, unfinished
 from fastcls.errors import OptionError
 from fastcls.specs import differences
 from fastcls.tasks import TASKS, Task
@@ -230,6 +230,14 @@ def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
             writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
 
 
+def write_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write a row per epoch or candidate; the first one names the columns."""
+    with files.atomic_path(folder / HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def examine(
     out: Path, asked: Mapping[str, Any], is_worth: Callable[[Path], bool], *, restart: bool = False
 ) -> Path:
@@ -251,8 +259,8 @@ def examine(
         _look_at(out, asked, restart=restart)
         return out
     require_new(out)
-    files.require_resumable(out)
-    folder = files.working_folder(out)
+    unfinished.require_resumable(out)
+    folder = unfinished.working_folder(out)
     if not restart and is_complete(folder):
         require_same(folder, "asked", asked)
     elif not restart and is_worth(folder):
@@ -285,9 +293,9 @@ def in_the_making(
     """
     if examine(out, asked, is_worth, restart=restart) == out:
         yield out
-        files.unclaim(out)
+        unfinished.unclaim(out)
         return
-    with files.resumable_folder(
+    with unfinished.resumable_folder(
         out, lambda folder: is_worth(folder) or is_complete(folder), restart=restart
     ) as folder:
         remove_leftovers(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcls import files
+from fastcls import files, unfinished
 from fastcls.errors import OptionError
 
 
@@ -34,12 +34,12 @@ def test_resumable_folder__is_there_again_if_it_is_worth_going_on(tmp_path: Path
         return (folder / "state").exists()
 
     for name, kept in (("log", set()), ("state", {"state"}), ("log", {"state", "log"})):
-        with pytest.raises(RuntimeError), files.resumable_folder(path, is_worth) as folder:
+        with pytest.raises(RuntimeError), unfinished.resumable_folder(path, is_worth) as folder:
             (folder / name).touch()
             raise RuntimeError
         assert {entry.name for entry in working.glob("[!.]*")} == kept
         assert not path.exists()
-    with files.resumable_folder(path, is_worth, restart=True) as folder:
+    with unfinished.resumable_folder(path, is_worth, restart=True) as folder:
         (folder / "result").touch()
     assert [entry.name for entry in path.iterdir()] == ["result"] and not working.exists()
 
@@ -49,15 +49,15 @@ def test_resumable_folder__a_users_own_is_not_touched(tmp_path: Path):
     own.mkdir()
     (own / "thesis.txt").touch()
     with (
-        pytest.raises(OptionError, match="Move it away"),
-        files.resumable_folder(tmp_path / "run", lambda folder: False, restart=True),
+        pytest.raises(OptionError, match="Move it, or"),
+        unfinished.resumable_folder(tmp_path / "run", lambda folder: False, restart=True),
     ):
         pass
     assert [entry.name for entry in own.iterdir()] == ["thesis.txt"]
     (tmp_path / "other.unfinished").write_text("mine")
     with (
-        pytest.raises(OptionError, match="Move it away"),
-        files.resumable_folder(tmp_path / "other", lambda folder: False),
+        pytest.raises(OptionError, match="Move it, or"),
+        unfinished.resumable_folder(tmp_path / "other", lambda folder: False),
     ):
         pass
     assert (tmp_path / "other.unfinished").read_text() == "mine"
@@ -76,7 +76,7 @@ def test_atomic_folder__appears_whole_or_not_at_all(tmp_path: Path):
 
 def start(code: str) -> subprocess.Popen[str]:
     """A Python process that has printed a line, so that it is where the test wants it."""
-    head = "import os, signal, sys, time; from pathlib import Path; from fastcls import files\n"
+    head = "import os, signal, sys, time; from pathlib import Path; from fastcls import files, unfinished\n"
     process = subprocess.Popen([sys.executable, "-c", head + code], stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline()
     return process
@@ -177,24 +177,24 @@ def test_make_folder__in_the_place_of_a_file_or_a_dead_link_fails(tmp_path: Path
 
 
 def test_resumable_folder__another_process_may_have_finished_it_meanwhile(tmp_path: Path):
-    with files.resumable_folder(tmp_path / "run", lambda folder: False) as folder:
+    with unfinished.resumable_folder(tmp_path / "run", lambda folder: False) as folder:
         (folder / "result").touch()
     with (
         pytest.raises(OptionError, match="exists already"),
-        files.resumable_folder(tmp_path / "run", lambda folder: False),
+        unfinished.resumable_folder(tmp_path / "run", lambda folder: False),
     ):
         pass
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
 def test_resumable_folder__loses_what_a_killed_process_left_in_any_folder_of_it(tmp_path: Path):
-    code = f"with files.resumable_folder(Path({str(tmp_path / 'run')!r}), Path.exists) as folder:\n"
+    code = f"with unfinished.resumable_folder(Path({str(tmp_path / 'run')!r}), Path.exists) as folder:\n"
     code += "    with files.atomic_path(folder / 'checkpoints/epoch-0001.keras') as temporary:\n"
     code += "        temporary.touch(); print('ready', flush=True); time.sleep(60)"
     with start(code) as process:
         process.kill()
     assert list((tmp_path / "run.unfinished/checkpoints").glob(".tmp-*"))
-    with files.resumable_folder(tmp_path / "run", Path.exists):
+    with unfinished.resumable_folder(tmp_path / "run", Path.exists):
         pass
     assert [entry.name for entry in (tmp_path / "run").rglob("*")] == ["checkpoints"]
 

@@ -77,7 +77,7 @@ def test_require_new__refuses_a_mount_point_and_a_read_only_place(tmp_path, moun
         runs.require_new(place)
     runs.require_new(place / "run")
     mount(place, "tmpfs", "remount,ro")
-    with pytest.raises(OptionError, match="mounted cannot be written to"):
+    with pytest.raises(OptionError, match="mounted is not writable"):
         runs.require_new(place / "job" / "run")
 
 

@@ -1,4 +1,4 @@
-"""Bases by name, from a file, or from a function: a Keras model and what it needs to see."""
+"""Bases by name, from a file, or from a function: a Keras model and what it expects as input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Base:
-    """A base model and what it needs to see.
+    """A base model and what it expects as input.
 
     Attributes:
         name: How the user called it.
@@ -190,7 +190,7 @@ def _load_user_base(spec: BaseSpec) -> Base:
     if spec.weights in NAMED_WEIGHTS:
         raise OptionError(
             f"Only the bases that `fastcls bases` lists have weights {spec.weights!r}; "
-            f"{spec.name} comes with its own. Leave --weights out, or give a file"
+            f"{spec.name} has its own. Remove --weights, or pass a file"
         )
     if spec.weights is not None:
         load_weights(model, Path(spec.weights), spec.name)
@@ -199,7 +199,7 @@ def _load_user_base(spec: BaseSpec) -> Base:
 
 def _load_preset(spec: BaseSpec) -> Base:
     if spec.weights == "imagenet":
-        raise OptionError(f"{spec.name} comes with weights of its own. Leave --weights imagenet out")
+        raise OptionError(f"{spec.name} has its own weights. Remove --weights imagenet")
     preset = read_preset(spec.name, with_weights=spec.weights is None)
     size = _input_size(replace(spec, size=spec.size or preset.size), preset.model)
     flat = _flatten(spec.name, preset.model, size)
@@ -246,7 +246,7 @@ def _input_size(spec: BaseSpec, model: Any) -> tuple[int, int]:
     height, width = shapes[0][1:3]
     size = spec.size or (height, width)
     if None in size:
-        raise OptionError(f"{spec.name} takes images of any size: choose one with --size HEIGHTxWIDTH")
+        raise OptionError(f"{spec.name} accepts any image size. Choose one with --size HEIGHTxWIDTH")
     if height not in (None, size[0]) or width not in (None, size[1]):
         raise OptionError(f"{spec.name} takes images of {height}x{width}. Received: size={size}")
     return size
@@ -268,8 +268,8 @@ def _flatten(name: str, model: Any, size: tuple[int, int]) -> Any:
     foreign = [operation.name for operation in flat.operations if not graph.is_built_in(operation)]
     if foreign:
         raise OptionError(
-            f"{name} has layers or functions of its own: {', '.join(foreign)}. Only a model of Keras's own "
-            "layers, without Lambda, makes a classifier that loads everywhere"
+            f"{name} has custom layers or functions: {', '.join(foreign)}. Use only built-in Keras layers, "
+            "without Lambda: only then does the classifier load everywhere"
         )
     return flat
 
@@ -303,13 +303,13 @@ def _normalization(name: str, model: Any, given: str | None, known: str | None =
     inside = _normalizes_itself(model)
     if given is None and not inside:
         raise OptionError(
-            f"How {name} wants its pixels is unknown: it has no normalization inside. "
-            "Say it with --normalize tf|torch|caffe|none, or MEAN,STD such as 0.5,0.5"
+            f"The normalization of {name} is unknown: the model does not normalize pixels itself. "
+            "Set --normalize tf|torch|caffe|none, or MEAN,STD such as 0.5,0.5"
         )
     if given and inside:
         logger.warning(
-            "%s normalizes pixels itself: --normalize %s comes on top of that. Leave it out, unless the "
-            "model was trained so",
+            "%s normalizes pixels itself, and --normalize %s is applied before that. Remove it, unless the "
+            "model was trained this way",
             name,
             given,
         )

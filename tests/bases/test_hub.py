@@ -62,16 +62,16 @@ def test_load_base__preset_with_other_weights_and_size(preset):
     base = load_base(BaseSpec(name, weights="random", size=(40, 40), normalize="torch"))
     assert (base.size, base.normalize) == ((40, 40), "torch")
     assert not np.allclose(base.model.weights[0], backbone.weights[0])
-    with pytest.raises(OptionError, match="comes with weights of its own"):
+    with pytest.raises(OptionError, match="has its own weights"):
         load_base(BaseSpec(name, weights="imagenet"))
 
 
 def test_load_base__preset_without_image_converter(hub, tmp_path):
     make_backbone(hub).save_to_preset(str(tmp_path / "preset"))
     name = f"keras_hub:{tmp_path / 'preset'}"
-    with pytest.raises(OptionError, match="any size: choose one with --size"):
+    with pytest.raises(OptionError, match=r"any image size\. Choose one with --size"):
         load_base(name)
-    with pytest.raises(OptionError, match=r"Say it with --normalize .*MEAN,STD"):
+    with pytest.raises(OptionError, match=r"Set --normalize .*MEAN,STD"):
         load_base(BaseSpec(name, size=(32, 32)))
     assert load_base(BaseSpec(name, size=(32, 32), normalize="tf")).model.output_shape == (None, 4, 4, 16)
 

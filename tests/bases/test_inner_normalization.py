@@ -30,7 +30,7 @@ def test_load_base__unknown_normalization_must_be_stated(tmp_path):
     image = keras.Input((16, 16, 3))
     keras.Model(image, layers.Conv2D(4, 3)(image)).save(tmp_path / "m.keras")
     with pytest.raises(
-        OptionError, match=r"unknown: it has no normalization inside. Say it with --normalize"
+        OptionError, match=r"unknown: the model does not normalize pixels itself. Set --normalize"
     ):
         load_base(str(tmp_path / "m.keras"))
     assert load_base(BaseSpec(str(tmp_path / "m.keras"), normalize="torch")).normalize == "torch"
@@ -57,7 +57,7 @@ def test_load_base__normalization_behind_what_is_for_training(front, tmp_path, c
     name = str(tmp_path / "m.keras")
     assert (load_base(name).normalize, caplog.text) == ("none", "")
     assert load_base(BaseSpec(name, normalize="tf")).normalize == "tf"
-    assert "m.keras normalizes pixels itself: --normalize tf comes on top of that" in caplog.text
+    assert "m.keras normalizes pixels itself, and --normalize tf is applied before that" in caplog.text
 
 
 @pytest.mark.parametrize("front", [layers.RandomFlip(), layers.AveragePooling2D(2), layers.Solarization()])
@@ -65,7 +65,7 @@ def test_load_base__augmentation_is_no_normalization(front, tmp_path):
     image = keras.Input((16, 16, 3))
     x = layers.Rescaling(1 / 255)(layers.Conv2D(4, 3)(front(image)))
     keras.Model(image, x).save(tmp_path / "m.keras")
-    with pytest.raises(OptionError, match="it has no normalization inside"):
+    with pytest.raises(OptionError, match="the model does not normalize pixels itself"):
         load_base(str(tmp_path / "m.keras"))
 
 

@@ -162,7 +162,7 @@ def test_load_base__explains_what_is_wrong_with_a_function(name, message, user_m
 
 def test_load_base__subclassed_model_is_opened(user_module, tmp_path):
     name = f"{user_module}:subclassed"
-    with pytest.raises(OptionError, match="any size: choose one with --size"):
+    with pytest.raises(OptionError, match=r"any image size\. Choose one with --size"):
         load_base(name)
     base = load_base(BaseSpec(name, size=(16, 16)))
     assert [o.name for o in base.model.operations][2:] == ["convolution", "re_lu", "norm"]
@@ -185,7 +185,7 @@ def test_load_base__subclassed_model_is_opened(user_module, tmp_path):
     ],
 )
 def test_load_base__refuses_what_plain_keras_cannot_load(function, layer, user_module):
-    with pytest.raises(OptionError, match=f"has layers or functions of its own: {layer}. Only"):
+    with pytest.raises(OptionError, match=f"has custom layers or functions: {layer}. Use"):
         load_base(BaseSpec(f"{user_module}:{function}", normalize="none"))
 
 
@@ -199,7 +199,7 @@ def test_load_base__model_of_unknown_size(tmp_path):
     x = layers.Conv2D(4, 3, padding="same")(layers.Rescaling(1 / 255)(image))
     keras.Model(image, layers.Conv2D(4, 9)(x)).save(tmp_path / "m.keras")
     name = str(tmp_path / "m.keras")
-    with pytest.raises(OptionError, match="any size: choose one with --size"):
+    with pytest.raises(OptionError, match=r"any image size\. Choose one with --size"):
         load_base(name)
     with pytest.raises(OptionError, match="cannot take images of 8x8 pixels"):
         load_base(BaseSpec(name, size=(8, 8)))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from requests_support import parse, save
 
-from fastcls import files
+from fastcls import files, unfinished
 from fastcls.cli.main import cli
 from fastcls.pipeline import load_head
 from fastcls.training.loop.checkpoints import Checkpoints
@@ -264,9 +264,9 @@ def test_train_head__interrupted_can_be_given_up(fastcls, trained, tmp_path, mon
 
 
 def test_train_head__two_at_once_do_not_share_a_folder(fastcls, trained, tmp_path):
-    with pytest.raises(KeyError), files.resumable_folder(tmp_path / "run", lambda folder: False):
+    with pytest.raises(KeyError), unfinished.resumable_folder(tmp_path / "run", lambda folder: False):
         result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run")
-        assert result.code == 1 and "Another process is at work" in result.err
+        assert result.code == 1 and "Another process is writing to" in result.err
         raise KeyError
     assert not list(tmp_path.iterdir())
 

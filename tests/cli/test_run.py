@@ -52,3 +52,20 @@ def test_run__goes_without_a_test_part_and_makes_a_validation_part(
     assert again.code == 0 and [line for line in done.out.splitlines() if "No " in line] == [
         line for line in again.out.splitlines() if "No " in line
     ]
+
+
+def test_extract__dry_run_says_what_would_be_forwarded_and_writes_nothing(
+    fastcls, photos, base, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    command = ("extract", photos, "--base", base, "--workers", 1, "--precision", "float32")
+    planned = fastcls(*command, "--dry-run")
+    assert planned.code == 0 and not list(tmp_path.iterdir())
+    assert "no cache of it in bottlenecks yet, 60 images to forward" in planned.out
+    assert "float32" in planned.out and "Nothing was written" in planned.out
+    assert fastcls(*command).code == 0
+    assert "0 images to forward" in fastcls(*command, "--dry-run").out
+    refused = [
+        fastcls("extract", photos, "--base", base, "--cut", "nowhere", *more) for more in ([], ["--dry-run"])
+    ]
+    assert [result.code for result in refused] == [1, 1] and refused[0].err == refused[1].err

@@ -183,7 +183,7 @@ def test_an_out_that_cannot_be_made_is_found_before_the_work(
     values = {"photos": photos, "base": base, "cache": trained.cache.folder, "caches": tmp_path / "caches"}
     result = fastcls(*(part.format(**values, out=out) for part in command.split()))
     assert result.code == 1 and result.err.startswith(f"Error: {out}"), result.err
-    assert "cannot be made" in result.err and [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert "cannot be created" in result.err and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def contents(folder):

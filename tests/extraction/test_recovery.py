@@ -312,4 +312,4 @@ def test_command__a_read_only_cache(data, root, mount):
     mount(root, root, "remount,bind,ro")
     code, _, error = run_command(*extract_arguments(data, root))
     assert code == 1 and "Traceback" not in error
-    assert f"Error: {root} cannot be written to" in error
+    assert f"Error: {root} is not writable" in error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from fastcls import files
+from fastcls import files, unfinished
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.csv import read_earlier_splits
 from fastcls.data.readers.folder import list_images
@@ -169,7 +169,7 @@ def _claimed(out: Path) -> Iterator[None]:
         if not is_new and not out.is_dir():
             raise DataError(f"{out} is a file. Choose another output folder.")
         files.make_folder(out)
-        with files.locked(out, files.at_work(out)):
+        with files.locked(out, unfinished.at_work(out)):
             try:
                 yield
             finally:

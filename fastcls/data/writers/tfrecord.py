@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastcls import files
+from fastcls import files, unfinished
 from fastcls.backend import import_keras
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset, Sample
@@ -73,7 +73,7 @@ def write_tfrecords(
     _require_enough(parts, shards)
     counts = {split: shards or _shard_count(dataset, samples) for split, samples in parts.items()}
     if not out.exists():
-        with files.resumable_folder(out, lambda folder: False) as folder:
+        with unfinished.resumable_folder(out, lambda folder: False) as folder:
             return _write(dataset, parts, counts, folder, watch)
     # The command may have been killed after its files were complete.
     _require_names(out, [LABELS_FILE, *(name for split in parts for name in _names(split, counts[split]))])
@@ -81,7 +81,7 @@ def write_tfrecords(
         written = _write(dataset, parts, counts, folder, watch)
         if any(files.file_digest(out / path.name) != files.file_digest(path) for path in folder.iterdir()):
             raise files.is_taken(out)
-    files.unclaim(out)
+    unfinished.unclaim(out)
     return written
 
 
