@@ -54,7 +54,7 @@ class ExtractConfig:
         "processes",
         "What runs the shard tasks: worker processes, which survive a crash, or this process (inline), "
         "without protection against crashes.",
-        choices=tuple(EXECUTORS),
+        choices=EXECUTORS,
     )
     workers: int | None = option(
         None,

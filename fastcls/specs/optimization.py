@@ -53,7 +53,7 @@ class OptimizerSpec:
         "Adam",
         "Optimizer of keras.optimizers, in letters of any case.",
         flag="--optimizer",
-        choices=tuple(OPTIMIZERS),
+        choices=OPTIMIZERS,
         read=_optimizer,
         silences=lambda name: _unused(OPTIMIZERS, name),
     )
@@ -80,7 +80,7 @@ class ScheduleSpec:
         "gradually), cosine (down to --rate-minimum in the last epoch), or plateau (times --rate-factor "
         "after --rate-patience epochs without improvement in validation).",
         flag="--schedule",
-        choices=tuple(SCHEDULES),
+        choices=SCHEDULES,
         silences=lambda kind: _unused(SCHEDULES, kind),
     )
     warmup: int = option(0, "Epochs in which the rate first rises linearly.", low=0, metavar="EPOCHS")
