@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastcls import files, pipeline, runs
+from fastcls import pipeline, runs, unfinished
 from fastcls.cache.store import Cache
 from fastcls.cli import run as cli_run
 from fastcls.cli import train_head as cli_train_head
@@ -37,8 +37,8 @@ TRAINING = [
     ("trained", runs, "write_record", "before"),
     ("complete", runs, "write_record", "after"),
     ("nothing to go on from", pipeline, "forget_checkpoints", "after"),
-    ("moved", files, "unclaim", "before"),
-    ("unmarked", files, "unclaim", "after"),
+    ("moved", unfinished, "unclaim", "before"),
+    ("unmarked", unfinished, "unclaim", "after"),
 ]
 TEST = [
     ("before the test", pipeline, "run_test", "before"),
