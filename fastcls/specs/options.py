@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import numbers
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -104,7 +105,10 @@ class Option:
         """
         if value is None and type(None) in self.types:
             return None
-        value = self.read(value) if self.read else self._as_type(value)
+        if self.read:
+            value = self.read(value)
+        if not self.read or str in self.types:
+            value = self._as_type(value)
         if self.choices and isinstance(value, str) and value not in self.choices:
             if float in self.types:
                 raise self._wrong_type(value)
@@ -140,8 +144,8 @@ class Option:
             return int(value)
         elif float in self.types and isinstance(value, numbers.Real):
             return float(value)
-        elif str in self.types and isinstance(value, str):
-            return value
+        elif str in self.types and isinstance(value, (str, os.PathLike)):
+            return os.fspath(value)
         raise self._wrong_type(value)
 
     def _wrong_type(self, value: Any) -> OptionError:
@@ -203,7 +207,7 @@ def _options_of(spec: Any) -> Any:
 
 
 def settle(spec: Any) -> None:
-    """Check the values of a spec that is being made; names and mappings become the specs that they mean.
+    """Check the values of a spec that is being made; mappings become the specs that they mean.
 
     Raises:
         OptionError: A value is none that its option takes, or an option has no effect.
@@ -213,8 +217,7 @@ def settle(spec: Any) -> None:
         if own:
             object.__setattr__(spec, each.name, own.check(value))
         elif inner and not isinstance(value, inner):
-            made = inner(**value) if isinstance(value, Mapping) else inner(value)
-            object.__setattr__(spec, each.name, made)
+            object.__setattr__(spec, each.name, _made(inner, each.name, value))
     refuse_without_effect(spec)
 
 
@@ -247,8 +250,7 @@ def value_at(spec: Any, path: Iterable[str]) -> Any:
 
 
 def build(spec: type[T], values: Mapping[tuple[str, ...], Any], *path: str) -> T:
-    """Make a spec of the values of its options by their paths; those that are missing are at their "
-    "defaults."""
+    """Make a spec of the values of its options by their paths; missing ones are at their defaults."""
     kind: Any = spec
     given: dict[str, Any] = {}
     for each, own, inner in _fields(kind):
@@ -259,6 +261,17 @@ def build(spec: type[T], values: Mapping[tuple[str, ...], Any], *path: str) -> T
             given[each.name] = build(inner, values, *place)
     made: T = kind(**given)
     return made
+
+
+def _made(spec: Any, name: str, value: Any) -> Any:
+    """The spec that a mapping of its fields stands for."""
+    known = [each.name for each in fields(spec)]
+    if not isinstance(value, Mapping) or not value.keys() <= {*known}:
+        raise OptionError(
+            f"{name} must be of type {spec.__name__}, or a mapping of its fields {', '.join(known)}. "
+            f"Received: {value!r}"
+        )
+    return spec(**value)
 
 
 def _find(spec: Any, path: tuple[str, ...] = (), names: frozenset[str] = frozenset()) -> Iterator[Option]:
