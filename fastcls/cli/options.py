@@ -251,7 +251,7 @@ class PixelSpec:
 def _load_config(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None and isinstance(context.command, SpecCommand):
         command = context.command
-        loaded = read_config(Path(value), str(command.name), command.options, {*command.known})
+        loaded = read_config(Path(value), str(command.name), command.options, command.known)
         several = command.several
         if loaded.get(several) is not None:
             loaded[several] = [loaded[several]]

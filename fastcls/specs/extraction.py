@@ -54,7 +54,7 @@ class ExtractConfig:
         "processes",
         "Where shards are made: in worker processes, whose crashes the extraction survives, or in this "
         "process (inline), which is not protected against crashes.",
-        choices=tuple(EXECUTORS),
+        choices=EXECUTORS,
     )
     workers: int | None = option(
         None,

@@ -134,6 +134,15 @@ def read_layers(value: Any) -> tuple[int | float, ...]:
     return layers
 
 
+def _kind(value: Any) -> str:
+    if not isinstance(value, str) or (value not in HEADS and ":" not in value):
+        raise OptionError(
+            f"Unknown head: {value!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
+            "file.py:function"
+        )
+    return value
+
+
 def _number(part: Any) -> int | float:
     if isinstance(part, str):
         return float(part) if "." in part else int(part)
@@ -162,6 +171,7 @@ class HeadSpec:
         "; ".join(f"{name}: {kind.help}" for name, kind in _KINDS.items()) + ".",
         flag="--head",
         metavar="|".join(_KINDS),
+        read=_kind,
         silences=_silenced,
     )
     layers: tuple[int | float, ...] = option(
@@ -184,11 +194,6 @@ class HeadSpec:
     )
 
     def __post_init__(self) -> None:
-        if self.kind not in HEADS and ":" not in self.kind:
-            raise OptionError(
-                f"Unknown head: {self.kind!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
-                "file.py:function"
-            )
         settle(self)
         if self.bottleneck_norm not in self.traits.norms:
             raise OptionError(

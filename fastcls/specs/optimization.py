@@ -53,7 +53,7 @@ class OptimizerSpec:
         "Adam",
         "Optimizer from keras.optimizers (case-insensitive).",
         flag="--optimizer",
-        choices=tuple(OPTIMIZERS),
+        choices=OPTIMIZERS,
         read=_optimizer,
         silences=lambda name: _unused(OPTIMIZERS, name),
     )
@@ -78,7 +78,7 @@ class ScheduleSpec:
         "(the same, gradually), cosine (decay to --rate-minimum in the last epoch), or plateau (multiply by "
         "--rate-factor after --rate-patience epochs without improvement in validation).",
         flag="--schedule",
-        choices=tuple(SCHEDULES),
+        choices=SCHEDULES,
         silences=lambda kind: _unused(SCHEDULES, kind),
     )
     warmup: int = option(0, "Epochs of linear warm-up.", low=0, metavar="EPOCHS")

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from fastcls import files, pipeline, runs
+from fastcls import pipeline, runs, unfinished
 from fastcls.cache.store import Cache
-from fastcls.cli import test as cli_test
+from fastcls.cli import run as cli_run
 from fastcls.cli import train_head as cli_train_head
 from fastcls.data.dataset import Dataset
 from fastcls.evaluation import tester
@@ -37,15 +37,15 @@ TRAINING = [
     ("trained", runs, "write_record", "before"),
     ("complete", runs, "write_record", "after"),
     ("nothing to go on from", pipeline, "forget_checkpoints", "after"),
-    ("moved", files, "unclaim", "before"),
-    ("unmarked", files, "unclaim", "after"),
+    ("moved", unfinished, "unclaim", "before"),
+    ("unmarked", unfinished, "unclaim", "after"),
 ]
 TEST = [
     ("before the test", pipeline, "run_test", "before"),
     ("predicted", tester, "_write", "before"),
     ("half written", tester, "write_evaluation", "after"),
     ("tested", tester, "_write", "after"),
-    ("printed", cli_test, "print_test", "before"),
+    ("printed", cli_run, "print_test", "before"),
 ]
 COMPLETE = {"complete", "nothing to go on from", "moved", "unmarked", "printed", *(name for name, *_ in TEST)}
 COMMANDS = {
@@ -212,7 +212,7 @@ def test_command__an_error_out_of_an_interrupted_call_is_no_error(fastcls, train
         except KeyboardInterrupt as error:
             raise SystemError("returned a result with an exception set") from error
 
-    monkeypatch.setattr(Classifier, "predict", interrupted)
+    monkeypatch.setattr(Classifier, "stream", interrupted)
     result = fastcls("predict", trained.run, photos)
     assert result.code == 130 and result.err.startswith("Interrupted")
 

@@ -131,9 +131,9 @@ def test_classifier__loads_with_keras_alone(made, table):
     ("arguments", "code", "message"),
     [
         (["predict", "{run}", "x.png", "--top-k", 2], 2, "no effect with a classifier of several labels"),
-        (["test", "{run}", "{photos}"], 1, "gives several labels per image, {photos} has one label"),
+        (["test", "{run}", "{photos}"], 1, "predicts several labels per image, {photos} has one label"),
         (["test", "{single}", "{data}"], 1, "predicts one label per image, {data} has several labels"),
-        (["test", "{run}", "{table}"], 1, "Say what stands between"),
+        (["test", "{run}", "{table}"], 1, "Pass the separator between"),
         (["test", "{run}", "{other}", "--label-separator", "|"], 1, "does not know the classes pink, yellow"),
         (
             ["split-data", "{table}", "--label-separator", "$", "--out", "{out}", "--mode", "copy"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
@@ -13,7 +15,7 @@ from requests_support import parse, save
 from fastcls.cli.main import cli
 from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
+from fastcls.specs import BaseSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
 from fastcls.specs.options import option, settle
 
 TEXTS = {
@@ -22,12 +24,12 @@ TEXTS = {
     "size": ["32", "24x40"],
     "normalize": ["tf", "0.5,0.25", "127.5,128"],
     "cut": ["conv4", "fc2"],
-    "engine": ["auto", "tensorflow", "engines:Own"],
     "augment": ["flip", "rotate=5,crop=0.5", "photos"],
     "train": ["all", "none", "3", "from conv4"],
     "head": ["linear", "tail", "logreg", "prototype", "knn", "head.py:make"],
     "layers": ["8", "256,0.4", "0.5,16,8"],
     "from": ["runs/one"],
+    "engine": ["auto", "openvino", "mine:Engine"],
     "rate_minimum": ["1e-5"],
     "rate_patience": ["2"],
     "class_weight_multiplier": ["0.5"],
@@ -54,16 +56,16 @@ def test_any_valid_options_come_back_from_the_record_of_their_run(tmp_path, name
     random, valid, used = np.random.default_rng(0), 0, set()
     flags = {part for parameter in cli.commands[name].params for part in parameter.opts}
     options = [own for own in cli.commands[name].options.values() if own.flag in flags]
-    for _ in range(1000):
-        chosen = random.choice(len(options), int(random.integers(1, 5)), replace=False)
-        typed = str(random.choice(CHOICES)).split()
-        typed += [part for place in chosen for part in spell(options[place], random)]
+    drawn = itertools.product(options, CHOICES, (0, 2))
+    for own, choice, others in drawn:
+        chosen = {own.name: own, **{each.name: each for each in random.choice(options, others)}}
+        typed = [*choice.split(), *(part for each in chosen.values() for part in spell(each, random))]
         try:
             made = parse(name, [*COMMANDS[name], *typed])
         except (click.UsageError, OptionError):
             continue
         valid += 1
-        used |= {options[place].name for place in chosen}
+        used |= chosen.keys()
         path = save(tmp_path, name, made)
         again = parse(name, [*COMMANDS[name][:3], "--config", str(path)])
         assert again == made, typed
@@ -76,7 +78,7 @@ def spell(own, random) -> list[str]:
     if bool in own.types:
         return [own.flag]
     if own.name in TEXTS or own.choices:
-        return [own.flag, str(random.choice(TEXTS.get(own.name) or own.choices))]
+        return [own.flag, str(random.choice(list(TEXTS.get(own.name) or own.choices)))]
     if str in own.types:
         return [own.flag, "text"]
     low = own.low if own.low is not None else own.above or 0
@@ -138,6 +140,12 @@ def test_layers_that_are_none_are_refused_in_every_form(layers):
         (lambda: TrainConfig(learning_rate=float("nan")), "learning_rate must be positive. Received: nan"),
         (lambda: TrainConfig(threshold="x"), "a number or one of single, per-class. Received: 'x'"),
         (lambda: TrainConfig(allow_stale=1), "allow_stale must be true or false"),
+        (lambda: HeadSpec(5), "Unknown head: 5. Choose one of: linear"),
+        (lambda: BaseSpec("lenet5", weights=5), "weights must be text. Received: 5"),
+        (lambda: OptimizerSpec(["Adam"]), r"optimizer must be one of SGD, .*\. Received: \['Adam'\]"),
+        (lambda: TrainConfig(optimizer=5), "optimizer must be of type OptimizerSpec, .*Received: 5"),
+        (lambda: TrainConfig(loss=0.5), "loss must be of type LossSpec, or a mapping .*Received: 0.5"),
+        (lambda: TrainConfig(logs={"steps": 2}), "a mapping of its fields log_steps, confusion_every"),
         (lambda: LossSpec(l2=float("inf")), "l2 must be 0 or more"),
         (lambda: LossSpec(class_weight_multiplier=2), "no effect with --class-weight none. Remove it."),
         (lambda: OptimizerSpec(momentum=0.5), "--momentum has no effect with --optimizer Adam. Remove it."),
@@ -152,6 +160,7 @@ def test_values_are_settled():
     config = TrainConfig("sgd", epochs=np.int64(3), learning_rate=1, schedule="cosine", logs={"log_steps": 2})
     assert config == TrainConfig(OptimizerSpec("SGD"), 3, 32, 1.0, config.schedule, logs=LogSpec(2))
     assert type(config.epochs) is int and type(config.learning_rate) is float
+    assert BaseSpec(Path("net.keras"), Path("w.h5")) == BaseSpec("net.keras", "w.h5")
 
 
 def test_a_spec_of_a_user_is_checked_as_ours():

@@ -18,6 +18,7 @@ from requests_support import parse, save
 
 from fastcls import files, unfinished
 from fastcls.cli.main import cli
+from fastcls.errors import OptionError
 from fastcls.pipeline import load_head
 from fastcls.training.loop.checkpoints import Checkpoints
 
@@ -143,6 +144,8 @@ def test_config__takes_a_file_that_is_written_by_hand(tmp_path, values, line):
             "not know: training.optimizer.momentun. .*momentum",
         ),
         ('{"out": "x"}', "does not know: out"),
+        ('{"kind": "knn"}', "kind, which may be any of head, schedule. Name one of these"),
+        ('{"epochs": 3, "training": {"epochs": 4}}', "gives --epochs twice: 3 and 4. Keep one"),
         ('{"head": "knn", "epochs": 3}', "--epochs has no effect with --head knn"),
         ('{"epochs": 0}', "epochs must be 1 or more. Received: 0"),
         ("[1]", "contains no options"),
@@ -160,6 +163,16 @@ def test_config__of_something_else_is_refused(fastcls, trained, tmp_path, writte
     result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", "--config", path)
     assert result.code == 1 and not (tmp_path / "run").exists()
     assert re.search(complaint, result.err), result.err
+
+
+def test_config__by_hand_sets_no_field_that_the_command_decides(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"training": {"allow_stale": false, "val": null, "epochs": 3}}')  # copied, at defaults
+    asked = ["photos", "--out", "run", "--base", "resnet18"]
+    assert parse("run", [*asked, "--config", str(path)]) == parse("run", [*asked, "--epochs", "3"])
+    path.write_text('{"training": {"val": 0.3}}')
+    with pytest.raises(OptionError, match=r"does not know: training.val. The closest are val"):
+        parse("run", [*asked, "--config", str(path)])
 
 
 @pytest.mark.parametrize("value", [3.5, "many", "3", [1, 2], True])

@@ -113,8 +113,9 @@ def test_plan__downloads_forwards_and_writes_nothing(data, root, monkeypatch):
     monkeypatch.setattr("fastcls.extraction.caches.load_base", load)
     monkeypatch.setattr(Trunk, "run", fail)
     monkeypatch.setattr(extractor, "find_executor", fail)
-    plan = plan_extraction(write_images(data, 3), [CutSpec("squeezenet")], root, INLINE)
-    assert "3 images to forward" in str(plan) and plan.cuts[0].shape == (512,)
+    cut = CutSpec(BaseSpec("mobilenetv2", size=(32, 32)))
+    plan = plan_extraction(write_images(data, 3), [cut], root, INLINE)
+    assert "3 images to forward" in str(plan) and plan.cuts[0].shape == (1280,)
     assert not root.exists()
 
 

@@ -321,7 +321,7 @@ def test_train_head__a_plateau_is_one_of_the_monitor(multi_label_cache):
     ("given", "complaint"),
     [
         ({"threshold": 0.0}, "above 0 and at most 1. Received: 0.0"),
-        ({"threshold": "best"}, "Choose one of: single, per-class"),
+        ({"threshold": "best"}, "a number or one of single, per-class"),
         ({"threshold": "single", "val": 0.0}, "needs validation images. Received: val=0"),
         ({"sampling": "even"}, "Choose one of: uniform, balanced"),
     ],
