@@ -72,7 +72,7 @@ def test_finetune__a_kept_checkpoint_is_a_classifier(fastcls, photos, tmp_path):
     [
         ([], "Give either --base, or --from"),
         (["--base", "lenet5", "--from", "run"], "Give either --base, or --from"),
-        (["--from", "nowhere"], "There is no classifier nowhere"),
+        (["--from", "nowhere"], "There is no classifier at nowhere"),
         (["--base", "lenet5", "--weights", "random", "--train", "some"], "Unknown layers to train: 'some'"),
         (["--base", "lenet5", "--weights", "random", "--train", "from top"], "no layer 'top'"),
         (["--base", "lenet5", "--weights", "random", "--train", "99"], "layers with weights"),

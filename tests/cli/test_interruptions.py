@@ -177,7 +177,7 @@ def test_finetune__interrupted_inside_of_a_step_ends_in_order(
     pressed = press(stage, number)
     result = fastcls("finetune", photos, "--from", trained.run, *options)
     assert pressed and result.code == 130
-    assert "the same command goes on" in result.err and "Traceback" not in result.err
+    assert "run the same command again" in result.err and "Traceback" not in result.err
     assert not list(tmp_path.iterdir())  # of the first epoch, nothing is worth to go on from
 
 

@@ -253,7 +253,7 @@ def test_train_head__interrupted_goes_on_by_the_same_command(fastcls, trained, t
     with monkeypatch.context() as patch:
         _interrupt(patch)
         interrupted = fastcls(*asked, "--out", run)
-    assert interrupted.code == 130 and "the same command goes on" in interrupted.err
+    assert interrupted.code == 130 and "run the same command again" in interrupted.err
     assert not run.exists() and (unfinished / "history.csv").exists()
     other = fastcls(*asked, "--out", run, "--learning-rate", 0.5)
     assert other.code == 1 and "training.learning_rate was 0.001, is 0.5" in other.err

@@ -29,7 +29,7 @@ def split_photos(photos, tmp_path_factory):
     [
         (["train", "val"], [], (30, 15), ["No test: {data} has no test part"]),
         (["train", "val"], ["--test", 0, "--val", 0], (30, 0), ["No test: --test 0"]),
-        (["train", "test"], [], (24, 6), ["{data} has no validation part: 6 images of its train part"]),
+        (["train", "test"], [], (24, 6), ["{data} has no validation part: using 6 images of its train part"]),
         (["train"], [], (24, 6), ["{data} has no validation part", "No test: {data} has no test part"]),
         (["train"], ["--val", 0], (30, 0), ["No test: {data} has no test part"]),
     ],
