@@ -105,6 +105,13 @@ def test_config__what_is_typed_counts_more(tmp_path, line, typed, expected):
     assert made == parse("train-head", [*asked, *expected.split()])
 
 
+def test_config__another_cut_is_pooled_by_its_own_default(tmp_path):
+    asked = ["photos", "--out", "run"]
+    path = save(tmp_path, "run", parse("run", [*asked, "--base", "resnet18"]))
+    made = parse("run", [*asked, "--config", str(path), "--cut", "conv4"])
+    assert [(cut.layer, cut.pool) for cut in made["cut"]] == [("conv4", "none")]
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [
