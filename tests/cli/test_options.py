@@ -26,7 +26,6 @@ TEXTS = {
     "cut": ["conv4", "fc2"],
     "augment": ["flip", "rotate=5,crop=0.5", "photos"],
     "train": ["all", "none", "3", "from conv4"],
-    "engine": ["auto", "openvino", "engines.py:Own"],
     "head": ["linear", "tail", "logreg", "prototype", "knn", "head.py:make"],
     "layers": ["8", "256,0.4", "0.5,16,8"],
     "from": ["runs/one"],
