@@ -79,6 +79,8 @@ class Option:
         """Its help, with the default."""
         default = self.shown or self.default
         is_plain = default is None or default is False
+        if isinstance(default, float):
+            default = f"{default:g}"
         return self.help if is_plain else f"{self.help} [default: {default}]"
 
     def parse(self, text: str) -> Any:

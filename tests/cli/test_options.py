@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from requests_support import parse, save
 
 from fastcls.cli.main import cli
-from fastcls.cli.options import SpecCommand, request_options
+from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
 from fastcls.specs.options import option, settle
@@ -95,7 +95,7 @@ class DummyConfig(TrainConfig):
 
 
 @click.command(cls=SpecCommand, specs={"training": DummyConfig})
-@request_options
+@run_options
 def dummy(out: str, restart: bool, dry_run: bool, training: DummyConfig) -> None:
     """A command that takes it."""
 

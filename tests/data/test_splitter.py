@@ -153,7 +153,7 @@ def test_assign_splits__a_split_may_be_unwanted():
     ("val", "test", "complaint"),
     [
         (-0.1, 0.1, "val must be 0 or more and below 1"),
-        (0.5, 0.5, "leave something for train"),
+        (0.5, 0.5, "leave images for train"),
         (0.1, float("nan"), "test must be 0 or more and below 1"),
     ],
 )
