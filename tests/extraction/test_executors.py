@@ -22,9 +22,9 @@ from extraction_support import (
     write_images,
 )
 
+from fastcls import files
 from fastcls.errors import OptionError, WorkerError
 from fastcls.extraction.executors import InlineExecutor, _environment, find_executor
-from fastcls.extraction.ledger import remove_leftovers
 from fastcls.extraction.tasks import ShardTask, Wanted
 from fastcls.extraction.worker import WorkerSpec
 from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
@@ -100,7 +100,7 @@ class ExecutorContract:
         with_results(self.name, write_images(data, 24), root, lambda images: None, most=1)
         own = {os.getpid()}
         assert wait_until(lambda: not set(living(token)) - own)
-        remove_leftovers(only_cache(root))  # as an extraction does when it ends
+        files.remove_leftovers(only_cache(root).shards_folder)  # as an extraction does when it ends
         assert leftovers(root) == [] and len(only_cache(root).index()) >= 4
 
     def test_a_run_that_was_killed_ends_as_if_it_had_not_been(self, data, root, tmp_path):
