@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +16,59 @@ Place = tuple[str, ...]
 
 
 def read_config(
-    path: Path, command: str, options: Mapping[Place, Option], known: Set[Place]
+    path: Path, command: str, options: Mapping[Place, Option], known: Mapping[Place, Option]
 ) -> dict[str, Any]:
     """The options of a file by their names.
 
-    A file written by hand names options as the command line does, or lies them in objects as run.json does.
+    A file written by hand names options as the command line does, or puts them in objects as run.json does.
 
     Args:
         path: A run, its run.json, or another JSON file.
         command: The command that asks.
         options: Its options, by their places.
-        known: These places, and those of fields that are no options of the command.
+        known: These, and fields that are no options of the command.
 
     Raises:
-        OptionError: The file cannot be read, is of another command, or names an option that is none.
+        OptionError: The file cannot be read, is of another command, names an option that is none or that
+            may be one of several, or gives an option two values.
         click.UsageError: A value is of a wrong type.
     """
     path = path / runs.RECORD if path.is_dir() else path
     loaded: dict[str, Any] = {}
-    for place, value in _leaves(_read(path, command, {place[0] for place in known})):
-        own = _find(place, options)
-        if own is None and place not in known and not (value is None and _is_inner(place, known)):
+    read, is_record = _read(path, command, {place[0] for place in known})
+    for place, value in _leaves(read):
+        own = _find(place, options, path)
+        if own is None and not _is_ignored(place, value, known, is_record=is_record):
             names = {each.name for each in options.values()}
             raise OptionError(
                 f"{path} has an option that `fastcls {command}` does not know: {'.'.join(place)}. "
                 f"The closest are {closest(place[-1], names)}"
             )
-        if own is not None and value is not None:
-            loaded[own.name] = _as_typed(own, value, path)
+        if own is None or value is None:
+            continue
+        typed = _as_typed(own, value, path)
+        if loaded.setdefault(own.name, typed) != typed:
+            raise OptionError(f"{path} gives {own.flag} twice: {loaded[own.name]} and {typed}. Keep one")
     return loaded
 
 
-def _read(path: Path, command: str, members: set[str]) -> Mapping[str, Any]:
-    """What a file says of options."""
+def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any], bool]:
+    """What a file says of options, and whether it is the record of a run."""
     try:
         record = files.read_json(path)
     except OSError as error:
-        raise OptionError(f"Cannot read {path}: {error.strerror}. Name a run or a JSON file") from error
+        raise OptionError(f"Cannot read {path}: {error.strerror}. Use a run or a JSON file") from error
     except (ValueError, RecursionError) as error:
-        raise OptionError(f"{path} is damaged, or no JSON file: {error}") from error
+        raise OptionError(f"{path} is damaged, or not a JSON file: {error}") from error
     if not isinstance(record, dict):
-        raise OptionError(f'{path} holds no options. Give an object such as {{"head": "logreg"}}')
+        raise OptionError(f'{path} contains no options. Use a JSON object such as {{"head": "logreg"}}')
     if not {"asked", "checksum"} & record.keys():
-        return record
+        return record, False
     asked = runs.read_record(path).get("asked")  # which checks that it is whole
     if not isinstance(asked, dict) or asked.get("command") != command:
-        of = asked.get("command") if isinstance(asked, dict) else "no command"
-        raise OptionError(f"{path} is of `fastcls {of}`. Name a run of `fastcls {command}`")
-    return {name: value for name, value in asked.items() if name in members}
+        of = f"`fastcls {asked.get('command')}`" if isinstance(asked, dict) else "an unknown command"
+        raise OptionError(f"{path} is a run of {of}. Use a run of `fastcls {command}`")
+    return {name: value for name, value in asked.items() if name in members}, True
 
 
 def _leaves(values: Mapping[str, Any], *place: str) -> Iterator[tuple[Place, Any]]:
@@ -75,16 +80,28 @@ def _leaves(values: Mapping[str, Any], *place: str) -> Iterator[tuple[Place, Any
             yield inner, value
 
 
-def _find(place: Place, options: Mapping[Place, Option]) -> Option | None:
+def _find(place: Place, options: Mapping[Place, Option], path: Path) -> Option | None:
     """The option of that name, or the one whose place ends so."""
     name = place[-1].replace("-", "_")
     named = [own for own in options.values() if len(place) == 1 and own.name == name]
-    ending = [own for known, own in options.items() if known[-len(place) :] == place]
-    found = named or ending
-    return found[0] if found else None
+    ending = {own.name: own for known, own in options.items() if known[-len(place) :] == place}
+    if len(ending) > 1 and not named:
+        flags = ", ".join(own.flag.removeprefix("--") for own in ending.values())
+        raise OptionError(f"{path} names {'.'.join(place)}, which may be any of {flags}. Name one of these")
+    return next(iter((*named, *ending.values())), None)
 
 
-def _is_inner(place: Place, known: Set[Place]) -> bool:
+def _is_ignored(place: Place, value: Any, known: Mapping[Place, Option], *, is_record: bool) -> bool:
+    """Whether a member that is no option changes nothing: a spec that is missing, or a field at its default.
+
+    A run records such fields too, by their values in it.
+    """
+    if place in known:
+        return is_record or value == known[place].default
+    return value is None and _is_inner(place, known)
+
+
+def _is_inner(place: Place, known: Iterable[Place]) -> bool:
     """Whether a place is one of a spec, which may be missing."""
     return any(each[: len(place)] == place for each in known)
 

@@ -76,7 +76,7 @@ HEADS = {
         tasks=None,
     ),
     "tail": HeadKind(
-        "what follows the cut in the base, trained too, and a softmax layer",
+        "the layers of the base after the cut and a softmax layer, all trained",
         takes=("layers", "bottleneck_norm", "train_batch_norm", *_GRADIENT),
         norms=NORMS,
         needs_tail=True,
@@ -104,7 +104,7 @@ HEADS = {
 }
 # "file.py:function".
 FUNCTION = HeadKind(
-    "a function of yours, (bottleneck, number of classes) -> probabilities",
+    "your own function, (bottleneck, number of classes) -> probabilities",
     takes=_GRADIENT,
     tasks=None,
 )
@@ -132,6 +132,15 @@ def read_layers(value: Any) -> tuple[int | float, ...]:
                 f"Received: {layer}. Example: 256,0.4"
             )
     return layers
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, str) or (value not in HEADS and ":" not in value):
+        raise OptionError(
+            f"Unknown head: {value!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
+            "file.py:function"
+        )
+    return value
 
 
 def _number(part: Any) -> int | float:
@@ -162,6 +171,7 @@ class HeadSpec:
         "; ".join(f"{name}: {kind.help}" for name, kind in _KINDS.items()) + ".",
         flag="--head",
         metavar="|".join(_KINDS),
+        read=_kind,
         silences=_silenced,
     )
     layers: tuple[int | float, ...] = option(
@@ -174,21 +184,16 @@ class HeadSpec:
     )
     bottleneck_norm: str = option(
         "none",
-        "Normalize the bottleneck of a linear head, or the features of a tail: batch normalization, or to "
-        "length 1 (l2; also with logreg).",
+        "Normalization of the input of a linear head, or of the features of a tail: batch normalization, "
+        "or unit length (l2; also with logreg).",
         choices=NORMS,
     )
     train_batch_norm: bool = option(
         False,
-        "Train the batch normalization of a tail too, with the statistics of each batch.",
+        "Also train the batch normalization of a tail, with the statistics of each batch.",
     )
 
     def __post_init__(self) -> None:
-        if self.kind not in HEADS and ":" not in self.kind:
-            raise OptionError(
-                f"Unknown head: {self.kind!r}. Choose one of: {', '.join(HEADS)}; or name a function as "
-                "file.py:function"
-            )
         settle(self)
         if self.bottleneck_norm not in self.traits.norms:
             raise OptionError(
@@ -215,10 +220,10 @@ class HeadSpec:
 @described
 @dataclass(frozen=True)
 class StartSpec:
-    """What a training goes on from."""
+    """What a training starts from."""
 
     start: str | None = option(
-        None, "Run, or checkpoint kept in one, to train further.", flag="--from", metavar="PATH"
+        None, "Run or checkpoint to start from, to train it further.", flag="--from", metavar="PATH"
     )
 
 

@@ -10,7 +10,8 @@ import functools
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -56,7 +57,7 @@ class Option:
     above: float | None = None
     high: float | None = None
     below: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     metavar: str | None = None
     shown: str = ""
     read: Callable[[Any], Any] | None = None
@@ -78,6 +79,8 @@ class Option:
         """Its help, with the default."""
         default = self.shown or self.default
         is_plain = default is None or default is False
+        if isinstance(default, float):
+            default = f"{default:g}"
         return self.help if is_plain else f"{self.help} [default: {default}]"
 
     def parse(self, text: str) -> Any:
@@ -104,7 +107,10 @@ class Option:
         """
         if value is None and type(None) in self.types:
             return None
-        value = self.read(value) if self.read else self._as_type(value)
+        if self.read:
+            value = self.read(value)
+        if not self.read or str in self.types:
+            value = self._as_type(value)
         if self.choices and isinstance(value, str) and value not in self.choices:
             if float in self.types:
                 raise self._wrong_type(value)
@@ -140,8 +146,8 @@ class Option:
             return int(value)
         elif float in self.types and isinstance(value, numbers.Real):
             return float(value)
-        elif str in self.types and isinstance(value, str):
-            return value
+        elif str in self.types and isinstance(value, (str, os.PathLike)):
+            return os.fspath(value)
         raise self._wrong_type(value)
 
     def _wrong_type(self, value: Any) -> OptionError:
@@ -203,7 +209,7 @@ def _options_of(spec: Any) -> Any:
 
 
 def settle(spec: Any) -> None:
-    """Check the values of a spec that is being made; names and mappings become the specs that they mean.
+    """Check the values of a spec that is being made; mappings become the specs that they mean.
 
     Raises:
         OptionError: A value is none that its option takes, or an option has no effect.
@@ -213,8 +219,7 @@ def settle(spec: Any) -> None:
         if own:
             object.__setattr__(spec, each.name, own.check(value))
         elif inner and not isinstance(value, inner):
-            made = inner(**value) if isinstance(value, Mapping) else inner(value)
-            object.__setattr__(spec, each.name, made)
+            object.__setattr__(spec, each.name, _made(inner, each.name, value))
     refuse_without_effect(spec)
 
 
@@ -247,8 +252,7 @@ def value_at(spec: Any, path: Iterable[str]) -> Any:
 
 
 def build(spec: type[T], values: Mapping[tuple[str, ...], Any], *path: str) -> T:
-    """Make a spec of the values of its options by their paths; those that are missing are at their "
-    "defaults."""
+    """Make a spec of the values of its options by their paths; missing ones are at their defaults."""
     kind: Any = spec
     given: dict[str, Any] = {}
     for each, own, inner in _fields(kind):
@@ -259,6 +263,17 @@ def build(spec: type[T], values: Mapping[tuple[str, ...], Any], *path: str) -> T
             given[each.name] = build(inner, values, *place)
     made: T = kind(**given)
     return made
+
+
+def _made(spec: Any, name: str, value: Any) -> Any:
+    """The spec that a mapping of its fields stands for."""
+    known = [each.name for each in fields(spec)]
+    if not isinstance(value, Mapping) or not value.keys() <= {*known}:
+        raise OptionError(
+            f"{name} must be of type {spec.__name__}, or a mapping of its fields {', '.join(known)}. "
+            f"Received: {value!r}"
+        )
+    return spec(**value)
 
 
 def _find(spec: Any, path: tuple[str, ...] = (), names: frozenset[str] = frozenset()) -> Iterator[Option]:

@@ -107,12 +107,12 @@ def test_command__given_again_when_all_is_done_does_nothing_again(
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert after == before
     refused = fastcls(*command, *more, "--restart")
-    assert refused.code == 1 and "exists already" in refused.err
+    assert refused.code == 1 and "already exists" in refused.err
     for long in ("extract_planned", "train_prepared", "prepare_finetuning"):
         monkeypatch.setattr(pipeline, long, None)
     other = fastcls(*command, *more, "--learning-rate", 0.5)
     assert other.code == 1 and re.search(
-        r"exists already.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
+        r"already exists.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
     )
 
 
@@ -135,7 +135,7 @@ def test_train_head__of_changed_labels_is_another_request(fastcls, trained, tmp_
     changed = [replace(row, labels=("red",)) if row is rows[place] else row for row in rows]
     listing.write(listing.report(), changed, listing.failures())
     refused = fastcls(*command)
-    assert refused.code == 1 and "another request (images was" in refused.err
+    assert refused.code == 1 and "another training (images was" in refused.err
 
 
 def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, commands, photos, tmp_path):
@@ -147,7 +147,7 @@ def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, comm
         for photo in sorted((photos / name).iterdir())[:12]:
             os.link(photo, fewer / name / photo.name)
     refused = fastcls("run", fewer, *commands["run"][2:], *more)
-    assert refused.code == 1 and "another request (data was" in refused.err
+    assert refused.code == 1 and "another training (data was" in refused.err
 
 
 @pytest.fixture

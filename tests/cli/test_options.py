@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
@@ -12,9 +13,9 @@ from click.testing import CliRunner
 from requests_support import parse, save
 
 from fastcls.cli.main import cli
-from fastcls.cli.options import SpecCommand, request_options
+from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
-from fastcls.specs import HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
+from fastcls.specs import BaseSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
 from fastcls.specs.options import option, settle
 
 TEXTS = {
@@ -77,7 +78,7 @@ def spell(own, random) -> list[str]:
     if bool in own.types:
         return [own.flag]
     if own.name in TEXTS or own.choices:
-        return [own.flag, str(random.choice(TEXTS.get(own.name) or own.choices))]
+        return [own.flag, str(random.choice(list(TEXTS.get(own.name) or own.choices)))]
     if str in own.types:
         return [own.flag, "text"]
     low = own.low if own.low is not None else own.above or 0
@@ -94,7 +95,7 @@ class DummyConfig(TrainConfig):
 
 
 @click.command(cls=SpecCommand, specs={"training": DummyConfig})
-@request_options
+@run_options
 def dummy(out: str, restart: bool, dry_run: bool, training: DummyConfig) -> None:
     """A command that takes it."""
 
@@ -139,6 +140,12 @@ def test_layers_that_are_none_are_refused_in_every_form(layers):
         (lambda: TrainConfig(learning_rate=float("nan")), "learning_rate must be positive. Received: nan"),
         (lambda: TrainConfig(threshold="x"), "a number or one of single, per-class. Received: 'x'"),
         (lambda: TrainConfig(allow_stale=1), "allow_stale must be true or false"),
+        (lambda: HeadSpec(5), "Unknown head: 5. Choose one of: linear"),
+        (lambda: BaseSpec("lenet5", weights=5), "weights must be text. Received: 5"),
+        (lambda: OptimizerSpec(["Adam"]), r"optimizer must be one of SGD, .*\. Received: \['Adam'\]"),
+        (lambda: TrainConfig(optimizer=5), "optimizer must be of type OptimizerSpec, .*Received: 5"),
+        (lambda: TrainConfig(loss=0.5), "loss must be of type LossSpec, or a mapping .*Received: 0.5"),
+        (lambda: TrainConfig(logs={"steps": 2}), "a mapping of its fields log_steps, confusion_every"),
         (lambda: LossSpec(l2=float("inf")), "l2 must be 0 or more"),
         (lambda: LossSpec(class_weight_multiplier=2), "no effect with --class-weight none. Remove it."),
         (lambda: OptimizerSpec(momentum=0.5), "--momentum has no effect with --optimizer Adam. Remove it."),
@@ -153,6 +160,7 @@ def test_values_are_settled():
     config = TrainConfig("sgd", epochs=np.int64(3), learning_rate=1, schedule="cosine", logs={"log_steps": 2})
     assert config == TrainConfig(OptimizerSpec("SGD"), 3, 32, 1.0, config.schedule, logs=LogSpec(2))
     assert type(config.epochs) is int and type(config.learning_rate) is float
+    assert BaseSpec(Path("net.keras"), Path("w.h5")) == BaseSpec("net.keras", "w.h5")
 
 
 def test_a_spec_of_a_user_is_checked_as_ours():

@@ -18,6 +18,7 @@ from requests_support import parse, save
 
 from fastcls import files, unfinished
 from fastcls.cli.main import cli
+from fastcls.errors import OptionError
 from fastcls.pipeline import load_head
 from fastcls.training.loop.checkpoints import Checkpoints
 
@@ -138,22 +139,24 @@ def test_config__takes_a_file_that_is_written_by_hand(tmp_path, values, line):
 @pytest.mark.parametrize(
     ("written", "complaint"),
     [
-        ({"asked": {"command": "run"}}, r"is of `fastcls run`. Name a run of `fastcls train-head`"),
+        ({"asked": {"command": "run"}}, r"is a run of `fastcls run`. Use a run of `fastcls train-head`"),
         (
             {"asked": {"command": "train-head", "training": {"epoch": 3}}},
             "not know: training.epoch. .*epochs",
         ),
-        ({"asked": 3}, "is of `fastcls no command`"),
+        ({"asked": 3}, "is a run of an unknown command"),
         ('{"epoch": 3}', "does not know: epoch. The closest are epochs"),
         (
             '{"training": {"optimizer": {"momentun": 0.5}}}',
             "not know: training.optimizer.momentun. .*momentum",
         ),
         ('{"out": "x"}', "does not know: out"),
+        ('{"kind": "knn"}', "kind, which may be any of head, schedule. Name one of these"),
+        ('{"epochs": 3, "training": {"epochs": 4}}', "gives --epochs twice: 3 and 4. Keep one"),
         ('{"head": "knn", "epochs": 3}', "--epochs has no effect with --head knn"),
         ('{"epochs": 0}', "epochs must be 1 or more. Received: 0"),
-        ("[1]", "holds no options"),
-        ("nothing", "is damaged, or no JSON file"),
+        ("[1]", "contains no options"),
+        ("nothing", "is damaged, or not a JSON file"),
         (None, "Cannot read .*mine.json: No such file"),
     ],
     ids=str,
@@ -167,6 +170,16 @@ def test_config__of_something_else_is_refused(fastcls, trained, tmp_path, writte
     result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", "--config", path)
     assert result.code == 1 and not (tmp_path / "run").exists()
     assert re.search(complaint, result.err), result.err
+
+
+def test_config__by_hand_sets_no_field_that_the_command_decides(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"training": {"allow_stale": false, "val": null, "epochs": 3}}')  # copied, at defaults
+    asked = ["photos", "--out", "run", "--base", "resnet18"]
+    assert parse("run", [*asked, "--config", str(path)]) == parse("run", [*asked, "--epochs", "3"])
+    path.write_text('{"training": {"val": 0.3}}')
+    with pytest.raises(OptionError, match=r"does not know: training.val. The closest are val"):
+        parse("run", [*asked, "--config", str(path)])
 
 
 @pytest.mark.parametrize("value", [3.5, "many", "3", [1, 2], True])
@@ -197,7 +210,7 @@ def test_config__makes_the_same_run_again(fastcls, trained, tmp_path):
 def test_from__a_file_that_is_no_checkpoint_is_refused(fastcls, trained, tmp_path):
     asked = ("train-head", trained.cache.folder, "--out", tmp_path / "run", "--from")
     result = fastcls(*asked, trained.run / "head.keras")
-    assert result.code == 1 and "head.keras is no checkpoint of fastcls, or damaged" in result.err
+    assert result.code == 1 and "head.keras is not a fastcls checkpoint, or damaged" in result.err
     assert not list(tmp_path.iterdir())
 
 
@@ -222,7 +235,7 @@ def test_dry_run__shows_what_would_be_and_writes_nothing(fastcls, trained, tmp_p
         assert shown in result.out, shown
     assert not list(tmp_path.iterdir()) and _state(trained.cache.folder) == before
     refused = fastcls("train-head", trained.cache.folder, "--out", trained.run, "--dry-run")
-    assert refused.code == 1 and "exists already" in refused.err
+    assert refused.code == 1 and "already exists" in refused.err
 
 
 def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tmp_path, monkeypatch):
@@ -232,7 +245,7 @@ def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tm
     fresh = fastcls(*asked)
     assert fresh.code == 0, fresh.err
     assert "60 images of 3 classes; train 36, val 12, test 12" in fresh.out
-    assert "bottlenecks of 8 float32; no cache of it in bottlenecks yet, 60 images to forward" in fresh.out
+    assert "bottlenecks of 8 float32; no cache in bottlenecks yet, 60 images to forward" in fresh.out
     os.utime(photos / "red" / "0.png")  # touched, but with the bytes that were forwarded
     known = fastcls(*asked, "--cache", trained.cache.folder.parent)
     assert f"Cache {trained.cache.folder}: 0 images to forward" in known.out
@@ -266,7 +279,7 @@ def test_train_head__interrupted_can_be_given_up(fastcls, trained, tmp_path, mon
         _interrupt(patch)
         assert fastcls(*asked, "--checkpoint-every", 1).code == 130
     result = fastcls(*asked, "--restart")
-    assert result.code == 0 and "Going on" not in result.err
+    assert result.code == 0 and "Resuming" not in result.err
     assert not (tmp_path / "run.unfinished").exists() and not (tmp_path / "run" / "checkpoints").exists()
 
 
