@@ -45,7 +45,7 @@ def run(
     views: ViewSpec | None = None,
     name: str | None = None,
     extraction: ExtractConfig | None = None,
-    request: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     restart: bool = False,
     progress: bool = False,
 ) -> RunResult:
@@ -61,7 +61,7 @@ def run(
         views=views,
         name=name,
         extraction=extraction,
-        request=request,
+        options=options,
         restart=restart,
     )
     return run_planned(plan, progress=progress)
@@ -84,7 +84,7 @@ def run_planned(plan: RunPlan, *, progress: bool = False) -> RunResult:
         ((cache, extracted),) = extract_planned(plan.extraction, progress=progress)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
-        known = {"asked": plan.asked, "request": plan.request}
+        known = {"asked": plan.asked, "options": plan.options}
         classifier, trained = _train(training, folder, known, progress=progress)
     tested = None
     if not plan.parts.untested:
@@ -102,7 +102,7 @@ def train_run(
     out: Path,
     *,
     start: Path | None = None,
-    request: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     restart: bool = False,
     progress: bool = False,
 ) -> tuple[Classifier, TrainedHead]:
@@ -112,14 +112,14 @@ def train_run(
     the same call goes on from there. `plan_training` documents the arguments, and what it refuses before the
     first step; `progress` shows a bar on stderr.
     """
-    plan = plan_training(cache, head, config, out, start=start, request=request, restart=restart)
+    plan = plan_training(cache, head, config, out, start=start, options=options, restart=restart)
     return train_planned(plan, progress=progress)
 
 
 def train_planned(plan: TrainingPlan, *, progress: bool = False) -> tuple[Classifier, TrainedHead]:
     """Do what `plan_training` has planned."""
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        known = {"asked": plan.asked, "request": plan.request}
+        known = {"asked": plan.asked, "options": plan.options}
         return _train(plan.training, folder, known, start=plan.start, progress=progress)
 
 
@@ -154,7 +154,7 @@ def finetune_run(
     *,
     head: HeadSpec | None = None,
     max_pixels: int | None = None,
-    request: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     restart: bool = False,
     progress: bool = False,
 ) -> FinetunedNetwork:
@@ -167,7 +167,7 @@ def finetune_run(
         *(dataset, start, spec, config, out),
         head=head,
         max_pixels=max_pixels,
-        request=request,
+        options=options,
         restart=restart,
     )
     return finetune_planned(plan, progress=progress)
@@ -185,7 +185,7 @@ def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> Finetun
         images = _write_images(folder, training.used, plan.start, plan.dataset.task)
         trained = finetune_prepared(training, folder, progress=progress)
         classifier = _finetuned_classifier(plan, trained)
-        known = {"asked": plan.asked, "request": plan.request, "decided_by": training.identity}
+        known = {"asked": plan.asked, "options": plan.options, "decided_by": training.identity}
         _complete(folder, classifier, trained, {**known, "images": images})
     return trained
 
@@ -252,13 +252,13 @@ def _complete(
     told, known = {**classifier.described}, {**known}
     for name in ("head", "training", "finetuning"):  # it is in `decided_by`
         told.pop(name, None)
-    known["asked"] = {**(known.pop("request") or {}), **known["asked"]}
+    known["asked"] = {**(known.pop("options") or {}), **known["asked"]}
     runs.write_record(folder, {**told, **known})
     forget_checkpoints(folder)  # after that: a complete training needs none to go on from
 
 
-def _go_on_with(folder: Path, request: Mapping[str, Any]) -> None:
+def _go_on_with(folder: Path, deciding: Mapping[str, Any]) -> None:
     """Take up a complete training, if it is the one that is asked for."""
-    runs.require_same(folder, "decided_by", request)
+    runs.require_same(folder, "decided_by", deciding)
     forget_checkpoints(folder)
     logger.warning("The training in %s is already complete: nothing is trained again", folder)

@@ -76,7 +76,7 @@ def finetune(
         *(dataset, start or Path(str(further.start)), finetuning, training, Path(out)),
         head=head if start else None,
         max_pixels=pixels.max_pixels,
-        request=options.saved(source=source, further=further, pixels=pixels),
+        options=options.saved(source=source, further=further, pixels=pixels),
         restart=restart,
     )
     if dry_run:

@@ -13,7 +13,7 @@ from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_extraction, print_test, print_training
 from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec
 from fastcls.specs.options import option, settle
-from fastcls.specs.records import without_validation
+from fastcls.specs.outputs import without_validation
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def run(
         views=views,
         name=place.name,
         extraction=extraction,
-        request=options.saved(source=source, parts=parts, extraction=extraction, place=place),
+        options=options.saved(source=source, parts=parts, extraction=extraction, place=place),
         restart=restart,
     )
     if dry_run:

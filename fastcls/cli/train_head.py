@@ -54,7 +54,7 @@ def train_head(
     plan = plan_training(
         *(Cache.find(Path(cache), place.name), head if is_own else None, training, Path(out)),
         start=start,
-        request=options.saved(place=place, further=further),
+        options=options.saved(place=place, further=further),
         restart=restart,
     )
     if dry_run:

@@ -13,7 +13,7 @@ from fastcls.cache.samples import Failure, FileState, SampleRow
 from fastcls.cache.store import Cache
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
-from fastcls.extraction.tasks import Wanted
+from fastcls.extraction.shard_tasks import Wanted
 from fastcls.specs import ViewSpec
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastcls.errors import WorkerError
 from fastcls.extraction.reading import identify
-from fastcls.extraction.tasks import ShardTask
+from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec
 from fastcls.optional import resolve
 from fastcls.specs import EXECUTORS

@@ -12,8 +12,8 @@ from fastcls.cache.store import Cache
 from fastcls.engines.trunk import Trunk
 from fastcls.extraction.caches import CutCaches
 from fastcls.extraction.coverage import Coverage, Order, find_coverage
+from fastcls.extraction.shard_tasks import Work
 from fastcls.extraction.shared_trunk import shared_trunk
-from fastcls.extraction.tasks import Work
 
 
 @dataclass(frozen=True)

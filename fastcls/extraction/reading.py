@@ -16,7 +16,7 @@ from fastcls.cache.samples import Failure, FileState
 from fastcls.data import image_bytes
 from fastcls.data.decoder import Decoder, OversizedImage, UnreadableImage
 from fastcls.data.views import make_view, row_key
-from fastcls.extraction.tasks import ShardTask, Wanted
+from fastcls.extraction.shard_tasks import ShardTask, Wanted
 
 # A file younger than this when it is read could change again without a new time of modification.
 _SETTLED_NS = 2_000_000_000

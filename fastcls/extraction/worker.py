@@ -29,8 +29,8 @@ from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
 from fastcls.extraction.reading import ImageReader, Reading, View
+from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
-from fastcls.extraction.tasks import ShardTask
 from fastcls.parallel import ahead
 
 # How long a worker without a parent may take to end in order.

@@ -42,7 +42,7 @@ class FinetuningPlan:
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
         start: The run that it goes on from.
-        request: What else run.json is to hold of the request.
+        options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
 
@@ -58,7 +58,7 @@ class FinetuningPlan:
     folder: Path
     asked: Mapping[str, Any]
     start: Path | None = None
-    request: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = None
     restart: bool = False
 
     @property
@@ -81,7 +81,7 @@ def plan_finetuning(
     *,
     head: HeadSpec | None = None,
     max_pixels: int | None = None,
-    request: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> FinetuningPlan:
     """Check a training of a network, and decide all that it takes; no image is decoded, nothing is written.
@@ -91,14 +91,14 @@ def plan_finetuning(
         start: A base, or a run folder whose classifier is trained further.
         spec: What of it is trained, and how images come.
         config: How it is trained.
-        out: The run folder; it appears whole. One of the same request that is complete stays as it is.
+        out: The run folder; it appears whole. A complete run with the same options is kept.
         head: What to put on a base; a softmax layer by default.
         max_pixels: See `finetune`.
-        request: What else run.json is to hold of the request.
+        options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
 
     Raises:
-        OptionError: `out` holds something else, another request was interrupted there, or base, head or part
+        OptionError: `out` holds something else, another training was interrupted there, or base, head or part
             to train do not fit.
         DataError: A class has no image to train on, or there is no validation part.
     """
@@ -118,7 +118,7 @@ def plan_finetuning(
     return FinetuningPlan(
         *(dataset, begun, spec, config, head, max_pixels, trainee, counts, out, folder, asked),
         start=own_start,
-        request=request,
+        options=options,
         restart=restart,
     )
 

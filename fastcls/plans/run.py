@@ -48,7 +48,7 @@ class RunPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
-        request: What else run.json is to hold of the request.
+        options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
 
@@ -61,7 +61,7 @@ class RunPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
-    request: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = None
     restart: bool = False
 
     @property
@@ -91,7 +91,7 @@ def plan_run(
     views: ViewSpec | None = None,
     name: str | None = None,
     extraction: ExtractConfig | None = None,
-    request: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> RunPlan:
     """Check a whole job, and decide all that it takes; nothing is forwarded, trained or written.
@@ -102,14 +102,14 @@ def plan_run(
         head: The head to train.
         config: How to train it. Its `val` is the share to validate on: None for the validation part of the
             data, or 0.2 where there is none; 0 for none.
-        out: The run folder; one that is there must be of the same request, and is tested.
+        out: The run folder; an existing one must have the same options, and is tested.
         cache_root: Folder of bottleneck caches.
         test: The share to test on, of data that is not split; None for 0.2. 0 leaves out the test, and so
             does data that is split without a test part.
         views: Augmented views to make of each image to train on; all are trained on.
         name: What the data set is called in the cache, which may serve several; its own name by default.
         extraction: How the extraction runs.
-        request: What else run.json is to hold of the request.
+        options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
 
     Raises:
@@ -138,7 +138,7 @@ def plan_run(
     check_val(head, counts[1])
     planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
     model = _build(head, planned.cuts[0], parts.dataset)
-    return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, request, restart)
+    return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, options, restart)
 
 
 def table_digest(dataset: Dataset) -> str:

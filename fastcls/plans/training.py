@@ -27,7 +27,7 @@ class TrainingPlan:
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
         start: Run folder, or kept checkpoint of one, whose head is trained further.
-        request: What else run.json is to hold of the request.
+        options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
 
@@ -36,7 +36,7 @@ class TrainingPlan:
     folder: Path
     asked: Mapping[str, Any]
     start: Path | None = None
-    request: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = None
     restart: bool = False
 
     @property
@@ -61,7 +61,7 @@ def plan_training(
     out: Path,
     *,
     start: Path | None = None,
-    request: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> TrainingPlan:
     """Check a training of a head, and decide all that it takes; nothing is written.
@@ -70,13 +70,13 @@ def plan_training(
         cache: The bottlenecks, and the data set that is trained on.
         head: What to train; None for a softmax layer, or the head of `start`.
         config: How to train it.
-        out: The run folder; it appears whole. One of the same request that is complete stays as it is.
+        out: The run folder; it appears whole. A complete run with the same options is kept.
         start: Run folder, or kept checkpoint of one, whose head is trained further.
-        request: What else run.json is to hold of the request.
+        options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
 
     Raises:
-        OptionError: `out` holds something else, another request was interrupted there, or the head does not
+        OptionError: `out` holds something else, another training was interrupted there, or the head does not
             fit.
         CacheError: The cache is partial, stale or damaged.
         DataError: A class has no image to train on, or there is no validation part.
@@ -93,7 +93,7 @@ def plan_training(
     training = prepare_training(cache, head, config, start=load_head(start) if start else None)
     if not restart:
         require_same_training(folder, training)
-    return TrainingPlan(training, out, folder, asked, start, request, restart)
+    return TrainingPlan(training, out, folder, asked, start, options, restart)
 
 
 def require_same_training(folder: Path, training: HeadTraining) -> None:

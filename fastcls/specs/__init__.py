@@ -27,8 +27,8 @@ from fastcls.specs.optimization import (
     OptimizerSpec,
     ScheduleSpec,
 )
+from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
-from fastcls.specs.records import CheckpointSpec, LogSpec
 from fastcls.specs.training import (
     SAMPLINGS,
     THRESHOLDS,

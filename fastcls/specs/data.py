@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastcls.errors import OptionError
 from fastcls.specs.options import described, option, settle
-from fastcls.specs.records import without_validation
+from fastcls.specs.outputs import without_validation
 
 
 @described

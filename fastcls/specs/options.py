@@ -43,7 +43,7 @@ class Option:
         read: Makes the value of text, of a value of a JSON file, or of what Python code gives.
         silences: Names of the options that a value leaves without effect: fields of its own spec, or
             "Spec.field"; a field that is a spec means all options of that.
-        replaces: Such names of options that it takes the place of: of a loaded request they are dropped.
+        replaces: Such names of options that it takes the place of: loaded from `--config`, they are dropped.
         names: "Spec.field" of its field, and of all fields that it lies in.
         path: Names of the fields from the spec that was asked down to its own.
         types: What its annotation names.

@@ -11,7 +11,7 @@ from fastcls.specs.converted import Converted
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
 from fastcls.specs.options import described, option, refuse_without_effect, settle
-from fastcls.specs.records import CheckpointSpec, LogSpec, without_validation
+from fastcls.specs.outputs import CheckpointSpec, LogSpec, without_validation
 from fastcls.tasks import Task
 
 SAMPLINGS = ("uniform", "balanced")

@@ -37,7 +37,7 @@ class TrainedHead:
         history: One dict per epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate
             (of its first step), seconds; the val ones are absent without validation. With several labels
             per image, val_auroc replaces the accuracies. Of a fitted head one dict per candidate, as
-            `Fitted` has them.
+            `FittedHead` has them.
         best: The one of the head that was kept.
         train_count: Images trained on.
         val_count: Images validated on.

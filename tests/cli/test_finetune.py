@@ -31,7 +31,7 @@ def test_finetune__dry_run_shows_what_is_trained_and_writes_nothing(fastcls, tra
     options = ["--from", trained.run, "--train", "none", "--val", "0.2", "--dry-run"]
     result = fastcls("finetune", photos, "--out", tmp_path / "run", *options)
     assert result.code == 0
-    assert "Trainable params: 27 " in result.out and "48 to train on, 12 to validate on" in result.out
+    assert "Trainable params: 27 " in result.out and "48 for training, 12 for validation" in result.out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,7 @@ from fastcls.backend import import_keras
 from fastcls.inference.classifier import Classifier
 from fastcls.pipeline import load_head
 from fastcls.specs import HEADS, HeadKind, HeadSpec, Step
-from fastcls.training.heads.fitting import Fitted
+from fastcls.training.heads.fitting import FittedHead
 from fastcls.training.heads.network import build_head
 
 
@@ -16,7 +16,7 @@ def fit_dummy(spec, train, val, classes, *, progress=False):
     import_keras().utils.set_random_seed(0)
     head = build_head(HeadSpec(), train.rows.take(np.arange(1)).read().shape[1:], classes)
     rows = [{"charm": charm, "val_loss": 1.5, "val_accuracy": 0.25, "seconds": 0.5} for charm in (1, 10)]
-    return Fitted(head, rows, rows[1])
+    return FittedHead(head, rows, rows[1])
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ def carry_out(fastcls, command, planned, run, layout):
     assert done.code == 0, (command, done.err)
     (names,) = re.findall(r"^Would write to .*?: (.*)\. Nothing was written$", planned.out, re.MULTILINE)
     assert written(run) == sorted(names.split(", ")), command
-    (counts,) = re.findall(r"Rows: (\d+) to train on, (\d+) to validate on", planned.out)
+    (counts,) = re.findall(r"Images: (\d+) for training, (\d+) for validation", planned.out)
     (found,) = re.findall(r"trained on (\d+) images.*, validated on (\d+)", done.out)
     missing = LAYOUTS[layout].odd == "unreadable"
     assert (int(found[0]), int(found[1])) == (int(counts[0]) - missing, int(counts[1])), command

@@ -227,7 +227,7 @@ def test_dry_run__shows_what_would_be_and_writes_nothing(fastcls, trained, tmp_p
         "Trainable params: 99",
         "Optimizer: Adam",
         "Learning rate: 0.001, cosine",
-        "36 to train on, 12 to validate on; 2 steps of 32",
+        "36 for training, 12 for validation; 2 steps of 32",
         "Would write to jobs/run",
         "steps.csv",
         "checkpoints/",
@@ -265,7 +265,7 @@ def test_train_head__interrupted_goes_on_by_the_same_command(fastcls, trained, t
     other = fastcls(*asked, "--out", run, "--learning-rate", 0.5)
     assert other.code == 1 and "training.learning_rate was 0.001, is 0.5" in other.err
     resumed = fastcls(*asked, "--out", run)
-    assert resumed.code == 0 and "Going on after epoch 2" in caplog.text
+    assert resumed.code == 0 and "Resuming after epoch 2" in caplog.text
     heads = [load_head(folder).model.get_weights() for folder in (tmp_path / "whole", run)]
     _assert_equal(*heads)
     names = [sorted(path.name for path in folder.iterdir()) for folder in (tmp_path / "whole", run)]
@@ -312,7 +312,7 @@ def test_train_head__killed_goes_on_by_the_same_command(fastcls, trained, tmp_pa
     process.wait()
     assert third.exists() and not (tmp_path / "killed").exists()
     resumed = fastcls(*asked, "--out", tmp_path / "killed")
-    assert resumed.code == 0 and "Going on after epoch 3" in caplog.text
+    assert resumed.code == 0 and "Resuming after epoch 3" in caplog.text
     assert fastcls(*asked, "--out", tmp_path / "whole").code == 0
     heads = [load_head(tmp_path / name).model.get_weights() for name in ("whole", "killed")]
     _assert_equal(*heads)

@@ -41,7 +41,7 @@ def test_run__goes_without_a_test_part_and_makes_a_validation_part(
     command = ("run", data, "--base", base, *SMALL, *options, "--cache", tmp_path / "c", "--out", run)
     planned = fastcls(*command, "--dry-run")
     assert planned.code == 0 and not list(tmp_path.iterdir())
-    assert f"Rows: {counts[0]} to train on, {counts[1]} to validate on" in planned.out
+    assert f"Images: {counts[0]} for training, {counts[1]} for validation" in planned.out
     done = fastcls(*command)
     assert done.code == 0, done.err
     assert f"trained on {counts[0]} images, validated on {counts[1]}" in done.out

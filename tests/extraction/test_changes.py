@@ -112,7 +112,7 @@ def test_extract__says_what_changed_and_how_many_images_are_forwarded(tmp_path, 
     before = {path: path.read_bytes() for path in old.folder.rglob("*") if path.is_file()}
     new, done = extract(dataset, replace(spec, full_decode=True), tmp_path / "caches", config)
     assert done.forwarded == 4 and new.folder != old.folder
-    assert "4 images are to be forwarded for the new cache" in caplog.text
+    assert "Forwarding 4 images for the new cache" in caplog.text
     assert f"{old.folder}, which is kept, in decode (jpeg-reduced" in caplog.text
     assert before == {path: path.read_bytes() for path in old.folder.rglob("*") if path.is_file()}
     digest = files.digest((tmp_path / "data" / "a" / "photo.jpg").read_bytes())

@@ -25,7 +25,7 @@ from extraction_support import (
 from fastcls import files
 from fastcls.errors import OptionError, WorkerError
 from fastcls.extraction.executors import InlineExecutor, _environment, find_executor
-from fastcls.extraction.tasks import ShardTask, Wanted
+from fastcls.extraction.shard_tasks import ShardTask, Wanted
 from fastcls.extraction.worker import WorkerSpec
 from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
 

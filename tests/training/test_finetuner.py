@@ -223,7 +223,9 @@ def test_finetune__goes_on_from_a_run(photos, base, tmp_path):
     assert second.model is first.model
     changed = [not np.array_equal(*pair) for pair in zip(before, second.model.get_weights(), strict=True)]
     assert any(changed) and not all(changed)
-    with pytest.raises(OptionError, match="Leave out: downscale"):
+    with pytest.raises(
+        OptionError, match="downscale has no effect with a classifier that is trained further"
+    ):
         finetune(photos, start, FinetuneSpec(downscale=2), CONFIG)
     other = Classifier(first.model, ("dark", "lighter"), first.pixels, {})
     with pytest.raises(OptionError, match="knows the classes dark, lighter"):

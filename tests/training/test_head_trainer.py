@@ -127,7 +127,7 @@ def test_train_head__batch_normalization_learns_the_rows_it_saw(make_cache):
 
 def test_train_head__stops_when_the_loss_is_not_a_number(make_cache):
     config = replace(QUICK, epochs=20, learning_rate=1e30)
-    with pytest.raises(OptionError, match=r"in epoch 1, at step 2\. Lower the learning rate"):
+    with pytest.raises(OptionError, match=r"in epoch 1 \(step 2\)\. Lower the learning rate"):
         train_head(make_cache()[0], HeadSpec(layers=(64, 64)), config)
     with pytest.raises(OptionError, match=r"in epoch 1, at validation\. Lower the learning rate"):
         train_head(make_cache()[0], HeadSpec(layers=(64, 64)), replace(config, batch_size=1000))
@@ -149,7 +149,7 @@ def test_train_head__keeps_the_best_when_the_loss_is_not_a_number_later(
     # 210 rows are 7 steps: in the 5th of epoch 3 the rate is infinite, the 6th finds out.
     monkeypatch.setattr(optimization.Rate, "at", _breaks_at_step(2 * 7 + 4))
     trained = train_head(cache, None, replace(QUICK, epochs=6))
-    assert "in epoch 3, at step 6: the training ends, epoch 2 is kept" in caplog.text
+    assert "in epoch 3 (step 6). Training stopped; keeping epoch 2" in caplog.text
     assert len(trained.history) == 2 and trained.best["epoch"] == 2
     trained.model.compile(loss="sparse_categorical_crossentropy")
     loss = trained.model.evaluate(chosen.val.rows.read(), chosen.val.labels, verbose=0)

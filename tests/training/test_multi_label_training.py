@@ -249,7 +249,7 @@ def test_train_head__goes_on_only_with_heads_of_several_labels(multi_label_cache
 def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, tmp_path):
     cache, _, _ = multi_label_cache
     for kind in ("logreg", "prototype", "knn"):
-        with pytest.raises(OptionError, match=f"head {kind} takes one label per image, not several"):
+        with pytest.raises(OptionError, match=f"head {kind} supports one label per image, not several"):
             train_head(cache, HeadSpec(kind), TrainConfig())
     for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion_every=1)}):
         with pytest.raises(OptionError, match="has no effect with several labels per image"):

@@ -23,7 +23,7 @@ _LEAST_LENGTH = 1e-12
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedHead:
     """The head that was chosen, and what it was chosen from.
 
     Attributes:
@@ -49,7 +49,7 @@ class FitHead(Protocol):
         classes: int,
         *,
         progress: bool,
-    ) -> Fitted:
+    ) -> FittedHead:
         """Fit a head to some rows.
 
         Args:
@@ -63,7 +63,7 @@ class FitHead(Protocol):
 
 def fit_head(
     spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
-) -> Fitted:
+) -> FittedHead:
     """Fit a head of any kind that is fitted at once; see `FitHead`.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 from fastcls.specs import HeadSpec
 from fastcls.training.heads.fitting import (
     TEMPERATURE,
-    Fitted,
+    FittedHead,
     at_unit_length,
     feature_blocks,
     features,
@@ -35,7 +35,7 @@ DEFAULT_K = 20
 
 def fit_knn(
     spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
-) -> Fitted:
+) -> FittedHead:
     """Keep the training rows, and choose the k of the highest validation accuracy.
 
     Of equal accuracies the lower loss decides, then the smaller k. Values of the grid above the number
@@ -64,7 +64,7 @@ def fit_knn(
     history = [{**row, "seconds": seconds} for row in history]
     best = min(history, key=lambda row: (-row.get("val_accuracy", 0.0), row.get("val_loss", 0.0)))
     shape = train.rows.take(np.arange(1)).read().shape[1:]
-    return Fitted(neighbor_head(shape, kernel, train.labels, classes, int(best["k"])), history, best)
+    return FittedHead(neighbor_head(shape, kernel, train.labels, classes, int(best["k"])), history, best)
 
 
 def _score_each(

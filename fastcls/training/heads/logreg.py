@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fastcls.specs import HeadSpec
-from fastcls.training.heads.fitting import Fitted, at_unit_length, features, require_memory
+from fastcls.training.heads.fitting import FittedHead, at_unit_length, features, require_memory
 from fastcls.training.heads.network import build_head
 from fastcls.training.rows.selection import LabeledRows
 
@@ -36,7 +36,7 @@ _ITERATIONS = 2000
 
 def fit_logreg(
     spec: HeadSpec, train: LabeledRows, val: LabeledRows, classes: int, *, progress: bool = False
-) -> Fitted:
+) -> FittedHead:
     """Fit scikit-learn's multinomial logistic regression for each C, and keep the best on `val`.
 
     The sweep ends when the validation loss, once it is below that of the classes' shares, has not fallen for
@@ -77,7 +77,7 @@ def fit_logreg(
     shape = train.rows.take(np.arange(1)).read().shape[1:]
     model = build_head(HeadSpec(bottleneck_norm=spec.bottleneck_norm), shape, classes)
     model.set_weights(weights)
-    return Fitted(model, history, best)
+    return FittedHead(model, history, best)
 
 
 def _loss_of_shares(train: np.ndarray, val: np.ndarray) -> float:

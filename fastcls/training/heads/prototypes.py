@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.specs import HeadSpec
-from fastcls.training.heads.fitting import TEMPERATURE, Fitted, at_unit_length, feature_blocks, score
+from fastcls.training.heads.fitting import TEMPERATURE, FittedHead, at_unit_length, feature_blocks, score
 from fastcls.training.heads.network import named_head, pooled
 from fastcls.training.rows.selection import LabeledRows
 
@@ -24,7 +24,7 @@ TEMPERATURES = tuple(float(f"{10 ** (step / 10):.3g}") for step in range(-30, 1)
 
 def fit_prototypes(
     spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
-) -> Fitted:
+) -> FittedHead:
     """Average the bottlenecks of each class, and choose the temperature of the lowest validation loss.
 
     Args:
@@ -52,7 +52,7 @@ def fit_prototypes(
     ]
     best = min(history, key=lambda row: row["val_loss"]) if val else history[0]
     shape = train.rows.take(np.arange(1)).read().shape[1:]
-    return Fitted(prototype_head(shape, kernel, best["temperature"]), history, best)
+    return FittedHead(prototype_head(shape, kernel, best["temperature"]), history, best)
 
 
 def _class_means(train: LabeledRows, classes: int) -> np.ndarray:

@@ -104,7 +104,9 @@ def compile_and_fit(
 
         standing = fit(
             Trainee(model, rate),
-            epoch_runner(model, data.train, data.val, passes=passes, listen=log.listen, judges=log.judges),
+            epoch_runner(
+                model, data.train, data.val, passes=passes, listen=log.listen, val_metrics=log.val_metrics
+            ),
             config,
             monitor=monitor,
             checkpoints=checkpoints,

@@ -122,7 +122,7 @@ def epoch_runner(
     *,
     passes: Passes | None = None,
     listen: StepListener | None = None,
-    judges: Sequence[Any] = (),
+    val_metrics: Sequence[Any] = (),
 ) -> EpochRunner:
     """What trains a compiled model for an epoch, in the order that is the epoch's own, and validates it.
 
@@ -132,12 +132,12 @@ def epoch_runner(
         val: What to validate on, if anything.
         passes: How a pass is made; by compiled loops unless it is said.
         listen: Gets loss and learning rate of each step, a block of steps at a time.
-        judges: Keras metrics that see the validation rows; they hold what they saw until the next epoch.
+        val_metrics: Keras metrics that see the validation rows; they hold what they saw until the next epoch.
     """
     passes = passes or CompiledPasses()
     train_pass = passes.train(model, train, listen)
     # The same layers, whatever the loss that trains them.
-    validate = OBJECTIVES[val.task].validator(model, val, judges, passes.test) if val else dict
+    validate = OBJECTIVES[val.task].validator(model, val, val_metrics, passes.test) if val else dict
 
     def run_epoch(epoch: int) -> tuple[Row, int]:
         started = time.monotonic()

@@ -50,7 +50,7 @@ class TrainingLog:
         self._tensorboard.close()
 
     @property
-    def judges(self) -> list[Any]:
+    def val_metrics(self) -> list[Any]:
         """Keras metrics that are to see the validation rows."""
         return [self._confusion] if self._confusion else []
 

@@ -17,26 +17,26 @@ Validate = Callable[[], dict[str, float]]
 
 
 def plain_validator(
-    model: Any, val: Any, judges: Sequence[Any], test: Callable[[Any, Any], Validate]
+    model: Any, val: Any, val_metrics: Sequence[Any], test: Callable[[Any, Any], Validate]
 ) -> Validate:
     """What finds val_loss, the mean cross-entropy, and val_accuracy.
 
     Args:
         model: Rows -> probabilities (B, C).
         val: Rows to validate on, their labels indices of classes.
-        judges: Keras metrics that see these rows; they hold what they saw until the next time.
+        val_metrics: Keras metrics that see these rows; they hold what they saw until the next time.
         test: See `Passes.test`.
     """
     import keras
 
     examiner = keras.Model(model.inputs[0], model.outputs[0])
-    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *judges])
+    examiner.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", *val_metrics])
     run = test(examiner, val)
     return lambda: {f"val_{name}": value for name, value in run().items()}
 
 
 def area_validator(
-    model: Any, val: Any, judges: Sequence[Any], test: Callable[[Any, Any], Validate]
+    model: Any, val: Any, val_metrics: Sequence[Any], test: Callable[[Any, Any], Validate]
 ) -> Validate:
     """What finds val_loss, the mean binary cross-entropy, and val_auroc, of all rows at once.
 
@@ -46,7 +46,7 @@ def area_validator(
     Args:
         model: Rows -> probabilities (B, C).
         val: Rows to validate on, their labels (C,) of 0 and 1.
-        judges: Not used.
+        val_metrics: Not used.
         test: Not used: the area needs the probabilities of all rows.
     """
     predict = predictor(model, val)

@@ -14,7 +14,7 @@ from fastcls.inference.stitcher import stitch
 from fastcls.specs import HEADS, CheckpointSpec, HeadKind, HeadSpec, Step, TrainConfig, check_effect
 from fastcls.tasks import SEVERAL_LABELS, TASKS
 from fastcls.training.head_trainer import TrainedHead, prepare_training, train_head
-from fastcls.training.heads.fitting import Fitted
+from fastcls.training.heads.fitting import FittedHead
 from fastcls.training.heads.network import named_head
 
 keras = import_keras()
@@ -127,7 +127,7 @@ class HeadContract:
         if SEVERAL_LABELS in (spec.traits.tasks or TASKS.values()):
             prepare_training(multi_label_cache[0], spec, None)
             return
-        with pytest.raises(OptionError, match="takes one label per image"):
+        with pytest.raises(OptionError, match="supports one label per image"):
             prepare_training(multi_label_cache[0], spec, None)
 
     def test_is_trained_further_or_refuses_it(self, cache: Any, spec: HeadSpec) -> None:
@@ -159,7 +159,7 @@ class TestFunctions(HeadContract):
         return f"{file}:head"
 
 
-def fit_dummy(spec: HeadSpec, train: Any, val: Any, classes: int, *, progress: bool = False) -> Fitted:
+def fit_dummy(spec: HeadSpec, train: Any, val: Any, classes: int, *, progress: bool = False) -> FittedHead:
     """A head that is fitted at once: nearer class means count more with each higher power."""
     rows, labels = train.rows.read().mean(axis=(1, 2)), train.labels
     means = np.stack([rows[labels == label].mean(axis=0) for label in range(classes)])
@@ -171,7 +171,7 @@ def fit_dummy(spec: HeadSpec, train: Any, val: Any, classes: int, *, progress: b
     history = [
         {"power": power, "val_accuracy": float(right), "val_loss": 1.0, "seconds": 0.1} for power in (1, 2)
     ]
-    return Fitted(head, history, history[0])
+    return FittedHead(head, history, history[0])
 
 
 class TestANewHead(HeadContract):

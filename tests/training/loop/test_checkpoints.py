@@ -119,7 +119,7 @@ def test_train_head__goes_on_before_a_damaged_checkpoint(make_cache, monkeypatch
     (resume / "epoch-0003.keras").write_bytes(damaged)
     resumed = train_head(cache, DROPOUT, ADAM, folder=tmp_path / "killed")
     assert "epoch-0003.keras is not a fastcls checkpoint, or damaged" in caplog.text
-    assert "Going on after epoch 2" in caplog.text
+    assert "Resuming after epoch 2" in caplog.text
     _assert_same(whole, resumed)
 
 
@@ -230,7 +230,7 @@ def test_train_head__of_enough_accuracy_is_kept_though_its_loss_is_higher(make_c
     gate = CheckpointSpec(min_accuracy=1.0)
     kept = train_head(cache, HeadSpec(layers=(64,)), replace(config, checkpoints=gate))
     assert kept.best["epoch"] == free.best["epoch"]
-    assert f"reached the accuracy 1: the highest on the validation rows was {highest:.4f}" in caplog.text
+    assert f"reached the accuracy 1: the highest validation accuracy was {highest:.4f}" in caplog.text
 
 
 @pytest.mark.parametrize("val", [None, 0.0])

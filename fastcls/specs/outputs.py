@@ -9,8 +9,8 @@ from fastcls.specs.options import described, option, settle
 
 def without_validation(val: float | None) -> list[str]:
     """What has no effect where no image is left to validate on."""
-    records = "CheckpointSpec.min_accuracy", "CheckpointSpec.checkpoint_best_only", "LogSpec.confusion_every"
-    return [*records] if val == 0 else []
+    silenced = "CheckpointSpec.min_accuracy", "CheckpointSpec.checkpoint_best_only", "LogSpec.confusion_every"
+    return [*silenced] if val == 0 else []
 
 
 @described

@@ -23,7 +23,7 @@ from extraction_support import (
 from fastcls.data.dataset import Dataset
 from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.extraction.extractor import extract
-from fastcls.extraction.tasks import Wanted, Work
+from fastcls.extraction.shard_tasks import Wanted, Work
 from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
 
 
