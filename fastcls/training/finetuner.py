@@ -33,7 +33,6 @@ from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
 
 _VAL_BATCH = 32
-# From which compute capability on GPUs are fast in float16.
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,10 @@ class FinetunedNetwork:
     thresholds: tuple[float, ...] | None
     unreadable: dict[str, str]
     task: Task = ONE_LABEL
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
+        return f"<FinetunedNetwork: {len(self.class_names)} classes, {best}>"
 
     @property
     def classifier(self) -> Classifier:
