@@ -23,10 +23,25 @@ ENGINES = {
         "float32": "fastcls.engines.tensorflow:TensorFlowEngine",
     },
 }
-# {name: its class, "module:class"}. An executor is one entry.
+
+
+@dataclass(frozen=True)
+class ExecutorKind:
+    """A kind of executor.
+
+    Attributes:
+        path: Its class, "module:class" (see `fastcls.extraction.executors.Executor`).
+        has_workers: Whether it starts processes, so that their number has an effect.
+    """
+
+    path: str
+    has_workers: bool = False
+
+
+# An executor is one entry.
 EXECUTORS = {
-    "processes": "fastcls.extraction.executors:ProcessExecutor",
-    "inline": "fastcls.extraction.executors:InlineExecutor",
+    "processes": ExecutorKind("fastcls.extraction.executors:ProcessExecutor", has_workers=True),
+    "inline": ExecutorKind("fastcls.extraction.executors:InlineExecutor"),
 }
 MAX_PIXELS = "Skip images with more pixels than this."
 MAX_PIXELS_SHOWN = "what the memory allows each decoding thread"
@@ -55,6 +70,7 @@ class ExtractConfig:
         "What runs the shard tasks: worker processes, which survive a crash, or this process (inline), "
         "without protection against crashes.",
         choices=tuple(EXECUTORS),
+        silences=lambda name: [] if EXECUTORS[name].has_workers else ["workers"],
     )
     workers: int | None = option(
         None,

@@ -106,6 +106,15 @@ def test_config__what_is_typed_counts_more(tmp_path, line, typed, expected):
     assert made == parse("train-head", [*asked, *expected.split()])
 
 
+def test_config__loaded_workers_go_where_another_executor_is_typed(tmp_path):
+    asked = ["photos", "--out", "run", "--base", "resnet18"]
+    path = save(tmp_path, "run", parse("run", [*asked, "--workers", "2"]))
+    inline = ["--executor", "inline"]
+    assert parse("run", [*asked, "--config", str(path), *inline]) == parse("run", [*asked, *inline])
+    with pytest.raises(click.UsageError, match="--workers has no effect with --executor inline"):
+        parse("run", [*asked, "--workers", "2", *inline])
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [
