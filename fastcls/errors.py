@@ -1,4 +1,4 @@
-"""Errors that a user can mend: each states the fact, the received value and the remedy."""
+"""Errors that a user can fix: each states the fact, the received value and the remedy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class FastclsError(Exception):
-    """What stops a run and can be mended by the user; the command line prints it without a traceback."""
+    """Base of all errors that the user can fix; the command line prints them without a traceback."""
 
 
 class DataError(FastclsError, ValueError):
-    """The images, folders or CSV files are not what was expected."""
+    """Images, folders or CSV files are not as expected."""
 
 
 class OptionError(FastclsError, ValueError):
-    """An option has a value that cannot be used: an unknown name, a bad size, a clash of two options."""
+    """An option cannot be used: an unknown name, a value out of range, a conflict of two options."""
 
 
 class ConversionError(OptionError):
@@ -27,7 +27,7 @@ class CacheError(FastclsError, RuntimeError):
 
 
 class WorkerError(FastclsError, RuntimeError):
-    """The extraction had to stop: the workers cannot start, keep dying, or fail too often."""
+    """The extraction had to stop: workers cannot start or keep crashing, or too many images failed."""
 
 
 class MissingExtraError(FastclsError, ImportError):

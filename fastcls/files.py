@@ -106,7 +106,7 @@ def new_path(path: Path) -> Iterator[Path]:
 
 def is_taken(path: Path) -> OptionError:
     """The error for an output that would replace something else."""
-    return OptionError(f"{path} exists already. Choose another --out, or remove it first")
+    return OptionError(f"{path} already exists. Choose another --out, or remove it first")
 
 
 def put(temporary: Path, path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 EXIT_CODE = 130
-MESSAGE = "Interrupted. What is finished is kept: the same command goes on from there"
+MESSAGE = "Interrupted. Finished work is kept: run the same command again to resume"
 
 
 @dataclass

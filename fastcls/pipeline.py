@@ -1,4 +1,4 @@
-"""The reading path: from a folder of images to an evaluated classifier. Each command plans, then acts."""
+"""From a folder of images to a tested classifier, step by step: each command plans, then acts."""
 
 from __future__ import annotations
 
@@ -261,4 +261,4 @@ def _go_on_with(folder: Path, request: Mapping[str, Any]) -> None:
     """Take up a complete training, if it is the one that is asked for."""
     runs.require_same(folder, "decided_by", request)
     forget_checkpoints(folder)
-    logger.warning("The training of this request is complete in %s: nothing is trained again", folder)
+    logger.warning("The training in %s is already complete: nothing is trained again", folder)

@@ -94,7 +94,7 @@ class Run:
         if not wrong and record["task"] not in TASKS:
             wrong = ["task"]
         if wrong or not all(isinstance(name, str) for name in record["class_names"]):
-            raise _damaged(folder / RECORD, f"it has no right {', '.join(wrong) or 'class_names'}")
+            raise _damaged(folder / RECORD, f"missing or invalid {', '.join(wrong) or 'class_names'}")
         return cls(folder, record)
 
     @classmethod
@@ -122,15 +122,15 @@ class Run:
         """
         path, digest = self.folder / name, self.record["files"].get(name)
         if digest is None:
-            raise OptionError(f"{self.folder} is no run with a {name}: its {RECORD} names none")
+            raise OptionError(f"{self.folder} has no {name}: its {RECORD} does not list one")
         try:
             found = files.file_digest(path)
         except OSError as error:
             raise OptionError(f"{path} cannot be read: {error.strerror}. {self.folder} needs it") from error
         if found != digest:
             raise OptionError(
-                f"{path} is damaged or was replaced: it is not the file that {self.folder / RECORD} names. "
-                "Put the right one back, or train again"
+                f"{path} is damaged or was replaced: it does not match {self.folder / RECORD}. Restore the "
+                "original file, or train again"
             )
         return path
 
@@ -182,15 +182,15 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         return files.read_checked_json(path)
     except OSError as error:
-        raise OptionError(f"Cannot read {path}: {error.strerror}. Name a run or its {RECORD}") from error
+        raise OptionError(f"Cannot read {path}: {error.strerror}. Give a run or its {RECORD}") from error
     except ValueError as error:
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, reason: object) -> OptionError:
     return OptionError(
-        f"{path} is damaged, or was not written by this fastcls: {reason}. Train again; {CLASSIFIER} beside "
-        "it may be whole, and can be named by itself"
+        f"{path} is damaged, or was written by another version of fastcls: {reason}. Train again, or use "
+        f"{CLASSIFIER} next to it, which may be intact"
     )
 
 
@@ -288,7 +288,7 @@ def in_the_making(
         The folder to make it in: it takes its place when the block ends well; or `out` itself.
 
     Raises:
-        OptionError: Something else is there, another request was interrupted there, another process is
+        OptionError: Something else is there, another training was interrupted there, another process is
             making this run, or it cannot be made.
     """
     if examine(out, asked, is_worth, restart=restart) == out:
@@ -321,16 +321,16 @@ def require_new(out: Path) -> None:
         OptionError: The path exists and is not an empty folder, or it cannot be made.
     """
     if out.name in ("", ".."):
-        raise OptionError(f"A run needs a folder of its own. Received: {str(out)!r}. Name one that is new")
+        raise OptionError(f"A run needs a folder of its own. Received: {str(out)!r}. Choose a new one")
     is_folder = out.is_dir() and not out.is_symlink() and not out.is_mount()
     if (out.exists() or out.is_symlink()) and not (is_folder and not any(out.iterdir())):
-        raise OptionError(f"{out} exists already. {_TAKE_ANOTHER}")
+        raise OptionError(f"{out} already exists. {_TAKE_ANOTHER}")
     files.require_writable(out)
     files.require_writable(out.parent)
 
 
 def require_same(folder: Path, member: str, now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a complete training of another request.
+    """Refuse a complete training that differs from the one that is asked for.
 
     Args:
         folder: A run.
@@ -343,21 +343,19 @@ def require_same(folder: Path, member: str, now: Mapping[str, Any]) -> None:
     known = Run.open(folder).record[member]
     earlier = {name: known.get(name) for name in now}  # what else is known does not decide the result
     if changes := differences(earlier, _plain(now)):
-        raise OptionError(
-            f"{folder} exists already, with a training of another request ({changes}). {_TAKE_ANOTHER}"
-        )
+        raise OptionError(f"{folder} already exists, with another training ({changes}). {_TAKE_ANOTHER}")
 
 
 def require_same_unfinished(folder: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with an interrupted training of another request.
+    """Refuse to resume an interrupted training that differs from the one that is asked for.
 
     Raises:
         OptionError: They differ; the message says in what.
     """
     if changes := differences(earlier, _plain(now)):
         raise OptionError(
-            f"{folder} holds an interrupted training of another request ({changes}). Give the same options "
-            "to finish it, another --out to leave it there, or --restart to give it up"
+            f"{folder} holds another training, which was interrupted ({changes}). Use the same options to "
+            "finish it, another --out to keep it, or --restart to discard it"
         )
 
 
@@ -365,10 +363,10 @@ def _look_at(out: Path, asked: Mapping[str, Any], *, restart: bool) -> None:
     try:
         Run.open(out)
     except OptionError as error:
-        raise OptionError(f"{out} exists already, and is no whole run: {error}") from error
+        raise OptionError(f"{out} already exists and is not a complete run: {error}") from error
     require_same(out, "asked", asked)
     if restart:
-        raise OptionError(f"{out} exists already: it is complete, with nothing to give up. {_TAKE_ANOTHER}")
+        raise OptionError(f"{out} is already complete: there is nothing to restart. {_TAKE_ANOTHER}")
 
 
 def _ask(folder: Path, asked: Mapping[str, Any]) -> None:

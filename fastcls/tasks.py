@@ -56,7 +56,7 @@ class Task(ABC):
             arrays of this task, or "" where Keras does not have it.
         metrics: Keras metrics of the rows that are trained on.
         monitor: What chooses the epoch.
-        pointless: Options of a training that have no meaning.
+        pointless: Options of a training that have no effect.
         has_class_folder: Whether an image belongs in the folder of one class.
         may_have_none: Whether an image may have no class.
         takes_top_k: Whether a user says how many classes are predicted for an image.
@@ -160,7 +160,7 @@ class OneLabel(Task):
     }
     metrics = ("accuracy",)
     monitor = LOSS
-    pointless = ("threshold", "class_weight_multiplier with balanced")
+    pointless = ("threshold", "class_weight_multiplier (with balanced)")
     has_class_folder = True
     may_have_none = False
     takes_top_k = True
@@ -274,8 +274,8 @@ class SeveralLabels(Task):
         """A ROC curve needs images with and without the class."""
         if len(labels) and not (labels.any(axis=0) & ~labels.all(axis=0)).any():
             raise DataError(
-                "No class has validation images with and without it: there is nothing to choose an epoch by. "
-                "Split the data again, or train without validation with --val 0"
+                "No class has validation images both with and without it, so that the best epoch cannot be "
+                "told. Split the data again, or train without validation with --val 0"
             )
 
     def could_give(self, probabilities: np.ndarray) -> bool:
@@ -343,5 +343,5 @@ def _one_name(text: str) -> tuple[str, ...]:
 def _names_in(text: str) -> tuple[str, ...]:
     names = json.loads(text)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"its labels {text!r} are no JSON array of names")
+        raise ValueError(f"its labels {text!r} are not a JSON array of names")
     return tuple(names)

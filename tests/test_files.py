@@ -180,7 +180,7 @@ def test_resumable_folder__another_process_may_have_finished_it_meanwhile(tmp_pa
     with unfinished.resumable_folder(tmp_path / "run", lambda folder: False) as folder:
         (folder / "result").touch()
     with (
-        pytest.raises(OptionError, match="exists already"),
+        pytest.raises(OptionError, match="already exists"),
         unfinished.resumable_folder(tmp_path / "run", lambda folder: False),
     ):
         pass

@@ -73,7 +73,7 @@ def test_require_new__refuses_what_cannot_be_made(tmp_path, monkeypatch, name):
 
 def test_require_new__refuses_a_mount_point_and_a_read_only_place(tmp_path, mount):
     place = mount(tmp_path / "mounted", "tmpfs", "size=100k")
-    with pytest.raises(OptionError, match="exists already"):
+    with pytest.raises(OptionError, match="already exists"):
         runs.require_new(place)
     runs.require_new(place / "run")
     mount(place, "tmpfs", "remount,ro")

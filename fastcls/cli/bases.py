@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 @click.command()
 def bases() -> None:
-    """List the bases by name: input size, parameters, default cut, where weights come from, their license.
+    """List the built-in base models.
 
-    Keras downloads its own weights (imagenet); `fastcls import-weights` converts those of other sources.
-    The license is the one that their publisher states. Any base takes --weights PATH or --weights random.
-    Files (.keras, .h5, SavedModel), module:function and keras_hub:PRESET are bases too.
+    Columns: input size, parameters, default cut, number of features, normalization, and where the weights
+    come from, with the license that their publisher states. Keras downloads its own weights (imagenet);
+    `fastcls import-weights` converts those of other sources. Every base also takes --weights PATH or
+    --weights random. Model files (.keras, .h5, SavedModel), module:function and keras_hub:PRESET can be used
+    as bases, too.
     """
     from fastcls.bases.registry import ARCHITECTURES
     from fastcls.evaluation.text_table import format_table
@@ -43,12 +45,14 @@ def _weights(row: Architecture) -> str:
 @click.command(cls=SpecCommand, specs={"spec": BaseSpec})
 @click.argument("base")
 def layers(base: str, spec: BaseSpec) -> None:
-    """List the cut points of BASE: every path from input to output passes through them.
+    """List the layers at which a base can be cut.
 
-    Their output is a vector, tokens (tokens x channels) or a map (height x width x channels).
-    BYTES is what one bottleneck takes as float32 without pooling. PARAMETERS and MULTIPLY-ADDS (millions,
-    in convolutions and dense layers, for one image; each is two FLOPs) are those up to the cut, SHARE is
-    the part of the base's multiply-adds: what the cache saves. The default cut is marked with *.
+    These are the layers of BASE that every path from input to output passes through. Their output is a
+    vector, tokens (tokens x channels) or a map (height x width x channels).
+
+    BYTES is the size of one bottleneck in float32 without pooling. PARAMETERS and MULTIPLY-ADDS (millions per
+    image, in convolutions and dense layers; each is two FLOPs) count everything up to the cut. SHARE is that
+    share of the multiply-adds of the base: what the cache saves. The default cut is marked with *.
     """
     from fastcls.bases.loader import load_base
     from fastcls.bases.registry import find_architecture
@@ -72,7 +76,8 @@ def layers(base: str, spec: BaseSpec) -> None:
         f"{total.multiply_adds / 1e9:.2f} G multiply-adds ({2 * total.multiply_adds / 1e9:.2f} GFLOPs)"
     )
     if not default.fits:
-        click.echo(f"It ends in {_by(default.shape)}, no vector, tokens or map: cut it earlier, with --cut")
+        shape = _by(default.shape)
+        click.echo(f"Its output, {shape}, is not a vector, tokens or a map: cut it earlier, with --cut")
 
 
 def _by(shape: tuple[int, ...]) -> str:

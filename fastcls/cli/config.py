@@ -57,17 +57,17 @@ def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any
     try:
         record = files.read_json(path)
     except OSError as error:
-        raise OptionError(f"Cannot read {path}: {error.strerror}. Name a run or a JSON file") from error
+        raise OptionError(f"Cannot read {path}: {error.strerror}. Use a run or a JSON file") from error
     except (ValueError, RecursionError) as error:
-        raise OptionError(f"{path} is damaged, or no JSON file: {error}") from error
+        raise OptionError(f"{path} is damaged, or not a JSON file: {error}") from error
     if not isinstance(record, dict):
-        raise OptionError(f'{path} holds no options. Give an object such as {{"head": "logreg"}}')
+        raise OptionError(f'{path} contains no options. Use a JSON object such as {{"head": "logreg"}}')
     if not {"asked", "checksum"} & record.keys():
         return record, False
     asked = runs.read_record(path).get("asked")  # which checks that it is whole
     if not isinstance(asked, dict) or asked.get("command") != command:
-        of = asked.get("command") if isinstance(asked, dict) else "no command"
-        raise OptionError(f"{path} is of `fastcls {of}`. Name a run of `fastcls {command}`")
+        of = f"`fastcls {asked.get('command')}`" if isinstance(asked, dict) else "an unknown command"
+        raise OptionError(f"{path} is a run of {of}. Use a run of `fastcls {command}`")
     return {name: value for name, value in asked.items() if name in members}, True
 
 

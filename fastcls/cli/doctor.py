@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(as_json: bool) -> None:
-    """Show what a bug report needs: versions, machine, and which engines and precisions work here.
+    """Show versions, hardware, and what works on this machine.
 
-    Each engine forwards a tiny model in each precision, in a process of its own, which takes some seconds.
-    Nothing is written, and nothing is sent anywhere. The home folder is shown as ~.
+    The output is made for bug reports. Each engine runs a tiny model in each precision, in a process of its
+    own, which takes a few seconds. Nothing is written, and nothing is sent anywhere. The home folder is shown
+    as ~.
     """
     from fastcls.doctor import examine
 

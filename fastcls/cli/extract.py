@@ -32,13 +32,12 @@ from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
     several="cut",
 )
 @click.argument("data", type=click.Path())
-@click.option("--dry-run", is_flag=True, help="Show what would be forwarded; do and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be forwarded, and stop.")
 @click.option(
     "--preview",
     type=click.Path(dir_okay=False),
     metavar="FILE.png",
-    help="Draw some images, a row each, with their views, as the trunk would see them, and stop: nothing is "
-    "extracted.",
+    help="Draw some images, a row each, with their views as the trunk sees them, and stop.",
 )
 def extract(
     data: str,
@@ -50,12 +49,12 @@ def extract(
     extraction: ExtractConfig,
     place: PlaceSpec,
 ) -> None:
-    """Forward the images of DATA through the trunk of a base and keep the bottlenecks.
+    """Forward images through a base and cache the bottlenecks.
 
     DATA is a folder made by split-data, a folder per class, TFRecord files (one, a folder of them, or a
-    pattern), or a CSV (path,label[,group][,split]); with a --label-separator, or a column of 0 and 1 per
-    class, images have any number of labels. Images that were forwarded before, under whatever name, label
-    or split, are not forwarded again.
+    pattern), or a CSV (path,label[,group][,split]). With --label-separator, or a column of 0 and 1 per class,
+    images can have any number of labels. Images that were forwarded before are not forwarded again, even if
+    their name, label or split has changed.
     """
     from fastcls.extraction.extractor import extract_planned
     from fastcls.extraction.planner import plan_extraction

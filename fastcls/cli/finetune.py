@@ -33,7 +33,7 @@ _KEPT = (
     changed={
         "start.name": {"is_required": False, "replaces": ("StartSpec.start",)},
         "further.start": {
-            "help": "Run, or checkpoint kept in one, to train further, in place of a base.",
+            "help": "Run or checkpoint to start from, to train it further, instead of --base.",
             "silences": lambda start: _KEPT if start else (),
             "replaces": ("BaseSpec.name",),
         },
@@ -46,7 +46,7 @@ _KEPT = (
     ),
 )
 @click.argument("data", type=click.Path())
-@options.request_options
+@options.run_options
 def finetune(
     data: str,
     out: str,
@@ -60,17 +60,17 @@ def finetune(
     head: HeadSpec,
     training: TrainConfig,
 ) -> None:
-    """Train a network on the images of DATA, base and head together.
+    """Train a base and a head together, on images.
 
-    The two steps of the field: train a head from the cache, then go on from that run at a low rate. Each
-    epoch forwards each image again; `train-head --head tail` on a cache with views is many times quicker
-    where only the last layers are to be trained.
+    This is usually the second of two steps: train a head on the cache first, then start from that run
+    (--from) with a low learning rate. Each epoch forwards every image of DATA again. To train only the last
+    layers, `train-head --head tail` on a cache with views is many times faster.
     """
     from fastcls.pipeline import finetune_planned
     from fastcls.plans.finetuning import plan_finetuning
 
     if (start is None) == (further.start is None):
-        raise click.UsageError("Give either --base, or --from and the folder of a run.")
+        raise click.UsageError("Give either --base, or --from with the folder of a run.")
     dataset = source.open(data)
     plan = plan_finetuning(
         *(dataset, start or Path(str(further.start)), finetuning, training, Path(out)),

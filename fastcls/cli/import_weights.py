@@ -12,14 +12,15 @@ import click
 @click.argument("base")
 @click.argument("file", type=click.Path())
 @click.option(
-    "--out", type=click.Path(), help="File to make, .weights.h5 or .keras. [default: BASE.weights.h5]"
+    "--out", type=click.Path(), help="File to create, .weights.h5 or .keras. [default: BASE.weights.h5]"
 )
 def import_weights(base: str, file: str, out: str | None) -> None:
-    """Convert the weights in FILE, a PyTorch state dict, for BASE.
+    """Convert PyTorch weights for a base.
 
-    FILE is a .pth of torchvision, timm or facenet (pip install 'fastcls[torch]') or a .safetensors
-    ('fastcls[safetensors]'). Each tensor must have its place and each weight its tensor. Code inside FILE
-    is never run. `fastcls bases` lists which network of which source fits which base.
+    FILE is a PyTorch state dict for BASE: a .pth of torchvision, timm or facenet (which needs
+    pip install 'fastcls[torch]') or a .safetensors ('fastcls[safetensors]'). Every tensor must have its place
+    and every weight its tensor. Code inside FILE is never run. `fastcls bases` lists which weights fit which
+    base.
     """
     from fastcls.bases.torch_weights import find_importable, import_weights
 

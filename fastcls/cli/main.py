@@ -46,8 +46,8 @@ _MACHINE_TROUBLE = {
 def cli() -> None:
     """A folder of images in, a classifier out.
 
-    Each image goes through the frozen part of a network once, ever; its bottleneck is kept, and heads
-    train from there in seconds.
+    Each image goes through the frozen part of a network only once. Its features (the bottleneck) are
+    cached, and classifiers train on them in seconds.
     """
 
 
@@ -72,7 +72,7 @@ for _command in _COMMANDS:
 
 
 def main() -> NoReturn:
-    """Run the command line; exit 1 for what the user can mend, 2 for usage, 130 when interrupted."""
+    """Run the command line; exit 1 for what the user can fix, 2 for wrong usage, 130 when interrupted."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     interrupts.install()
     try:
@@ -109,8 +109,8 @@ def _end_by(error: Exception) -> NoReturn:
 
 
 _REMEDY = (
-    "Make room, correct the permissions or move away what is in its place, then run the same command: "
-    "what is finished is kept"
+    "Free some space, fix the permissions or move what is in its place, then run the same command again: "
+    "finished work is kept"
 )
 
 

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
 
 Command = Callable[..., Any]
+# Titles in `--help` of options whose group is not called so.
+_TITLES = {
+    "source": "Data",
+    "reading": "Data",
+    "parts": "Split",
+    "splits": "Split",
+    "place": "Cache",
+    "further": "Training further",
+    "start": "Base",
+    "pixels": "Images",
+}
 
 
 class SpecCommand(click.Command):
@@ -93,7 +104,7 @@ class SpecCommand(click.Command):
                 group = parameter.group if isinstance(parameter, _Parameter) else "options"
                 groups.setdefault(group, []).append(record)
         for group, records in groups.items():
-            with formatter.section(group.capitalize()):
+            with formatter.section(_TITLES.get(group, group.capitalize())):
                 formatter.write_dl(records)
 
     def _has_several(self, name: str) -> bool:
@@ -188,13 +199,16 @@ class SourceSpec:
 
     label_separator: str | None = option(
         None,
-        "What stands between the labels of an image in a CSV, such as '|' or '$': images then have any "
-        "number of labels.",
+        "Separator of the labels of an image in a CSV, such as '|' or '$'. Images can then have any number "
+        "of labels.",
         metavar="TEXT",
         shown="one label per image",
     )
     image_root: str | None = option(
-        None, "Folder that the paths of a CSV are relative to.", metavar="DIRECTORY", shown="that of the CSV"
+        None,
+        "Folder that the paths in a CSV are relative to.",
+        metavar="DIRECTORY",
+        shown="the folder of the CSV",
     )
 
     def __post_init__(self) -> None:
@@ -211,15 +225,15 @@ class SourceSpec:
 @described
 @dataclass(frozen=True)
 class PlaceSpec:
-    """Where bottlenecks are kept, and what a data set is called there."""
+    """Where bottlenecks are cached, and under which name."""
 
     cache: str = option("bottlenecks", "Folder of bottleneck caches.", metavar="DIRECTORY")
     name: str | None = option(
         None,
-        "Name of the data set in the cache, which may serve several: its tables are samples/NAME.csv and "
+        "Name of the data set in the cache, which can hold several: its tables are samples/NAME.csv and "
         "failures/NAME.csv.",
         metavar="NAME",
-        shown="after the folder or file of the data",
+        shown="the name of the data folder or file",
     )
 
 
@@ -244,10 +258,10 @@ def _load_config(context: click.Context, _: click.Parameter, value: str | None) 
         context.default_map = {**(context.default_map or {}), **loaded}
 
 
-def request_options(command: Command) -> Command:
-    """Where a run is made, and what is done with a request: loaded, looked at, begun again."""
+def run_options(command: Command) -> Command:
+    """Options of the commands that make a run."""
     for add in (
-        click.option("--dry-run", is_flag=True, help="Show the model and what would be done; write nothing."),
+        click.option("--dry-run", is_flag=True, help="Show the model and the plan, and stop."),
         click.option(
             "--config",
             type=click.Path(),
@@ -255,13 +269,13 @@ def request_options(command: Command) -> Command:
             expose_value=False,
             callback=_load_config,
             metavar="RUN|FILE.json",
-            help="Take the options of a run of this command, or of a JSON file such as "
-            '{"head": "logreg", "seed": 3}; what is typed counts more.',
+            help="Load options from a run of this command, or from a JSON file such as "
+            '{"head": "logreg", "seed": 3}. Options on the command line take precedence.',
         ),
         click.option(
-            "--restart", is_flag=True, help="Discard an interrupted training of this --out, and start over."
+            "--restart", is_flag=True, help="Discard an interrupted training in --out and start over."
         ),
-        click.option("--out", required=True, type=click.Path(), help="Run folder to make."),
+        click.option("--out", required=True, type=click.Path(), help="Run folder to create."),
     ):
         command = add(command)
     return command

@@ -16,10 +16,18 @@ from fastcls.cli.options import PixelSpec, SpecCommand
 @click.command(cls=SpecCommand, specs={"pixels": PixelSpec})
 @click.argument("run", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option("--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes per image.")
-@click.option("--json", "form", flag_value="json", help="Print a JSON object per line and image.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Classes to print per image.",
+)
+@click.option("--json", "form", flag_value="json", help="Print one line of JSON per image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
+)
 def predict(
     run: str,
     images: tuple[str, ...],
@@ -28,14 +36,15 @@ def predict(
     batch_size: int,
     pixels: PixelSpec,
 ) -> None:
-    """Classify IMAGES, files or folders (with all that is below them), with the classifier RUN.
+    """Classify images.
 
-    A TFRecord file stands for the images in it.
+    RUN is a run folder or a classifier.keras. IMAGES are image files, folders (searched recursively) or
+    TFRecord files.
 
-    A classifier of several labels per image gives each class that reaches its threshold, which validation
-    chose; there may be none.
+    A classifier of several labels per image prints every class that reaches its threshold, which was chosen
+    in validation; there may be none.
 
-    Unreadable images are reported on stderr and do not stop the others; the exit code is then 1.
+    Unreadable images are reported on stderr and skipped; the exit code is then 1.
     """
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.inputs import each

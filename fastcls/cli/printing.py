@@ -24,7 +24,7 @@ def print_extraction(cache: Any, done: Any) -> None:
     if done.engine:
         click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
     if done.fidelity:
-        click.echo(f"Against Keras in float32, when the cache was begun: {Fidelity(**done.fidelity)}")
+        click.echo(f"Compared with Keras in float32 when the cache was started: {Fidelity(**done.fidelity)}")
     views = f" ({done.rows} views)" if done.views > 1 else ""
     click.echo(
         f"{done.images} images: {done.forwarded} forwarded{views}, {done.reused} reused, "

@@ -22,7 +22,7 @@ class PartsSpec:
 
     val: float | None = option(
         None,
-        "Share of each class to validate on; 0 trains without validation.",
+        "Fraction of each class for validation; 0 trains without validation.",
         low=0,
         below=1,
         shown="the validation part of PHOTOS, or 0.2",
@@ -30,7 +30,7 @@ class PartsSpec:
     )
     test: float | None = option(
         None,
-        "Share of each class to test on; 0 leaves out the test.",
+        "Fraction of each class for testing; 0 skips the test.",
         low=0,
         below=1,
         shown="the test part of PHOTOS, or 0.2 if they are not split",
@@ -57,7 +57,7 @@ class PartsSpec:
     several="cut",
 )
 @click.argument("photos", type=click.Path())
-@options.request_options
+@options.run_options
 def run(
     photos: str,
     out: str,
@@ -74,12 +74,12 @@ def run(
 ) -> None:
     """Split, extract, train and test in one command.
 
-    PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is split already. The images stay
-    where they are; the split is kept in the cache. A second run with the same base and cut forwards nothing
-    again. Data that is split without a validation part gets one from its train part; without a test part
-    there is no test.
-    All is checked before the first image. Whatever was interrupted goes on when the same command is given
-    again.
+    PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is already split. The images stay
+    where they are; the split is stored in the cache. A second run with the same base and cut forwards nothing
+    again. If split data has no validation part, some of its train part is used for validation; if it has no
+    test part, there is no test.
+
+    Everything is checked before the first image. If the command is interrupted, run it again to resume.
     """
     from fastcls import pipeline
     from fastcls.plans.run import plan_run

@@ -22,12 +22,13 @@ _FIGURES = ("accuracy", "auroc", "mean_auroc")
 
 @click.command()
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line and run or cache.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per run or cache.")
 def runs(folders: tuple[Path, ...], as_json: bool) -> None:
-    """List the runs and caches below each FOLDER (by default the current one).
+    """List runs and caches.
 
-    VAL and TEST are accuracies, or mean AUROCs where images have several labels. What is unfinished or
-    damaged is named with the reason. Hidden folders and links are not entered, and no model is loaded.
+    They are searched for below each FOLDER, by default the current one; hidden folders and links are
+    skipped, and no model is loaded. VAL and TEST are accuracies, or mean AUROCs with several labels per
+    image. Unfinished and damaged ones are listed with the reason.
     """
     from fastcls.inventory import find
 
@@ -37,7 +38,7 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
             click.echo(json.dumps({**asdict(entry), "path": str(entry.path)}))
         return
     shown = [_run_rows(found), _cache_rows(found)]
-    click.echo("\n\n".join(filter(None, shown)) or "There is no run and no cache here")
+    click.echo("\n\n".join(filter(None, shown)) or "No runs or caches found")
     for entry in found:
         if entry.problem:
             click.echo(f"{entry.state.capitalize()}: {_shown(entry.path)}: {entry.problem}", err=True)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @click.command("split-data", cls=SpecCommand, specs={"reading": SourceSpec, "splits": SplitSpec})
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make or to extend.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create or extend.")
 @click.option(
     "--mode",
     type=click.Choice(["link", "copy", "symlink"]),
     default="link",
     show_default=True,
-    help="How the images get there; link makes hard links, and copies where that fails.",
+    help="How images get into --out; link makes hard links, and copies where that fails.",
 )
 @click.option("--allow-small", is_flag=True, help="Accept classes too small to give every split an image.")
 def split_data(
@@ -36,17 +36,17 @@ def split_data(
     reading: SourceSpec,
     splits: SplitSpec,
 ) -> None:
-    """Divide the images of SOURCE into train, val and test folders.
+    """Split images into train, val and test folders.
 
-    SOURCE is a folder that holds a folder per class, or a CSV with the columns path, label and, where
-    wanted, group. It is only read. Identical images and those of one group stay in one split. Run it again
-    to add new images: earlier ones stay where they are.
+    SOURCE is a folder with one folder per class, or a CSV with the columns path, label and, optionally,
+    group. It is only read. Identical images and images of the same group stay in one split. Run the command
+    again to add new images: earlier ones stay where they are.
 
-    If images have several labels each (--label-separator, or a column of 0 and 1 per class), they stay
-    where they are, and OUT gets a table alone, split.csv, which the other commands take as they take OUT.
+    If images have several labels (--label-separator, or a column of 0 and 1 per class), they stay where they
+    are: OUT gets only a table, split.csv, and the other commands take OUT as usual.
 
-    OUT/split.csv says what is in OUT: images that are added to OUT by hand are refused, and those that are
-    deleted there are left out until split-data brings them back.
+    OUT/split.csv lists what is in OUT: images added to OUT by hand are refused, and images deleted there are
+    left out until split-data brings them back.
     """
     from fastcls.data.writers.split import write_split
 
@@ -61,15 +61,15 @@ def _print(result: SplitResult) -> None:
     _print_counts(dataset)
     click.echo()
     before = len(dataset.samples) - result.added
-    kept = " (they keep their parts: --val, --test and --seed are for new images)" if before else ""
-    click.echo(f"Images added: {result.added}, there before: {before}{kept}")
+    kept = " (they keep their split: --val, --test and --seed only apply to new images)" if before else ""
+    click.echo(f"Images added: {result.added}, already there: {before}{kept}")
     if result.vanished:
         kept = ", but kept" if dataset.task.has_class_folder else ""
         click.echo(f"No longer in the source{kept}: {result.vanished}")
     if result.tied:
         click.echo(f"Kept in one split (identical, or same group): {result.tied}")
     if dataset.left_out:
-        click.echo(f"Files left out (hidden, no image, or in no class folder): {dataset.left_out}")
+        click.echo(f"Files left out (hidden, not an image, or not in a class folder): {dataset.left_out}")
     click.echo(f"Next: fastcls extract {shlex.quote(str(dataset.root))}")
 
 

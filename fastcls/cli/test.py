@@ -1,4 +1,4 @@
-"""`fastcls test`: a classifier on images of known class."""
+"""`fastcls test`: a classifier on labeled images."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from fastcls.cli.printing import print_test
 @click.option(
     "--out",
     type=click.Path(),
-    help="Folder for tables and pictures. [default: RUN/test/ and the name of DATA]",
+    help="Folder for tables and pictures. [default: RUN/test/NAME, with the name of DATA]",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per pass.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
+)
 def test(
     run: str, data: str, out: str | None, batch_size: int, source: SourceSpec, pixels: PixelSpec
 ) -> None:
-    """Test the classifier RUN on the images of DATA.
+    """Test a classifier on labeled images.
 
-    RUN is a run folder or a classifier.keras; DATA a folder per class, a CSV, TFRecord files, or a split
-    folder, of which the test part is taken. No result is written over another one; a warning says if images
-    had a part in the training.
+    RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, TFRecord files, or a split
+    folder, of which the test part is used. Earlier results are never overwritten. A warning says if some of
+    the images were used in training.
     """
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier

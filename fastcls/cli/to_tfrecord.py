@@ -14,14 +14,15 @@ from fastcls.cli.options import SourceSpec, SpecCommand
 
 @click.command("to-tfrecord", cls=SpecCommand, specs={"source": SourceSpec})
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
 @click.option("--shards", type=int, help="Files per split. [default: as many as hold 128 MiB each]")
 def to_tfrecord(data: Path, out: Path, shards: int | None, source: SourceSpec) -> None:
-    """Pack the images of DATA, as they are, into TFRecord files, which all commands take as DATA.
+    """Write a data set as TFRecord files.
 
-    DATA is a folder per class, a split folder, a CSV, or TFRecord files. Each split gets files such as
-    train-00000-of-00004.tfrecord of tf.train.Example with image/encoded, image/class/label,
-    image/class/text and image/filename; labels.txt names the numbers of the classes.
+    The images are packed unchanged, and all commands take the files as DATA. DATA is a folder per class, a
+    split folder, a CSV, or TFRecord files. Each split gets files such as train-00000-of-00004.tfrecord of
+    tf.train.Example with image/encoded, image/class/label, image/class/text and image/filename; labels.txt
+    lists the class numbers with their names.
     """
     from fastcls.data.writers.tfrecord import write_tfrecords
 

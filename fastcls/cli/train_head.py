@@ -21,14 +21,14 @@ _HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm")
     specs={"place": PlaceSpec, "further": StartSpec, "head": HeadSpec, "training": TrainConfig},
     changed={
         "place.name": {
-            "help": "Data set to train on, by its name in the cache.",
-            "shown": "the only one of the cache",
+            "help": "Name of the data set in the cache to train on.",
+            "shown": "the only one in the cache",
         },
         "further.start": {"replaces": tuple(f"HeadSpec.{name}" for name in _HEAD)},
     },
 )
 @click.argument("cache", type=click.Path())
-@options.request_options
+@options.run_options
 def train_head(
     cache: str,
     out: str,
@@ -39,10 +39,11 @@ def train_head(
     head: HeadSpec,
     training: TrainConfig,
 ) -> None:
-    """Train a head on the bottlenecks of CACHE, and stitch it to the trunk.
+    """Train a head on cached bottlenecks.
 
-    CACHE is a cache folder, or a folder that holds only one. The images are not needed. A training that was
-    interrupted goes on when the same command is given again.
+    CACHE is a cache folder, or a folder that holds only one. The images are not needed. The result is a
+    classifier of images: the trained head, joined to the trunk. If a training is interrupted, run the same
+    command again to resume.
     """
     from fastcls.cache.store import Cache
     from fastcls.pipeline import train_planned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +18,12 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
     count = 0
     with path.open("w", **files.CSV_TEXT) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow(row)
+        # "\r" ends a line for readers, but Python 3.11 quotes only characters of the line terminator.
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in itertools.chain([columns], rows):
+            (quoting if any("\r" in str(cell) for cell in row) else writer).writerow(row)
             count += 1
-    return count
+    return count - 1
 
 
 def read_table(path: Path, columns: Sequence[str], make: Callable[..., _Row]) -> list[_Row]:

@@ -68,7 +68,7 @@ class Engine:
 
     @classmethod
     def memory(cls, trunk_bytes: int) -> int:
-        """Peak bytes of a worker process, for a trunk whose file has so many bytes.
+        """Peak memory of a worker process in bytes, for a trunk file of a given size.
 
         OpenVINO takes 0.2 GiB with MobileNetV2, 0.4 GiB with ResNet50.
         """

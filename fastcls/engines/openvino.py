@@ -66,7 +66,7 @@ class OpenVINOEngine(Engine):
         """Raise OptionError on a CPU that does not compute in this precision natively."""
         openvino = _openvino()
         if cls._capability not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise OptionError(f"OpenVINO finds no native {cls._capability} in this CPU")
+            raise OptionError(f"this CPU has no native {cls._capability} support in OpenVINO")
 
     @classmethod
     def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
@@ -110,7 +110,7 @@ class OpenVINOEngine(Engine):
         """Put a model where the engine finds it, in place of a damaged one."""
         place = cls.place(trunk)
         if place.parent.exists():
-            logger.warning("%s. It is made anew", cls.damage(trunk))
+            logger.warning("%s. It will be recreated", cls.damage(trunk))
             shutil.rmtree(place.parent)
         try:
             with files.atomic_folder(place.parent) as temporary:

@@ -66,7 +66,7 @@ class Bfloat16Engine(TensorFlowEngine):
     def require(cls) -> None:
         """Raise OptionError on a CPU without bfloat16."""
         if not _BFLOAT16_FLAGS & cpu_flags():
-            raise OptionError("this CPU does not compute in bfloat16 (no AVX-512 BF16, AMX or ARM BF16)")
+            raise OptionError("this CPU has no native bfloat16 support (no AVX-512 BF16, AMX or ARM BF16)")
 
 
 class Float16Engine(TensorFlowEngine):
@@ -79,7 +79,7 @@ class Float16Engine(TensorFlowEngine):
     def require(cls) -> None:
         """Raise OptionError without a GPU that computes fast in float16 (compute capability 7.0)."""
         if not any(capability >= TENSOR_CORES for capability in gpus()):
-            raise OptionError("TensorFlow sees no GPU of compute capability 7.0 or more")
+            raise OptionError("TensorFlow finds no GPU of compute capability 7.0 or higher")
 
 
 @contextlib.contextmanager

@@ -159,4 +159,4 @@ def _forward(engine: str, precision: str, trunk: Trunk) -> None:
     rows, reference = kind(trunk.path, 1).run(images), trunk.run(images)
     error = float(np.abs(rows - reference).max() / np.abs(reference).max())
     if not error <= _TOLERANCE:
-        raise ArithmeticError(f"its rows are wrong by {error:.0%} of the largest value")
+        raise ArithmeticError(f"its output is off by {error:.0%} of the largest value")

@@ -107,7 +107,7 @@ class Evaluation:
         return self._macro(self.f1)
 
     def table(self) -> str:
-        """The evaluation as text: a row per class, which class was taken for which, and the totals."""
+        """The evaluation as text: a row per class, the confusion matrix, and the totals."""
         return "\n\n".join([_class_table(self), _confusion_text(self), _totals(self)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -256,24 +256,24 @@ def _confusion_text(evaluation: Evaluation) -> str:
     if len(evaluation.class_names) <= _CONFUSION_TABLE_CLASSES:
         return "rows: true class, columns: predicted class\n" + _confusion_table(evaluation)
     if evaluation.correct_count == evaluation.image_count:
-        return "no class was taken for another"
+        return "no image was misclassified"
     return "most confused classes\n" + _confused_pairs(evaluation)
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
     names = [shorten(name, _NAME_COLUMNS) for name in evaluation.class_names]
-    named = _with_heads(evaluation, names, names)
+    named = _with_headers(evaluation, names, names)
     if text_width(named) <= _TERMINAL_COLUMNS:
         return named
     # In brackets: class names may be numbers themselves.
-    heads = [f"[{label}]" for label in range(len(names))]
-    starts = [f"{head:>{len(heads[-1])}} {name}" for head, name in zip(heads, names, strict=True)]
-    return _with_heads(evaluation, heads, starts)
+    headers = [f"[{label}]" for label in range(len(names))]
+    starts = [f"{header:>{len(headers[-1])}} {name}" for header, name in zip(headers, names, strict=True)]
+    return _with_headers(evaluation, headers, starts)
 
 
-def _with_heads(evaluation: Evaluation, heads: Sequence[str], starts: Sequence[str]) -> str:
+def _with_headers(evaluation: Evaluation, headers: Sequence[str], starts: Sequence[str]) -> str:
     counts = zip(starts, evaluation.confusion.tolist(), strict=True)
-    return format_table([["", *heads], *([start, *map(str, row)] for start, row in counts)])
+    return format_table([["", *headers], *([start, *map(str, row)] for start, row in counts)])
 
 
 def _confused_pairs(evaluation: Evaluation) -> str:

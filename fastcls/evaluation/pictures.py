@@ -45,7 +45,7 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(f"{np.trace(confusion)} of {confusion.sum()} images right")
+    axes.set_title(f"{np.trace(confusion)} of {confusion.sum()} images correct")
     _name_classes(axes, class_names)
     if len(class_names) <= _COUNTED_CLASSES:
         _write_counts(axes, confusion, shares)
@@ -69,10 +69,10 @@ def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) ->
     shares = (pairs / np.maximum(pairs.sum(axis=2, keepdims=True), 1)).reshape(-1, 4)
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest", aspect="auto")
-    figure.colorbar(image, ax=axes, label="share of the images that have it, or have it not")
+    figure.colorbar(image, ax=axes, label="share of the images with, or without, the class")
     axes.axvline(1.5, color="white", linewidth=3)
     axes.set_yticks(*_class_ticks(class_names), parse_math=False, fontsize=8)
-    axes.set_xticks(range(4), ["has it:\nfound", "missed", "has it not:\nfound", "not found"])
+    axes.set_xticks(range(4), ["true\npositives", "false\nnegatives", "false\npositives", "true\nnegatives"])
     axes.set(ylabel="class", title=f"{confusion[0].sum()} images")
     if len(class_names) <= _COUNTED_CLASSES:
         _write_counts(axes, confusion, shares)

@@ -50,7 +50,7 @@ class MultiLabelEvaluation:
 
     Attributes:
         class_names: The C classes, in label order.
-        thresholds: (C,) float64, the probability from which on a class is predicted.
+        thresholds: (C,) float64, the probability that a class must reach to be predicted.
         auroc: (C,) float64; NaN for a class that no image or every image has.
         average_precision: (C,) float64; NaN for a class that no image has.
         precision: (C,) float64.
@@ -99,7 +99,7 @@ class MultiLabelEvaluation:
         return float(defined.mean()) if len(defined) else np.nan
 
     def table(self) -> str:
-        """The evaluation as text: a row per class, what was taken for what, and the totals."""
+        """The evaluation as text: a row per class, the confusion of each, and the totals."""
         return "\n\n".join([_class_table(self), _confusion_table(self), _totals(self)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def evaluate_multi_label(
     Args:
         targets: (N, C) of 0 and 1.
         probabilities: (N, C) float.
-        thresholds: (C,) the probability from which on a class is predicted.
+        thresholds: (C,) the probability that a class must reach to be predicted.
         class_names: The C classes, in label order.
 
     Raises:
@@ -257,7 +257,7 @@ def _class_table(evaluation: MultiLabelEvaluation) -> str:
 
 
 def _confusion_table(evaluation: MultiLabelEvaluation) -> str:
-    rows = [["", "has it: found", "missed", "has it not: found", "not found"]]
+    rows = [["", "TP", "FN", "FP", "TN"]]
     for name, counts in zip(evaluation.class_names, evaluation.confusion.tolist(), strict=True):
         rows.append([shorten(name, _NAME_COLUMNS), *map(str, counts)])
     return format_table(rows)

@@ -1,4 +1,4 @@
-"""Test a classifier on images of known class: figures, tables, and on what they were taken."""
+"""Test a classifier on labeled images: figures, tables, and what was tested on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ if TYPE_CHECKING:  # `Classifier.test` comes here
     from fastcls.inference.results import ImageResult
 
 _MEMBER = "tested_on"
-_IN_WORDS = {TRAIN: "trained on", VAL: "validated on", EARLIER: "used by the run that it went on from"}
+_IN_WORDS = {
+    TRAIN: "used for training",
+    VAL: "used for validation",
+    EARLIER: "used by the run that it started from",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -77,9 +81,9 @@ class TestedOn:
     @property
     def _told(self) -> str:
         if self.seen is None:
-            return "which ones the classifier was trained on is unknown"
+            return "it is unknown which of them were used in training"
         told = [f"{count} {_IN_WORDS[use]}" for use, count in self.seen.items() if count]
-        return ", ".join(told) or "none of them was trained or validated on"
+        return ", ".join(told) or "none of them was used in training"
 
     @property
     def warning(self) -> str:
@@ -87,8 +91,8 @@ class TestedOn:
         if not self.seen or not any(self.seen.values()):
             return ""
         return (
-            f"{sum(self.seen.values())} of the {self.images} images had a part in the training "
-            f"({self._told}): the figures are no measure for new images. Test on others"
+            f"{sum(self.seen.values())} of the {self.images} images are not new to the classifier "
+            f"({self._told}): the results say little about new images. Test on other images"
         )
 
     def is_same(self, folder: Path) -> bool:
@@ -213,7 +217,7 @@ def _test_part(dataset: Dataset) -> Dataset:
     part = dataset.subset("test") if dataset.splits else dataset
     if not part.samples:
         raise DataError(
-            f"{dataset.root} has no test part. Name the folder of images to test on, or split again"
+            f"{dataset.root} has no test part. Give a folder of images to test on, or split the data again"
         )
     return part
 
@@ -228,7 +232,7 @@ def _predict(
     pairs = zip(tested.samples, results, strict=True)
     readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]
     if not readable:
-        raise DataError(f"Not one of {len(results)} test images of {tested.root} could be read")
+        raise DataError(f"None of the {len(results)} test images of {tested.root} could be read")
     return readable, tuple(found for found in results if found.probabilities is None)
 
 
@@ -306,8 +310,8 @@ def _folders(place: Path | None, name: str, out: Path | None) -> Iterator[Path]:
 def _require_free(folder: Path, on: TestedOn, *, is_asked_for: bool) -> None:
     if is_asked_for and folder.exists() and not on.is_same(folder) and not _is_empty(folder):
         raise OptionError(
-            f"{folder} exists already, and is no result of this classifier on these images. Choose another "
-            "--out, or remove it first"
+            f"{folder} already exists, and is not a result of this classifier on these images. Choose "
+            "another --out, or remove it first"
         )
     files.require_writable(folder)
 
@@ -332,8 +336,8 @@ def _write(evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterato
             continue  # another process has been quicker
         return folder
     raise OptionError(
-        "--out holds another result by now: of another process, or of more or fewer readable images. Choose "
-        "another one, or remove it first"
+        "--out now holds another result, from another process or with other readable images. Choose another "
+        "--out, or remove it first"
     )
 
 
@@ -347,8 +351,8 @@ def _holds(folder: Path, evaluation: Figures) -> bool:
 def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
     if classifier.task is not dataset.task:
         raise DataError(
-            f"The classifier gives {classifier.task} per image, {dataset.root} has {dataset.task}. A CSV has "
-            "several with --label-separator, or with a column of 0 and 1 per class"
+            f"The classifier predicts {classifier.task} per image, {dataset.root} has {dataset.task}. A CSV "
+            "has several with --label-separator, or with a column of 0 and 1 per class"
         )
     # Not of all `class_names`: a table may have columns of classes that no image has.
     unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))

@@ -32,14 +32,14 @@ def caches_of_cuts(cuts: Sequence[CutSpec | Cut], root: Path) -> list[CutCaches]
         OptionError: The cuts cannot share a forward pass.
     """
     if len(set(cuts)) < len(cuts):
-        raise OptionError("A cut is named twice. Name each once")
+        raise OptionError("The same cut is given twice. Remove one")
     if len({(cut.base, cut.precision) for cut in cuts}) > 1:
-        raise OptionError("Cuts that share a forward pass are of one base, in one precision")
+        raise OptionError("Cuts that share a forward pass must have the same base and the same precision")
     if len({cut.full_decode for cut in cuts}) > 1:
-        raise OptionError("Cuts that share a forward pass see the same pixels: all with full_decode, or none")
+        raise OptionError("Cuts that share a forward pass must all use full_decode, or none")
     if len(cuts) > 1 and cuts[0].precision == "int8":
         raise OptionError(
-            "int8 is calibrated for each cut by itself: extract one --cut at a time, or choose another "
+            "int8 is calibrated for each cut separately: extract one --cut at a time, or choose another "
             "--precision"
         )
     first = CutCaches(cuts[0], root)
@@ -207,7 +207,7 @@ def _whole_cache(folder: Path, manifest: Manifest) -> Cache | None:
             return cache
     if (folder / "manifest.json").exists():
         logger.warning(
-            "%s is damaged or of another cache. It is made anew, and no bottleneck is lost",
+            "%s is damaged or of another cache. It will be recreated; no bottlenecks are lost",
             folder / "manifest.json",
         )
     return None
@@ -219,5 +219,5 @@ def _keep_model(path: Path, model: Any, fingerprint: str) -> None:
     if not reason:
         return
     if path.exists():
-        logger.warning("%s. It is made anew from the base", reason)
+        logger.warning("%s. It will be recreated from the base", reason)
     checked_files.keep(path, model.save, of=fingerprint)

@@ -29,7 +29,7 @@ def describe_change(cache: Cache) -> str:
     if not found:
         return ""
     differences, folder = min(found, key=lambda pair: (len(pair[0]), pair[1]))
-    return f"It differs from {folder}, which stays as it is, in {'; '.join(differences)}"
+    return f"It differs from {folder}, which is kept, in {'; '.join(differences)}"
 
 
 def _earlier(cache: Cache) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -49,7 +49,7 @@ def draw_contact_sheet(
         DataError: There is no readable image to train on.
     """
     if out.suffix.lower() != ".png":
-        raise OptionError(f"A preview is a PNG file. Received: {str(out)!r}. Choose a name that ends in .png")
+        raise OptionError(f"The preview is a PNG file. Received: {str(out)!r}. Choose a name ending in .png")
     decoder = Decoder(CutCaches(cut, root).pixels, max_pixels or affordable_pixels(1))
     paths = [sample.path for sample in dataset.samples if sample.split in ("train", "")]
     shown = (_views_of(dataset.root, paths[place], decoder, views) for place in spread(len(paths), _IMAGES))

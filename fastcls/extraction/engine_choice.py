@@ -75,7 +75,7 @@ def candidates(asked: Asked, machine: Machine) -> list[Candidate]:
     """What to try, in order: the precision that was begun first, else the fastest, and the engines likewise.
 
     Raises:
-        OptionError: The caches were begun in several precisions.
+        OptionError: The caches have different precisions.
     """
     found: list[Candidate] = []
     for precision in _precisions(asked, machine.has_gpu):
@@ -146,8 +146,8 @@ def _precisions(asked: Asked, has_gpu: bool) -> list[str]:
         return [asked.precision]
     if len(asked.begun) > 1:
         raise OptionError(
-            f"The caches of these cuts were made in {' and '.join(asked.begun)}. Extract one --cut at a "
-            "time, or all in one --precision"
+            f"The caches of these cuts have different precisions: {' and '.join(asked.begun)}. Extract one "
+            "--cut at a time, or choose one --precision for all"
         )
     if ":" in asked.engine:  # one class, which computes in one precision
         return ["float32"]

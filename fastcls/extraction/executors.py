@@ -22,10 +22,10 @@ from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec
 from fastcls.optional import resolve
 from fastcls.specs import EXECUTORS
 
-# So many deaths per worker without one image done in between: it is not the images.
+# This many crashes per worker without one image done in between are not the fault of images.
 _FATAL_DEATHS = 8
 _ENDED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-_OUT_OF_MEMORY = "perhaps the machine ran out of memory: try a smaller --batch-size or fewer --workers"
+_OUT_OF_MEMORY = "the machine may have run out of memory: try a smaller --batch-size or fewer --workers"
 # Not `-m` or multiprocessing's start methods, which would run the parent's main module again.
 # Without "", the working directory: Python 3.10 does not know PYTHONSAFEPATH.
 _COMMAND = """

@@ -191,7 +191,7 @@ def _announce(target: Target) -> None:
     change = describe_change(target.cache) if target.caches.is_new else ""
     if change:
         logger.warning(
-            "%d images are to be forwarded for the new cache %s. %s",
+            "Forwarding %d images for the new cache %s. %s",
             len(target.coverage.missing),
             target.cache.folder,
             change,

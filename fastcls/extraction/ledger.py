@@ -110,7 +110,7 @@ class Ledger:
     def require_some_images(self) -> None:
         """Raise DataError when not one image has a bottleneck."""
         if self._rows and len(self.failures) == len(self._rows):
-            fact = f"Not one of {len(self._rows)} images could be read"
+            fact = f"None of the {len(self._rows)} images could be read"
             raise DataError(f"{fact}: {self.failures[0].reason}")
 
     def save(self) -> None:

@@ -112,7 +112,7 @@ class CutPlan:
             return f"Cache {self.cache.folder}: {count}"
         return (
             f"{self.base} cut at {self.layer}: bottlenecks of {'x'.join(map(str, self.shape))} {self.dtype}; "
-            f"no cache of it in {self.caches.root} yet, {count}"
+            f"no cache in {self.caches.root} yet, {count}"
         )
 
 
@@ -254,7 +254,7 @@ def _require_different(cuts: Sequence[CutPlan]) -> None:
     kinds = [(cut.layer, cut.pooling, cut.dtype) for cut in cuts]
     for place, kind in enumerate(kinds):
         if kind in kinds[:place]:
-            raise OptionError(f"Two of the cuts have the same bottlenecks, those of {kind[0]}. Remove one")
+            raise OptionError(f"Two of the cuts have the same bottlenecks (at {kind[0]}). Remove one")
 
 
 def _trunk_bytes(cut: CutPlan) -> int:

@@ -18,7 +18,7 @@ from fastcls.engines.trunk import Trunk
 def shared_trunk(cuts: Callable[[], Sequence[Cut]], caches: Sequence[Cache], root: Path) -> Trunk:
     """The trunk of several cuts, kept in a folder beside their caches, which are of one precision.
 
-    The engines convert it as they convert any other. The folder may be removed: it is made anew.
+    The engines convert it as they convert any other. The folder may be removed: it will be recreated.
 
     Args:
         cuts: Builds the cuts, where the trunk has to be made.

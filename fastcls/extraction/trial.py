@@ -101,8 +101,8 @@ class _Trial:
         reason = engine.damage(cache.trunk_path)
         if reason:
             raise CacheError(
-                f"{reason}. By it the bottlenecks of this cache were made: "
-                f"put it back, or remove the cache folder {cache.folder}"
+                f"{reason}. The bottlenecks of this cache were made with it: "
+                f"restore it, or remove the cache folder {cache.folder}"
             )
 
     @property

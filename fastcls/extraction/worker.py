@@ -160,8 +160,8 @@ class Worker:
         if not self._engine:
             trunk = self._spec.trunk
             advice = (
-                f"If {trunk} or what was converted from it (openvino) is damaged, delete both: the same "
-                "command makes them anew"
+                f"If {trunk} or its conversion (in the folder openvino) is damaged, delete both: the same "
+                "command recreates them"
             )
             with _engine_trouble(f"The engine cannot load {trunk}", advice):
                 self._engine = engine_class(self._spec.engine)(trunk, self._spec.threads)
@@ -206,7 +206,7 @@ class _Sink:
     def finish(self) -> ShardInfo:
         """Complete the shard."""
         path = self._writer.finish()
-        reason = f"its bottleneck does not fit {self._dtype} (overflow or not a number)"
+        reason = f"its bottleneck does not fit {self._dtype} (overflow or NaN)"
         readings = [replace(r, reason=reason) if r.digest in self._spoilt else r for r in self._readings]
         forwarded = len(self._forwarded - self._spoilt)
         return ShardInfo(path, forwarded, len(self._writer), tuple(readings))

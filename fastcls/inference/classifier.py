@@ -50,8 +50,8 @@ class Classifier:
         class_names: The C classes.
         pixels: How image files become its input.
         provenance: What made it: base, cut, fingerprint, versions, figures.
-        thresholds: The probability of each class from which on it is predicted, of any number per image;
-            None where each image has exactly one, the most probable.
+        thresholds: The probability that each class must reach to be predicted, with several labels per
+            image; None with one label, where the most probable class is predicted.
         task: What is asked of an image.
         source: The file that it was loaded from; None for one that was made in this process.
     """
@@ -228,7 +228,7 @@ class Classifier:
         max_pixels: int | None = None,
         progress: bool = False,
     ) -> Tested:
-        """Classify images of known class: the test part of a data set, or all of one that is not split.
+        """Classify labeled images: the test part of a data set, or all of one that is not split.
 
         Args:
             dataset: The images, of classes that the classifier knows.
@@ -311,7 +311,7 @@ def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:
 def _read_member(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise OptionError(
-            f"There is no classifier {file}. Train one with: fastcls train-head CACHE --out RUN"
+            f"There is no classifier at {file}. Train one with: fastcls train-head CACHE --out RUN"
         )
     try:
         with zipfile.ZipFile(file) as archive:

@@ -93,7 +93,7 @@ def _arrays(images: np.ndarray) -> Iterator[np.ndarray]:
         or 0 in images.shape[-3:]
     ):
         raise DataError(
-            "An array of an image is (H, W, 3) uint8, RGB, and that of several (N, H, W, 3). "
+            "Expected an RGB array of shape (H, W, 3) or (N, H, W, 3) and dtype uint8. "
             f"Received: {images.shape} {images.dtype}"
         )
     yield from images if images.ndim == 4 else [images]

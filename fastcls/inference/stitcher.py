@@ -29,7 +29,9 @@ def stitch(trunk: Any, head: Any) -> Any:
 
     given, taken = trunk.outputs[0].shape[1:], head.inputs[0].shape[1:]
     if given != taken:
-        raise OptionError(f"The head takes bottlenecks of {taken}. Received: a trunk that gives {given}")
+        raise OptionError(
+            f"The head takes bottlenecks of {taken}. Received: a trunk with an output of {given}"
+        )
     graph.rename_apart(graph.operations(head), taken=(o.name for o in trunk.operations))
     probabilities = graph.replay(head, trunk.outputs[0])
     return keras.Model(trunk.inputs[0], probabilities, name="classifier")

@@ -33,7 +33,7 @@ class Parts:
 
 
 def choose_shares(dataset: Dataset, config: TrainConfig, test: float | None = None) -> SplitSpec | None:
-    """How a data set is to be divided.
+    """How a data set is to be split.
 
     Args:
         dataset: The images. Parts that it has stay as they are.
@@ -46,7 +46,7 @@ def choose_shares(dataset: Dataset, config: TrainConfig, test: float | None = No
         parts are kept.
 
     Raises:
-        OptionError: A share is given for data that is split.
+        OptionError: A fraction is given for data that is already split.
     """
     val = SplitSpec.val if config.val is None else config.val
     if not dataset.splits:
@@ -54,19 +54,19 @@ def choose_shares(dataset: Dataset, config: TrainConfig, test: float | None = No
     for option, share in (("val", config.val), ("test", test)):
         if share and option in dataset.splits:
             raise OptionError(
-                f"{dataset.root} is split already and keeps its {option} part. Remove --{option}, or name "
-                "images that are not split"
+                f"{dataset.root} is already split and has a {option} part. Remove --{option}, or use images "
+                "that are not split"
             )
     if test:
         raise OptionError(
-            f"{dataset.root} is split already, and has no test part to take a share for. Remove --test: the "
-            "classifier is trained without a test, and `fastcls test` tests it on other images"
+            f"{dataset.root} is already split, without a test part. Remove --test to train without a test; "
+            "`fastcls test` can test the classifier on other images"
         )
     return SplitSpec(val, 0.0, config.seed) if val and "val" not in dataset.splits else None
 
 
 def make_parts(dataset: Dataset, shares: SplitSpec | None, *, tests: bool) -> Parts:
-    """Divide a data set, by the bytes of its images.
+    """Split a data set, by the bytes of its images.
 
     Args:
         dataset: The images.
@@ -74,15 +74,15 @@ def make_parts(dataset: Dataset, shares: SplitSpec | None, *, tests: bool) -> Pa
         tests: Whether a test is wanted.
 
     Raises:
-        DataError: An image cannot be read, or a class is too small to be divided.
+        DataError: An image cannot be read, or a class is too small to be split.
     """
     notes: tuple[str, ...] = ()
     if shares and dataset.splits:
         dataset = carve(dataset, shares)
         count = len(dataset.subset("val").samples)
         notes = (
-            f"{dataset.root} has no validation part: {count} images of its train part are used to validate "
-            f"({shares.val:g} of each class; --val sets another share, and --val 0 trains without)",
+            f"{dataset.root} has no validation part: using {count} images of its train part for validation "
+            f"({shares.val:g} of each class; --val sets another fraction, --val 0 trains without validation)",
         )
     elif shares:
         dataset = split(dataset, shares)

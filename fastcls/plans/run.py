@@ -114,8 +114,8 @@ def plan_run(
 
     Raises:
         OptionError: `out` holds something else, base or cut cannot be used, the head does not fit, an option
-            has no effect on it, or a share is given for data that is split.
-        DataError: The images cannot be divided, or a class has none to train on.
+            has no effect on it, or a fraction is given for data that is already split.
+        DataError: The images cannot be split, or a class has none to train on.
     """
     out, cache_root = Path(out), Path(cache_root)
     check_effect(head, config)

@@ -26,9 +26,9 @@ def describe_training(
         task: What is asked of an image.
     """
     train, val = counts
-    rows = f"Rows: {train} to train on, {val} to validate on"
+    images = f"Images: {train} for training, {val} for validation"
     if head.is_fitted:
-        return [f"Head: {head.kind}, fitted at once", rows]
+        return [f"Head: {head.kind}, fitted directly (no epochs)", images]
     lines: list[str] = []
     model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
     steps = math.ceil(train / config.batch_size)
@@ -38,7 +38,7 @@ def describe_training(
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
         f"Loss: {config.loss.named(task)}{_spell_loss(config.loss)}",
-        f"{rows}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
+        f"{images}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
     ]
 
 
@@ -75,8 +75,8 @@ def describe_files(out: Path, folder: Path, names: tuple[str, ...]) -> str:
         names: What a new run writes.
     """
     if folder == out:
-        return f"{out} is complete: nothing is trained again. Nothing was written"
-    begun = f"Would go on from what is in {folder}. " if folder.exists() else ""
+        return f"{out} is already complete. Nothing was written"
+    begun = f"Would resume from {folder}. " if folder.exists() else ""
     return f"{begun}Would write to {out}: {', '.join(names)}. Nothing was written"
 
 

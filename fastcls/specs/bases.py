@@ -15,8 +15,8 @@ NAMED_WEIGHTS = ("imagenet", "random")
 NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
 FULL_DECODE = (
-    "Decode JPEGs at their full size; else those of twice the image size or more are scaled down while they "
-    "are decoded, several times faster and a little softer."
+    "Decode JPEGs at full size. By default, JPEGs of at least twice the image size are scaled down while "
+    "they are decoded, which is several times faster and slightly softer."
 )
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -43,16 +43,17 @@ def read_size(value: Any) -> tuple[int, int]:
 @described
 @dataclass(frozen=True)
 class BaseSpec:
-    """A base model and what it needs to see."""
+    """A base model and its input: weights, image size and normalization."""
 
     name: str = required(
-        "A name that `fastcls bases` lists, a .keras, .h5 or SavedModel file, module:function (which "
+        "Base model: a name from `fastcls bases`, a .keras, .h5 or SavedModel file, module:function (which "
         "returns a Keras model), or keras_hub:PRESET.",
         flag="--base",
+        metavar="BASE",
     )
     weights: str | None = option(
         None,
-        "Weights of the base: those of ImageNet, random (seeded) ones, or a file.",
+        "Weights of the base: imagenet, random (seeded), or a file.",
         metavar="imagenet|random|PATH",
         shown="imagenet for keras.applications, else its own",
         read=lambda value: "random" if value == "none" else value,  # what Keras calls None
@@ -66,14 +67,14 @@ class BaseSpec:
     )
     normalize: str | None = option(
         None,
-        "How pixels 0-255 become the base's input: tf ([-1, 1]), torch (ImageNet mean and standard "
-        "deviation), caffe (BGR, ImageNet mean subtracted), none, or a mean and a standard deviation of "
-        "pixels 0..1 (0.5,0.5) or 0..255 (127.5,128), one each or three each.",
+        "Normalization of the pixels: tf ([-1, 1]), torch (ImageNet mean and standard deviation), caffe "
+        "(BGR, ImageNet mean subtracted), none, or MEAN,STD of pixels in 0..1 (0.5,0.5) or 0..255 "
+        "(127.5,128), for all channels or three of each.",
         metavar="|".join((*NORMALIZATIONS, "MEAN,STD")),
         shown="the base's own",
     )
     include_top: bool = option(
-        False, "Keep the classifier of a listed base, so that it can be cut inside it (VGG's fc2)."
+        False, "Keep the classifier of a built-in base, to allow a cut inside it (such as VGG's fc2)."
     )
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ class BaseSpec:
 @described
 @dataclass(frozen=True)
 class CutSpec:
-    """Where a base is cut and how the bottleneck is kept."""
+    """Where a base is cut, and how its bottlenecks are pooled, computed and stored."""
 
     base: Converted[BaseSpec, str] = Converted(str, BaseSpec)
     layer: str | None = option(
@@ -96,15 +97,15 @@ class CutSpec:
     )
     pool: str | None = option(
         None,
-        "How a spatial bottleneck is pooled.",
+        "Pooling of spatial bottlenecks.",
         choices=POOLS,
-        shown="avg; none for a named layer, so that the rest of the base can be trained on it",
+        shown="avg; none for a named layer, so that the rest of the base can be trained",
     )
-    dtype: str = option("float32", "Storage type of a bottleneck.", choices=DTYPES)
+    dtype: str = option("float32", "Storage type of the bottlenecks.", choices=DTYPES)
     precision: str = option(
         "auto",
-        "Type in which the trunk computes; auto: the fastest that this machine computes natively and that "
-        "comes near enough to float32, never int8, which needs the extra of that name.",
+        "Precision of the forward pass; auto: the fastest that this machine supports natively and that is "
+        "close enough to float32, but never int8. int8 needs the extra `int8`.",
         choices=PRECISIONS,
     )
     full_decode: bool = option(False, FULL_DECODE)
@@ -116,7 +117,7 @@ class CutSpec:
 
 
 def default_pool(layer: str | None) -> str:
-    """What becomes of a spatial cut unless it is said: see `CutSpec.pool`."""
+    """The default pooling of a spatial cut: see `CutSpec.pool`."""
     return "none" if layer else "avg"
 
 

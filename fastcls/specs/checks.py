@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fastcls.errors import OptionError
 
 
-def check_choice(option: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+def check_choice(option: str, value: str | None, choices: Collection[str | None]) -> None:
     """Raise OptionError for a value that is none of the choices."""
     if value not in choices:
         named = ", ".join(choice for choice in choices if choice)

@@ -1,4 +1,4 @@
-"""In what two requests differ."""
+"""How two sets of options differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a data set is divided."""
+"""How a data set is split."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class SplitSpec:
     val: float = option(
         0.2, "Fraction of each class for validation.", low=0, below=1, silences=without_validation
     )
-    test: float = option(0.2, "Fraction of each class for the test.", low=0, below=1)
-    seed: int = option(0, "Random seed: another seed, another split.")
+    test: float = option(0.2, "Fraction of each class for testing.", low=0, below=1)
+    seed: int = option(0, "Random seed of the split.")
 
     def __post_init__(self) -> None:
         settle(self)
         if self.val + self.test >= 1:
             raise OptionError(
-                "The fractions for val and test must leave something for train. "
-                f"Received: val={self.val}, test={self.test}. Choose a sum below 1, such as 0.2 and 0.1."
+                "The fractions for val and test must add up to less than 1, to leave images for train. "
+                f"Received: val={self.val}, test={self.test}. Choose smaller ones, such as 0.2 and 0.1."
             )
 
     @property
@@ -35,5 +35,5 @@ class SplitSpec:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The splits that are to have images."""
+        """The splits that get images."""
         return ("train", *self.fractions)

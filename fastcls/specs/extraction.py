@@ -43,8 +43,8 @@ EXECUTORS = {
     "processes": ExecutorKind("fastcls.extraction.executors:ProcessExecutor", has_workers=True),
     "inline": ExecutorKind("fastcls.extraction.executors:InlineExecutor"),
 }
-MAX_PIXELS = "Skip images with more pixels than this."
-MAX_PIXELS_SHOWN = "what the memory allows each decoding thread"
+MAX_PIXELS = "Skip images with more than this many pixels."
+MAX_PIXELS_SHOWN = "as memory allows for each decoding thread"
 
 
 def _engine(value: Any) -> str:
@@ -60,32 +60,32 @@ class ExtractConfig:
 
     engine: str = option(
         "auto",
-        "What runs the trunk; auto: the fastest there is. openvino, for CPUs, needs the extra of that name. "
-        "Or a class of your own, module:class (see fastcls.engines.Engine).",
+        "Engine that runs the trunk; auto: the fastest available. openvino, for CPUs, needs the extra "
+        "`openvino`. MODULE:CLASS is a class of your own (see fastcls.engines.Engine).",
         metavar="|".join(("auto", *ENGINES, "MODULE:CLASS")),
         read=_engine,
     )
     executor: str = option(
         "processes",
-        "What runs the shard tasks: worker processes, which survive a crash, or this process (inline), "
-        "without protection against crashes.",
-        choices=tuple(EXECUTORS),
+        "Where shards are made: in worker processes, whose crashes the extraction survives, or in this "
+        "process (inline), which is not protected against crashes.",
+        choices=EXECUTORS,
         silences=lambda name: [] if EXECUTORS[name].has_workers else ["workers"],
     )
     workers: int | None = option(
         None,
-        "Worker processes.",
+        "Number of worker processes.",
         low=1,
-        shown="one per GPU, or per core as far as the memory allows",
+        shown="one per GPU, or one per core as memory allows",
     )
     batch_size: int | None = option(None, "Images per forward pass.", low=1, shown="8 on CPUs, 64 on GPUs")
-    shard_size: int = option(512, "Bottlenecks per shard: what a crash can cost at most.", low=1)
+    shard_size: int = option(512, "Bottlenecks per shard: the most that a crash can lose.", low=1)
     compress: bool = option(
-        False, "Deflate the bottlenecks: spatial maps take less room, and longer to read."
+        False, "Compress the bottlenecks: spatial maps take less space but are slower to read."
     )
     max_pixels: int | None = option(None, MAX_PIXELS, low=1, shown=MAX_PIXELS_SHOWN)
     max_failures: int | None = option(
-        None, "Stop when more images than this cannot be read.", low=0, shown="no limit"
+        None, "Stop when more than this many images cannot be read.", low=0, shown="no limit"
     )
 
     def __post_init__(self) -> None:

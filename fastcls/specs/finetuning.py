@@ -1,4 +1,4 @@
-"""Which part of a network is trained on images, and what becomes of them before."""
+"""Which layers of a network are trained on images, and how the images are prepared."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class FinetuneSpec:
 
     train: str = option(
         "all",
-        "Layers of the base that are trained: all, none, the last N with weights (not counting batch "
+        "Layers of the base to train: all, none, the last N with weights (not counting batch "
         "normalization), or a layer and everything after it.",
         metavar="all|none|N|'from LAYER'",
     )
     train_batch_norm: bool | None = option(
         None,
-        "Train batch normalization too, where its layers are trained, with the statistics of each batch.",
-        shown="only from random weights",
+        "Also train the batch normalization of the trained layers, with the statistics of each batch.",
+        shown="only with random weights",
     )
     augment: str = option(
         "photos",
@@ -35,15 +35,14 @@ class FinetuneSpec:
     )
     downscale: int = option(
         1,
-        "Take images N times as large, and let a strided convolution before the base, trained too, scale "
-        "them down.",
+        "Use images N times as large, and scale them down by a strided convolution before the base, which "
+        "is trained too.",
         low=1,
         metavar="N",
     )
     mixed_precision: str = option(
         "auto",
-        "Precision in which the network is trained; auto: mixed_float16 on GPUs that are fast in it, else "
-        "float32.",
+        "Training precision; auto: mixed_float16 on GPUs that are fast in it, else float32.",
         choices=MIXED_PRECISIONS,
     )
     full_decode: bool = option(False, FULL_DECODE)
@@ -56,6 +55,6 @@ class FinetuneSpec:
         is_count = self.train.isdecimal() and int(self.train) > 0
         if self.train not in ("all", "none") and not is_count and (len(words) != 2 or words[0] != "from"):
             raise OptionError(
-                f"Unknown part to train: {self.train!r}. Give all, none, the number of the last layers, or "
+                f"Unknown layers to train: {self.train!r}. Give all, none, the number of the last layers, or "
                 "'from LAYER'"
             )

@@ -76,7 +76,7 @@ HEADS = {
         tasks=None,
     ),
     "tail": HeadKind(
-        "what follows the cut in the base, trained too, and a softmax layer",
+        "the layers of the base after the cut and a softmax layer, all trained",
         takes=("layers", "bottleneck_norm", "train_batch_norm", *_GRADIENT),
         norms=NORMS,
         needs_tail=True,
@@ -104,7 +104,7 @@ HEADS = {
 }
 # "file.py:function".
 FUNCTION = HeadKind(
-    "a function of yours, (bottleneck, number of classes) -> probabilities",
+    "your own function, (bottleneck, number of classes) -> probabilities",
     takes=_GRADIENT,
     tasks=None,
 )
@@ -184,13 +184,13 @@ class HeadSpec:
     )
     bottleneck_norm: str = option(
         "none",
-        "Normalize the bottleneck of a linear head, or the features of a tail: batch normalization, or to "
-        "length 1 (l2; also with logreg).",
+        "Normalization of the input of a linear head, or of the features of a tail: batch normalization, "
+        "or unit length (l2; also with logreg).",
         choices=NORMS,
     )
     train_batch_norm: bool = option(
         False,
-        "Train the batch normalization of a tail too, with the statistics of each batch.",
+        "Also train the batch normalization of a tail, with the statistics of each batch.",
     )
 
     def __post_init__(self) -> None:
@@ -220,10 +220,10 @@ class HeadSpec:
 @described
 @dataclass(frozen=True)
 class StartSpec:
-    """What a training goes on from."""
+    """What a training starts from."""
 
     start: str | None = option(
-        None, "Run, or checkpoint kept in one, to train further.", flag="--from", metavar="PATH"
+        None, "Run or checkpoint to start from, to train it further.", flag="--from", metavar="PATH"
     )
 
 

@@ -1,4 +1,4 @@
-"""What minimizes which loss, at which learning rate."""
+"""Optimizer, learning rate schedule and loss."""
 
 from __future__ import annotations
 
@@ -51,18 +51,16 @@ class OptimizerSpec:
 
     name: str = option(
         "Adam",
-        "Optimizer of keras.optimizers, in letters of any case.",
+        "Optimizer from keras.optimizers (case-insensitive).",
         flag="--optimizer",
-        choices=tuple(OPTIMIZERS),
+        choices=OPTIMIZERS,
         read=_optimizer,
         silences=lambda name: _unused(OPTIMIZERS, name),
     )
-    momentum: float | None = option(
-        None, "Momentum of SGD and RMSprop.", low=0, below=1, shown="that of Keras"
-    )
+    momentum: float | None = option(None, "Momentum of SGD and RMSprop.", low=0, below=1, shown="Keras's")
     weight_decay: float | None = option(None, "Weight decay of AdamW.", low=0, shown="0.004")
     clip_norm: float | None = option(
-        None, "Scale gradients down to this norm over all weights.", above=0, shown="no clipping"
+        None, "Clip gradients to this global norm.", above=0, shown="no clipping"
     )
 
     def __post_init__(self) -> None:
@@ -76,24 +74,24 @@ class ScheduleSpec:
 
     kind: str = option(
         "constant",
-        "Learning rate schedule: step or exponential (times --rate-factor per --rate-interval, at once or "
-        "gradually), cosine (down to --rate-minimum in the last epoch), or plateau (times --rate-factor "
-        "after --rate-patience epochs without improvement in validation).",
+        "Learning rate schedule: step (multiply by --rate-factor every --rate-interval epochs), exponential "
+        "(the same, gradually), cosine (decay to --rate-minimum in the last epoch), or plateau (multiply by "
+        "--rate-factor after --rate-patience epochs without improvement in validation).",
         flag="--schedule",
-        choices=tuple(SCHEDULES),
+        choices=SCHEDULES,
         silences=lambda kind: _unused(SCHEDULES, kind),
     )
-    warmup: int = option(0, "Epochs in which the rate first rises linearly.", low=0, metavar="EPOCHS")
+    warmup: int = option(0, "Epochs of linear warm-up.", low=0, metavar="EPOCHS")
     rate_factor: float = option(
-        0.1, "Factor of step, exponential and plateau.", above=0, below=1, metavar="FACTOR"
+        0.1, "Decay factor of step, exponential and plateau.", above=0, below=1, metavar="FACTOR"
     )
     rate_interval: int = option(
-        10, "Epochs between reductions (step) or per factor (exponential).", low=1, metavar="EPOCHS"
+        10, "Epochs between reductions (step) or per decay factor (exponential).", low=1, metavar="EPOCHS"
     )
     rate_patience: int = option(
         5, "Epochs without improvement before plateau lowers the rate.", low=1, metavar="EPOCHS"
     )
-    rate_minimum: float = option(0.0, "Lowest rate of cosine and plateau.", low=0, metavar="RATE")
+    rate_minimum: float = option(0.0, "Lowest learning rate of cosine and plateau.", low=0, metavar="RATE")
 
     def __post_init__(self) -> None:
         settle(self)
@@ -106,30 +104,31 @@ class LossSpec:
 
     label_smoothing: float = option(
         0.0,
-        "Share of each target spread evenly over all classes, or over yes and no of each where images have "
-        "several labels.",
+        "Fraction of each target spread evenly over all classes; with several labels per image, over yes "
+        "and no of each class.",
         low=0,
         below=1,
-        metavar="SHARE",
+        metavar="FRACTION",
     )
     l2: float = option(0.0, "L2 penalty on all trainable kernels.", low=0, metavar="FACTOR")
     class_weight: str = option(
         "none",
-        "Weight of an image by its class: balanced (N / (C n_c), of n_c of N images of C classes) or log "
-        "(max(1, ln(m N / n_c))). With several labels per image, the weight of having a class.",
+        "Weight of an image in the loss by its class, which has n_c of N images of C classes: balanced "
+        "(N / (C n_c)) or log (max(1, ln(m N / n_c))). With several labels per image, the weight of having "
+        "a class.",
         choices=CLASS_WEIGHTS,
         silences=lambda weight: ["class_weight_multiplier"] if weight == "none" else [],
     )
     class_weight_multiplier: float | None = option(
         None,
-        "Larger values weight rare classes more.",
+        "The m of --class-weight: larger values weight rare classes more.",
         above=0,
         shown="0.15 for log, 1 for balanced",
         metavar="M",
     )
     name: str = option(
         "auto",
-        "Loss of keras.losses; auto: categorical cross-entropy for one label per image, binary for several.",
+        "Loss from keras.losses; auto: categorical cross-entropy for one label per image, else binary.",
         flag="--loss",
         choices=("auto", *LOSSES),
     )
@@ -146,7 +145,7 @@ class LossSpec:
         fitting = list(task.losses)
         if self.name not in ("auto", *fitting):
             raise OptionError(
-                f"The data has {task} per image, for which the loss {self.name} is not. Choose one of: "
+                f"Loss {self.name} does not fit data with {task} per image. Choose one of: "
                 f"{', '.join(fitting)}"
             )
         return fitting[0] if self.name == "auto" else self.name

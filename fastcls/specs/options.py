@@ -11,7 +11,7 @@ import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -57,7 +57,7 @@ class Option:
     above: float | None = None
     high: float | None = None
     below: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     metavar: str | None = None
     shown: str = ""
     read: Callable[[Any], Any] | None = None
@@ -79,6 +79,8 @@ class Option:
         """Its help, with the default."""
         default = self.shown or self.default
         is_plain = default is None or default is False
+        if isinstance(default, float):
+            default = f"{default:g}"
         return self.help if is_plain else f"{self.help} [default: {default}]"
 
     def parse(self, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a training leaves behind while it runs."""
+"""What a training writes while it runs: checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class CheckpointSpec:
 
     checkpoint_every: int | None = option(
         None,
-        "Keep a checkpoint every N epochs; 0 writes none at all, so that an interrupted training starts "
-        "over.",
+        "Keep a checkpoint every N epochs; 0 writes none at all, so that an interrupted training cannot be "
+        "resumed.",
         low=0,
         metavar="N",
-        shown="none are kept; at most half a minute of training can be lost",
+        shown="none are kept; an interruption loses at most half a minute",
         silences=lambda every: [] if every else ["checkpoint_keep", "checkpoint_best_only"],
     )
-    checkpoint_keep: int = option(1, "How many checkpoints are kept: the last ones.", low=1, metavar="N")
+    checkpoint_keep: int = option(1, "Number of checkpoints to keep, the latest ones.", low=1, metavar="N")
     checkpoint_best_only: bool = option(
-        False, "Keep a checkpoint only if its validation is better than that of all kept before."
+        False, "Keep a checkpoint only if its validation result is better than that of all kept before."
     )
     min_accuracy: float | None = option(
         None,
@@ -37,7 +37,7 @@ class CheckpointSpec:
         "none does, the result is the best epoch.",
         above=0,
         high=1,
-        metavar="SHARE",
+        metavar="FRACTION",
     )
 
     def __post_init__(self) -> None:

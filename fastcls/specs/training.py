@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from fastcls.errors import OptionError
 from fastcls.specs.bases import CutSpec
+from fastcls.specs.checks import no_effect
 from fastcls.specs.converted import Converted
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
@@ -35,15 +36,15 @@ class TrainConfig:
     loss: LossSpec = field(default_factory=LossSpec)
     sampling: str = option(
         "uniform",
-        "How an epoch draws images: uniform, each once; balanced, as many, with replacement, each class "
-        "equally often.",
+        "How an epoch samples images: uniform, each once; balanced, the same number with replacement, each "
+        "class equally often.",
         choices=SAMPLINGS,
     )
     threshold: str | float | None = option(
         None,
-        "Where images have several labels, a class is predicted when its probability reaches this: single "
-        "(one for all classes, with the most exact matches in validation), per-class (those with the "
-        "highest F1), or a number.",
+        "With several labels per image, a class is predicted when its probability reaches its threshold: "
+        "single (one for all classes, with the most exact matches in validation), per-class (with the "
+        "highest F1 of each), or a number.",
         choices=THRESHOLDS,
         above=0,
         high=1,
@@ -56,21 +57,21 @@ class TrainConfig:
     seed: int = option(0, "Random seed of initial weights, order of images and dropout.", low=0)
     val: float | None = option(
         None,
-        "Share of the training images to validate on; 0 trains without validation and keeps the last epoch.",
+        "Fraction of the training images for validation; 0 trains without it and keeps the last epoch.",
         low=0,
         below=1,
-        metavar="SHARE",
+        metavar="FRACTION",
         shown="the validation part of the data",
         silences=without_validation,
     )
     views: int | None = option(
         None,
-        "Views of each image to train on, of which an epoch takes one; 1: the plain images.",
+        "Views of each image to train on; each epoch uses one of them. 1 uses the plain images only.",
         low=1,
         shown="all of the last extraction",
     )
-    allow_partial: bool = option(False, "Train although some images have no bottleneck yet.")
-    allow_stale: bool = option(False, "Train although some image files have changed since their extraction.")
+    allow_partial: bool = option(False, "Train even if some images have no bottleneck yet.")
+    allow_stale: bool = option(False, "Train even if some image files have changed since their extraction.")
     checkpoints: CheckpointSpec = field(default_factory=CheckpointSpec)
     logs: LogSpec = field(default_factory=LogSpec)
 
@@ -82,28 +83,29 @@ class TrainConfig:
     def _check_threshold(self) -> None:
         if isinstance(self.threshold, str) and self.val == 0:
             raise OptionError(
-                f"The threshold {self.threshold} is chosen on validation rows. Received: val=0. Give the "
-                "threshold as a number"
+                f"--threshold {self.threshold} needs validation images. Received: val=0. Give the threshold "
+                "as a number"
             )
 
     def _check_schedule(self) -> None:
         spec = self.schedule
         if spec.warmup >= self.epochs:
-            raise OptionError(f"{spec.warmup} epochs of warm-up leave none of {self.epochs} to train")
+            raise OptionError(
+                f"warmup must be less than epochs. Received: warmup={spec.warmup}, epochs={self.epochs}"
+            )
         if spec.rate_minimum >= self.learning_rate:
             raise OptionError(
-                "The lowest learning rate must be below the first. "
-                f"Received: {spec.rate_minimum} and {self.learning_rate}"
+                "rate_minimum must be below learning_rate. "
+                f"Received: rate_minimum={spec.rate_minimum}, learning_rate={self.learning_rate}"
             )
         if spec.kind == "plateau" and self.val == 0:
             raise OptionError(
-                "The schedule plateau watches validation rows. Received: val=0. Choose another --schedule"
+                "--schedule plateau needs validation images. Received: val=0. Choose another schedule"
             )
         if spec.kind == "plateau" and 0 < self.patience <= spec.rate_patience:
             raise OptionError(
-                f"The training ends after {self.patience} epochs without a better validation, before "
-                f"the rate is lowered after {spec.rate_patience}. Give a shorter --rate-patience or a longer "
-                "--patience"
+                f"--patience {self.patience} stops the training before --rate-patience {spec.rate_patience} "
+                "lowers the learning rate. Use a shorter --rate-patience or a longer --patience"
             )
 
 
@@ -123,8 +125,8 @@ def check_val(head: HeadSpec, count: int) -> None:
     """
     if head.traits.needs_val and not count:
         raise OptionError(
-            f"--head {head.kind} chooses its {head.traits.step.one} on validation rows, and there are none. "
-            "Give a share of the rows, such as --val 0.2, or use --head linear"
+            f"--head {head.kind} needs validation images to choose its {head.traits.step.one}. Set some "
+            "aside, for example with --val 0.2, or use --head linear"
         )
 
 
@@ -132,8 +134,8 @@ def check_cut(head: HeadSpec, cut: CutSpec) -> None:
     """Raise OptionError where a tail is to be trained and the cut leaves none."""
     if head.traits.needs_tail and cut.layer is None:
         raise OptionError(
-            f"--head {head.kind} trains what follows the cut, and nothing follows the default one. Give "
-            f"--cut and an earlier layer: `fastcls layers {cut.base.name}` lists them"
+            f"--head {head.kind} trains the layers after the cut, and none follow the default one. Choose an "
+            f"earlier layer with --cut: `fastcls layers {cut.base.name}` lists them"
         )
 
 
@@ -142,14 +144,14 @@ def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
     config.loss.named(task)
     if head.traits.tasks and task not in head.traits.tasks:
         taken = " or ".join(map(str, head.traits.tasks))
-        raise OptionError(f"--head {head.kind} takes {taken} per image, not {task}. Use --head linear")
+        raise OptionError(f"--head {head.kind} supports {taken} per image, not {task}. Use --head linear")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
     asked = {
         "min_accuracy": config.checkpoints.min_accuracy,
         "confusion_every": config.logs.confusion_every,
         "threshold": config.threshold,
-        "class_weight_multiplier with balanced": balanced,
+        "class_weight_multiplier (with balanced)": balanced,
     }
-    given = [name for name in task.pointless if asked[name]]
+    given = [f"--{name.replace('_', '-')}" for name in task.pointless if asked[name]]
     if given:
-        raise OptionError(f"No meaning with {task} per image: {', '.join(given)}. Leave them out")
+        raise OptionError(no_effect(given, f"{task} per image"))

@@ -1,4 +1,4 @@
-"""Which augmented looks at an image are kept beside the plain one."""
+"""The augmented views of an image that are kept besides the plain one."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Recipe:
     """What may happen to an image; each value is drawn evenly from its range (low, high).
 
     Attributes:
-        flip: Probability that left and right change places.
-        vflip: Probability that top and bottom do.
-        crop: Share of the area that is cut out, in the image's proportions, and stretched to its size.
-        perspective: How far inward each corner moves in each direction, as a share of the sides.
+        flip: Probability of a horizontal flip.
+        vflip: Probability of a vertical flip.
+        crop: Fraction of the area that is kept, at the image's aspect ratio, and resized to its size.
+        perspective: How far inward each corner moves in each direction, as a fraction of the sides.
         rotate: Degrees, counterclockwise.
-        translate: To the right and down, as a share of the sides.
+        translate: To the right and down, as a fraction of the sides.
         shear: Degrees by which vertical lines lean to the right.
         scale: Factor.
         gamma: Exponent of pixels 0..1.
@@ -130,16 +130,16 @@ class ViewSpec:
 
     views: int = option(
         1,
-        "Views of each image to train on: the plain one, and augmented ones, of which each epoch takes one. "
-        "More of the same recipe can be added later.",
+        "Views of each image to train on: the plain one, and augmented ones. Each epoch uses one of them. "
+        "More views of the same recipe can be added later.",
         low=1,
         silences=lambda views: ["augment", "view_seed"] if views == 1 else [],
     )
     augment: str = option(
         DEFAULT_RECIPE,
-        "How the other views are made: operations with ranges, such as flip,crop=0.6:1,rotate=15,"
-        f"contrast=0.8:1.2. There are {', '.join(OPERATIONS)}. {DEFAULT_RECIPE} is "
-        f"{RECIPES[DEFAULT_RECIPE]}.",
+        f"Recipe of the augmented views: {DEFAULT_RECIPE} ({RECIPES[DEFAULT_RECIPE]}), or operations with "
+        "ranges, such as flip,crop=0.6:1,rotate=15,contrast=0.8:1.2. The operations are "
+        f"{', '.join(OPERATIONS)}.",
         metavar="RECIPE",
     )
     view_seed: int = option(0, "Random seed of the views.", low=0)

@@ -19,7 +19,16 @@ from fastcls.errors import OptionError
 from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
-from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, PixelRule, Recipe, TrainConfig, check_labels
+from fastcls.specs import (
+    BaseSpec,
+    FinetuneSpec,
+    HeadSpec,
+    PixelRule,
+    Recipe,
+    TrainConfig,
+    check_labels,
+    no_effect,
+)
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX
 from fastcls.training.identity import network_identity
@@ -97,7 +106,7 @@ def finetune(
     """Train a network on the images of a data set, but those of its test part.
 
     On a CPU the same seed gives the same network. Sets the global random seeds of Python, NumPy and
-    TensorFlow. Several GPUs divide each batch among them (`tf.distribute.MirroredStrategy`).
+    TensorFlow. Several GPUs share each batch (`tf.distribute.MirroredStrategy`).
 
     Args:
         dataset: The images.
@@ -213,7 +222,7 @@ def finetune_prepared(
 def _require_equal_shares(config: TrainConfig) -> None:
     if config.batch_size % devices():  # Keras cannot begin with shares that differ
         raise OptionError(
-            f"The batch size must be a multiple of the {devices()} GPUs that divide each batch. "
+            f"The batch size must be a multiple of the {devices()} GPUs that share each batch. "
             f"Received: {config.batch_size}"
         )
 
@@ -246,11 +255,13 @@ def networks_of(
 def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
     if isinstance(start, Classifier):
         given = {"head": head is not None, "downscale": spec.downscale > 1}
-        unused = ", ".join(name for name, is_given in given.items() if is_given)
+        unused = [name for name, is_given in given.items() if is_given]
         if unused:
-            raise OptionError(f"A classifier that is trained further stays what it is. Leave out: {unused}")
+            raise OptionError(no_effect(unused, "a classifier that is trained further"))
     elif head and (head.is_fitted or head.traits.needs_tail):
-        raise OptionError(f"The head {head.kind} is made from a cache. Train it there, and go on with --from")
+        raise OptionError(
+            f"--head {head.kind} is trained on a cache: use `fastcls train-head`, then start from that run"
+        )
 
 
 def _network(
@@ -265,7 +276,7 @@ def _network(
         return build_network(base, head, len(classes), spec.downscale, task=dataset.task)
     if (start.class_names, start.task) != (classes, dataset.task):
         raise OptionError(
-            f"The classifier to go on from knows the classes {', '.join(start.class_names)} ({start.task} "
+            f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
             f"per image); {dataset.root} has {', '.join(classes)} ({dataset.task} per image)"
         )
     keras.utils.set_random_seed(seed)

@@ -41,7 +41,7 @@ class TrainedHead:
         best: The one of the head that was kept.
         train_count: Images trained on.
         val_count: Images validated on.
-        thresholds: With several labels per image, the probability of each class from which on it is
+        thresholds: With several labels per image, the probability that each class must reach to be
             predicted; None with one label.
         task: What is asked of an image.
     """
@@ -113,7 +113,7 @@ def train_head(
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
-        OptionError: The head does not fit, an option has no effect on it, the loss is not a number before
+        OptionError: The head does not fit, an option has no effect on it, the loss becomes NaN before
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
     place = None if folder is None else Path(folder)
@@ -179,11 +179,15 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
     if start is None:
         return head or HeadSpec()
     if head is not None:
-        raise OptionError("A head that is trained further stays what it is: give no other head or layers")
+        raise OptionError(
+            "A head that is trained further keeps its kind and layers. Remove the other head, or --from"
+        )
     if not start.spec.is_fitted:
         return start.spec
     if not start.spec.traits.further:
-        raise OptionError(f"A head {start.spec.kind} has nothing to train further. Train one without --from")
+        raise OptionError(
+            f"A head of kind {start.spec.kind} cannot be trained further. Train a new one, without --from"
+        )
     return HeadSpec(start.spec.traits.further, bottleneck_norm=start.spec.bottleneck_norm)
 
 
@@ -199,15 +203,15 @@ def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedH
         return build_head(spec, shape, len(chosen.class_names), tail, task=chosen.task)
     takes = tuple(start.model.inputs[0].shape[1:])
     if takes != shape:
-        raise OptionError(f"The head to go on from takes bottlenecks of {takes}, the cache holds {shape}")
+        raise OptionError(f"The head to start from takes bottlenecks of {takes}, the cache holds {shape}")
     if start.task is not chosen.task:
         raise OptionError(
-            f"The head to go on from gives {start.task} per image, the cache has {chosen.task}. Train a new "
-            "head, without --from"
+            f"The head to start from predicts {start.task} per image, the cache has {chosen.task}. Train a "
+            "new head, without --from"
         )
     if start.class_names != chosen.class_names:
         raise OptionError(
-            f"The head to go on from knows the classes {', '.join(start.class_names)}; the cache has "
+            f"The head to start from has the classes {', '.join(start.class_names)}; the cache has "
             f"{', '.join(chosen.class_names)}"
         )
     return start.model
@@ -239,8 +243,8 @@ def require_tail(source: str, base: str, *, has_tail: bool) -> None:
     """
     if not has_tail:
         raise OptionError(
-            f"{source} has no tail to train: nothing follows there, or its maps were pooled. Extract with "
-            f"--cut and an earlier layer, and --pool none: `fastcls layers {base}` lists the layers"
+            f"{source} has no tail to train: no layers follow, or the maps were pooled. Extract with --cut "
+            f"at an earlier layer and --pool none: `fastcls layers {base}` lists the layers"
         )
 
 

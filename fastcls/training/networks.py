@@ -76,7 +76,7 @@ def trainee_of(model: Any, spec: FinetuneSpec, *, batch_norm: bool) -> Any:
 
 
 def _with_front(base: Base, times: int) -> Base:
-    """A base behind a strided convolution, which begins as the mean of times x times pixels."""
+    """A base after a strided convolution, which starts as the mean of times x times pixels."""
     import keras
 
     height, width = (side * times for side in base.size)
@@ -99,14 +99,14 @@ def _first(base: Sequence[Any], train: str) -> int:
             if getattr(operation, "weights", ()) and not is_batch_norm(operation)
         ]
         if int(train) > len(weighted):
-            raise OptionError(f"The base has {len(weighted)} layers with weights. Received: --train {train}")
+            raise OptionError(
+                f"The base has only {len(weighted)} layers with weights. Received: --train {train}"
+            )
         return weighted[-int(train)]
     names = [operation.name for operation in base]
     layer = train.split()[1]
     if layer not in names:
-        raise OptionError(
-            f"There is no layer {layer!r} to train from. The closest are {closest(layer, names)}"
-        )
+        raise OptionError(f"There is no layer {layer!r} in the base. The closest are {closest(layer, names)}")
     return names.index(layer)
 
 

@@ -52,7 +52,7 @@ def test_layers__offers_tokens_but_no_volume(fastcls, tmp_path):
     keras.Model(image, keras.layers.Reshape((2, 8, 3, 2), name="end")(x)).save(tmp_path / "m.keras")
     lines = fastcls("layers", tmp_path / "m.keras").out.splitlines()
     assert [line.split()[0] for line in lines[1:-2]] == ["scaled", "patches", "reshape", "tokens"]
-    assert lines[-1] == "It ends in 2x8x3x2, no vector, tokens or map: cut it earlier, with --cut"
+    assert lines[-1] == "Its output, 2x8x3x2, is not a vector, tokens or a map: cut it earlier, with --cut"
 
 
 def test_layers__counts_resnet50(fastcls):

@@ -88,7 +88,7 @@ def test_to_tfrecord__other_images_of_the_same_number_take_no_place(fastcls, pho
     record.write_bytes(b"other" + record.read_bytes()[5:])
     before = {path: path.read_bytes() for path in packed.iterdir()}
     result = fastcls("to-tfrecord", tmp_path / "divided.csv", "--out", packed, "--shards", 2)
-    assert result.code == 1 and "exists already" in result.err
+    assert result.code == 1 and "already exists" in result.err
     assert before == {path: path.read_bytes() for path in packed.iterdir()}
 
 
@@ -113,9 +113,9 @@ def test_to_csv__paths_hold_wherever_the_table_lies(fastcls, photos, tmp_path):
             "no effect with data that is not divided",
         ),
         ("to-csv {out}/divided.csv --out {out}/a.csv --val 0.2", 1, "is already split"),
-        ("to-csv {photos} --out {out}/divided.csv", 1, "exists already"),
+        ("to-csv {photos} --out {out}/divided.csv", 1, "already exists"),
         ("to-csv {out}/none-*.tfrecord --out {out}/a.csv", 1, "does not exist"),
-        ("to-tfrecord {photos} --out {out}/packed", 1, "exists already"),
+        ("to-tfrecord {photos} --out {out}/packed", 1, "already exists"),
         ("to-tfrecord {photos} --out {out}/a --shards 61", 1, "fewer than --shards 61"),
         ("extract {out}/packed --base {photos} --image-root {photos}", 1, "is not a CSV"),
     ],

@@ -39,7 +39,7 @@ def test_extract__of_several_cuts_makes_a_cache_for_each(fastcls, photos, base, 
     ("command", "options", "code", "complaint"),
     [
         ("run", "--out x --cut conv --cut pooled", 2, "give one --cut"),
-        ("extract", "--cut conv --cut conv", 1, "named twice"),
+        ("extract", "--cut conv --cut conv", 1, "given twice"),
         ("extract", "--cut conv --cut pooled --precision int8", 1, "one --cut at a time"),
         ("extract", "--cut conv --cut pool", 1, "closest cut points are pooled"),
     ],

@@ -73,11 +73,11 @@ def test_finetune__a_kept_checkpoint_is_a_classifier(fastcls, photos, tmp_path):
         ([], "Give either --base, or --from"),
         (["--base", "lenet5", "--from", "run"], "Give either --base, or --from"),
         (["--from", "nowhere"], "There is no classifier nowhere"),
-        (["--base", "lenet5", "--weights", "random", "--train", "some"], "Unknown part to train: 'some'"),
+        (["--base", "lenet5", "--weights", "random", "--train", "some"], "Unknown layers to train: 'some'"),
         (["--base", "lenet5", "--weights", "random", "--train", "from top"], "no layer 'top'"),
         (["--base", "lenet5", "--weights", "random", "--train", "99"], "layers with weights"),
         (["--base", "lenet5", "--weights", "random", "--augment", "spin"], "Unknown operation 'spin'"),
-        (["--base", "lenet5", "--weights", "random", "--head", "knn"], "made from a cache"),
+        (["--base", "lenet5", "--weights", "random", "--head", "knn"], "is trained on a cache"),
         (["--from", "run", "--layers", "8"], "--layers has no effect with --from"),
         (["--base", "lenet5", "--weights", "random", "--learning-rate", "0"], "must be positive"),
     ],
@@ -92,5 +92,5 @@ def test_finetune__refuses_what_makes_no_sense(fastcls, photos, tmp_path, option
 def test_run__a_tail_needs_a_cut(fastcls, photos, tmp_path):
     options = ["--base", "lenet5", "--weights", "random", "--head", "tail", "--cache", tmp_path / "caches"]
     result = fastcls("run", photos, *options, "--out", tmp_path / "run")
-    assert result.code == 1 and "nothing follows the default one. Give --cut" in result.err
+    assert result.code == 1 and "none follow the default one" in result.err
     assert list(tmp_path.iterdir()) == []

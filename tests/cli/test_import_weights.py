@@ -41,7 +41,7 @@ def test_import_weights__then_layers_with_them(fastcls, state_file, tmp_path):
     assert fastcls("import-weights", "lenet5", state_file).out == result.out  # the same file is there
     (tmp_path / "lenet5.weights.h5").write_bytes(b"another")
     again = fastcls("import-weights", "lenet5", state_file)
-    assert again.code == 1 and "lenet5.weights.h5 exists already" in again.err
+    assert again.code == 1 and "lenet5.weights.h5 already exists" in again.err
     assert (tmp_path / "lenet5.weights.h5").read_bytes() == b"another"
 
 

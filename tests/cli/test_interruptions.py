@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from fastcls import files, pipeline, runs
+from fastcls import pipeline, runs, unfinished
 from fastcls.cache.store import Cache
-from fastcls.cli import test as cli_test
+from fastcls.cli import run as cli_run
 from fastcls.cli import train_head as cli_train_head
 from fastcls.data.dataset import Dataset
 from fastcls.evaluation import tester
@@ -37,15 +37,15 @@ TRAINING = [
     ("trained", runs, "write_record", "before"),
     ("complete", runs, "write_record", "after"),
     ("nothing to go on from", pipeline, "forget_checkpoints", "after"),
-    ("moved", files, "unclaim", "before"),
-    ("unmarked", files, "unclaim", "after"),
+    ("moved", unfinished, "unclaim", "before"),
+    ("unmarked", unfinished, "unclaim", "after"),
 ]
 TEST = [
     ("before the test", pipeline, "run_test", "before"),
     ("predicted", tester, "_write", "before"),
     ("half written", tester, "write_evaluation", "after"),
     ("tested", tester, "_write", "after"),
-    ("printed", cli_test, "print_test", "before"),
+    ("printed", cli_run, "print_test", "before"),
 ]
 COMPLETE = {"complete", "nothing to go on from", "moved", "unmarked", "printed", *(name for name, *_ in TEST)}
 COMMANDS = {
@@ -107,12 +107,12 @@ def test_command__given_again_when_all_is_done_does_nothing_again(
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert after == before
     refused = fastcls(*command, *more, "--restart")
-    assert refused.code == 1 and "exists already" in refused.err
+    assert refused.code == 1 and "already exists" in refused.err
     for long in ("extract_planned", "train_prepared", "prepare_finetuning"):
         monkeypatch.setattr(pipeline, long, None)
     other = fastcls(*command, *more, "--learning-rate", 0.5)
     assert other.code == 1 and re.search(
-        r"exists already.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
+        r"already exists.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
     )
 
 
@@ -135,7 +135,7 @@ def test_train_head__of_changed_labels_is_another_request(fastcls, trained, tmp_
     changed = [replace(row, labels=("red",)) if row is rows[place] else row for row in rows]
     listing.write(listing.report(), changed, listing.failures())
     refused = fastcls(*command)
-    assert refused.code == 1 and "another request (images was" in refused.err
+    assert refused.code == 1 and "another training (images was" in refused.err
 
 
 def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, commands, photos, tmp_path):
@@ -147,7 +147,7 @@ def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, comm
         for photo in sorted((photos / name).iterdir())[:12]:
             os.link(photo, fewer / name / photo.name)
     refused = fastcls("run", fewer, *commands["run"][2:], *more)
-    assert refused.code == 1 and "another request (data was" in refused.err
+    assert refused.code == 1 and "another training (data was" in refused.err
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_command__an_error_out_of_an_interrupted_call_is_no_error(fastcls, train
         except KeyboardInterrupt as error:
             raise SystemError("returned a result with an exception set") from error
 
-    monkeypatch.setattr(Classifier, "predict", interrupted)
+    monkeypatch.setattr(Classifier, "stream", interrupted)
     result = fastcls("predict", trained.run, photos)
     assert result.code == 130 and result.err.startswith("Interrupted")
 

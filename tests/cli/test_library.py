@@ -66,21 +66,21 @@ def test_test__writes_nothing_unasked_and_over_no_other_result(made, photos, tmp
     assert tested.folder is None and sorted(tmp_path.rglob("*")) == before
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(library.OptionError, match="exists already"):
+    with pytest.raises(library.OptionError, match="already exists"):
         classifier.test(data, tmp_path / "out")
     out = tmp_path / "new"
     classifier.test(data, out)
     written = (out / "metrics.json").read_bytes()
     classifier.test(data, out)  # the same one stays
     assert (out / "metrics.json").read_bytes() == written
-    with pytest.raises(library.OptionError, match="no result of this classifier"):
+    with pytest.raises(library.OptionError, match="not a result of this classifier"):
         classifier.test(library.Dataset.open(photos), out)
 
 
 def test_test__knows_the_images_of_the_run_that_a_classifier_was_loaded_from(trained, photos, caplog):
     tested = library.Classifier.load(trained.run).test(library.Dataset.open(photos))
     assert tested.on.seen == {"train": 36, "val": 12, "earlier": 0}
-    assert "48 of the 60 images had a part in the training" in caplog.text
+    assert "48 of the 60 images are not new to the classifier" in caplog.text
 
 
 def test_cache__is_read_as_arrays_and_samples(made):

@@ -50,7 +50,7 @@ def test_runs__a_folder_may_be_a_run_itself_or_hold_nothing(fastcls, home, tmp_p
     (run,) = listed(fastcls, home / "runs" / "first")
     assert run["kind"] == "run"
     (tmp_path / "empty").mkdir()
-    assert fastcls("runs", tmp_path / "empty").out == "There is no run and no cache here\n"
+    assert fastcls("runs", tmp_path / "empty").out == "No runs or caches found\n"
     result = fastcls("runs", tmp_path / "missing")
     assert result.code == 1 and result.err == f"Error: There is no folder {tmp_path / 'missing'}\n"
 

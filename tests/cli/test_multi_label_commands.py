@@ -91,7 +91,7 @@ def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, made, ta
     assert {len(image.labels) for image in images} >= {0, 1, 2}
     out = ("--out", tmp_path / "out")
     assert fastcls("test", made / "run", table, "--label-separator", "$", *out).code == 0
-    assert f"{len(images)} of the 80 images had a part in the training" in caplog.text
+    assert f"{len(images)} of the 80 images are not new to the classifier" in caplog.text
     seen = json.loads((tmp_path / "out" / "metrics.json").read_text())["tested_on"]["seen"]
     assert seen == {use: sum(image.use == use for image in images) for use in ("train", "val", "earlier")}
 
@@ -131,9 +131,9 @@ def test_classifier__loads_with_keras_alone(made, table):
     ("arguments", "code", "message"),
     [
         (["predict", "{run}", "x.png", "--top-k", 2], 2, "no effect with a classifier of several labels"),
-        (["test", "{run}", "{photos}"], 1, "gives several labels per image, {photos} has one label"),
-        (["test", "{single}", "{data}"], 1, "gives one label per image, {data} has several labels"),
-        (["test", "{run}", "{table}"], 1, "Say what stands between"),
+        (["test", "{run}", "{photos}"], 1, "predicts several labels per image, {photos} has one label"),
+        (["test", "{single}", "{data}"], 1, "predicts one label per image, {data} has several labels"),
+        (["test", "{run}", "{table}"], 1, "Pass the separator between"),
         (["test", "{run}", "{other}", "--label-separator", "|"], 1, "does not know the classes pink, yellow"),
         (
             ["split-data", "{table}", "--label-separator", "$", "--out", "{out}", "--mode", "copy"],
@@ -144,9 +144,13 @@ def test_classifier__loads_with_keras_alone(made, table):
         (
             ["train-head", "{caches}", "--out", "{out}", "--head", "logreg"],
             1,
-            "logreg takes one label per",
+            "logreg supports one label per",
         ),
-        (["train-head", "{caches}", "--out", "{out}", "--from", "{single}"], 1, "gives one label per image"),
+        (
+            ["train-head", "{caches}", "--out", "{out}", "--from", "{single}"],
+            1,
+            "predicts one label per image",
+        ),
         (
             ["train-head", "{caches}", "--out", "{out}", "--threshold", "x"],
             2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from requests_support import parse, save
 
 from fastcls.cli.main import cli
-from fastcls.cli.options import SpecCommand, request_options
+from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
 from fastcls.specs.options import option, settle
@@ -25,10 +26,10 @@ TEXTS = {
     "cut": ["conv4", "fc2"],
     "augment": ["flip", "rotate=5,crop=0.5", "photos"],
     "train": ["all", "none", "3", "from conv4"],
-    "engine": ["auto", "openvino", "engines.py:Own"],
     "head": ["linear", "tail", "logreg", "prototype", "knn", "head.py:make"],
     "layers": ["8", "256,0.4", "0.5,16,8"],
     "from": ["runs/one"],
+    "engine": ["auto", "openvino", "mine:Engine"],
     "rate_minimum": ["1e-5"],
     "rate_patience": ["2"],
     "class_weight_multiplier": ["0.5"],
@@ -55,18 +56,16 @@ def test_any_valid_options_come_back_from_the_record_of_their_run(tmp_path, name
     random, valid, used = np.random.default_rng(0), 0, set()
     flags = {part for parameter in cli.commands[name].params for part in parameter.opts}
     options = [own for own in cli.commands[name].options.values() if own.flag in flags]
-    for turn in range(2 * len(CHOICES) * len(options)):  # each with each choice, first without others
-        count = random.integers(0, 4) if turn >= len(CHOICES) * len(options) else 0
-        others = random.choice(len(options), int(count), replace=False)
-        chosen = {turn % len(options), *others.tolist()}
-        typed = CHOICES[turn // len(options) % len(CHOICES)].split()
-        typed += [part for place in chosen for part in spell(options[place], random)]
+    drawn = itertools.product(options, CHOICES, (0, 2))
+    for own, choice, others in drawn:
+        chosen = {own.name: own, **{each.name: each for each in random.choice(options, others)}}
+        typed = [*choice.split(), *(part for each in chosen.values() for part in spell(each, random))]
         try:
             made = parse(name, [*COMMANDS[name], *typed])
         except (click.UsageError, OptionError):
             continue
         valid += 1
-        used |= {options[place].name for place in chosen}
+        used |= chosen.keys()
         path = save(tmp_path, name, made)
         again = parse(name, [*COMMANDS[name][:3], "--config", str(path)])
         assert again == made, typed
@@ -79,7 +78,7 @@ def spell(own, random) -> list[str]:
     if bool in own.types:
         return [own.flag]
     if own.name in TEXTS or own.choices:
-        return [own.flag, str(random.choice(TEXTS.get(own.name) or own.choices))]
+        return [own.flag, str(random.choice(list(TEXTS.get(own.name) or own.choices)))]
     if str in own.types:
         return [own.flag, "text"]
     low = own.low if own.low is not None else own.above or 0
@@ -96,7 +95,7 @@ class DummyConfig(TrainConfig):
 
 
 @click.command(cls=SpecCommand, specs={"training": DummyConfig})
-@request_options
+@run_options
 def dummy(out: str, restart: bool, dry_run: bool, training: DummyConfig) -> None:
     """A command that takes it."""
 

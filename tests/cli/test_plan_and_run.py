@@ -52,7 +52,7 @@ LAYOUTS = {
     "a class that cannot be read": Layout({"train": 4, "val": 2}, odd="unreadable class"),
 }
 # What only pixels tell: the plan cannot know, and the run ends late.
-LATE = {"a class that cannot be read": "No image to train on for: red"}
+LATE = {"a class that cannot be read": "No images to train on for: red"}
 ONCE = "--epochs 1"
 HEADS = (
     *(

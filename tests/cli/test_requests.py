@@ -51,7 +51,7 @@ REQUESTS = {
         "photos --out run --base resnet18",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
-        "--executor inline --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
+        "--executor processes --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
     ],
@@ -141,12 +141,12 @@ def test_config__takes_a_file_that_is_written_by_hand(tmp_path, values, line):
 @pytest.mark.parametrize(
     ("written", "complaint"),
     [
-        ({"asked": {"command": "run"}}, r"is of `fastcls run`. Name a run of `fastcls train-head`"),
+        ({"asked": {"command": "run"}}, r"is a run of `fastcls run`. Use a run of `fastcls train-head`"),
         (
             {"asked": {"command": "train-head", "training": {"epoch": 3}}},
             "not know: training.epoch. .*epochs",
         ),
-        ({"asked": 3}, "is of `fastcls no command`"),
+        ({"asked": 3}, "is a run of an unknown command"),
         ('{"epoch": 3}', "does not know: epoch. The closest are epochs"),
         (
             '{"training": {"optimizer": {"momentun": 0.5}}}',
@@ -157,8 +157,8 @@ def test_config__takes_a_file_that_is_written_by_hand(tmp_path, values, line):
         ('{"epochs": 3, "training": {"epochs": 4}}', "gives --epochs twice: 3 and 4. Keep one"),
         ('{"head": "knn", "epochs": 3}', "--epochs has no effect with --head knn"),
         ('{"epochs": 0}', "epochs must be 1 or more. Received: 0"),
-        ("[1]", "holds no options"),
-        ("nothing", "is damaged, or no JSON file"),
+        ("[1]", "contains no options"),
+        ("nothing", "is damaged, or not a JSON file"),
         (None, "Cannot read .*mine.json: No such file"),
     ],
     ids=str,
@@ -212,7 +212,7 @@ def test_config__makes_the_same_run_again(fastcls, trained, tmp_path):
 def test_from__a_file_that_is_no_checkpoint_is_refused(fastcls, trained, tmp_path):
     asked = ("train-head", trained.cache.folder, "--out", tmp_path / "run", "--from")
     result = fastcls(*asked, trained.run / "head.keras")
-    assert result.code == 1 and "head.keras is no checkpoint of fastcls, or damaged" in result.err
+    assert result.code == 1 and "head.keras is not a fastcls checkpoint, or damaged" in result.err
     assert not list(tmp_path.iterdir())
 
 
@@ -237,7 +237,7 @@ def test_dry_run__shows_what_would_be_and_writes_nothing(fastcls, trained, tmp_p
         assert shown in result.out, shown
     assert not list(tmp_path.iterdir()) and _state(trained.cache.folder) == before
     refused = fastcls("train-head", trained.cache.folder, "--out", trained.run, "--dry-run")
-    assert refused.code == 1 and "exists already" in refused.err
+    assert refused.code == 1 and "already exists" in refused.err
 
 
 def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tmp_path, monkeypatch):
@@ -247,7 +247,7 @@ def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tm
     fresh = fastcls(*asked)
     assert fresh.code == 0, fresh.err
     assert "60 images of 3 classes; train 36, val 12, test 12" in fresh.out
-    assert "bottlenecks of 8 float32; no cache of it in bottlenecks yet, 60 images to forward" in fresh.out
+    assert "bottlenecks of 8 float32; no cache in bottlenecks yet, 60 images to forward" in fresh.out
     os.utime(photos / "red" / "0.png")  # touched, but with the bytes that were forwarded
     known = fastcls(*asked, "--cache", trained.cache.folder.parent)
     assert f"Cache {trained.cache.folder}: 0 images to forward" in known.out
@@ -281,7 +281,7 @@ def test_train_head__interrupted_can_be_given_up(fastcls, trained, tmp_path, mon
         _interrupt(patch)
         assert fastcls(*asked, "--checkpoint-every", 1).code == 130
     result = fastcls(*asked, "--restart")
-    assert result.code == 0 and "Going on" not in result.err
+    assert result.code == 0 and "Resuming" not in result.err
     assert not (tmp_path / "run.unfinished").exists() and not (tmp_path / "run" / "checkpoints").exists()
 
 

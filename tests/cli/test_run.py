@@ -61,7 +61,7 @@ def test_extract__dry_run_says_what_would_be_forwarded_and_writes_nothing(
     command = ("extract", photos, "--base", base, "--workers", 1, "--precision", "float32")
     planned = fastcls(*command, "--dry-run")
     assert planned.code == 0 and not list(tmp_path.iterdir())
-    assert "no cache of it in bottlenecks yet, 60 images to forward" in planned.out
+    assert "no cache in bottlenecks yet, 60 images to forward" in planned.out
     assert "float32" in planned.out and "Nothing was written" in planned.out
     assert fastcls(*command).code == 0
     assert "0 images to forward" in fastcls(*command, "--dry-run").out

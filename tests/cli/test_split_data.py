@@ -35,14 +35,14 @@ def test_split_data__prints_counts_and_the_next_step(photos, tmp_path):
         r"'two\nlines'        6        2        2       10",
         "total              18        6        6       30",
         "",
-        "Images added: 30, there before: 0",
+        "Images added: 30, already there: 0",
         "Kept in one split (identical, or same group): 30",
-        "Files left out (hidden, no image, or in no class folder): 1",
+        "Files left out (hidden, not an image, or not in a class folder): 1",
         f"Next: fastcls extract '{out}'",
     ]
     (photos / "rose/0.jpg").unlink()
     again = invoke(photos, "--out", out, "--mode", "copy")
-    assert "Images added: 0, there before: 30" in again
+    assert "Images added: 0, already there: 30" in again
     assert "No longer in the source, but kept: 1" in again
 
 

@@ -62,13 +62,14 @@ def test_run__knows_its_images_and_its_own_test_is_of_new_ones(trained, photos):
 def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, run, part, caplog):
     result = fastcls("test", run, part("mixed", train=9, val=4, new=10))
     assert result.code == 0, result.err
-    assert "13 of the 23 images had a part in the training (9 trained on, 4 validated on)" in caplog.text
-    assert "23 images; 9 trained on, 4 validated on" in result.out
+    told = "9 used for training, 4 used for validation"
+    assert f"13 of the 23 images are not new to the classifier ({told})" in caplog.text
+    assert f"23 images; {told}" in result.out
     assert metrics(run / "test" / "mixed")["tested_on"]["seen"] == {"train": 9, "val": 4, "earlier": 0}
     caplog.clear()
     clean = fastcls("test", run, part("clean", new=12))
     assert clean.code == 0 and not caplog.text
-    assert "12 images; none of them was trained or validated on" in clean.out
+    assert "12 images; none of them was used in training" in clean.out
 
 
 def test_test__never_writes_over_another_result(fastcls, run, part, tmp_path):
@@ -119,7 +120,7 @@ def test_test__of_another_classifier_is_another_result(fastcls, run, part, train
         classifier = Classifier.load(run)
         replace(classifier, provenance={"name": name}).save(file)
         result = fastcls("test", file, data)
-        assert result.code == 0 and "which ones the classifier was trained on is unknown" in result.out
+        assert result.code == 0 and "it is unknown which of them were used in training" in result.out
         folder = tmp_path / "test" / ("data" if number == 1 else "data-2")
         assert metrics(folder)["tested_on"]["seen"] is None
 
@@ -134,7 +135,7 @@ def test_test__out_of_something_else_is_refused_before_the_images_are_classified
     before = contents(out)
     part("data", train=5)
     refused = fastcls("test", run, data, "--out", out)
-    assert refused.code == 1 and f"{out} exists already" in refused.err
+    assert refused.code == 1 and f"{out} already exists" in refused.err
     assert contents(out) == before
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "out"):

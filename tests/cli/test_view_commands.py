@@ -73,7 +73,7 @@ def test_extract__draws_a_preview_and_stops(fastcls, photos, tmp_path):
         ("--views 1 --view-seed 3", 2, "--view-seed has no effect with --views 1"),
         ("--views 2 --preview a.png --workers 2", 2, "--workers has no effect with --preview"),
         ("--views 2 --preview a.png --dry-run", 2, "--dry-run has no effect with --preview"),
-        ("--views 2 --preview a.jpg", 1, "ends in .png"),
+        ("--views 2 --preview a.jpg", 1, "ending in .png"),
     ],
 )
 def test_extract__refuses_views_that_cannot_be(fastcls, photos, base, tmp_path, options, code, complaint):

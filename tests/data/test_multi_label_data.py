@@ -20,7 +20,7 @@ from fastcls.specs import SplitSpec
 from fastcls.tasks import SEVERAL_LABELS
 
 SPEC = SplitSpec(0.2, 0.2)
-ODD = ("a|b", 'quo"te', "[json]", "tab\tbed", "日本")
+ODD = ("a|b", 'quo"te', "[json]", "tab\tbed\rend", "日本")
 
 
 def write(root: Path, text: str, names=("1.jpg", "2.jpg", "3.jpg")) -> Path:

@@ -149,9 +149,16 @@ def test_assign_splits__a_split_may_be_unwanted():
     assert Counter(assign_splits(make_keys(10), [0] * 10, SplitSpec(0.25, 0))) == {"train": 7, "val": 3}
 
 
-@pytest.mark.parametrize(("val", "test"), [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0.1)])
-def test_split_spec__bad_fractions(val, test):
-    with pytest.raises(OptionError, match="leave something for train"):
+@pytest.mark.parametrize(
+    ("val", "test", "complaint"),
+    [
+        (-0.1, 0.1, "val must be 0 or more and below 1"),
+        (0.5, 0.5, "leave images for train"),
+        (0.1, float("nan"), "test must be 0 or more and below 1"),
+    ],
+)
+def test_split_spec__bad_fractions(val, test, complaint):
+    with pytest.raises(OptionError, match=complaint):
         SplitSpec(val, test)
 
 

@@ -167,10 +167,10 @@ def test_write_tfrecords__leaves_nothing_when_it_cannot(photos, tmp_path, shards
 
 
 def test_write_tfrecords__overwrites_nothing(photos, tmp_path):
-    with pytest.raises(OptionError, match="exists already"):
+    with pytest.raises(OptionError, match="already exists"):
         write_tfrecords(Dataset.open(photos), photos)
     (tmp_path / "a.csv").write_text("mine")
-    with pytest.raises(OptionError, match="exists already"):
+    with pytest.raises(OptionError, match="already exists"):
         write_csv(Dataset.open(photos), tmp_path / "a.csv")
 
 

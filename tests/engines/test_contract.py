@@ -94,7 +94,7 @@ class TestEngine:
 
     def test_a_bare_machine_is_refused_in_one_line_but_by_the_reference(self, engine, monkeypatch):
         monkeypatch.setitem(sys.modules, "openvino", None)
-        monkeypatch.setattr(tensorflow, "_cpu_flags", set)
+        monkeypatch.setattr(tensorflow, "cpu_flags", set)
         monkeypatch.setattr(tensorflow, "gpus", list)
         if engine.is_reference:
             engine.require()

@@ -70,7 +70,7 @@ def test_graph_option__what_was_on_before_stays_on():
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
 def test_bfloat16__needs_a_cpu_that_has_it(monkeypatch, flag):
     monkeypatch.setattr(engines, "cpu_flags", lambda: {"sse2", "avx512f"})
-    with pytest.raises(OptionError, match="this CPU does not compute in bfloat16"):
+    with pytest.raises(OptionError, match="this CPU has no native bfloat16 support"):
         Bfloat16Engine.require()
     monkeypatch.setattr(engines, "cpu_flags", lambda: {"sse2", flag})
     Bfloat16Engine.require()

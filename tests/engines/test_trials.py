@@ -48,7 +48,7 @@ def test_try_engines__wrong_rows_are_no_success(before_trials):
         "engine.run = lambda self, images: 2 * run(self, images)"
     )
     (trial,) = (t for t in try_engines()[0] if (t.engine, t.precision) == ("tensorflow", "float32"))
-    assert trial.obstacle == "its rows are wrong by 100% of the largest value"
+    assert trial.obstacle == "its output is off by 100% of the largest value"
 
 
 @pytest.mark.parametrize(

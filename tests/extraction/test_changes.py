@@ -64,13 +64,13 @@ def test_fingerprint__each_factor_makes_another_cache_and_is_told(name, tmp_path
     value, told = CHANGED[name]
     new = create(tmp_path, replace(MANIFEST, **{name: value}))
     assert new.folder != old.folder and old.folder.exists()
-    assert describe_change(new) == f"It differs from {old.folder}, which stays as it is, in {told}"
+    assert describe_change(new) == f"It differs from {old.folder}, which is kept, in {told}"
 
 
 def test_describe_change__names_what_the_graph_follows_from(tmp_path):
     old = create(tmp_path, MANIFEST)
     new = create(tmp_path, replace(MANIFEST, normalize="torch", architecture="other"))
-    assert describe_change(new).endswith(f"{old.folder}, which stays as it is, in normalize (tf, now torch)")
+    assert describe_change(new).endswith(f"{old.folder}, which is kept, in normalize (tf, now torch)")
 
 
 def test_describe_change__names_the_cache_that_is_most_like_it(tmp_path):
@@ -113,7 +113,7 @@ def test_extract__says_what_changed_and_how_many_images_are_forwarded(tmp_path, 
     new, done = extract(dataset, replace(spec, full_decode=True), tmp_path / "caches", config)
     assert done.forwarded == 4 and new.folder != old.folder
     assert "4 images are to be forwarded for the new cache" in caplog.text
-    assert f"{old.folder}, which stays as it is, in decode (jpeg-reduced" in caplog.text
+    assert f"{old.folder}, which is kept, in decode (jpeg-reduced" in caplog.text
     assert before == {path: path.read_bytes() for path in old.folder.rglob("*") if path.is_file()}
     digest = files.digest((tmp_path / "data" / "a" / "photo.jpg").read_bytes())
     rows = [cache.index().locate([digest]).read() for cache in (old, new)]

@@ -154,7 +154,7 @@ def test_extract__a_damaged_quantization_is_refused_beside_its_rows(work, tmp_pa
     cache, _ = extract(some, cut, tmp_path, ExtractConfig(executor="inline"))
     flip(cache.folder / "openvino-int8" / "trunk.bin")
     rows = rows_of(cache)
-    with pytest.raises(CacheError, match=r"put it back, or remove the cache folder"):
+    with pytest.raises(CacheError, match=r"restore it, or remove the cache folder"):
         extract(dataset, cut, tmp_path, ExtractConfig(executor="inline"))
     np.testing.assert_array_equal(rows_of(Cache.find(tmp_path)), rows)
 

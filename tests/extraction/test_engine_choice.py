@@ -316,7 +316,7 @@ def test_choose__a_lost_calibration_is_not_replaced_under_the_rows_it_made(
     user.choose(more_images, precision="int8")
     assert engine.calibrations == 1
     engine.place(cache.trunk_path).unlink()
-    with pytest.raises(CacheError, match=f"{cache.folder / 'calibration'} is gone.* put it back, or remove"):
+    with pytest.raises(CacheError, match=f"{cache.folder / 'calibration'} is gone.* restore it, or remove"):
         user.choose(more_images, precision="int8")
     for path in cache.shards_folder.iterdir():
         path.unlink()

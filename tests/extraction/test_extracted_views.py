@@ -190,7 +190,7 @@ def test_preview__shows_the_pixels_that_would_be_forwarded(data, root, tmp_path)
             shown = sheet[down * step :, number * step :][: SIZE[0], : SIZE[1]]
             np.testing.assert_array_equal(shown, make_view(image, digest, views, number))
     assert not only_cache(root).shards_folder.exists()
-    with pytest.raises(OptionError, match=r"ends in \.png"):
+    with pytest.raises(OptionError, match=r"ending in \.png"):
         draw_contact_sheet(Dataset.open(data), request, root, views, tmp_path / "views.jpg")
     for path in data.rglob("*.png"):
         os.truncate(path, 10)

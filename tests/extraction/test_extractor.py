@@ -228,7 +228,7 @@ def test_extract__no_readable_image_at_all(data, root):
     write_images(data, 4)
     for image in data.rglob("*.png"):
         image.write_bytes(b"")
-    with pytest.raises(DataError, match="Not one of 4 images could be read: empty file"):
+    with pytest.raises(DataError, match="None of the 4 images could be read: empty file"):
         fill(data, root)
 
 

@@ -112,8 +112,9 @@ def test_plan__downloads_forwards_and_writes_nothing(data, root, monkeypatch):
     monkeypatch.setattr("fastcls.extraction.caches.load_base", load)
     monkeypatch.setattr(Trunk, "run", fail)
     monkeypatch.setattr(extractor, "find_executor", fail)
-    plan = plan_extraction(write_images(data, 3), [CutSpec("squeezenet")], root, INLINE)
-    assert "3 images to forward" in str(plan) and plan.cuts[0].shape == (512,)
+    cut = CutSpec(BaseSpec("mobilenetv2", size=(32, 32)))
+    plan = plan_extraction(write_images(data, 3), [cut], root, INLINE)
+    assert "3 images to forward" in str(plan) and plan.cuts[0].shape == (1280,)
     assert not root.exists()
 
 
@@ -146,7 +147,7 @@ def test_plan__in_words(cuts, data, root, monkeypatch):
             monkeypatch.setitem(kinds, precision, f"{__name__}:AbleEngine")
     cut = replace(cuts[1], precision="auto")
     told = plan_extraction(dataset, [cut], root, ExtractConfig(executor="inline", batch_size=4)).describe()
-    assert told[0].endswith(f"no cache of it in {root} yet, 2 images to forward")
+    assert told[0].endswith(f"no cache in {root} yet, 2 images to forward")
     assert told[1].startswith(
         "Precision: bfloat16 if it passes the check, else float16 if it passes the check, else float32. "
         "Engine: openvino, else tensorflow. this process x"

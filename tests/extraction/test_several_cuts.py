@@ -144,7 +144,7 @@ def test_extract__another_engine_is_compared_for_each_cache(dataset, model_path,
 @pytest.mark.parametrize(
     ("layers", "options", "complaint"),
     [
-        (("first", "first"), {}, "named twice"),
+        (("first", "first"), {}, "given twice"),
         (("first", "second"), {"precision": "int8"}, "one --cut at a time"),
     ],
 )

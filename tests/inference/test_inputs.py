@@ -14,6 +14,7 @@ from fastcls.backend import import_keras
 from fastcls.data.decoder import pixel_rule
 from fastcls.errors import DataError, MissingExtraError, OptionError
 from fastcls.inference.classifier import Classifier
+from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
 keras = import_keras()
 layers = keras.layers
@@ -27,7 +28,8 @@ def make(*, full_decode=False, thresholds=None):
     ending = "sigmoid" if thresholds else "softmax"
     model = keras.Model(image, layers.Dense(4, activation=ending)(layers.Flatten()(x)))
     rule = pixel_rule(SIZE, full_decode=full_decode)
-    return Classifier(model, ("d", "b", "a", "c"), rule, {}, thresholds)
+    task = SEVERAL_LABELS if thresholds else ONE_LABEL
+    return Classifier(model, ("d", "b", "a", "c"), rule, {}, thresholds, task)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_predict__folders_are_listed_also_inside_of_a_list(classifier, folder):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4, 3), np.float32), r"\(H, W, 3\) uint8, RGB.*Received: \(4, 4, 3\) float32"),
+        (np.zeros((4, 4, 3), np.float32), r"shape \(H, W, 3\) .*Received: \(4, 4, 3\) float32"),
         (np.zeros((4, 4), np.uint8), r"Received: \(4, 4\) uint8"),
         (np.zeros((4, 4, 4), np.uint8), r"Received: \(4, 4, 4\) uint8"),
         (np.zeros((0, 4, 3), np.uint8), r"Received: \(0, 4, 3\) uint8"),
@@ -155,7 +157,7 @@ def test_predict__bounds_the_pixels_of_arrays_too(classifier):
     (result,) = classifier.predict(photo(0), max_pixels=3000)
     assert "50x70 (3,500) pixels" in result.reason
     (result,) = classifier.predict(np.zeros((1, 3000, 3), np.uint8), max_pixels=10_000)
-    assert "while it is resized" in result.reason
+    assert "while resizing" in result.reason
 
 
 def test_stream__takes_images_as_they_are_needed(classifier):

@@ -76,10 +76,10 @@ def test_make_parts__keeps_groups_and_identical_images_together(table, seed):
 @pytest.mark.parametrize(
     ("splits", "val", "test", "complaint"),
     [
-        (["train", "val"] * 5, 0.2, None, "keeps its val part. Remove --val"),
-        (["train", "test"] * 5, None, 0.2, "keeps its test part. Remove --test"),
-        (["train"] * 10, None, 0.2, "has no test part to take a share for. Remove --test"),
-        ([""] * 10, 0.5, 0.5, "leave something for train"),
+        (["train", "val"] * 5, 0.2, None, "has a val part. Remove --val"),
+        (["train", "test"] * 5, None, 0.2, "has a test part. Remove --test"),
+        (["train"] * 10, None, 0.2, "without a test part. Remove --test"),
+        ([""] * 10, 0.5, 0.5, "leave images for train"),
     ],
 )
 def test_choose_shares__parts_that_are_there_stay(table, splits, val, test, complaint):

@@ -86,7 +86,7 @@ def test_train_head__refuses_to_go_on_with_other_classes_or_bottlenecks(make_cac
         train_head(make_cache(shape=(4,))[0], None, QUICK, start=start)
     with pytest.raises(OptionError, match="knows the classes class 0, class 1, class 2;"):
         train_head(make_cache(classes=4, seed=1)[0], None, QUICK, start=start)
-    with pytest.raises(OptionError, match="give no other head or layers"):
+    with pytest.raises(OptionError, match="keeps its kind and layers"):
         train_head(cache, HeadSpec(layers=(8,)), QUICK, start=start)
 
 
@@ -108,7 +108,7 @@ def test_train_head__a_fitted_head_takes_nothing_of_gradients(make_cache, kind, 
 @pytest.mark.parametrize("kind", ["prototype", "knn"])
 def test_train_head__does_not_go_on_from_what_has_no_gradient(make_cache, kind):
     cache, _, _ = make_cache()
-    with pytest.raises(OptionError, match=f"A head {kind} has nothing to train further"):
+    with pytest.raises(OptionError, match=f"A head of kind {kind} cannot be trained further"):
         train_head(cache, None, QUICK, start=train_head(cache, HeadSpec(kind)))
 
 

@@ -242,7 +242,7 @@ def test_train_head__goes_on_only_with_heads_of_several_labels(multi_label_cache
     single, _, _ = make_cache(seed=1)
     with pytest.raises(OptionError, match=r"gives several labels per image, the cache has one label"):
         train_head(single, None, QUICK, start=first)
-    with pytest.raises(OptionError, match=r"gives one label per image, the cache has several labels"):
+    with pytest.raises(OptionError, match=r"predicts one label per image, the cache has several labels"):
         train_head(cache, None, QUICK, start=train_head(single, None, QUICK))
 
 
@@ -252,7 +252,7 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
         with pytest.raises(OptionError, match=f"head {kind} takes one label per image, not several"):
             train_head(cache, HeadSpec(kind), TrainConfig())
     for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion_every=1)}):
-        with pytest.raises(OptionError, match="No meaning with several labels per image"):
+        with pytest.raises(OptionError, match="has no effect with several labels per image"):
             train_head(cache, None, replace(QUICK, **given))
     with pytest.raises(OptionError, match=r"has several labels.*Choose one of: binary_crossentropy"):
         train_head(cache, None, replace(QUICK, loss=LossSpec(name="categorical_crossentropy")))
@@ -291,10 +291,10 @@ def test_select__refuses_classes_without_image_and_a_damaged_table(multi_label_c
         select(cache, TrainConfig())
     test = [replace(row, labels=("a", "rare") if row.split == "test" else ("a", "b")) for row in rows]
     write_listing(cache, test, task=SEVERAL_LABELS)
-    with pytest.raises(DataError, match="No image to train on for: rare"):
+    with pytest.raises(DataError, match="No images to train on for: rare"):
         select(cache, TrainConfig())
     write_listing(cache, [replace(row, labels=("a", "b")) for row in rows], task=SEVERAL_LABELS)
-    with pytest.raises(DataError, match="No class has validation images with and without it"):
+    with pytest.raises(DataError, match="No class has validation images both with and without it"):
         train_head(cache, None, QUICK)
     table = cache.listing.samples_path
     table.write_text(table.read_text().replace('"[""a"", ""b""]"', "a", 1))
@@ -321,8 +321,8 @@ def test_train_head__a_plateau_is_one_of_the_monitor(multi_label_cache):
     ("given", "complaint"),
     [
         ({"threshold": 0.0}, "above 0 and at most 1. Received: 0.0"),
-        ({"threshold": "best"}, "Choose one of: single, per-class"),
-        ({"threshold": "single", "val": 0.0}, "chosen on validation rows. Received: val=0"),
+        ({"threshold": "best"}, "a number or one of single, per-class"),
+        ({"threshold": "single", "val": 0.0}, "needs validation images. Received: val=0"),
         ({"sampling": "even"}, "Choose one of: uniform, balanced"),
     ],
 )

@@ -67,7 +67,7 @@ def test_trainee_of__what_is_not_trained_runs_as_in_inference(base):
     [
         ("4", "3 layers with weights"),
         ("from tow", "no layer 'tow' .* closest are two"),
-        ("0", "Unknown part"),
+        ("0", "Unknown layers"),
     ],
 )
 def test_trainee_of__refuses_what_is_not_there(base, train, words):

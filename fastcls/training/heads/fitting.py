@@ -121,7 +121,7 @@ def require_memory(kind: str, count: int, data: LabeledRows) -> None:
     allowed = feeder.allowed_memory()
     if needed > allowed:
         raise OptionError(
-            f"--head {kind} needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, of which "
-            f"{allowed / 2**30:.1f} GiB are allowed. Use --head linear, which streams them, or --head "
-            "prototype, which keeps their means"
+            f"--head {kind} needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, more than the "
+            f"{allowed / 2**30:.1f} GiB that it may use. Use --head linear, which streams them, or --head "
+            "prototype, which only keeps class means"
         )

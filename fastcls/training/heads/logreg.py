@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # 1e-5 to 1e3, from strong to weak, so that each fit starts near its end.
 C_GRID = tuple(float(f"{10 ** (half / 2):.3g}") for half in range(-10, 7))
-# The validation loss has one valley, and fits get slower behind it. Before it there may be a plateau, where
+# The validation loss has one valley, and fits get slower after it. Before it there may be a plateau, where
 # the classes' shares are all that is learned, and the loss is flatter than a fit's own error: there, a value
 # that brings nothing says nothing.
 _PATIENCE = 2

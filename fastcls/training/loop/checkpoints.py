@@ -70,10 +70,10 @@ class Checkpoints:
             standing = self.found.restore(trainee)
         except Exception as error:  # Keras fails on a file that does not fit anywhere
             raise OptionError(
-                f"The training cannot go on from {self.found.path}: {type(error).__name__}: {error}. Remove "
-                "this file, or begin again with --restart"
+                f"Cannot resume the training from {self.found.path}: {type(error).__name__}: {error}. Remove "
+                "this file, or start over with --restart"
             ) from error
-        logger.warning("Going on after epoch %d of the training in %s", len(standing.history), self.folder)
+        logger.warning("Resuming after epoch %d of the training in %s", len(standing.history), self.folder)
         for path in _numbered(self.folder / "checkpoints"):
             if _epoch_of(path) > len(standing.history):
                 path.unlink()
@@ -112,7 +112,7 @@ class Checkpoints:
             try:
                 found = Snapshot.read(path)
             except OptionError as error:
-                logger.warning("%s. It is left out", error)
+                logger.warning("%s. Skipping it", error)
                 continue
             require_same_unfinished(folder, found.state["identity"], self._identity)
             return found

@@ -84,11 +84,11 @@ def compile_and_fit(
         The rows of the epochs, as `fit` makes them, and the one that was kept.
 
     Raises:
-        OptionError: The loss is not a number before there is an epoch to keep, or the schedule needs
+        OptionError: The loss becomes NaN before there is an epoch to keep, or the schedule needs
             validation.
     """
     if config.schedule.kind == "plateau" and data.val is None:
-        raise OptionError("The schedule plateau watches validation rows: there are none")
+        raise OptionError("--schedule plateau needs validation images, and there are none")
     monitor = data.task.monitor
     steps = math.ceil(data.images / config.batch_size)
     _quicken_batch_norm(model, steps)

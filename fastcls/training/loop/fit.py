@@ -53,10 +53,10 @@ def fit(
         cross-entropy), val_accuracy, learning_rate (of its first step), seconds; and the one that is kept.
         With several labels per image, val_auroc replaces the accuracies.
 
-    A loss that is not a number ends the training; a warning says where.
+    A loss that is NaN or infinite ends the training; a warning says where.
 
     Raises:
-        OptionError: The loss is not a number, and no epoch before was validated.
+        OptionError: The loss became NaN or infinite, and no epoch before was validated.
     """
     checkpoints = checkpoints or Checkpoints(None, config.checkpoints, {}, {})
     standing = checkpoints.resume(trainee)
@@ -107,8 +107,8 @@ def _warn_of_low_accuracy(standing: Standing, config: TrainConfig) -> None:
     if standing.best and not passes(standing.best, config.checkpoints):
         highest = max(row["val_accuracy"] for row in standing.history)
         logger.warning(
-            "No epoch has reached the accuracy %g: the highest on the validation rows was %.4f. Epoch %d, of "
-            "the lowest validation loss, is kept nevertheless",
+            "No epoch reached the accuracy %g: the highest validation accuracy was %.4f. Keeping epoch %d, "
+            "which has the lowest validation loss",
             config.checkpoints.min_accuracy,
             highest,
             standing.best["epoch"],
@@ -162,8 +162,8 @@ def _is_finite(row: Row) -> bool:
 def _give_up(row: Row, steps: int, best: Row | None) -> None:
     """Say at which step the loss was no number, or that only validation found out; keep the best."""
     place = "validation" if math.isfinite(row["loss"]) else f"step {steps + 1}"
-    fact = f"The loss is not a number any more in epoch {row['epoch']:.0f}, at {place}"
+    fact = f"The loss became NaN or infinite in epoch {row['epoch']:.0f} ({place})"
     remedy = "Lower the learning rate, or clip gradients with --clip-norm 1"
     if best is None:
         raise OptionError(f"{fact}. {remedy}")
-    logger.warning("%s: the training ends, epoch %.0f is kept. %s", fact, best["epoch"], remedy)
+    logger.warning("%s. Training stopped; keeping epoch %.0f. %s", fact, best["epoch"], remedy)

@@ -114,7 +114,7 @@ class Snapshot:
                 state = archives.read_json(archive, _STATE)
             _check(state)
         except Exception as error:  # zipfile fails on a damaged file anywhere
-            raise OptionError(f"{path} is no checkpoint of fastcls, or damaged: {error}") from error
+            raise OptionError(f"{path} is not a fastcls checkpoint, or damaged: {error}") from error
         return cls(path, state)
 
     def restore(self, trainee: Trainee) -> Standing:
@@ -141,7 +141,7 @@ def _check(state: Any) -> None:
     kinds = {"identity": dict, "history": list, "best_epoch": int, "schedule": dict}
     wrong = [name for name, kind in kinds.items() if not isinstance(state[name], kind)]
     if wrong:
-        raise ValueError(f"its state has no right {', '.join(wrong)}")
+        raise ValueError(f"missing or invalid {', '.join(wrong)}")
 
 
 def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""From which confidence on a class counts as predicted, chosen on validation rows."""
+"""The probability that a class must reach to be predicted, chosen on validation rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_thresholds(
     if not isinstance(kind, str):
         return (kind,) * len(class_names)
     if val is None:
-        raise OptionError(f"The threshold {kind} is chosen on validation rows: there are none")
+        raise OptionError(f"--threshold {kind} needs validation images, and there are none")
     targets, probabilities = predictor(model, val)()
     return choose_thresholds(kind, targets, probabilities, class_names)
 
@@ -66,7 +66,7 @@ def choose_thresholds(
     absent = [class_names[label] for label in np.flatnonzero(targets.sum(axis=0) == 0).tolist()]
     if absent:
         logger.warning(
-            "No validation image has the class %s: threshold %s", ", ".join(absent), DEFAULT_THRESHOLD
+            "No validation image has the class %s: using threshold %s", ", ".join(absent), DEFAULT_THRESHOLD
         )
     columns = zip(targets.T, probabilities.T, strict=True)
     return tuple(best_f1(target, scores) if target.any() else DEFAULT_THRESHOLD for target, scores in columns)

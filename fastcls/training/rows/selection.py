@@ -101,8 +101,8 @@ def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:
     if wanted > noted.views:
         kind = f" --augment {noted.augment} --view-seed {noted.view_seed}" if noted.views > 1 else ""
         raise CacheError(
-            f"Cache {cache.folder} has {noted.views} of the {wanted} views of each image that were asked "
-            f"for. Add the others by the same `fastcls extract` with --views {wanted}{kind}, or train with "
+            f"Cache {cache.folder} has only {noted.views} of the {wanted} requested views of each image. Run "
+            f"the same `fastcls extract` with --views {wanted}{kind} to add the others, or train with "
             f"--views {noted.views}"
         )
     return replace(noted, views=wanted)
@@ -119,7 +119,7 @@ def _require_complete(
         raise CacheError(
             f"Cache {cache.folder} is partial: {len(missing)} of {len(samples)} images have no bottleneck "
             f"yet{_of_views(views)} (the first is {missing[0]!r}). Run the same `fastcls extract` again to "
-            "complete it, or train on what there is with --allow-partial"
+            "complete it, or train on the others with --allow-partial"
         )
 
 
@@ -169,7 +169,7 @@ def assign_uses(
 
     Raises:
         DataError: There is no validation part, a class has no image to train on, or several labels per image
-            leave nothing to choose an epoch by. `source` is what a message calls the samples.
+            do not allow to choose an epoch. `source` is what a message calls the samples.
     """
     own, val = _train_val_places(samples, config, source)
     labels = task.encode([row.labels for row in samples], class_names)
@@ -211,8 +211,8 @@ def _train_val_places(
 def _require_every_class(labels: np.ndarray, class_names: tuple[str, ...], task: Task) -> None:
     """Raise DataError where there are fewer than two classes, or one has no image to train on."""
     if len(class_names) < 2:
-        raise DataError(f"A classifier needs two classes or more. Received: {', '.join(class_names)}")
+        raise DataError(f"A classifier needs at least two classes. Received: {', '.join(class_names)}")
     counts = task.count(labels, len(class_names))
     absent = [class_names[label] for label in np.flatnonzero(counts == 0)]
     if absent:
-        raise DataError(f"No image to train on for: {', '.join(absent)}. Split the data again")
+        raise DataError(f"No images to train on for: {', '.join(absent)}. Split the data again")

@@ -134,7 +134,7 @@ class HeadContract:
         start = self.train(cache, spec)
         config = TrainConfig(epochs=1)
         if spec.is_fitted and not spec.traits.further:
-            with pytest.raises(OptionError, match="nothing to train further"):
+            with pytest.raises(OptionError, match="cannot be trained further"):
                 train_head(cache, None, config, start=start)
             return
         further = train_head(cache, None, config, start=start)

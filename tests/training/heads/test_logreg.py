@@ -120,7 +120,7 @@ def test_train_head__logreg_needs_validation_rows(make_cache):
 def test_train_head__gradients_go_on_from_logreg(make_cache):
     cache, _, _ = make_cache(spread=0.2)
     start = train_head(cache, HeadSpec("logreg", bottleneck_norm="l2"))
-    with pytest.raises(OptionError, match="give no other head"):
+    with pytest.raises(OptionError, match="keeps its kind and layers"):
         train_head(cache, LOGREG, start=start)
     further = train_head(cache, None, TrainConfig(epochs=2, learning_rate=1e-5), start=start)
     assert further.spec == HeadSpec(bottleneck_norm="l2")

@@ -104,10 +104,10 @@ def test_schedule_spec__refuses(given, complaint):
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"schedule": ScheduleSpec(warmup=5), "epochs": 5}, "leave none of 5"),
-        ({"schedule": ScheduleSpec("cosine", rate_minimum=0.1), "learning_rate": 0.1}, "below the first"),
-        ({"schedule": "plateau", "val": 0.0}, "watches validation rows"),
-        ({"schedule": "plateau", "patience": 5}, "before the rate is lowered after 5"),
+        ({"schedule": ScheduleSpec(warmup=5), "epochs": 5}, "warmup=5, epochs=5"),
+        ({"schedule": ScheduleSpec("cosine", rate_minimum=0.1), "learning_rate": 0.1}, "must be below"),
+        ({"schedule": "plateau", "val": 0.0}, "needs validation images"),
+        ({"schedule": "plateau", "patience": 5}, "before --rate-patience 5 lowers"),
     ],
 )
 def test_train_config__refuses_a_schedule_that_cannot_be(given, complaint):

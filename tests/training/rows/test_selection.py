@@ -146,7 +146,7 @@ def test_select__refuses_a_class_without_training_image(make_cache):
     cache, _, _ = make_cache()
     rows = cache.samples()
     write_listing(cache, [replace(row, labels=("rare",)) if row.split == "test" else row for row in rows])
-    with pytest.raises(DataError, match="No image to train on for: rare"):
+    with pytest.raises(DataError, match="No images to train on for: rare"):
         select(cache, TrainConfig())
     write_listing(cache, [replace(row, labels=("only",)) for row in rows])
     with pytest.raises(DataError, match=r"two classes or more.*only"):
