@@ -76,6 +76,9 @@ class Task(ABC):
     def __str__(self) -> str:
         return self.name
 
+    def __repr__(self) -> str:
+        return self.__reduce__()
+
     @abstractmethod
     def __reduce__(self) -> str:
         """The name of the only object of its class, which copies and pickles stand for."""

@@ -77,6 +77,6 @@ def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixe
     from fastcls.extraction.contact_sheet import draw_contact_sheet
 
     unused = "engine", "executor", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"
-    options.refuse_typed("--preview", *unused)
+    options.refuse_typed("--preview", "dry_run", *unused)  # it writes a picture
     count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")

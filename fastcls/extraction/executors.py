@@ -37,13 +37,7 @@ main()
 
 
 class Executor:
-    """Runs shard tasks. `specs.EXECUTORS` is the table of those that there are.
-
-    Attributes:
-        has_workers: Whether it starts processes, so that their number has an effect.
-    """
-
-    has_workers = False
+    """Runs shard tasks. `specs.EXECUTORS` is the table of those that there are."""
 
     def run(
         self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
@@ -66,7 +60,7 @@ class Executor:
 
 def find_executor(name: str) -> Executor:
     """The executor of a name."""
-    made: Executor = resolve(EXECUTORS[name])()
+    made: Executor = resolve(EXECUTORS[name].path)()
     return made
 
 
@@ -88,8 +82,6 @@ class ProcessExecutor(Executor):
     A process that dies costs its task, which is tried again; a task that kills a second process is
     halved until the one image that does it is found, which becomes a failure.
     """
-
-    has_workers = True
 
     def run(
         self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]

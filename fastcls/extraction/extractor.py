@@ -31,7 +31,7 @@ from fastcls.extraction.trial import first_trusted
 from fastcls.extraction.worker import WorkerSpec
 from fastcls.files import PathLike
 from fastcls.machine import cores
-from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
+from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
 
 logger = logging.getLogger(__name__)
 
@@ -201,13 +201,12 @@ def _announce(target: Target) -> None:
 def _fill(
     ledgers: Sequence[Ledger], filling: Filling, chosen: Candidate, config: ExtractConfig, progress: bool
 ) -> None:
-    executor = find_executor(config.executor)
     crew = share_machine(
         config,
         engine_class(chosen.path),
         rows=filling.work.rows,
         trunk_bytes=filling.trunk.path.stat().st_size,
-        has_workers=executor.has_workers,
+        has_workers=EXECUTORS[config.executor].has_workers,
     )
     for ledger in ledgers:
         ledger.crew = str(crew)
@@ -230,7 +229,7 @@ def _fill(
                 bar.reset()  # the rate counts from when the first engine is loaded
             bar.update(images)
 
-        results = executor.run(tasks, spec, crew.workers, advance)
+        results = find_executor(config.executor).run(tasks, spec, crew.workers, advance)
         with contextlib.closing(results):  # whatever happens, the workers end here
             for infos in results:
                 for ledger, info in zip(ledgers, infos, strict=True):

@@ -29,9 +29,8 @@ from fastcls.extraction.engine_choice import (
     explain,
     look_at_machine,
 )
-from fastcls.extraction.executors import find_executor
 from fastcls.extraction.filling import Target, known_targets
-from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
+from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class ExtractionPlan:
             engine_class(self.candidates[0].path),
             rows=max(missing),
             trunk_bytes=max(_trunk_bytes(cut) for cut in filled),
-            has_workers=find_executor(self.config.executor).has_workers,
+            has_workers=EXECUTORS[self.config.executor].has_workers,
         )
 
     def describe(self) -> list[str]:
@@ -212,7 +211,6 @@ def make_plan(
             downloads no weights.
     """
     files.require_writable(root)
-    _require_effect(config)
     return _plan(order, caches_of_cuts(cuts, root), root, config, leases)
 
 
@@ -249,11 +247,6 @@ def _plan(
     if not able:
         raise explain(asked, machine)
     return ExtractionPlan(order, root, config, planned, tuple(able), asked, machine)
-
-
-def _require_effect(config: ExtractConfig) -> None:
-    if config.workers and not find_executor(config.executor).has_workers:
-        raise OptionError(f"workers has no effect with executor={config.executor!r}. Remove it")
 
 
 def _require_different(cuts: Sequence[CutPlan]) -> None:

@@ -29,7 +29,7 @@ from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
-from fastcls.specs import PixelRule
+from fastcls.specs import PixelRule, check_at_least
 from fastcls.tasks import ONE_LABEL, Task, task_named
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ class Classifier:
     def __post_init__(self) -> None:
         self.task.require_thresholds(self.thresholds, len(self.class_names))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_graph"}  # made anew
+
     def rank(self, probabilities: np.ndarray) -> list[int]:
         """The labels of an image by falling probability; of several labels, those that are predicted.
 
@@ -110,10 +113,6 @@ class Classifier:
             probabilities: (C,).
         """
         return self.task.rank(probabilities, self.thresholds)
-
-    def name_classes(self, probabilities: np.ndarray) -> tuple[str, ...]:
-        """Sorted names of the classes that are predicted with (C,) probabilities, of any number per image."""
-        return tuple(self.class_names[label] for label in sorted(self.rank(probabilities)))
 
     @property
     def described(self) -> dict[str, Any]:
@@ -193,6 +192,7 @@ class Classifier:
 
         Raises:
             DataError: A folder holds no image, or something is no image at all, such as an array of floats.
+            OptionError: The batch size, or the number of pixels, is below 1.
         """
         return Predictions(self.stream(images, batch_size=batch_size, max_pixels=max_pixels))
 
@@ -209,7 +209,10 @@ class Classifier:
 
         Raises:
             DataError: As in `predict`, when its turn comes.
+            OptionError: The batch size, or the number of pixels, is below 1.
         """
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("max_pixels", max_pixels, 1)
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
         decoded = ahead(partial(_decode, decoder), each(images), threads=cores(), depth=2 * batch_size)
         numbered = enumerate(decoded)

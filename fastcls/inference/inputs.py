@@ -11,14 +11,14 @@ from typing import TypeAlias
 import numpy as np
 import PIL.Image
 
-from fastcls.data.decoder import Decoder
+from fastcls.data.decoder import Decoder, UnreadableImage
 from fastcls.data.pillow_images import read_rgb
 from fastcls.data.readers.folder import list_images
 from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
 from fastcls.errors import DataError
 from fastcls.files import PathLike
 
-Image: TypeAlias = PathLike | bytes | bytearray | np.ndarray | PIL.Image.Image
+Image: TypeAlias = PathLike | bytes | bytearray | memoryview | np.ndarray | PIL.Image.Image
 Images: TypeAlias = Image | Iterable[Image]
 # One image, when folders and batches have been taken apart.
 Single: TypeAlias = Path | bytes | np.ndarray | PIL.Image.Image
@@ -35,7 +35,7 @@ def each(images: Images) -> Iterator[Single]:
     """
     if isinstance(images, (str, os.PathLike)):
         yield from _files(Path(images))
-    elif isinstance(images, (bytes, bytearray)):
+    elif isinstance(images, (bytes, bytearray, memoryview)):
         yield bytes(images)
     elif isinstance(images, np.ndarray):
         yield from _arrays(images)
@@ -43,7 +43,7 @@ def each(images: Images) -> Iterator[Single]:
         with contextlib.suppress(Exception):  # `pixels` gives the reason
             images.load()  # here, as no two threads may load the same image
         yield images
-    elif isinstance(images, Iterable):
+    elif isinstance(images, Iterable) and not hasattr(images, "read"):  # whose items are lines
         for image in images:
             yield from each(image)
     else:
@@ -64,6 +64,8 @@ def pixels(decoder: Decoder, image: Single) -> np.ndarray:
         return decoder.decode(image)
     if isinstance(image, np.ndarray):
         return decoder.resize(image)
+    if 0 in image.size:
+        raise UnreadableImage(f"it has no pixels: {image.width}x{image.height}")
     return decoder.resize(read_rgb(image, image.format or "Pillow image"))
 
 

@@ -15,7 +15,7 @@ from fastcls.specs.bases import (
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
-from fastcls.specs.extraction import ENGINES, EXECUTORS, ExtractConfig
+from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
@@ -64,6 +64,7 @@ __all__ = [
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
+    "ExecutorKind",
     "ExtractConfig",
     "FinetuneSpec",
     "HeadKind",

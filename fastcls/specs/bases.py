@@ -94,6 +94,7 @@ class CutSpec:
         flag="--cut",
         metavar="LAYER",
         shown="before the classifier",
+        replaces=("pool",),
     )
     pool: str | None = option(
         None,

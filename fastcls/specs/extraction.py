@@ -23,10 +23,25 @@ ENGINES = {
         "float32": "fastcls.engines.tensorflow:TensorFlowEngine",
     },
 }
-# {name: its class, "module:class"}. An executor is one entry.
+
+
+@dataclass(frozen=True)
+class ExecutorKind:
+    """A kind of executor.
+
+    Attributes:
+        path: Its class, "module:class" (see `fastcls.extraction.executors.Executor`).
+        has_workers: Whether it starts processes, so that their number has an effect.
+    """
+
+    path: str
+    has_workers: bool = False
+
+
+# An executor is one entry.
 EXECUTORS = {
-    "processes": "fastcls.extraction.executors:ProcessExecutor",
-    "inline": "fastcls.extraction.executors:InlineExecutor",
+    "processes": ExecutorKind("fastcls.extraction.executors:ProcessExecutor", has_workers=True),
+    "inline": ExecutorKind("fastcls.extraction.executors:InlineExecutor"),
 }
 MAX_PIXELS = "Skip images with more than this many pixels."
 MAX_PIXELS_SHOWN = "as memory allows for each decoding thread"
@@ -55,6 +70,7 @@ class ExtractConfig:
         "Where shards are made: in worker processes, whose crashes the extraction survives, or in this "
         "process (inline), which is not protected against crashes.",
         choices=EXECUTORS,
+        silences=lambda name: [] if EXECUTORS[name].has_workers else ["workers"],
     )
     workers: int | None = option(
         None,

@@ -75,6 +75,10 @@ class FinetunedNetwork:
     unreadable: dict[str, str]
     task: Task = ONE_LABEL
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
+        return f"<FinetunedNetwork: {len(self.class_names)} classes, {best}>"
+
     @property
     def classifier(self) -> Classifier:
         """The network as a classifier, to predict with, to test and to save."""

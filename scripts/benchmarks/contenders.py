@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def watch_executor(name: str) -> Watch:
     """Note what comes by an executor from now on."""
     global _watch
     _watch = Watch(find_executor(name))
-    EXECUTORS[name] = f"{__name__}:_watching"
+    EXECUTORS[name] = replace(EXECUTORS[name], path=f"{__name__}:_watching")
     return _watch
 
 
@@ -167,7 +168,6 @@ class Watch(Executor):
     """
 
     def __init__(self, executor: Executor) -> None:
-        self.has_workers = executor.has_workers
         self.crew: dict[str, Any] = {}
         self._executor = executor
         self._timeline = Timeline()

@@ -138,7 +138,9 @@ def test_repr__is_a_line_that_tells(made, photos):
 def test_finetune__ends_at_a_classifier_too(made, photos, tmp_path):
     _, data, classifier, _ = made
     spec, config = library.FinetuneSpec(train="none", augment="none"), library.TrainConfig(epochs=1)
-    tuned = library.finetune(data, classifier, spec, config).classifier
+    trained = library.finetune(data, classifier, spec, config)
+    assert repr(trained).startswith("<FinetunedNetwork: 3 classes, epoch 1, ")
+    tuned = trained.classifier
     tuned.save(tmp_path / "tuned.keras")
     loaded = library.Classifier.load(tmp_path / "tuned.keras")
     assert np.array_equal(loaded.predict(photos).probabilities, tuned.predict(photos).probabilities)

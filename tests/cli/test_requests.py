@@ -51,7 +51,7 @@ REQUESTS = {
         "photos --out run --base resnet18",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
-        "--executor inline --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
+        "--executor processes --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
     ],
@@ -104,6 +104,22 @@ def test_config__what_is_typed_counts_more(tmp_path, line, typed, expected):
     path = save(tmp_path, "train-head", parse("train-head", [*asked, *line.split()]))
     made = parse("train-head", [*asked, "--config", str(path), *typed.split()])
     assert made == parse("train-head", [*asked, *expected.split()])
+
+
+def test_config__another_cut_is_pooled_by_its_own_default(tmp_path):
+    asked = ["photos", "--out", "run"]
+    path = save(tmp_path, "run", parse("run", [*asked, "--base", "resnet18"]))
+    made = parse("run", [*asked, "--config", str(path), "--cut", "conv4"])
+    assert [(cut.layer, cut.pool) for cut in made["cut"]] == [("conv4", "none")]
+
+
+def test_config__loaded_workers_go_where_another_executor_is_typed(tmp_path):
+    asked = ["photos", "--out", "run", "--base", "resnet18"]
+    path = save(tmp_path, "run", parse("run", [*asked, "--workers", "2"]))
+    inline = ["--executor", "inline"]
+    assert parse("run", [*asked, "--config", str(path), *inline]) == parse("run", [*asked, *inline])
+    with pytest.raises(click.UsageError, match="--workers has no effect with --executor inline"):
+        parse("run", [*asked, "--workers", "2", *inline])
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_extract__draws_a_preview_and_stops(fastcls, photos, tmp_path):
         ("--augment flip", 2, "--augment has no effect with --views 1"),
         ("--views 1 --view-seed 3", 2, "--view-seed has no effect with --views 1"),
         ("--views 2 --preview a.png --workers 2", 2, "--workers has no effect with --preview"),
+        ("--views 2 --preview a.png --dry-run", 2, "--dry-run has no effect with --preview"),
         ("--views 2 --preview a.jpg", 1, "ending in .png"),
     ],
 )

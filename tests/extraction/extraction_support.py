@@ -22,7 +22,6 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
 from fastcls.engines import Engine
 from fastcls.engines.tensorflow import TensorFlowEngine
-from fastcls.extraction.executors import find_executor
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.fingerprint import cut_token
 from fastcls.specs import ENGINES, EXECUTORS, BaseSpec, CutSpec, ExtractConfig
@@ -278,7 +277,7 @@ if __name__ == "__main__":
 
 def by(executor, workers=2, **options):
     """How to extract by an executor, with so many processes where it has some."""
-    has_workers = find_executor(executor).has_workers
+    has_workers = EXECUTORS[executor].has_workers
     return ExtractConfig(executor=executor, workers=workers if has_workers else None, **options)
 
 

@@ -80,7 +80,6 @@ def test_plan__tells_what_the_extraction_then_does(cuts, data, root, seed):
         ({"layer": "third"}, INLINE, "no layer 'third'"),
         ({"precision": "int8"}, INLINE, "only openvino can"),
         ({}, ExtractConfig(engine="nowhere:Engine"), "'nowhere:Engine' cannot be imported"),
-        ({}, ExtractConfig(executor="inline", workers=2), "workers has no effect"),
     ],
 )
 def test_plan__refuses_what_the_extraction_refuses_and_leaves_nothing(

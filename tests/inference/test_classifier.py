@@ -1,3 +1,5 @@
+import copy
+import pickle
 import zipfile
 
 import cv2
@@ -32,6 +34,15 @@ def photos(tmp_path):
     paths[2].write_text("no image")
     paths[5].unlink()
     return paths
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_copies__say_the_same_also_after_a_prediction(copied, classifier, photos):
+    results = classifier.predict(photos[0])
+    again = copied(classifier)
+    assert (again.class_names, again.task) == (classifier.class_names, classifier.task)
+    assert np.array_equal(again.predict(photos[0]).probabilities, results.probabilities)
+    assert np.array_equal(copied(results).probabilities, results.probabilities)
 
 
 def test_load__gives_back_what_was_saved(classifier, tmp_path):

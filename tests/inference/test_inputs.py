@@ -1,5 +1,6 @@
 """Whatever an image is given as, a classifier sees the same pixels of it."""
 
+import io
 import itertools
 import os
 import tracemalloc
@@ -11,7 +12,7 @@ import pytest
 
 from fastcls.backend import import_keras
 from fastcls.data.decoder import pixel_rule
-from fastcls.errors import DataError, MissingExtraError
+from fastcls.errors import DataError, MissingExtraError, OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
@@ -56,11 +57,12 @@ def test_predict__a_png_is_the_same_in_each_form(mode, classifier, tmp_path):
     path = tmp_path / "a.png"
     PIL.Image.fromarray(photo(1)).convert(mode).save(path)
     opened = PIL.Image.open(path)
-    forms = [path, str(path), path.read_bytes(), bytearray(path.read_bytes()), opened]
+    data = path.read_bytes()
+    forms = [path, str(path), data, bytearray(data), memoryview(data), opened]
     forms.append(np.asarray(PIL.Image.open(path).convert("RGB")))
     results = classifier.predict([classifier.predict(form)[0] and form for form in forms])
-    assert [result.path for result in results] == [path, path, None, None, None, None]
-    assert [result.index for result in results] == list(range(6))
+    assert [result.path for result in results] == [path, path, *[None] * 5]
+    assert [result.index for result in results] == list(range(7))
     for result in results[1:]:
         assert np.array_equal(result.probabilities, results[0].probabilities)
 
@@ -112,12 +114,24 @@ def test_predict__folders_are_listed_also_inside_of_a_list(classifier, folder):
         (np.zeros((0, 4, 3), np.uint8), r"Received: \(0, 4, 3\) uint8"),
         (7, "paths, bytes, arrays or Pillow images. Received: int"),
         ([None], "Received: NoneType"),
+        (io.BytesIO(b"line\nline"), "Received: BytesIO"),
     ],
     ids=str,
 )
 def test_predict__explains_what_is_no_image(image, message, classifier):
     with pytest.raises(DataError, match=message):
         classifier.predict(image)
+
+
+def test_predict__an_image_without_pixels_is_unreadable(classifier):
+    (result,) = classifier.predict(PIL.Image.new("RGB", (0, 5)))
+    assert result.reason == "it has no pixels: 0x5"
+
+
+@pytest.mark.parametrize("option", ["batch_size", "max_pixels"])
+def test_predict__refuses_numbers_below_one(option, classifier):
+    with pytest.raises(OptionError, match=f"{option} must be 1 or more. Received: 0"):
+        classifier.predict(photo(1), **{option: 0})
 
 
 def test_predict__of_a_folder_without_images(classifier, tmp_path):
