@@ -142,7 +142,9 @@ class Cache:
         if len(folders) == 1:
             return cls(folders[0], name)
         if not folders:
-            raise CacheError(f"No bottleneck cache in {path}. Make one with: fastcls extract DATA")
+            raise CacheError(
+                f"No bottleneck cache in {path}. Make one with: fastcls extract DATA --base BASE"
+            )
         listed = "\n".join(f"  {folder}" for folder in folders)
         raise CacheError(f"Several bottleneck caches in {path}. Choose one of:\n{listed}")
 
