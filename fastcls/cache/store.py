@@ -230,9 +230,12 @@ class Cache:
             the table. Images without a bottleneck are in neither.
 
         Raises:
-            CacheError: A table or row is damaged, or there is no such bottleneck.
+            CacheError: A table or row is damaged, or the data set has no such split.
         """
         samples = [row for row in self.samples() if split is None or row.split == split]
+        if not samples:
+            splits = sorted({row.split for row in self.samples()})
+            raise CacheError(f"The data set has no image of split {split!r}. Its splits are {splits}")
         rows = self.index().locate([row.digest for row in samples])
         present = np.flatnonzero(rows.present)
         return rows.take(present).read(), [samples[place] for place in present]
