@@ -110,7 +110,7 @@ def test_to_csv__paths_hold_wherever_the_table_lies(fastcls, photos, tmp_path):
         (
             "to-csv {photos} --out {out}/a.csv --seed 3",
             2,
-            "no effect with data that is not divided",
+            "no effect with data that is not split",
         ),
         ("to-csv {out}/divided.csv --out {out}/a.csv --val 0.2", 1, "is already split"),
         ("to-csv {photos} --out {out}/divided.csv", 1, "already exists"),
