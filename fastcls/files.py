@@ -91,9 +91,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_path(path: Path) -> Iterator[Path]:
+def new_path(path: Path, option: str = "--out") -> Iterator[Path]:
     """Like `atomic_path`, but never replaces another file; an equal one stays, so that a command that was
     killed after its file was complete can be run again.
+
+    Args:
+        path: The file.
+        option: What names it on the command line.
 
     Raises:
         OptionError: The file is there, with other content.
@@ -101,12 +105,12 @@ def new_path(path: Path) -> Iterator[Path]:
     with atomic_path(path) as temporary:
         yield temporary
         if path.exists() and not (path.is_file() and file_digest(path) == file_digest(temporary)):
-            raise is_taken(path)
+            raise is_taken(path, option)
 
 
-def is_taken(path: Path) -> OptionError:
+def is_taken(path: Path, option: str = "--out") -> OptionError:
     """The error for an output that would replace something else."""
-    return OptionError(f"{path} already exists. Choose another --out, or remove it first")
+    return OptionError(f"{path} already exists. Choose another {option}, or remove it first")
 
 
 def put(temporary: Path, path: Path) -> None:

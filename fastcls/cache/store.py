@@ -142,7 +142,9 @@ class Cache:
         if len(folders) == 1:
             return cls(folders[0], name)
         if not folders:
-            raise CacheError(f"No bottleneck cache in {path}. Make one with: fastcls extract DATA")
+            raise CacheError(
+                f"No bottleneck cache in {path}. Make one with: fastcls extract DATA --base BASE"
+            )
         listed = "\n".join(f"  {folder}" for folder in folders)
         raise CacheError(f"Several bottleneck caches in {path}. Choose one of:\n{listed}")
 
@@ -228,9 +230,12 @@ class Cache:
             the table. Images without a bottleneck are in neither.
 
         Raises:
-            CacheError: A table or row is damaged, or there is no such bottleneck.
+            CacheError: A table or row is damaged, or the data set has no such split.
         """
         samples = [row for row in self.samples() if split is None or row.split == split]
+        if not samples:
+            splits = sorted({row.split for row in self.samples()})
+            raise CacheError(f"The data set has no image of split {split!r}. Its splits are {splits}")
         rows = self.index().locate([row.digest for row in samples])
         present = np.flatnonzero(rows.present)
         return rows.take(present).read(), [samples[place] for place in present]

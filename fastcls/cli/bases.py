@@ -42,9 +42,9 @@ def _weights(row: Architecture) -> str:
     return ", ".join(row.published) or "-"
 
 
-@click.command(cls=SpecCommand, specs={"spec": BaseSpec})
+@click.command(cls=SpecCommand, specs={"network": BaseSpec})
 @click.argument("base")
-def layers(base: str, spec: BaseSpec) -> None:
+def layers(base: str, network: BaseSpec) -> None:
     """List the layers at which a base can be cut.
 
     These are the layers of BASE that every path from input to output passes through. Their output is a
@@ -59,9 +59,9 @@ def layers(base: str, spec: BaseSpec) -> None:
     from fastcls.cutter import cut_points, default_cut_point
     from fastcls.evaluation.text_table import format_table
 
-    if spec.weights is None and find_architecture(base):
-        spec = replace(spec, weights="random")  # shapes do not depend on them: no need to download
-    loaded = load_base(spec)
+    if network.weights is None and find_architecture(base):
+        network = replace(network, weights="random")  # shapes do not depend on them: no need to download
+    loaded = load_base(network)
     points = cut_points(loaded.model)
     default = default_cut_point(loaded.model, points)
     rows = [["layer", "shape", "bytes", "parameters", "multiply-adds", "share", ""]]

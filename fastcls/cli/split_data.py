@@ -70,7 +70,7 @@ def _print(result: SplitResult) -> None:
         click.echo(f"Kept in one split (identical, or same group): {result.tied}")
     if dataset.left_out:
         click.echo(f"Files left out (hidden, not an image, or not in a class folder): {dataset.left_out}")
-    click.echo(f"Next: fastcls extract {shlex.quote(str(dataset.root))}")
+    click.echo(f"Next: fastcls extract {shlex.quote(str(dataset.root))} --base BASE")
 
 
 def _print_counts(dataset: Dataset) -> None:

@@ -49,4 +49,4 @@ def to_csv(
         f"{out}: {len(dataset.samples)} images of {len(dataset.class_names)} classes"
         + (f" ({described})" if described else "")
     )
-    click.echo(f"Next: fastcls extract {shlex.quote(str(out))}")
+    click.echo(f"Next: fastcls extract {shlex.quote(str(out))} --base BASE")

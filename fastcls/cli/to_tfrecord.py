@@ -33,4 +33,4 @@ def to_tfrecord(data: Path, out: Path, shards: int | None, source: SourceSpec) -
     for shard in written:
         click.echo(f"{shard.name}: {shard.count} images, {shard.bytes / 2**20:.1f} MiB")
     click.echo(f"{out}: {count} images of {len(dataset.class_names)} classes in {len(written)} files")
-    click.echo(f"Next: fastcls extract {shlex.quote(str(out))}")
+    click.echo(f"Next: fastcls extract {shlex.quote(str(out))} --base BASE")

@@ -181,9 +181,14 @@ class Dataset:
         return replace(made, task=table.task)
 
     @property
+    def given(self) -> Path:
+        """Path that it was read from, as it was given."""
+        return self.source or self.root
+
+    @property
     def origin(self) -> Path:
         """Absolute path that it was read from."""
-        return Path(os.path.abspath(self.source or self.root))  # noqa: PTH100 (a link stays what it is called)
+        return Path(os.path.abspath(self.given))  # noqa: PTH100 (a link stays what it is called)
 
     @property
     def name(self) -> str:

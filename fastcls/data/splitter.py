@@ -225,7 +225,8 @@ class _Balance:
         if not allow_small and any(units[label] < len(self._wanted) for label in short):
             raise DataError(
                 f"{fact} Identical images and those of one group stay together. Add images, remove these "
-                "classes, set the fraction of val or test to 0, or use --allow-small (allow_small=True)."
+                "classes, set the fraction of val or test to 0, or split the data with `fastcls split-data "
+                "--allow-small` (allow_small=True)."
             )
         logger.warning(fact)
 
@@ -281,6 +282,6 @@ def require_unsplit(dataset: Dataset) -> None:
     """Raise DataError for a data set that is already split."""
     if dataset.splits:
         raise DataError(
-            f"{dataset.root} is already split into {', '.join(dataset.splits)}. "
+            f"{dataset.given} is already split into {', '.join(dataset.splits)}. "
             "Use it as it is, or split one of its parts."
         )

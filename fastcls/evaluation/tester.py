@@ -217,7 +217,7 @@ def _test_part(dataset: Dataset) -> Dataset:
     part = dataset.subset("test") if dataset.splits else dataset
     if not part.samples:
         raise DataError(
-            f"{dataset.root} has no test part. Give a folder of images to test on, or split the data again"
+            f"{dataset.given} has no test part. Give a folder of images to test on, or split the data again"
         )
     return part
 
@@ -232,7 +232,7 @@ def _predict(
     pairs = zip(tested.samples, results, strict=True)
     readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]
     if not readable:
-        raise DataError(f"None of the {len(results)} test images of {tested.root} could be read")
+        raise DataError(f"None of the {len(results)} test images of {tested.given} could be read")
     return readable, tuple(found for found in results if found.probabilities is None)
 
 
@@ -351,13 +351,13 @@ def _holds(folder: Path, evaluation: Figures) -> bool:
 def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
     if classifier.task is not dataset.task:
         raise DataError(
-            f"The classifier predicts {classifier.task} per image, {dataset.root} has {dataset.task}. A CSV "
+            f"The classifier predicts {classifier.task} per image, {dataset.given} has {dataset.task}. A CSV "
             "has several with --label-separator, or with a column of 0 and 1 per class"
         )
     # Not of all `class_names`: a table may have columns of classes that no image has.
     unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))
     if unknown:
         raise DataError(
-            f"The classifier does not know the classes {', '.join(unknown)} of {dataset.root}. It knows: "
+            f"The classifier does not know the classes {', '.join(unknown)} of {dataset.given}. It knows: "
             f"{', '.join(classifier.class_names)}"
         )

@@ -45,7 +45,7 @@ def draw_contact_sheet(
         How many images are shown.
 
     Raises:
-        OptionError: `out` is no name of a PNG file, or the base cannot be used.
+        OptionError: `out` is no name of a PNG file or another file is there, or the base cannot be used.
         DataError: There is no readable image to train on.
     """
     if out.suffix.lower() != ".png":
@@ -55,8 +55,8 @@ def draw_contact_sheet(
     shown = (_views_of(dataset.root, paths[place], decoder, views) for place in spread(len(paths), _IMAGES))
     rows = [row for row in shown if row]
     if not rows:
-        raise DataError(f"{dataset.root} has no readable image to train on")
-    with files.atomic_path(out) as temporary:
+        raise DataError(f"{dataset.given} has no readable image to train on")
+    with files.new_path(out, "--preview") as temporary:
         temporary.write_bytes(cv2.imencode(".png", _sheet(rows)[..., ::-1])[1].tobytes())
     return len(rows)
 

@@ -24,6 +24,7 @@ from fastcls.extraction.coverage import Order
 from fastcls.extraction.crew import share_machine
 from fastcls.extraction.engine_choice import Candidate, Obstacle, explain
 from fastcls.extraction.executors import find_executor
+from fastcls.extraction.fidelity import InfidelityError
 from fastcls.extraction.filling import Filling, Target, open_filling
 from fastcls.extraction.ledger import Extraction, Ledger, remove_leftovers
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
@@ -170,7 +171,8 @@ def choose(
         chosen = first_trusted(able, filling, plan.order.dataset, max_pixels, refused)
         if chosen:
             for error in refused:
-                logger.warning("%s. Using %s instead", error, chosen)
+                fact = error.fact if isinstance(error, InfidelityError) else error
+                logger.warning("%s. Using %s instead", fact, chosen)
             return _settled(filling), chosen
         filling.discard(leases)
     assert plan.asked

@@ -28,7 +28,13 @@ _TINY = 1e-90  # below the product of two lengths in float32, unless one is zero
 
 
 class InfidelityError(OptionError):
-    """The rows of an engine are further from Keras in float32 than the bound of its precision."""
+    """The rows of an engine are further from Keras in float32 than the bound of its precision.
+
+    Attributes:
+        fact: The message without its remedy.
+    """
+
+    fact: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Fidelity:
 
     def __str__(self) -> str:
         return (
-            f"median relative error {self.median_error:.2g} (largest {self.largest_error:.2g}), "
+            f"median relative error {self.median_error:.3g} (largest {self.largest_error:.3g}), "
             f"median cosine {self.median_cosine:.6g} (smallest {self.smallest_cosine:.6g}) "
             f"over {self.images} images"
         )
@@ -66,10 +72,13 @@ class Fidelity:
         error, cosine = BOUNDS[precision]
         if not (self.median_error <= error and self.smallest_cosine >= cosine):
             remedy = "--engine tensorflow" if precision == "float32" else "--precision float32"
-            raise InfidelityError(
+            fact = (
                 f"{engine} in {precision} is too far from Keras in float32 on this base: {self}; allowed are "
-                f"a median error of {error:g} and a smallest cosine of {cosine:g}. Use {remedy}"
+                f"a median error of {error:g} and a smallest cosine of {cosine:g}"
             )
+            refusal = InfidelityError(f"{fact}. Use {remedy}")
+            refusal.fact = fact
+            raise refusal
 
 
 def compare(rows: np.ndarray, reference: np.ndarray) -> Fidelity:

@@ -161,7 +161,7 @@ class ExtractionPlan:
     def describe(self) -> list[str]:
         """The plan as lines of text."""
         lines = [str(cut) for cut in self.cuts]
-        if self.candidates:
+        if self.candidates and any(cut.to_forward for cut in self.cuts):
             lines += [f"{describe_candidates(self.candidates)}. {self.crew}"]
         return lines
 

@@ -29,7 +29,7 @@ class Parts:
         counts = Counter(sample.split or "train" for sample in self.dataset.samples)
         parts = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test"))
         images, classes = len(self.dataset.samples), len(self.dataset.class_names)
-        return f"{self.dataset.root}: {images} images of {classes} classes; {parts}"
+        return f"{self.dataset.given}: {images} images of {classes} classes; {parts}"
 
 
 def choose_shares(dataset: Dataset, config: TrainConfig, test: float | None = None) -> SplitSpec | None:
@@ -54,12 +54,12 @@ def choose_shares(dataset: Dataset, config: TrainConfig, test: float | None = No
     for option, share in (("val", config.val), ("test", test)):
         if share and option in dataset.splits:
             raise OptionError(
-                f"{dataset.root} is already split and has a {option} part. Remove --{option}, or use images "
+                f"{dataset.given} is already split and has a {option} part. Remove --{option}, or use images "
                 "that are not split"
             )
     if test:
         raise OptionError(
-            f"{dataset.root} is already split, without a test part. Remove --test to train without a test; "
+            f"{dataset.given} is already split, without a test part. Remove --test to train without a test; "
             "`fastcls test` can test the classifier on other images"
         )
     return SplitSpec(val, 0.0, config.seed) if val and "val" not in dataset.splits else None
@@ -81,11 +81,11 @@ def make_parts(dataset: Dataset, shares: SplitSpec | None, *, tests: bool) -> Pa
         dataset = carve(dataset, shares)
         count = len(dataset.subset("val").samples)
         notes = (
-            f"{dataset.root} has no validation part: using {count} images of its train part for validation "
+            f"{dataset.given} has no validation part: using {count} images of its train part for validation "
             f"({shares.val:g} of each class; --val sets another fraction, --val 0 trains without validation)",
         )
     elif shares:
         dataset = split(dataset, shares)
     has_test = "test" in dataset.splits
-    why = "" if has_test and tests else f"{dataset.root} has no test part" if tests else "--test 0"
+    why = "" if has_test and tests else f"{dataset.given} has no test part" if tests else "--test 0"
     return Parts(dataset, notes, f"No test: {why}" if why else "")

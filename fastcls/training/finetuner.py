@@ -277,7 +277,7 @@ def _network(
     if (start.class_names, start.task) != (classes, dataset.task):
         raise OptionError(
             f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
-            f"per image); {dataset.root} has {', '.join(classes)} ({dataset.task} per image)"
+            f"per image); {dataset.given} has {', '.join(classes)} ({dataset.task} per image)"
         )
     keras.utils.set_random_seed(seed)
     return start.model

@@ -16,12 +16,13 @@ from campaigns.material import Material
 from campaigns.results import Summary, differences, summarize
 from campaigns.shim import Shim, read_count
 from campaigns.tally import Verdict
+from fastcls import interrupts
 
 HEADS = ("command", "signal", "to", "moment")
 OUTCOMES = ("held", "too late")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 INTERRUPTED = 130
-_MESSAGE = "Interrupted. What is finished is kept"
+_MESSAGE = interrupts.MESSAGE.partition(":")[0]
 _LIMIT_S = 240.0
 _SECOND_KILL = 0.3  # share of trials that interrupt the rerun as well
 

@@ -68,6 +68,7 @@ def test_extract__lists_a_damaged_record_and_goes_on(fastcls, base, packed, tmp_
     assert "train-00000-of-00002.tfrecord#" in result.err and "its checksum does not match" in result.err
     planned = fastcls("run", packed, *asked, "--out", tmp_path / "run", "--dry-run")
     assert planned.code == 0 and ": 0 images to forward" in planned.out, planned.err
+    assert "Precision" not in planned.out
 
 
 def test_a_command_that_was_killed_when_all_was_whole_can_be_given_again(fastcls, photos, packed, tmp_path):

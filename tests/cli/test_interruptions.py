@@ -107,7 +107,7 @@ def test_command__given_again_when_all_is_done_does_nothing_again(
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert after == before
     refused = fastcls(*command, *more, "--restart")
-    assert refused.code == 1 and "already exists" in refused.err
+    assert refused.code == 1 and "is already complete" in refused.err
     for long in ("extract_planned", "train_prepared", "prepare_finetuning"):
         monkeypatch.setattr(pipeline, long, None)
     other = fastcls(*command, *more, "--learning-rate", 0.5)

@@ -92,8 +92,9 @@ def test_cache__is_read_as_arrays_and_samples(made):
     images = np.stack([read_image(data.root / row.path, SIZE) for row in samples])
     np.testing.assert_allclose(features, trunk.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
     assert len(cache.read()[0]) == 60
-    with pytest.raises(library.CacheError, match="No bottlenecks"):
-        cache.read("")
+    message = r"no image of split 'trian'. Its splits are \['test', 'train', 'val'\]"
+    with pytest.raises(library.CacheError, match=message):
+        cache.read("trian")
 
 
 def test_to_frame__has_the_rows_of_each_table(made):

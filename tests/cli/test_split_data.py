@@ -38,7 +38,7 @@ def test_split_data__prints_counts_and_the_next_step(photos, tmp_path):
         "Images added: 30, already there: 0",
         "Kept in one split (identical, or same group): 30",
         "Files left out (hidden, not an image, or not in a class folder): 1",
-        f"Next: fastcls extract '{out}'",
+        f"Next: fastcls extract '{out}' --base BASE",
     ]
     (photos / "rose/0.jpg").unlink()
     again = invoke(photos, "--out", out, "--mode", "copy")

@@ -61,6 +61,11 @@ def test_extract__draws_a_preview_and_stops(fastcls, photos, tmp_path):
     assert "5 images, each with 4 views" in drawn.out and "Nothing was extracted" in drawn.out
     assert cv2.imread(str(tmp_path / "views.png")).shape == (5 * 36 - 4, 4 * 36 - 4, 3)
     assert not (tmp_path / "c").exists()
+    again = fastcls(*asked, "--views", 4, "--preview", tmp_path / "views.png")
+    assert again.code == 0, again.err
+    other = fastcls(*asked, "--views", 2, "--preview", tmp_path / "views.png")
+    assert other.code == 1 and "views.png already exists. Choose another --preview" in other.err
+    assert cv2.imread(str(tmp_path / "views.png")).shape == (5 * 36 - 4, 4 * 36 - 4, 3)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_from_csv__reads_optional_columns_and_absolute_paths(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column path and no column label"),
+        ("", "no column path and no column label. Received: an empty line"),
         ("path;label\na.jpg;x\n", "Received: path;label"),
         ("path,label\na.jpg,x\nb.jpg,\n", "line 3: the label is empty"),
         ("path,label\na.jpg,x\nb.jpg\n", "line 3: the label is empty"),

@@ -44,20 +44,20 @@ def count(parts):
         ([""] * 10, None, None, {"train": 12, "val": 4, "test": 4}, ""),
         ([""] * 10, None, 0, {"train": 16, "val": 4}, "--test 0"),
         ([""] * 10, 0, 0.3, {"train": 14, "test": 6}, ""),
-        (["train"] * 10, None, None, {"train": 16, "val": 4}, "has no test part"),
-        (["train"] * 10, 0.4, None, {"train": 12, "val": 8}, "has no test part"),
+        (["train"] * 10, None, None, {"train": 16, "val": 4}, "data.csv has no test part"),
+        (["train"] * 10, 0.4, None, {"train": 12, "val": 8}, "data.csv has no test part"),
         (["train"] * 10, 0, 0, {"train": 20}, "--test 0"),
         (["train"] * 8 + ["test"] * 2, None, None, {"train": 12, "val": 4, "test": 4}, ""),
         (["train"] * 8 + ["test"] * 2, None, 0, {"train": 12, "val": 4, "test": 4}, "--test 0"),
         ([""] * 8 + ["test"] * 2, None, None, {"train": 12, "val": 4, "test": 4}, ""),
-        (["train"] * 8 + ["val"] * 2, None, None, {"train": 16, "val": 4}, "has no test part"),
-        (["train"] * 8 + ["val"] * 2, 0, None, {"train": 16, "val": 4}, "has no test part"),
+        (["train"] * 8 + ["val"] * 2, None, None, {"train": 16, "val": 4}, "data.csv has no test part"),
+        (["train"] * 8 + ["val"] * 2, 0, None, {"train": 16, "val": 4}, "data.csv has no test part"),
     ],
 )
 def test_make_parts__adds_what_is_missing(table, splits, val, test, expected, untested):
     dataset = table(splits)
     parts = parts_of(dataset, val, test)
-    assert count(parts) == expected
+    assert count(parts) == expected and "data.csv: 20 images of 2 classes; " in str(parts)
     assert untested in parts.untested and bool(untested) == bool(parts.untested)
     kept = [(s.split, new.split) for s, new in zip(dataset.samples, parts.dataset.samples, strict=True)]
     assert all(split == new for split, new in kept if split in ("val", "test"))
@@ -76,9 +76,9 @@ def test_make_parts__keeps_groups_and_identical_images_together(table, seed):
 @pytest.mark.parametrize(
     ("splits", "val", "test", "complaint"),
     [
-        (["train", "val"] * 5, 0.2, None, "has a val part. Remove --val"),
+        (["train", "val"] * 5, 0.2, None, "data.csv is already split and has a val part. Remove --val"),
         (["train", "test"] * 5, None, 0.2, "has a test part. Remove --test"),
-        (["train"] * 10, None, 0.2, "without a test part. Remove --test"),
+        (["train"] * 10, None, 0.2, "data.csv is already split, without a test part. Remove --test"),
         ([""] * 10, 0.5, 0.5, "leave images for train"),
     ],
 )

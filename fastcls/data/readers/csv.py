@@ -134,8 +134,9 @@ def _layout(path: Path, header: Sequence[str], separator: str | None) -> _Layout
     label_column = next((lowered[name] for name in ("label", "labels") if name in lowered), None)
     if path_column is None or (len(header) < 2 and label_column is None):
         missing = [name for name, found in (("path", path_column), ("label", label_column)) if not found]
+        received = ", ".join(header) or "an empty line"
         raise DataError(
-            f"{path} has no column {' and no column '.join(missing)}. Received: {', '.join(header)}. "
+            f"{path} has no column {' and no column '.join(missing)}. Received: {received}. "
             "The first line must be: path,label (optionally group, split), separated by commas."
         )
     if label_column is None:

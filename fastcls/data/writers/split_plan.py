@@ -147,7 +147,7 @@ def require_short_names(rows: Iterable[SplitRow], out: Path) -> None:
 def _require_files(dataset: Dataset) -> None:
     if any(split_address(sample.path)[1] is not None for sample in dataset.samples):
         raise DataError(
-            f"The images of {dataset.root} are inside TFRecord files, which a folder cannot link to. Split "
+            f"The images of {dataset.given} are inside TFRecord files, which a folder cannot link to. Split "
             "them in a table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test 0.2"
         )
 

@@ -85,7 +85,7 @@ def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray,
     images = Images([dataset.locate(sample) for sample in samples], decoder)
     readable = [place for place in range(len(samples)) if place not in images.unreadable]
     if not readable:
-        raise DataError(f"None of the {len(samples)} images of {dataset.root} could be read")
+        raise DataError(f"None of the {len(samples)} images of {dataset.given} could be read")
     rows = [
         SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, images.digests[place])
         for place, sample in enumerate(samples)
