@@ -254,10 +254,14 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
     for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion_every=1)}):
         with pytest.raises(OptionError, match="has no effect with several labels per image"):
             train_head(cache, None, replace(QUICK, **given))
-    with pytest.raises(OptionError, match=r"data with several labels.*Choose one of: binary_crossentropy"):
+    with pytest.raises(
+        OptionError, match=r"does not fit data with several labels.*Choose one of: binary_crossentropy"
+    ):
         train_head(cache, None, replace(QUICK, loss=LossSpec(name="categorical_crossentropy")))
     single, _, _ = make_cache(seed=1)
-    with pytest.raises(OptionError, match=r"has one label.*Choose one of: categorical_crossentropy"):
+    with pytest.raises(
+        OptionError, match=r"does not fit data with one label.*Choose one of: categorical_crossentropy"
+    ):
         train_head(single, None, replace(QUICK, loss=LossSpec(name="binary_crossentropy")))
     with pytest.raises(OptionError, match="one label per image: threshold"):
         train_head(single, None, replace(QUICK, threshold=0.4))
@@ -287,7 +291,7 @@ def test_select__refuses_classes_without_image_and_a_damaged_table(multi_label_c
     rows = cache.samples()
     given = [replace(row, labels=("only",)) for row in rows]
     write_listing(cache, given, task=SEVERAL_LABELS)
-    with pytest.raises(DataError, match=r"two classes.*only"):
+    with pytest.raises(DataError, match=r"at least two classes.*only"):
         select(cache, TrainConfig())
     test = [replace(row, labels=("a", "rare") if row.split == "test" else ("a", "b")) for row in rows]
     write_listing(cache, test, task=SEVERAL_LABELS)
