@@ -264,7 +264,6 @@ def _main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     ENGINES.clear()
     ENGINES["pixels"] = {"float32": ENGINE}
-    EXECUTORS["processes"] = EXECUTORS[os.environ.get("TEST_EXECUTOR", "processes")]
     try:
         main.main()
     finally:

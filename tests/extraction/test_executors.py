@@ -109,15 +109,15 @@ class ExecutorContract:
         moments = random.Random(5)
         for kill in range(3):
             token = f"{os.getpid()}-{self.name}-{kill}"
-            options = {"TEST_DELAY_S": "0.004", "TEST_EXECUTOR": self.name}
-            arguments = extract_arguments(data, root, "--batch-size", "1", "--shard-size", "4")
-            process = start_command(*arguments, token=token, **options)
+            small = ("--batch-size", "1", "--shard-size", "4")
+            arguments = extract_arguments(data, root, "--executor", self.name, *small)
+            process = start_command(*arguments, token=token, TEST_DELAY_S="0.004")
             goal = len(forwarded(root)) + moments.randint(1, 9)
             assert wait_until(lambda: len(forwarded(root)) >= goal)  # noqa: B023
             process.kill()
             process.communicate()
             assert wait_until(lambda: not living(token))  # noqa: B023
-        code, _, err = run_command(*arguments, TEST_EXECUTOR=self.name)
+        code, _, err = run_command(*arguments)
         assert code == 0, err
         check_complete(root, 40)
 

@@ -294,7 +294,7 @@ def test_command__a_full_disk(data, tmp_path, mount):
     arguments = extract_arguments(data, root, *ARGUMENTS)
     code, _, error = run_command(*arguments)
     assert code == 1 and "Traceback" not in error
-    assert f"cannot write or read {root}" in error and "No space left on device. Make room" in error
+    assert f"cannot write or read {root}" in error and "No space left on device. Free some space" in error
     assert leftovers(root) == []
     seen = forwarded(root)
     kept = len(only_cache(root).index())

@@ -178,6 +178,6 @@ def test_stitch__keeps_names_apart():
 def test_stitch__refuses_a_head_of_another_shape():
     trunk, _ = make_parts("tf", "avg")
     with pytest.raises(
-        OptionError, match=r"takes bottlenecks of \(7,\). Received: a trunk that outputs \(6,\)"
+        OptionError, match=r"takes bottlenecks of \(7,\). Received: a trunk with an output of \(6,\)"
     ):
         stitch(trunk, build_head(HeadSpec(), (7,), 3))

@@ -226,7 +226,7 @@ def test_finetune__goes_on_from_a_run(photos, base, tmp_path):
     with pytest.raises(OptionError, match="downscale has no effect with a classifier"):
         finetune(photos, start, FinetuneSpec(downscale=2), CONFIG)
     other = Classifier(first.model, ("dark", "lighter"), first.pixels, {})
-    with pytest.raises(OptionError, match="knows the classes dark, lighter"):
+    with pytest.raises(OptionError, match="has the classes dark, lighter"):
         finetune(photos, other, FinetuneSpec(), CONFIG)
 
 

@@ -84,7 +84,7 @@ def test_train_head__refuses_to_go_on_with_other_classes_or_bottlenecks(make_cac
     start = train_head(cache, None, QUICK)
     with pytest.raises(OptionError, match=r"takes bottlenecks of \(16,\), the cache holds \(4,\)"):
         train_head(make_cache(shape=(4,))[0], None, QUICK, start=start)
-    with pytest.raises(OptionError, match="knows the classes class 0, class 1, class 2;"):
+    with pytest.raises(OptionError, match="has the classes class 0, class 1, class 2;"):
         train_head(make_cache(classes=4, seed=1)[0], None, QUICK, start=start)
     with pytest.raises(OptionError, match="keeps its kind and layers"):
         train_head(cache, HeadSpec(layers=(8,)), QUICK, start=start)
@@ -129,7 +129,7 @@ def test_train_head__stops_when_the_loss_is_not_a_number(make_cache):
     config = replace(QUICK, epochs=20, learning_rate=1e30)
     with pytest.raises(OptionError, match=r"in epoch 1 \(step 2\)\. Lower the learning rate"):
         train_head(make_cache()[0], HeadSpec(layers=(64, 64)), config)
-    with pytest.raises(OptionError, match=r"in epoch 1, at validation\. Lower the learning rate"):
+    with pytest.raises(OptionError, match=r"in epoch 1 \(validation\)\. Lower the learning rate"):
         train_head(make_cache()[0], HeadSpec(layers=(64, 64)), replace(config, batch_size=1000))
 
 

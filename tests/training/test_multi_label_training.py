@@ -254,15 +254,19 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
     for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion_every=1)}):
         with pytest.raises(OptionError, match="has no effect with several labels per image"):
             train_head(cache, None, replace(QUICK, **given))
-    with pytest.raises(OptionError, match=r"with several labels.*Choose one of: binary_crossentropy"):
+    with pytest.raises(
+        OptionError, match=r"does not fit data with several labels.*Choose one of: binary_crossentropy"
+    ):
         train_head(cache, None, replace(QUICK, loss=LossSpec(name="categorical_crossentropy")))
     single, _, _ = make_cache(seed=1)
-    with pytest.raises(OptionError, match=r"with one label.*Choose one of: categorical_crossentropy"):
+    with pytest.raises(
+        OptionError, match=r"does not fit data with one label.*Choose one of: categorical_crossentropy"
+    ):
         train_head(single, None, replace(QUICK, loss=LossSpec(name="binary_crossentropy")))
-    with pytest.raises(OptionError, match="--threshold has no effect with one label per image"):
+    with pytest.raises(OptionError, match="--threshold has no effect with one label"):
         train_head(single, None, replace(QUICK, threshold=0.4))
     multiplied = LossSpec(class_weight="balanced", class_weight_multiplier=2.0)
-    with pytest.raises(OptionError, match=r"--class-weight-multiplier .*no effect with one label per image"):
+    with pytest.raises(OptionError, match="--class-weight-multiplier .* has no effect with one label"):
         train_head(single, None, replace(QUICK, loss=multiplied))
 
 

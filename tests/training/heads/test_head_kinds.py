@@ -118,7 +118,7 @@ class HeadContract:
         if not spec.traits.needs_val:
             assert self.train(cache, spec, val=0.0).val_count == 0
             return
-        with pytest.raises(OptionError, match="on validation rows"):
+        with pytest.raises(OptionError, match="needs validation images to choose"):
             self.train(cache, spec, val=0.0)
 
     def test_takes_several_labels_or_refuses_them(self, multi_label_cache: Any, spec: HeadSpec) -> None:

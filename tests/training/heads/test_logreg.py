@@ -113,7 +113,7 @@ def test_sweep__refuses_what_does_not_fit_into_memory(make_cache, monkeypatch):
 
 
 def test_train_head__logreg_needs_validation_rows(make_cache):
-    with pytest.raises(OptionError, match=r"there are none.*--val 0\.2"):
+    with pytest.raises(OptionError, match=r"needs validation images.*--val 0\.2"):
         train_head(make_cache()[0], LOGREG, TrainConfig(val=0.0))
 
 

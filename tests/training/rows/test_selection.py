@@ -149,7 +149,7 @@ def test_select__refuses_a_class_without_training_image(make_cache):
     with pytest.raises(DataError, match="No images to train on for: rare"):
         select(cache, TrainConfig())
     write_listing(cache, [replace(row, labels=("only",)) for row in rows])
-    with pytest.raises(DataError, match=r"two classes or more.*only"):
+    with pytest.raises(DataError, match=r"at least two classes.*only"):
         select(cache, TrainConfig())
 
 
