@@ -266,7 +266,7 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
     with pytest.raises(OptionError, match="--threshold has no effect with one label"):
         train_head(single, None, replace(QUICK, threshold=0.4))
     multiplied = LossSpec(class_weight="balanced", class_weight_multiplier=2.0)
-    with pytest.raises(OptionError, match="--class-weight-multiplier .* has no effect with one label"):
+    with pytest.raises(OptionError, match=r"--class-weight-multiplier .* has no effect with one label"):
         train_head(single, None, replace(QUICK, loss=multiplied))
 
 
