@@ -257,7 +257,7 @@ def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, 
     with pytest.raises(OptionError, match=r"data with several labels.*Choose one of: binary_crossentropy"):
         train_head(cache, None, replace(QUICK, loss=LossSpec(name="categorical_crossentropy")))
     single, _, _ = make_cache(seed=1)
-    with pytest.raises(OptionError, match=r"has one label.*Choose one of: categorical_crossentropy"):
+    with pytest.raises(OptionError, match=r"data with one label.*Choose one of: categorical_crossentropy"):
         train_head(single, None, replace(QUICK, loss=LossSpec(name="binary_crossentropy")))
     with pytest.raises(OptionError, match="one label per image: threshold"):
         train_head(single, None, replace(QUICK, threshold=0.4))
