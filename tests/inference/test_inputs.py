@@ -116,7 +116,7 @@ def test_predict__folders_are_listed_also_inside_of_a_list(classifier, folder):
         ([None], "Received: NoneType"),
         (io.BytesIO(b"line\nline"), "Received: BytesIO"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_predict__explains_what_is_no_image(image, message, classifier):
     with pytest.raises(DataError, match=message):
