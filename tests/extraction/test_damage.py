@@ -122,7 +122,7 @@ def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monk
         (folder / name).unlink()
     monkeypatch.undo()
     run(more=False)
-    assert "Rows:" in str(plan_training(Cache.find(folder), head, TRAIN, tmp_path / "run"))
+    assert "Images:" in str(plan_training(Cache.find(folder), head, TRAIN, tmp_path / "run"))
 
 
 def test_extract__a_damaged_conversion_makes_no_rows(work, copied):

@@ -44,9 +44,15 @@ def test_select__takes_as_many_views_as_asked_for(make_cache):
     plain = select(cache, TrainConfig(views=1)).train
     train = np.array([row.split for row in cache.samples()]) == "train"
     np.testing.assert_array_equal(plain.rows.read(), features[train])
-    with pytest.raises(CacheError, match=r"has 3 of the 5 views .*--views 5 --augment flip=.* --view-seed 0"):
+    with pytest.raises(
+        CacheError,
+        match=r"has only 3 of the 5 requested views .*--views 5 --augment flip=.* --view-seed 0 to add",
+    ):
         select(cache, TrainConfig(views=5))
-    with pytest.raises(CacheError, match=r"has 1 of the 2 views .*--views 2, or train with --views 1"):
+    with pytest.raises(
+        CacheError,
+        match=r"has only 1 of the 2 requested views .*--views 2 to add the others, or train with --views 1",
+    ):
         select(make_cache(seed=1)[0], TrainConfig(views=2))
     with pytest.raises(OptionError, match="views must be 1 or more"):
         TrainConfig(views=0)
