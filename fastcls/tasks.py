@@ -12,11 +12,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar
 
 from fastcls.errors import DataError, OptionError
+
+if TYPE_CHECKING:  # specs name tasks, and `fastcls --help` has no use for arrays
+    import numpy as np
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -184,15 +185,21 @@ class OneLabel(Task):
 
     def encode(self, labels: Sequence[Sequence[str]], class_names: Sequence[str]) -> np.ndarray:
         """Indices into the class names, (N,) int64."""
+        import numpy as np
+
         index = {name: label for label, name in enumerate(class_names)}
         return np.array([index[name] for (name,) in labels], np.int64)
 
     def count(self, labels: np.ndarray, classes: int = 0) -> np.ndarray:
         """See `Task`."""
+        import numpy as np
+
         return np.bincount(labels, minlength=classes)
 
     def pools(self, labels: np.ndarray) -> list[np.ndarray]:
         """See `Task`."""
+        import numpy as np
+
         return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
     def balanced_weights(self, counts: np.ndarray, images: int, multiplier: float | None) -> np.ndarray:
@@ -248,6 +255,8 @@ class SeveralLabels(Task):
 
     def encode(self, labels: Sequence[Sequence[str]], class_names: Sequence[str]) -> np.ndarray:
         """Whether an image has each class, (N, C) uint8 of 0 and 1."""
+        import numpy as np
+
         index = {name: label for label, name in enumerate(class_names)}
         targets = np.zeros((len(labels), len(class_names)), np.uint8)
         for place, names in enumerate(labels):
@@ -261,6 +270,8 @@ class SeveralLabels(Task):
     def pools(self, labels: np.ndarray) -> list[np.ndarray]:
         """An image of several classes is in the pool of each; those of none have a pool of their own."""
         columns = [*labels.T.astype(bool), ~labels.any(axis=1)]
+        import numpy as np
+
         return [np.flatnonzero(column) for column in columns if column.any()]
 
     def balanced_weights(self, counts: np.ndarray, images: int, multiplier: float | None) -> np.ndarray:
@@ -317,6 +328,8 @@ def task_of(labels: Iterable[Sequence[str]]) -> Task:
 
 def reach(probabilities: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
     """(..., C) bool: which classes have at least their threshold."""
+    import numpy as np
+
     return probabilities.astype(np.float64) >= np.asarray(thresholds, np.float64)
 
 

@@ -135,6 +135,17 @@ def test_commands_that_only_tell_load_no_tensorflow(arguments):
     assert loaded_by(run) == []
 
 
+def test_help_loads_no_numpy():
+    run = "import sys; sys.argv[1:] = ['--help']\nfrom fastcls.cli.main import main\ntry: main()\nfinally: "
+    result = subprocess.run(
+        [sys.executable, "-c", f"{run}print('numpy' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines()[-1] == "False"
+
+
 def test_heavy_packages_are_seen():
     code = "import sys\nfrom fastcls.backend import import_keras\nimport_keras()\nsys.exit(0)"
     assert loaded_by(code) == ["tensorflow", "keras"]

@@ -91,7 +91,7 @@ class HeadTraining:
 
 def train_head(
     cache: Cache,
-    head: HeadSpec | None = None,
+    head: HeadSpec | str | None = None,
     config: TrainConfig | None = None,
     *,
     start: TrainedHead | None = None,
@@ -105,7 +105,7 @@ def train_head(
 
     Args:
         cache: The bottlenecks.
-        head: What to train; a softmax layer by default.
+        head: What to train, or the name of its kind ("knn"); a softmax layer by default.
         config: How to train it.
         start: A trained head to go on from, with a fresh optimizer; `head` must be None then.
         folder: Where logs and checkpoints go while it runs; a training that was interrupted there goes on.
@@ -117,7 +117,8 @@ def train_head(
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
     place = None if folder is None else Path(folder)
-    return train_prepared(prepare_training(cache, head, config, start=start), place, progress=progress)
+    spec = HeadSpec(head) if isinstance(head, str) else head
+    return train_prepared(prepare_training(cache, spec, config, start=start), place, progress=progress)
 
 
 def prepare_training(

@@ -196,3 +196,10 @@ def test_train_head__writes_tensorboard_scalars(make_cache, tmp_path):
     assert set(seen) == metrics | {("train", "epoch_learning_rate")}
     assert seen["train", "epoch_learning_rate"] == pytest.approx([0.01] * 4)
     assert seen["validation", "epoch_loss"] == pytest.approx([row["val_loss"] for row in trained.history])
+
+
+def test_train_head__takes_the_name_of_a_head(make_cache):
+    cache, _, _ = make_cache()
+    assert train_head(cache, "knn").spec == HeadSpec("knn")
+    with pytest.raises(OptionError, match="Unknown head: 'near'"):
+        train_head(cache, "near")
