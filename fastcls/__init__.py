@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
+
+# As `typing` has it. Nothing is imported here: a signal in that moment would end a command with a traceback.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.bases.loader import Base as Base
@@ -114,9 +114,11 @@ __all__ = ["__version__", *_HOMES]
 
 if not TYPE_CHECKING:  # else every name would be there, of any type
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module 'fastcls' has no attribute {name!r}")
+        import importlib
+
         return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # as `typing` has it, whose import takes a moment
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,6 +42,8 @@ def main() -> NoReturn:
 
 def _leave(code: int) -> NoReturn:
     """End at once: HDF5 that could not write a file crashes when the interpreter closes it in the end."""
+    import contextlib
+
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
