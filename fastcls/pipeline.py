@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,11 +20,11 @@ from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.ledger import Extraction
 from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
-from fastcls.plans.finetuning import FinetuningPlan, plan_finetuning
+from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
-from fastcls.plans.training import TrainingPlan, decided_by, plan_training
+from fastcls.plans.training import TrainingPlan, decided_by
 from fastcls.runs import Run, UsedImage
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, FinetuneSpec, HeadSpec, TrainConfig, ViewSpec
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec
 from fastcls.tasks import Task
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
@@ -35,33 +36,49 @@ logger = logging.getLogger(__name__)
 
 def run(
     dataset: Dataset,
-    cut: CutSpec,
-    head: HeadSpec,
-    config: TrainConfig,
+    cut: CutSpec | PathLike,
     out: PathLike,
     *,
-    cache_root: PathLike,
+    head: HeadSpec | str | None = None,
+    config: TrainConfig | None = None,
+    cache_root: PathLike = "bottlenecks",
     test: float | None = None,
     views: ViewSpec | None = None,
     name: str | None = None,
     extraction: ExtractConfig | None = None,
-    options: Mapping[str, Any] | None = None,
     restart: bool = False,
     progress: bool = False,
 ) -> RunResult:
     """Data set in, classifier out, tested where there is a test part.
 
-    `plan_run` documents the arguments, and what it refuses before the first image; `progress` shows bars on
-    stderr.
+    Args:
+        dataset: The images.
+        cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
+        out: The run folder.
+        head: The head to train, or the name of its kind; a softmax layer by default.
+        config: How to train it.
+        cache_root: Folder of bottleneck caches.
+        test: See `plan_run`, as for all that follow.
+        views: Augmented views.
+        name: What the data set is called in the cache.
+        extraction: How the extraction runs.
+        restart: Begin again where a training was interrupted.
+        progress: Show bars on stderr.
+
+    Raises:
+        FastclsError: See `plan_run` for what is refused before the first image.
     """
     plan = plan_run(
-        *(dataset, cut, head, config, out),
+        dataset,
+        cut if isinstance(cut, CutSpec) else CutSpec(os.fspath(cut)),
+        HeadSpec(head) if isinstance(head, str) else head or HeadSpec(),
+        config or TrainConfig(),
+        out,
         cache_root=cache_root,
         test=test,
         views=views,
         name=name,
         extraction=extraction,
-        options=options,
         restart=restart,
     )
     return run_planned(plan, progress=progress)
@@ -95,29 +112,12 @@ def run_planned(plan: RunPlan, *, progress: bool = False) -> RunResult:
     return RunResult(cache, extracted, classifier, trained, tested)
 
 
-def train_run(
-    cache: Cache,
-    head: HeadSpec | None,
-    config: TrainConfig,
-    out: Path,
-    *,
-    start: Path | None = None,
-    options: Mapping[str, Any] | None = None,
-    restart: bool = False,
-    progress: bool = False,
-) -> tuple[Classifier, TrainedHead]:
+def train_planned(plan: TrainingPlan, *, progress: bool = False) -> tuple[Classifier, TrainedHead]:
     """Train a head and write a run folder: classifier, head, history, curves, logs, configuration.
 
     Until it is complete it is made in `OUT.unfinished`, with checkpoints: if the training is interrupted,
-    the same call goes on from there. `plan_training` documents the arguments, and what it refuses before the
-    first step; `progress` shows a bar on stderr.
+    the same plan goes on from there.
     """
-    plan = plan_training(cache, head, config, out, start=start, options=options, restart=restart)
-    return train_planned(plan, progress=progress)
-
-
-def train_planned(plan: TrainingPlan, *, progress: bool = False) -> tuple[Classifier, TrainedHead]:
-    """Do what `plan_training` has planned."""
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         known = {"asked": plan.asked, "options": plan.options}
         return _train(plan.training, folder, known, start=plan.start, progress=progress)
@@ -145,36 +145,8 @@ def _train(
     return classifier, trained
 
 
-def finetune_run(
-    dataset: Dataset,
-    start: BaseSpec | Path,
-    spec: FinetuneSpec,
-    config: TrainConfig,
-    out: Path,
-    *,
-    head: HeadSpec | None = None,
-    max_pixels: int | None = None,
-    options: Mapping[str, Any] | None = None,
-    restart: bool = False,
-    progress: bool = False,
-) -> FinetunedNetwork:
-    """Train a network on images and write a run folder, as `train_run` does, but for a head of its own.
-
-    `plan_finetuning` documents the arguments, and what it refuses before the first image; `progress` shows a
-    bar on stderr.
-    """
-    plan = plan_finetuning(
-        *(dataset, start, spec, config, out),
-        head=head,
-        max_pixels=max_pixels,
-        options=options,
-        restart=restart,
-    )
-    return finetune_planned(plan, progress=progress)
-
-
 def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> FinetunedNetwork:
-    """Do what `plan_finetuning` has planned."""
+    """Train a network on images and write a run folder, as `train_planned` does, but for head.keras."""
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         training = prepare_finetuning(
             plan.dataset, plan.begun, plan.spec, plan.config, head=plan.head, max_pixels=plan.max_pixels

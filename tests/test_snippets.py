@@ -63,7 +63,7 @@ for path in (Path("photos"), "photos"):
     assert_type(fastcls.write_split(data, path), fastcls.SplitResult)
     assert_type(fastcls.load_base(path, weights=path), fastcls.Base)
     fastcls.finetune(data, path, folder=path).classifier.save(path)
-    fastcls.run(data, cut, fastcls.HeadSpec(), config, path, cache_root=path)
+    fastcls.run(data, path, path), fastcls.run(data, cut, path, head="knn", config=config, cache_root=path)
 image = np.zeros((8, 8, 3), np.uint8)
 assert_type(classifier.predict("photos"), fastcls.Predictions)
 assert_type(classifier.predict(image)[0].class_name, str | None)

@@ -15,7 +15,7 @@ from fastcls import pipeline
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, TrainConfig
 
 CLASSES = ("blue", "green", "red")
 
@@ -76,9 +76,8 @@ def trained(photos: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) 
     result = pipeline.run(
         Dataset.from_folder(photos),
         CutSpec(BaseSpec(str(base)), precision="float32"),
-        HeadSpec(),
-        TrainConfig(learning_rate=0.05),
         folder / "run",
+        config=TrainConfig(learning_rate=0.05),
         cache_root=folder / "caches",
         extraction=ExtractConfig(executor="inline"),
     )

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fastcls import files
+from fastcls.plans.finetuning import plan_finetuning
+from fastcls.plans.training import plan_training
 
 WAYS = ["flip", "truncate", "empty", "not utf-8", "swap", "missing", "folder"]
 
@@ -24,9 +26,11 @@ def pair(trained, photos, tmp_path_factory):
         config = TrainConfig(
             epochs=2, seed=seed, val=0.1 * seed, checkpoints=CheckpointSpec(checkpoint_every=1)
         )
-        pipeline.train_run(trained.cache, None, config, root / name)
+        pipeline.train_planned(plan_training(trained.cache, None, config, root / name))
     config = TrainConfig(epochs=1, val=0.2, checkpoints=CheckpointSpec(checkpoint_every=1))
-    pipeline.finetune_run(Dataset.from_folder(photos), root / "one", FinetuneSpec(), config, root / "tuned")
+    pipeline.finetune_planned(
+        plan_finetuning(Dataset.from_folder(photos), root / "one", FinetuneSpec(), config, root / "tuned")
+    )
     return root
 
 

@@ -11,6 +11,7 @@ import pytest
 from fastcls import files, pipeline
 from fastcls.data.dataset import Dataset
 from fastcls.inference.classifier import Classifier
+from fastcls.plans.finetuning import plan_finetuning
 from fastcls.runs import Run
 from fastcls.specs import FinetuneSpec, TrainConfig
 
@@ -147,7 +148,7 @@ def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos,
     fresh = part("fresh", new=12)
     config = TrainConfig(epochs=1, val=0.25)
     out = tmp_path / "tuned"
-    pipeline.finetune_run(Dataset.from_folder(fresh), run, FinetuneSpec(), config, out)
+    pipeline.finetune_planned(plan_finetuning(Dataset.from_folder(fresh), run, FinetuneSpec(), config, out))
     images = Run.open(out).images()
     assert [sum(image.use == use for image in images) for use in ("train", "val", "earlier")] == [9, 3, 48]
     assert Run.open(out).record["images"] == {"train": 9, "val": 3, "earlier": 48, "complete": True}
@@ -155,11 +156,13 @@ def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos,
     assert on.seen == {"train": 9, "val": 3, "earlier": 48}
     # One that goes on from it in turn, and one from a file of unknown origin.
     again = tmp_path / "again"
-    pipeline.finetune_run(Dataset.from_folder(fresh), out, FinetuneSpec(), config, again)
+    pipeline.finetune_planned(plan_finetuning(Dataset.from_folder(fresh), out, FinetuneSpec(), config, again))
     assert len(Run.open(again).images()) == 60
     lone = shutil.copy(run / "classifier.keras", tmp_path / "lone.keras")
     other = tmp_path / "other"
-    pipeline.finetune_run(Dataset.from_folder(fresh), lone, FinetuneSpec(), config, other)
+    pipeline.finetune_planned(
+        plan_finetuning(Dataset.from_folder(fresh), lone, FinetuneSpec(), config, other)
+    )
     assert not Run.open(other).knows_all_images
     new = part("unseen", train=12)
     assert Classifier.load(other).test(Dataset.from_folder(new)).on.seen is None

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from extraction_support import save_model, write_images
 
-from fastcls import pipeline
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.errors import CacheError
@@ -109,14 +108,15 @@ def test_extract__files_of_another_cache_are_not_taken(work, copied, tmp_path, n
         ("samples/data.json", HeadSpec()),
     ],
 )
-def test_train_run__says_what_is_damaged_before_it_trains(copied, tmp_path, monkeypatch, name, head, damage):
+def test_plan_training__says_what_is_damaged_before_it_trains(
+    copied, tmp_path, monkeypatch, name, head, damage
+):
     folder, run = copied
     damage(folder / name)
     monkeypatch.setattr("fastcls.training.head_trainer._train", None)  # whoever comes so far, fails
-    for begin in (pipeline.train_run, plan_training):
-        with pytest.raises(CacheError, match=r"run the same `fastcls extract` again|Run the same") as raised:
-            begin(Cache.find(folder), head, TRAIN, tmp_path / "run")
-        assert str(folder / name) in str(raised.value) and "\n" not in str(raised.value)
+    with pytest.raises(CacheError, match=r"run the same `fastcls extract` again|Run the same") as raised:
+        plan_training(Cache.find(folder), head, TRAIN, tmp_path / "run")
+    assert str(folder / name) in str(raised.value) and "\n" not in str(raised.value)
     assert not list(tmp_path.glob("run*"))
     if "Delete this file" in str(raised.value):
         (folder / name).unlink()

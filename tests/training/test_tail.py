@@ -13,6 +13,7 @@ from fastcls.data.decoder import read_image
 from fastcls.errors import OptionError
 from fastcls.extraction.extractor import extract
 from fastcls.inference.classifier import Classifier
+from fastcls.plans.training import plan_training
 from fastcls.specs import ExtractConfig, HeadSpec, TrainConfig
 
 keras = import_keras()
@@ -55,7 +56,7 @@ def cache(photos, tmp_path_factory):
 @pytest.mark.parametrize("train_batch_norm", [False, True])
 def test_tail__trained_from_the_cache_is_the_stitched_model(cache, photos, tmp_path, train_batch_norm):
     head = HeadSpec("tail", train_batch_norm=train_batch_norm)
-    _, trained = pipeline.train_run(cache, head, CONFIG, tmp_path / "run")
+    _, trained = pipeline.train_planned(plan_training(cache, head, CONFIG, tmp_path / "run"))
     paths = [photos.locate(sample) for sample in photos.samples]
     rows = cache.index().locate([row.digest for row in cache.samples()]).read()
     expected = trained.model.predict_on_batch(rows)
@@ -80,8 +81,10 @@ def test_tail__begins_as_the_base(cache):
 
 
 def test_tail__goes_on_from_a_run(cache, tmp_path):
-    pipeline.train_run(cache, HeadSpec("tail"), CONFIG, tmp_path / "run")
-    _, more = pipeline.train_run(cache, None, CONFIG, tmp_path / "more", start=tmp_path / "run")
+    pipeline.train_planned(plan_training(cache, HeadSpec("tail"), CONFIG, tmp_path / "run"))
+    _, more = pipeline.train_planned(
+        plan_training(cache, None, CONFIG, tmp_path / "more", start=tmp_path / "run")
+    )
     assert more.spec == HeadSpec("tail")
     assert not more.model.get_layer("two_bn").trainable
 
@@ -90,7 +93,7 @@ def test_tail__goes_on_from_a_run(cache, tmp_path):
 def test_tail__is_refused_where_there_is_none(photos, tmp_path, options):
     cache, _ = extract(photos, cut(make_base(), precision="float32", **options), tmp_path / "caches", INLINE)
     with pytest.raises(OptionError, match=r"has no tail to train: .*Extract with --cut"):
-        pipeline.train_run(cache, HeadSpec("tail"), CONFIG, tmp_path / "run")
+        pipeline.train_planned(plan_training(cache, HeadSpec("tail"), CONFIG, tmp_path / "run"))
 
 
 def test_caches__of_bases_that_differ_behind_the_cut_are_two(photos, cache):
