@@ -49,11 +49,6 @@ class Extra:
     purpose: str
     versions: Mapping[str, str | None]
 
-    @property
-    def is_installed(self) -> bool:
-        """Whether all of its packages are."""
-        return None not in self.versions.values()
-
 
 @dataclass(frozen=True)
 class Place:

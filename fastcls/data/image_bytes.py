@@ -51,6 +51,14 @@ def digest(path: str | Path) -> str:
     return files.file_digest(Path(file)) if place is None else files.digest(read_bytes(path))
 
 
+def digest_or_blank(path: str | Path) -> str:
+    """The identity of an image; "" for one that cannot be read, which whoever decodes it will find out."""
+    try:
+        return digest(path)
+    except OSError:
+        return ""
+
+
 def stat(path: str | Path) -> os.stat_result:
     """State of the file that holds an image.
 

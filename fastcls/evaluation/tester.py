@@ -24,9 +24,8 @@ from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
 from fastcls.evaluation.judges import JUDGES, Figures
 from fastcls.files import PathLike
-from fastcls.machine import cores
 from fastcls.optional import frame
-from fastcls.parallel import ahead
+from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, EARLIER, TESTS, TRAIN, VAL, Run
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
@@ -250,7 +249,7 @@ def _judge(
 
 
 def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str) -> TestedOn:
-    digests = list(ahead(_digest, map(tested.locate, tested.samples), threads=cores(), depth=4 * cores()))
+    digests = list(spread(image_bytes.digest_or_blank, map(tested.locate, tested.samples)))
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
     run = Run.of(place) if place else None
     return TestedOn(
@@ -274,14 +273,6 @@ def _model_digest(classifier: Classifier, place: Path | None) -> str:
 
 def _as_text(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")  # JSON is UTF-8, paths need not be
-
-
-def _digest(path: Path) -> str:
-    """The identity of an image; "" for one that cannot be read."""
-    try:
-        return image_bytes.digest(path)
-    except OSError:
-        return ""
 
 
 def _count_seen(run: Run, digests: Sequence[str]) -> dict[str, int] | None:

@@ -14,7 +14,7 @@ from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
 from fastcls.data.views import make_view
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.caches import CutCaches
-from fastcls.extraction.fidelity import spread
+from fastcls.extraction.fidelity import evenly_spaced
 from fastcls.extraction.reading import identify
 from fastcls.specs import CutSpec, ViewSpec
 
@@ -52,7 +52,9 @@ def draw_contact_sheet(
         raise OptionError(f"The preview is a PNG file. Received: {str(out)!r}. Choose a name ending in .png")
     decoder = Decoder(CutCaches(cut, root).pixels, max_pixels or affordable_pixels(1))
     paths = [sample.path for sample in dataset.samples if sample.split in ("train", "")]
-    shown = (_views_of(dataset.root, paths[place], decoder, views) for place in spread(len(paths), _IMAGES))
+    shown = (
+        _views_of(dataset.root, paths[place], decoder, views) for place in evenly_spaced(len(paths), _IMAGES)
+    )
     rows = [row for row in shown if row]
     if not rows:
         raise DataError(f"{dataset.given} has no readable image to train on")

@@ -91,10 +91,8 @@ def find_coverage(order: Order, cache: Cache) -> Coverage:
 
 def count_missing(order: Order, cache: Cache, coverage: Coverage) -> int:
     """How many readable images lack a view, copies counted once; files that may have changed are read."""
-    rows = [
-        row if row.digest else replace(row, digest=_digest(os.path.join(order.dataset.root, row.path)))  # noqa: PTH118
-        for row in coverage.rows
-    ]
+    root, digest = order.dataset.root, image_bytes.digest_or_blank
+    rows = [row if row.digest else replace(row, digest=digest(root / row.path)) for row in coverage.rows]
     lacking = locate_views(cache.index(), rows, order.views).lacking
     unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
     return len({row.digest for row, count in zip(rows, lacking, strict=True) if count} - unusable)
@@ -125,11 +123,3 @@ def _is_unchanged(dataset: Dataset, row: SampleRow) -> bool:
         return row.state == FileState.of(os.path.join(dataset.root, row.path))  # noqa: PTH118 (10 times quicker)
     except OSError:
         return False
-
-
-def _digest(path: str) -> str:
-    """The identity of an image; "" for one that the extraction will list as unreadable."""
-    try:
-        return image_bytes.digest(path)
-    except OSError:
-        return ""

@@ -106,13 +106,13 @@ def forward(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.n
 def some_images(paths: Sequence[Path], decoder: Decoder, count: int) -> np.ndarray:
     """Up to `count` readable images, spread over the data set: (N, H, W, 3) uint8."""
     images: list[np.ndarray] = []
-    for place in spread(len(paths), count):
+    for place in evenly_spaced(len(paths), count):
         with contextlib.suppress(UnreadableImage):
             images.append(decoder.read(paths[place]))
     return np.stack(images) if images else np.zeros((0, *decoder.rule.size, 3), np.uint8)
 
 
-def spread(total: int, count: int) -> list[int]:
+def evenly_spaced(total: int, count: int) -> list[int]:
     """Up to `count` places in 0..total-1, at equal distances."""
     count = min(count, total)
     return [place * total // count for place in range(count)]

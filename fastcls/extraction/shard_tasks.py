@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -186,14 +185,7 @@ def _by_size(root: Path, images: Sequence[Wanted]) -> np.ndarray:
 def _by_digest(root: Path, images: Sequence[Wanted]) -> np.ndarray:
     threads = max(4, cores())  # most of the time they wait for the disk
     unknown = [root / image.path for image in images if not image.digest]
-    read = ahead(_digest, unknown, threads=threads, depth=64 * threads)
+    read = ahead(image_bytes.digest_or_blank, unknown, threads=threads, depth=64 * threads)
     numbers: dict[str, int] = {}
     kinds = (numbers.setdefault(image.digest or next(read) or image.path, len(numbers)) for image in images)
     return np.fromiter(kinds, np.int64, len(images))
-
-
-def _digest(path: Path) -> str:
-    """The identity of an image; "" for one that whoever reads it will call unreadable."""
-    with contextlib.suppress(OSError):
-        return image_bytes.digest(path)
-    return ""

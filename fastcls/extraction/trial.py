@@ -18,9 +18,9 @@ from fastcls.extraction.fidelity import (
     Fidelity,
     InfidelityError,
     compare,
+    evenly_spaced,
     forward,
     some_images,
-    spread,
 )
 from fastcls.extraction.filling import Filling
 from fastcls.extraction.shared_trunk import split_rows
@@ -116,7 +116,7 @@ class _Trial:
 
     @property
     def _compared(self) -> list[int]:
-        return spread(len(self._images), _COMPARED)
+        return evenly_spaced(len(self._images), _COMPARED)
 
     def _calibration(self) -> np.ndarray:
         """The images that are not compared, as long as there are enough."""

@@ -18,7 +18,7 @@ from fastcls.parallel import spread
 from fastcls.plans.run import table_digest
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, TrainConfig
-from fastcls.training.finetuner import networks_of, trains_batch_norm
+from fastcls.training.finetuner import networks_of, sharing, trains_batch_norm
 from fastcls.training.loop.checkpoints import has_checkpoint
 from fastcls.training.rows.selection import assign_uses
 
@@ -128,7 +128,7 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     keys = [sample.path for sample in samples]
     if config.val:  # the bytes decide who validates
-        keys = list(spread(_digest, map(dataset.locate, samples)))
+        keys = list(spread(image_bytes.digest_or_blank, map(dataset.locate, samples)))
     rows = [
         SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, key)
         for sample, key in zip(samples, keys, strict=True)
@@ -146,20 +146,12 @@ def _build(
     head: HeadSpec | None,
 ) -> Any:
     """The network to train; raises OptionError where its parts do not fit."""
-    spec = replace(
-        spec, train_batch_norm=trains_batch_norm(begun, spec)
-    )  # by the weights that were asked for
+    # By the weights that were asked for.
+    spec = replace(spec, train_batch_norm=trains_batch_norm(begun, spec))
     import_keras()
     if isinstance(begun, BaseSpec):
         begun = without_download(begun)
-    with reproducible_build():  # the network that is trained has the same names as if this one were not there
+    # The network that is trained has the same names as if this one were not there.
+    with sharing(), reproducible_build():
         _, trainee = networks_of(dataset, begun, spec, config, head)
     return trainee
-
-
-def _digest(path: Path) -> str:
-    """The identity of an image; "" for one that the training will list as unreadable."""
-    try:
-        return image_bytes.digest(path)
-    except OSError:
-        return ""

@@ -175,7 +175,6 @@ def prepare_finetuning(
     import_keras()
     strategy = _strategy()
     with strategy.scope():
-        _require_equal_shares(config)
         model, trainee = networks_of(dataset, start, spec, config, head)
         rule = _rule(start, tuple(model.inputs[0].shape[1:3]), spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
@@ -227,6 +226,11 @@ def _require_equal_shares(config: TrainConfig) -> None:
         )
 
 
+def sharing() -> Any:
+    """The scope in which several GPUs share each batch, if there are several."""
+    return _strategy().scope()
+
+
 def _strategy() -> Any:
     import tensorflow as tf
 
@@ -243,10 +247,13 @@ def networks_of(
 ) -> tuple[Any, Any]:
     """The network before its first step, and the same layers as a model to train.
 
+    To be called in the scope of `sharing`.
+
     Raises:
         OptionError: As in `finetune`.
     """
     _require_trainable(start, head, spec)
+    _require_equal_shares(config)
     check_labels(head or HeadSpec(), config, dataset.task)
     model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
     return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))

@@ -13,9 +13,9 @@ from fastcls.extraction.fidelity import (
     Fidelity,
     InfidelityError,
     compare,
+    evenly_spaced,
     forward,
     some_images,
-    spread,
 )
 
 
@@ -84,8 +84,8 @@ def test_require__one_row_that_is_no_number_is_refused(precision, value):
 
 
 @pytest.mark.parametrize("total, count, places", [(3, 8, [0, 1, 2]), (8, 4, [0, 2, 4, 6]), (0, 4, [])])
-def test_spread(total, count, places):
-    assert spread(total, count) == places
+def test_evenly_spaced(total, count, places):
+    assert evenly_spaced(total, count) == places
 
 
 def test_some_images__are_readable_and_of_all_parts(tmp_path):

@@ -210,6 +210,14 @@ for some, others in zip(one.model.get_weights(), two.model.get_weights(), strict
 names = "loss", "accuracy", "val_loss", "val_accuracy"
 figures = [[[row[name] for name in names] for row in done.history] for done in (one, two)]
 np.testing.assert_allclose(*figures, rtol=1e-4)
+
+from fastcls.plans.finetuning import plan_finetuning
+data, uneven = Dataset.open(Path({str(photos.root)!r})), TrainConfig(batch_size=5, val=0.25)
+try:
+    plan_finetuning(data, BaseSpec({base.name!r}, normalize="tf"), FinetuneSpec(), uneven, Path("none/run"))
+    raise AssertionError("the plan promises what the training refuses")
+except finetuner.OptionError as error:
+    assert "multiple of the 2 GPUs" in str(error), error
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
