@@ -25,6 +25,7 @@ from fastcls.cli.options import PixelSpec, SpecCommand
 )
 @click.option("--json", "form", flag_value="json", help="Print one line of JSON per image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
+@click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
     "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
 )
@@ -33,6 +34,7 @@ def predict(
     images: tuple[str, ...],
     top_k: int,
     form: str | None,
+    image_key: str | None,
     batch_size: int,
     pixels: PixelSpec,
 ) -> None:
@@ -49,7 +51,7 @@ def predict(
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.inputs import each
 
-    paths = list(each(images))
+    paths = list(each(images, image_key))
     classifier = Classifier.load(run)
     if not classifier.task.takes_top_k:
         options.refuse_typed(f"a classifier of {classifier.task} per image", "top_k")
