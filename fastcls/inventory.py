@@ -86,8 +86,8 @@ def _look_at_run(folder: Path) -> dict[str, Any]:
         return {"state": UNFINISHED, "problem": "the training has not ended"}
     run = Run.open(folder)
     figures = _numbers(run.record.get("figures"))
-    base, cut = _origin(run.record)
-    head = run.record["decided_by"].get("head")
+    base, cut = _origin({**run.resolved, **run.record})
+    head = run.resolved.get("head") if runs.HEAD in run.record["files"] else None
     state, problem = COMPLETE, ""
     if run.lost:
         state, problem = DAMAGED, f"{', '.join(run.lost)} missing"

@@ -24,7 +24,7 @@ from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan, decided_by
 from fastcls.runs import Run, UsedImage
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec, beyond
 from fastcls.tasks import Task
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
@@ -32,6 +32,8 @@ from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_tra
 from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
 
 logger = logging.getLogger(__name__)
+# Of what a classifier says of itself, what was asked for, or decided in place of it.
+_DECIDED = ("head", "training", "views", "start", "finetuning", "pixels")
 
 
 def run(
@@ -101,8 +103,7 @@ def run_planned(plan: RunPlan, *, progress: bool = False) -> RunResult:
         ((cache, extracted),) = extract_planned(plan.extraction, progress=progress)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
-        known = {"asked": plan.asked, "options": plan.options}
-        classifier, trained = _train(training, folder, known, progress=progress)
+        classifier, trained = _train(training, folder, plan, progress=progress)
     tested = None
     if not plan.parts.untested:
         most = plan.extraction.config.max_pixels
@@ -119,14 +120,13 @@ def train_planned(plan: TrainingPlan, *, progress: bool = False) -> tuple[Classi
     the same plan goes on from there.
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        known = {"asked": plan.asked, "options": plan.options}
-        return _train(plan.training, folder, known, start=plan.start, progress=progress)
+        return _train(plan.training, folder, plan, start=plan.start, progress=progress)
 
 
 def _train(
     training: HeadTraining,
     folder: Path,
-    known: Mapping[str, Any],
+    plan: RunPlan | TrainingPlan,
     *,
     start: Path | None = None,
     progress: bool = False,
@@ -141,7 +141,7 @@ def _train(
     trained = train_prepared(training, folder, progress=progress)
     classifier = Classifier.join(training.cache, trained)
     trained.model.save(folder / runs.HEAD)
-    _complete(folder, classifier, trained, {**known, "decided_by": deciding, "images": images})
+    _complete(folder, classifier, trained, plan, deciding, images)
     return classifier, trained
 
 
@@ -157,8 +157,7 @@ def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> Finetun
         images = _write_images(folder, training.used, plan.start, plan.dataset.task)
         trained = finetune_prepared(training, folder, progress=progress)
         classifier = _finetuned_classifier(plan, trained)
-        known = {"asked": plan.asked, "options": plan.options, "decided_by": training.identity}
-        _complete(folder, classifier, trained, {**known, "images": images})
+        _complete(folder, classifier, trained, plan, training.identity, images)
     return trained
 
 
@@ -214,23 +213,34 @@ def _complete(
     folder: Path,
     classifier: Classifier,
     trained: TrainedHead | FinetunedNetwork,
-    known: Mapping[str, Any],
+    plan: RunPlan | TrainingPlan | FinetuningPlan,
+    deciding: Mapping[str, Any],
+    images: Mapping[str, Any],
 ) -> None:
-    """Write what is left to write of a run, run.json last."""
+    """Write what is left to write of a run, run.json last.
+
+    Args:
+        folder: The run.
+        classifier: Its classifier.
+        trained: Its result.
+        plan: What was asked for.
+        deciding: What decided the result.
+        images: What `_write_images` returned.
+    """
     classifier.save(folder / runs.CLASSIFIER)
     runs.write_history(folder, trained.history)
     if any("loss" in row or "val_loss" in row for row in trained.history):
         draw_history(list(trained.history), folder / runs.CURVES, trained.best)
-    told, known = {**classifier.described}, {**known}
-    for name in ("head", "training", "finetuning"):  # it is in `decided_by`
-        told.pop(name, None)
-    known["asked"] = {**(known.pop("options") or {}), **known["asked"]}
-    runs.write_record(folder, {**told, **known})
+    told = classifier.described
+    decided = {name: told.pop(name) for name in _DECIDED if name in told}
+    asked = {**(plan.options or {}), **plan.asked}
+    record = {"asked": asked, "decided_by": beyond({**decided, **deciding}, asked), "images": images}
+    runs.write_record(folder, {**told, **record})
     forget_checkpoints(folder)  # after that: a complete training needs none to go on from
 
 
 def _go_on_with(folder: Path, deciding: Mapping[str, Any]) -> None:
     """Take up a complete training, if it is the one that is asked for."""
-    runs.require_same(folder, "decided_by", deciding)
+    runs.require_same(folder, Run.open(folder).resolved, deciding)
     forget_checkpoints(folder)
     logger.warning("The training in %s is already complete: nothing is trained again", folder)

@@ -5,7 +5,7 @@ RUN/head.keras         bottleneck -> probabilities; not of a run of finetune
 RUN/images.csv         path, label(s), use and digest of each image that it was trained or validated on
 RUN/history.csv        a row per epoch or candidate, drawn in curves.png
 RUN/checkpoints/       epochs that were to be kept
-RUN/run.json           what was asked and what that came to, the digests of all files above, and one of itself
+RUN/run.json           what was asked for and decided beyond it, digests of all files above and of itself
 RUN/test/NAME/         the result of a test
 
 A run comes through these states, each by one move, and the same command goes on from each of them:
@@ -30,7 +30,7 @@ from typing import Any
 
 from fastcls import files, unfinished
 from fastcls.errors import OptionError
-from fastcls.specs import differences
+from fastcls.specs import differences, resolve
 from fastcls.tasks import TASKS, Task
 
 CLASSIFIER = "classifier.keras"
@@ -148,6 +148,17 @@ class Run:
         return TASKS[self.record["task"]]
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as it was given: the options of the command, by spec."""
+        known: dict[str, Any] = self.record["asked"]
+        return known
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """What was asked for, with what was decided in place of it and beyond it."""
+        return resolve(self.asked, self.record["decided_by"])
+
+    @property
     def knows_all_images(self) -> bool:
         """Whether no image that it was trained on is missing in `images`."""
         return bool(self.record["images"].get("complete"))
@@ -262,7 +273,7 @@ def examine(
     unfinished.require_resumable(out)
     folder = unfinished.working_folder(out)
     if not restart and is_complete(folder):
-        require_same(folder, "asked", asked)
+        require_same(folder, Run.open(folder).asked, asked)
     elif not restart and is_worth(folder):
         _require_asked(folder, asked)
     return folder
@@ -300,7 +311,7 @@ def in_the_making(
     ) as folder:
         remove_leftovers(folder)
         if is_complete(folder):
-            require_same(folder, "asked", asked)
+            require_same(folder, Run.open(folder).asked, asked)
         else:
             _ask(folder, asked)
         yield folder
@@ -329,19 +340,18 @@ def require_new(out: Path) -> None:
     files.require_writable(out.parent)
 
 
-def require_same(folder: Path, member: str, now: Mapping[str, Any]) -> None:
+def require_same(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse a complete training that differs from the one that is asked for.
 
     Args:
         folder: A run.
-        member: "asked", what was asked for, or "decided_by", what that came to.
+        known: What is known of it, such as `Run.asked`; what `now` does not name does not decide the result.
         now: What it would be now.
 
     Raises:
         OptionError: They differ; the message says in what.
     """
-    known = Run.open(folder).record[member]
-    earlier = {name: known.get(name) for name in now}  # what else is known does not decide the result
+    earlier = {name: known.get(name) for name in now}
     if changes := differences(earlier, _plain(now)):
         raise OptionError(f"{folder} already exists, with another training ({changes}). {_TAKE_ANOTHER}")
 
@@ -361,10 +371,10 @@ def require_same_unfinished(folder: Path, earlier: Mapping[str, Any], now: Mappi
 
 def _look_at(out: Path, asked: Mapping[str, Any], *, restart: bool) -> None:
     try:
-        Run.open(out)
+        run = Run.open(out)
     except OptionError as error:
         raise OptionError(f"{out} already exists and is not a complete run: {error}") from error
-    require_same(out, "asked", asked)
+    require_same(out, run.asked, asked)
     if restart:
         raise OptionError(f"{out} is already complete: there is nothing to restart. {_TAKE_ANOTHER}")
 

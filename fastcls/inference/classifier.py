@@ -85,13 +85,14 @@ class Classifier:
             OptionError: The head does not take what the cache holds.
         """
         trunk = checked_files.load_model(cache.trunk_path)
-        manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
+        manifest = asdict(cache.manifest)
         del manifest["cuts"]
         provenance = {
             "fastcls": fastcls.__version__,
             "cache": manifest,
             "head": asdict(trained.spec),
             "training": asdict(trained.config),
+            "views": asdict(trained.views),
             "figures": trained.best,
             "train_count": trained.train_count,
             "val_count": trained.val_count,

@@ -11,6 +11,7 @@ from fastcls import files, runs
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.plans.wording import describe_files, describe_training, files_of
+from fastcls.runs import Run
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
@@ -103,7 +104,7 @@ def require_same_training(folder: Path, training: HeadTraining) -> None:
         OptionError: As the message says.
     """
     if runs.is_complete(folder):
-        runs.require_same(folder, "decided_by", decided_by(training))
+        runs.require_same(folder, Run.open(folder).resolved, decided_by(training))
     elif not training.spec.is_fitted:
         Checkpoints(folder, training.config.checkpoints, training.identity, {})
 

@@ -13,7 +13,7 @@ from fastcls.specs.bases import (
     parse_mean_std,
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
-from fastcls.specs.comparison import differences
+from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
@@ -80,6 +80,7 @@ __all__ = [
     "Step",
     "TrainConfig",
     "ViewSpec",
+    "beyond",
     "check_at_least",
     "check_choice",
     "check_cut",
@@ -91,5 +92,6 @@ __all__ = [
     "differences",
     "no_effect",
     "parse_mean_std",
+    "resolve",
     "step_of",
 ]

@@ -27,7 +27,7 @@ def load_head(place: Path) -> TrainedHead:
         file, known = place, _read_checkpoint(place)
     else:
         run = _open_run(place)
-        file, known = run.file(runs.HEAD), {**run.record, **run.record["decided_by"]}
+        file, known = run.file(runs.HEAD), {**run.record, **run.resolved}
     keras = import_keras()
     try:
         with reproducible_build():  # a file has no seeds of its dropouts
@@ -54,12 +54,11 @@ def _open_run(folder: Path) -> Run:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     state = Snapshot.read(path).state
-    if "head" not in state:
+    if "head" not in state["identity"]:
         raise OptionError(f"{path} is a checkpoint of a whole network, not of a head on bottlenecks")
     try:
         # Thresholds are chosen for the finished head alone.
         thresholds = task_named(state["task"]).default_thresholds(len(state["class_names"]))
-        known = {**state, "training": state["identity"]["training"], "figures": state["history"][-1]}
-        return {**known, "thresholds": thresholds}
+        return {**state["identity"], **state, "figures": state["history"][-1], "thresholds": thresholds}
     except (LookupError, TypeError, ValueError) as error:
         raise OptionError(f"{path} is damaged: its state lacks {error}") from error

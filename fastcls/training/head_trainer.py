@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import checked_files
+from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
-from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels, check_val
+from fastcls.specs import HeadSpec, TrainConfig, ViewSpec, check_effect, check_labels, check_val
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
@@ -44,6 +46,8 @@ class TrainedHead:
         thresholds: With several labels per image, the probability that each class must reach to be
             predicted; None with one label.
         task: What is asked of an image.
+        images: Those that it was trained and validated on, by their use: "train" and "val".
+        views: The views of each image that it was trained on.
     """
 
     model: Any
@@ -56,6 +60,8 @@ class TrainedHead:
     val_count: int
     thresholds: tuple[float, ...] | None = None
     task: Task = ONE_LABEL
+    images: Mapping[str, Sequence[SampleRow]] = field(default_factory=dict, compare=False)
+    views: ViewSpec = field(default_factory=ViewSpec)
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
@@ -146,8 +152,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         fitted = fit_head(spec, chosen.train, chosen.val, len(chosen.class_names), progress=progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
-        about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
-        about["task"] = chosen.task.name
+        about = {"class_names": chosen.class_names, "task": chosen.task.name, **asked.counts}
         checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)
     return TrainedHead(
@@ -160,6 +165,8 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         **asked.counts,
         thresholds=_thresholds(model, chosen, config),
         task=chosen.task,
+        images=chosen.images,
+        views=chosen.views,
     )
 
 
