@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from fastcls import files, unfinished
 from fastcls.errors import OptionError
 from fastcls.specs import differences, resolve
 from fastcls.tasks import TASKS, Task
+from fastcls.used_images import UsedImages, read_images
 
 CLASSIFIER = "classifier.keras"
 HEAD = "head.keras"
@@ -44,28 +45,6 @@ METRICS = "metrics.json"  # of a test
 _ASKED = "asked.json"  # of a run in the making
 _CHECKPOINTS = "checkpoints/*.keras"
 _TAKE_ANOTHER = "Choose another --out, or remove it first"
-
-TRAIN, VAL = "train", "val"
-# Trained or validated on by a run that this one went on from.
-EARLIER = "earlier"
-USES = (TRAIN, VAL, EARLIER)
-
-
-@dataclass(frozen=True)
-class UsedImage:
-    """An image that had a part in a classifier: one line of `images.csv`.
-
-    Attributes:
-        path: As the data set had it.
-        labels: Names of its classes.
-        use: One of `USES`.
-        digest: Its identity.
-    """
-
-    path: str
-    labels: tuple[str, ...]
-    use: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -134,13 +113,11 @@ class Run:
             )
         return path
 
-    def images(self) -> list[UsedImage]:
-        """The images that it was trained and validated on."""
-        with self.file(IMAGES).open(**files.CSV_TEXT) as file:
-            lines = csv.reader(file)
-            next(lines)
-            read = self.task.read_cell
-            return [UsedImage(path, read(labels), use, digest) for path, labels, use, digest in lines]
+    @property
+    def used(self) -> UsedImages:
+        """The images that had a part in it."""
+        images = read_images(self.file(IMAGES), self.task)
+        return UsedImages(images, is_complete=bool(self.record["images"].get("complete")))
 
     @property
     def task(self) -> Task:
@@ -157,11 +134,6 @@ class Run:
     def resolved(self) -> dict[str, Any]:
         """What was asked for, with what was decided in place of it and beyond it."""
         return resolve(self.asked, self.record["decided_by"])
-
-    @property
-    def knows_all_images(self) -> bool:
-        """Whether no image that it was trained on is missing in `images`."""
-        return bool(self.record["images"].get("complete"))
 
     def history(self) -> tuple[dict[str, float], ...]:
         """A row per epoch or candidate."""
@@ -229,16 +201,6 @@ def is_begun(folder: Path) -> bool:
 def is_run(names: Set[str]) -> bool:
     """Whether a folder of such names is a run, be it unfinished or damaged."""
     return bool(names & {CLASSIFIER, HEAD, IMAGES, HISTORY, _ASKED})
-
-
-def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
-    """Write down which images have a part in a run."""
-    path = folder / IMAGES
-    with files.atomic_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", task.column, "use", "digest"))
-        for image in images:
-            writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
 
 
 def write_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:

@@ -33,6 +33,7 @@ FLOORS = {
     "fastcls.extraction": 3,
     "fastcls.runs": 3,
     "fastcls.training": 3,
+    "fastcls.used_images": 3,
     "fastcls.inference": 3,
     "fastcls.evaluation": 3,
     "fastcls.pipeline": 4,

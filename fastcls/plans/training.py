@@ -27,7 +27,6 @@ class TrainingPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
-        start: Run folder, or kept checkpoint of one, whose head is trained further.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -36,7 +35,6 @@ class TrainingPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
-    start: Path | None = None
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
@@ -94,7 +92,7 @@ def plan_training(
     training = prepare_training(cache, head, config, start=load_head(start) if start else None)
     if not restart:
         require_same_training(folder, training)
-    return TrainingPlan(training, out, folder, asked, start, options, restart)
+    return TrainingPlan(training, out, folder, asked, options, restart)
 
 
 def require_same_training(folder: Path, training: HeadTraining) -> None:

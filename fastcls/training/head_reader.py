@@ -11,10 +11,11 @@ from fastcls import runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
 from fastcls.runs import Run
-from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs import HeadSpec, TrainConfig, ViewSpec
 from fastcls.tasks import task_named
 from fastcls.training.head_trainer import TrainedHead
 from fastcls.training.loop.snapshots import Snapshot
+from fastcls.used_images import UNKNOWN
 
 
 def load_head(place: Path) -> TrainedHead:
@@ -24,10 +25,11 @@ def load_head(place: Path) -> TrainedHead:
         OptionError: It is neither, or damaged.
     """
     if place.is_file():
-        file, known = place, _read_checkpoint(place)
+        file, known, run = place, _read_checkpoint(place), Run.of(place)
     else:
         run = _open_run(place)
         file, known = run.file(runs.HEAD), {**run.record, **run.resolved}
+    used = run.used if run else UNKNOWN
     keras = import_keras()
     try:
         with reproducible_build():  # a file has no seeds of its dropouts
@@ -36,7 +38,11 @@ def load_head(place: Path) -> TrainedHead:
         figures = (known["figures"], known["train_count"], known["val_count"])
         thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
         task = task_named(known.get("task"))
-        return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds, task)
+        return TrainedHead(
+            *(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds, task),
+            used=used,
+            views=ViewSpec(**known["views"]),
+        )
     except Exception as error:  # Keras fails on a damaged file anywhere
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
 

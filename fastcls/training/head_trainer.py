@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import checked_files
-from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
@@ -24,6 +22,7 @@ from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
+from fastcls.used_images import UNKNOWN, UsedImages
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class TrainedHead:
         thresholds: With several labels per image, the probability that each class must reach to be
             predicted; None with one label.
         task: What is asked of an image.
-        images: Those that it was trained and validated on, by their use: "train" and "val".
+        used: The images that had a part in it.
         views: The views of each image that it was trained on.
     """
 
@@ -60,7 +59,7 @@ class TrainedHead:
     val_count: int
     thresholds: tuple[float, ...] | None = None
     task: Task = ONE_LABEL
-    images: Mapping[str, Sequence[SampleRow]] = field(default_factory=dict, compare=False)
+    used: UsedImages = field(default=UNKNOWN, compare=False)
     views: ViewSpec = field(default_factory=ViewSpec)
 
     def __repr__(self) -> str:
@@ -79,6 +78,7 @@ class HeadTraining:
         config: How it is trained, with the number of views.
         model: The head; None for one that is fitted at once.
         identity: What decides the result, JSON-able.
+        used: The images that have a part in it, with those of the head to go on from.
     """
 
     cache: Cache
@@ -87,6 +87,7 @@ class HeadTraining:
     config: TrainConfig
     model: Any
     identity: dict[str, Any]
+    used: UsedImages
 
     @property
     def counts(self) -> dict[str, int]:
@@ -142,7 +143,8 @@ def prepare_training(
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
     identity = head_identity(cache, chosen, model, spec, config)
-    return HeadTraining(cache, chosen, spec, config, model, identity)
+    used = (start.used if start else UsedImages()).go_on(chosen.images)
+    return HeadTraining(cache, chosen, spec, config, model, identity, used)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
@@ -165,7 +167,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         **asked.counts,
         thresholds=_thresholds(model, chosen, config),
         task=chosen.task,
-        images=chosen.images,
+        used=asked.used,
         views=chosen.views,
     )
 
