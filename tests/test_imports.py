@@ -24,6 +24,7 @@ FLOORS = {
     "fastcls.parallel": 0,
     "fastcls.backend": 0,
     "fastcls.tasks": 0,
+    "fastcls.wording": 0,
     "fastcls.data": 1,
     "fastcls.cache": 1,
     "fastcls.graph": 2,

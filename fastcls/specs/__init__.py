@@ -1,5 +1,6 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
+from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -61,6 +62,8 @@ __all__ = [
     "SAMPLINGS",
     "SCHEDULES",
     "THRESHOLDS",
+    "UNSURE",
+    "AnswerSpec",
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
@@ -81,6 +84,7 @@ __all__ = [
     "TrainConfig",
     "ViewSpec",
     "beyond",
+    "check_answer",
     "check_at_least",
     "check_choice",
     "check_cut",
