@@ -38,6 +38,7 @@ from fastcls.specs.training import (
     check_effect,
     check_labels,
     check_val,
+    further_head,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -94,6 +95,7 @@ __all__ = [
     "check_val",
     "default_pool",
     "differences",
+    "further_head",
     "no_effect",
     "parse_mean_std",
     "resolve",
