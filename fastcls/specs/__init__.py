@@ -11,6 +11,7 @@ from fastcls.specs.bases import (
     check_normalize,
     default_pool,
     parse_mean_std,
+    share_of,
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import differences
@@ -29,6 +30,7 @@ from fastcls.specs.optimization import (
 )
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
+from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
 from fastcls.specs.training import (
     SAMPLINGS,
     THRESHOLDS,
@@ -57,6 +59,7 @@ __all__ = [
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "QUALITIES",
     "RECIPES",
     "SAMPLINGS",
     "SCHEDULES",
@@ -73,6 +76,7 @@ __all__ = [
     "LossSpec",
     "OptimizerSpec",
     "PixelRule",
+    "QualitySpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
@@ -91,5 +95,7 @@ __all__ = [
     "differences",
     "no_effect",
     "parse_mean_std",
+    "share_of",
     "step_of",
+    "with_quality",
 ]
