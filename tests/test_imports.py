@@ -22,6 +22,7 @@ FLOORS = {
     "fastcls.machine": 0,
     "fastcls.optional": 0,
     "fastcls.parallel": 0,
+    "fastcls.sizes": 0,
     "fastcls.backend": 0,
     "fastcls.tasks": 0,
     "fastcls.wording": 0,

@@ -12,6 +12,7 @@ from fastcls.specs.bases import (
     check_normalize,
     default_pool,
     parse_mean_std,
+    share_of,
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
@@ -30,6 +31,7 @@ from fastcls.specs.optimization import (
 )
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
+from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
 from fastcls.specs.training import (
     SAMPLINGS,
     THRESHOLDS,
@@ -59,6 +61,7 @@ __all__ = [
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "QUALITIES",
     "RECIPES",
     "SAMPLINGS",
     "SCHEDULES",
@@ -77,6 +80,7 @@ __all__ = [
     "LossSpec",
     "OptimizerSpec",
     "PixelRule",
+    "QualitySpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
@@ -99,5 +103,7 @@ __all__ = [
     "no_effect",
     "parse_mean_std",
     "resolve",
+    "share_of",
     "step_of",
+    "with_quality",
 ]
