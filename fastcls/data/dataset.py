@@ -22,7 +22,7 @@ from fastcls.data.readers.folder import (
     visible_folders,
     warn_of_left_out,
 )
-from fastcls.data.readers.given import refuse_other_file
+from fastcls.data.readers.given import refuse_other_file, refuse_other_folder
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
 from fastcls.data.split_table import (
     SPLIT_PLAN,
@@ -165,7 +165,7 @@ class Dataset:
             left_out = [each for each in left_out if each.path != SPLIT_TABLE]
             splits = [name for name in folders if name in SPLIT_NAMES]
             folders = [name for split in splits for name in visible_folders(root / split)]
-        _require_class_folders(root, folders, content)
+        refuse_other_folder(root, folders, content)
         warn_of_left_out(root, left_out)
         _require_images(root, folders, entries)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
@@ -377,15 +377,6 @@ def _is_utf8(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _require_class_folders(root: Path, folders: Iterable[str], content: FolderContent) -> None:
-    """Refuse a folder that is a class itself."""
-    if content.images and not folders:
-        raise DataError(
-            f"{root} has no class folder: it holds {len(content.images)} images, as a class folder does. "
-            f"Name its parent folder, which holds a folder per class: {root.absolute().parent}"
-        )
 
 
 def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]) -> None:
