@@ -93,7 +93,7 @@ def write_split(
     require_linkable(dataset, out)
     with _claimed(out):
         earlier = _read_earlier(out, [SPLIT_PLAN, SPLIT_TABLE], read_split_rows) or []
-        images = list_images(out).images
+        images = list_images(out).present
         require_named(out, earlier, images)
         found = source_rows(dataset)
         rows, vanished = plan_rows(
