@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from fastcls.cli.config import read_config
 from fastcls.errors import OptionError
+from fastcls.specs import BaseSpec
 from fastcls.specs.checks import no_effect
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
 from fastcls.specs.options import (
@@ -183,9 +184,11 @@ class _Value(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
-        """The choices that begin so."""
-        found = (choice for choice in self._own.choices if choice.startswith(incomplete))
-        return [click.shell_completion.CompletionItem(choice) for choice in found]
+        """The values that begin so; files where there is none, of an option that takes them."""
+        found = [value for value in self._own.known_values if value.startswith(incomplete)]
+        if not found and self._own.takes_path:
+            return [click.shell_completion.CompletionItem(incomplete, type="file")]
+        return list(map(click.shell_completion.CompletionItem, found))
 
 
 def _placed(
@@ -261,6 +264,13 @@ def _load_config(context: click.Context, _: click.Parameter, value: str | None) 
         if loaded.get(several) is not None:
             loaded[several] = [loaded[several]]
         context.default_map = {**(context.default_map or {}), **loaded}
+
+
+def complete_bases(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[click.shell_completion.CompletionItem]:
+    """What `--base` completes to, for arguments that are bases."""
+    return _Value(options_of(BaseSpec)["base"]).shell_complete(context, parameter, incomplete)
 
 
 def run_options(command: Command) -> Command:

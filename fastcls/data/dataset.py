@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from fastcls.data.names import safe_name
 from fastcls.data.readers.csv import is_split_table, read_csv
 from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, Entry, some
-from fastcls.data.readers.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
+from fastcls.data.readers.folder import (
+    FolderContent,
+    LeftOut,
+    Reason,
+    image_suffixes,
+    list_images,
+    visible_folders,
+    warn_of_left_out,
+)
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, read_tfrecords
 from fastcls.data.split_table import (
     SPLIT_PLAN,
@@ -134,14 +142,17 @@ class Dataset:
         folders = visible_folders(root)
         is_split = has_table or _is_split(root, folders)
         entries = _table_entries(root, content) if has_table else _entries(root, content, is_split=is_split)
-        left_out = content.others + len(content.broken) + len(content.images) - len(entries)
+        taken = {entry.path for entry in entries}
+        loose = [LeftOut(path, Reason.LOOSE) for path in content.images if path not in taken]
+        left_out = [*content.left_out, *loose]
         if is_split:
-            left_out -= (root / SPLIT_TABLE).is_file()
+            left_out = [each for each in left_out if each.path != SPLIT_TABLE]
             splits = [name for name in folders if name in SPLIT_NAMES]
             folders = [name for split in splits for name in visible_folders(root / split)]
         _require_images(root, folders, entries)
+        warn_of_left_out(root, left_out)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
-        return _build(root, entries, class_names, source=root, left_out=left_out)
+        return _build(root, entries, class_names, source=root, left_out=len(left_out))
 
     @classmethod
     def from_csv(
@@ -296,14 +307,6 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
 def _entries(root: Path, content: FolderContent, *, is_split: bool) -> list[Entry]:
     """The images of a folder of classes, or of splits: those in a class folder."""
     _require_utf8(content.images)
-    if content.broken:
-        logger.warning(
-            "%s: %d entries are named like images but are not files (broken links, pipes) and are left "
-            "out: %s",
-            root,
-            len(content.broken),
-            some(content.broken),
-        )
     made = map(_split_entry if is_split else _class_entry, content.images)
     return [entry for entry in made if entry]
 
@@ -352,5 +355,5 @@ def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]
     if empty:
         raise DataError(
             f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "
-            f"them. Image suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"them. Image suffixes: {' '.join(image_suffixes())}"
         )

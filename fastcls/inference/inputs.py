@@ -13,7 +13,7 @@ import PIL.Image
 
 from fastcls.data.decoder import Decoder, UnreadableImage
 from fastcls.data.pillow_images import read_rgb
-from fastcls.data.readers.folder import list_images
+from fastcls.data.readers.folder import Reason, list_images, warn_of_left_out
 from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
 from fastcls.errors import DataError
 from fastcls.files import PathLike
@@ -80,6 +80,7 @@ def _files(place: Path) -> Iterator[Path]:
         yield place
         return
     found = list_images(place)
+    warn_of_left_out(place, (each for each in found.left_out if each.reason is not Reason.BROKEN))
     if not found.images:
         raise DataError(f"There is no image in {place}")
     yield from (place / name for name in sorted([*found.images, *found.broken]))

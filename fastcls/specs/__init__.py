@@ -1,5 +1,6 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
+from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -14,7 +15,7 @@ from fastcls.specs.bases import (
     share_of,
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
-from fastcls.specs.comparison import differences
+from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
@@ -39,6 +40,7 @@ from fastcls.specs.training import (
     check_effect,
     check_labels,
     check_val,
+    further_head,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -64,6 +66,8 @@ __all__ = [
     "SAMPLINGS",
     "SCHEDULES",
     "THRESHOLDS",
+    "UNSURE",
+    "AnswerSpec",
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
@@ -84,6 +88,8 @@ __all__ = [
     "Step",
     "TrainConfig",
     "ViewSpec",
+    "beyond",
+    "check_answer",
     "check_at_least",
     "check_choice",
     "check_cut",
@@ -93,8 +99,10 @@ __all__ = [
     "check_val",
     "default_pool",
     "differences",
+    "further_head",
     "no_effect",
     "parse_mean_std",
+    "resolve",
     "share_of",
     "step_of",
     "with_quality",

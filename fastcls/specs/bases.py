@@ -19,6 +19,8 @@ FULL_DECODE = (
     "Decode JPEGs at full size. By default, JPEGs of at least twice the image size are scaled down while "
     "they are decoded, which is several times faster and slightly softer."
 )
+# What `fastcls bases` lists: as text, since specs import nothing above them.
+BASE_NAMES = "fastcls.bases.registry:ARCHITECTURES"
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
@@ -74,6 +76,7 @@ class BaseSpec:
         "returns a Keras model), or keras_hub:PRESET.",
         flag="--base",
         metavar="BASE",
+        suggested=BASE_NAMES,
     )
     weights: str | None = option(
         None,

@@ -7,6 +7,7 @@ command line, `--config` and `run.json` take it from there.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import math
 import numbers
@@ -20,6 +21,8 @@ from fastcls.specs.checks import check_choice, no_effect
 
 T = TypeVar("T")
 _KEY = "option"
+# Metavars of values that may be paths.
+_PLACES = {"PATH", "DIRECTORY", "BASE", "FILE.py:FUNCTION"}
 Given = Sequence[tuple["Option", Any]]
 
 
@@ -39,7 +42,8 @@ class Option:
         high: The greatest value.
         below: What values must be below.
         choices: Texts that it takes.
-        metavar: What stands for its value in `--help`.
+        metavar: What stands for its value in `--help`; words in lower case between bars are values.
+        suggested: "module:name" of a collection of values that it takes besides others, for tab completion.
         shown: What the default means, where it is None.
         read: Makes the value of text, of a value of a JSON file, or of what Python code gives.
         silences: Names of the options that a value leaves without effect: fields of its own spec, or
@@ -61,6 +65,7 @@ class Option:
     below: float | None = None
     choices: Collection[str] = ()
     metavar: str | None = None
+    suggested: str = ""
     shown: str = ""
     read: Callable[[Any], Any] | None = None
     silences: Callable[[Any], Iterable[str]] = _nothing
@@ -85,6 +90,19 @@ class Option:
         if isinstance(default, float):
             default = f"{default:g}"
         return self.help if is_plain else f"{self.help} [default: {default}]"
+
+    @property
+    def known_values(self) -> tuple[str, ...]:
+        """Values to choose from, as far as they have names."""
+        if self.suggested:
+            module, _, name = self.suggested.partition(":")
+            return tuple(getattr(importlib.import_module(module), name))
+        return tuple(self.choices) or tuple(filter(str.islower, (self.metavar or "").split("|")))
+
+    @property
+    def takes_path(self) -> bool:
+        """Whether its value may be a file or a folder."""
+        return not _PLACES.isdisjoint((self.metavar or "").split("|"))
 
     def parse(self, text: str) -> Any:
         """The value that stands on a command line.
