@@ -210,6 +210,18 @@ class SourceSpec:
         metavar="DIRECTORY",
         shown="the folder of the CSV",
     )
+    image_key: str | None = option(
+        None,
+        "Key of the image file in the records of TFRecord files.",
+        metavar="KEY",
+        shown="image/encoded, image, image_bytes or image_raw",
+    )
+    label_key: str | None = option(
+        None,
+        "Key of the class in the records of TFRecord files, a name or a number.",
+        metavar="KEY",
+        shown="image/class/text, image/class/label, label, class or the like",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
@@ -219,7 +231,8 @@ class SourceSpec:
         from fastcls.data.dataset import Dataset
 
         root = Path(self.image_root) if self.image_root else None
-        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root)
+        keys = {"image_key": self.image_key, "label_key": self.label_key}
+        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root, **keys)
 
 
 @described
