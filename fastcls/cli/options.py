@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from fastcls.cli.config import read_config
 from fastcls.errors import OptionError
 from fastcls.specs.checks import no_effect
+from fastcls.specs.data import ReadSpec
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
 from fastcls.specs.options import (
     Option,
@@ -194,32 +195,17 @@ def _placed(
 
 @described
 @dataclass(frozen=True)
-class SourceSpec:
-    """How a CSV is read."""
-
-    label_separator: str | None = option(
-        None,
-        "Separator of the labels of an image in a CSV, such as '|' or '$'. Images can then have any number "
-        "of labels.",
-        metavar="TEXT",
-        shown="one label per image",
-    )
-    image_root: str | None = option(
-        None,
-        "Folder that the paths in a CSV are relative to.",
-        metavar="DIRECTORY",
-        shown="the folder of the CSV",
-    )
-
-    def __post_init__(self) -> None:
-        settle(self)
+class SourceSpec(ReadSpec):
+    """How DATA is read."""
 
     def open(self, path: str | Path) -> Dataset:
-        """Open a data set."""
+        """Open a data set, and say how, where that had to be found out."""
         from fastcls.data.dataset import Dataset
 
-        root = Path(self.image_root) if self.image_root else None
-        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root)
+        dataset = Dataset.open(path, self)
+        if dataset.reading:
+            click.echo(dataset.reading, err=True)
+        return dataset
 
 
 @described

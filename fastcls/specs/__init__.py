@@ -14,7 +14,7 @@ from fastcls.specs.bases import (
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import differences
-from fastcls.specs.data import SplitSpec
+from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
@@ -73,6 +73,7 @@ __all__ = [
     "LossSpec",
     "OptimizerSpec",
     "PixelRule",
+    "ReadSpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
