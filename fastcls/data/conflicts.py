@@ -30,20 +30,18 @@ def find_conflicts(digests: Sequence[str], labels: Sequence[tuple[str, ...]]) ->
     return list(found.values())
 
 
-def warn_of_conflicts(
-    source: object, paths: Sequence[str], digests: Sequence[str], labels: Sequence[tuple[str, ...]]
-) -> None:
-    """Name and count the images that have several labels.
+def warn_of_conflicts(source: object, images: Iterable[tuple[str, str, tuple[str, ...]]]) -> None:
+    """Name and count the images that have different labels.
 
     Args:
         source: What the data set is called.
-        paths: Of the images.
-        digests: Of the images; "" where unknown.
-        labels: Of the images.
+        images: Path, digest ("" where unknown) and labels of each.
     """
-    conflicts = find_conflicts(digests, labels)
+    known = list(images)
+    labels = [names for _, _, names in known]
+    conflicts = find_conflicts([digest for _, digest, _ in known], labels)
     if conflicts:
-        fact = _described(source, conflicts, paths, labels)
+        fact = _described(source, conflicts, [path for path, _, _ in known], labels)
         logger.warning("%s. They are kept; --conflicts drop leaves them out", fact)
 
 

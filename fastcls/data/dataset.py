@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls.data.conflicts import drop_conflicts
 from fastcls.data.names import nfc, safe_name
+from fastcls.data.readers.class_folders import read_folder
 from fastcls.data.readers.csv import is_split_table, read_csv
 from fastcls.data.readers.entries import SPLITS, Entry, Table, some
-from fastcls.data.readers.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
-from fastcls.data.readers.parts import find_parts
-from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, read_tfrecords
-from fastcls.data.split_table import (
-    SPLIT_PLAN,
-    SPLIT_TABLE,
-    has_split_rows,
-    missing_rows,
-    read_split_rows,
-    require_named,
-)
+from fastcls.data.readers.tables import find_tables, read_tables
+from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
+from fastcls.data.split_table import SPLIT_TABLE
 from fastcls.errors import DataError
 from fastcls.files import PathLike
 from fastcls.optional import frame
@@ -113,18 +106,18 @@ class Dataset:
     @classmethod
     def _open(cls, path: Path, spec: ReadSpec) -> Dataset:
         records = find_tfrecords(path)
-        if path.is_file() and not records:
-            return cls.from_csv(path, spec)
-        if spec.of_tables:
-            raise DataError(
-                f"{path} is not a table. These options apply only to a CSV or another table of paths and "
-                f"labels: {', '.join(spec.of_tables)}. Remove them."
-            )
+        tables = [] if records else find_tables(path, spec)
+        _require_effect(path, spec, is_table=bool(tables), has_records=bool(records))
         if records:
-            return replace(cls.from_tfrecords(records), source=path)
+            made = cls.from_tfrecords(records, image_key=spec.image_key, label_key=spec.label_key)
+            return replace(made, source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
-        return cls.from_folder(path, folders_are_classes=spec.folders_are_classes)
+        if not tables:
+            return cls.from_folder(path, folders_are_classes=spec.folders_are_classes)
+        table, root = read_tables(tables, path, spec)
+        made = _build(root, table.entries, table.class_names, source=path)
+        return replace(made, task=table.task, source=path, reading=_in_words(path, table))
 
     @classmethod
     def from_folder(cls, root: PathLike, *, folders_are_classes: bool = False) -> Dataset:
@@ -138,25 +131,10 @@ class Dataset:
             folders_are_classes: Do not take folders that are named like parts (train, val, test) as such.
 
         Raises:
-            DataError: The folder is missing, cannot be listed, or was left unfinished by split-data; its
-                folders are named like parts, but are no set of parts; a
-                class has no image; there are fewer than two classes; a name is not UTF-8; split-data made
-                it, and it holds images that the table does not name, or the table is damaged.
+            DataError: See `read_folder`; or there are fewer than two classes.
         """
         root = Path(root)
-        _require_finished_folder(root)
-        content = list_images(root)
-        has_table = has_split_rows(root / SPLIT_TABLE)
-        folders = visible_folders(root)
-        splits = {} if has_table else find_parts(root, folders, folders_are_classes=folders_are_classes)
-        is_split = has_table or bool(splits)
-        entries = _table_entries(root, content) if has_table else _entries(root, content, splits)
-        left_out = content.others + len(content.broken) + len(content.images) - len(entries)
-        if is_split:
-            left_out -= (root / SPLIT_TABLE).is_file()
-            parts = [name for name in folders if name in (splits or SPLITS)]
-            folders = [name for part in parts for name in visible_folders(root / part)]
-        _require_images(root, folders, entries)
+        entries, left_out = read_folder(root, folders_are_classes=folders_are_classes)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
         return _build(root, entries, class_names, source=root, left_out=left_out)
 
@@ -184,16 +162,25 @@ class Dataset:
         return replace(made, task=table.task, source=source, reading=_in_words(path, table))
 
     @classmethod
-    def from_tfrecords(cls, files: Sequence[PathLike]) -> Dataset:
+    def from_tfrecords(
+        cls, files: Sequence[PathLike], *, image_key: str | None = None, label_key: str | None = None
+    ) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
+
+        Args:
+            files: The files.
+            image_key: The feature that holds the image file; None for those of known tools.
+            label_key: The feature that holds the classes, as names or as numbers; None for those of known
+                tools.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
         paths = [Path(file) for file in files]
-        table, root = read_tfrecords(paths), common_folder(paths)
-        made = _build(root, table.entries, table.class_names, source=root)
-        return replace(made, task=table.task)
+        table, root = read_tfrecords(paths, image_key=image_key, label_key=label_key), common_folder(paths)
+        source = root if len(paths) > 1 else paths[0]
+        made = _build(root, table.entries, table.class_names, source=source)
+        return replace(made, task=table.task, source=root)
 
     @property
     def given(self) -> Path:
@@ -283,18 +270,40 @@ class Dataset:
 def _build(
     root: Path, entries: Iterable[Entry], class_names: tuple[str, ...], *, source: Path, left_out: int = 0
 ) -> Dataset:
+    class_names = tuple(sorted({nfc(name) for name in class_names}))
     if len(class_names) < 2:
         found = f"only one class, {class_names[0]!r}" if class_names else "no class"
+        more = (
+            f" It is one of several files: name their folder, {source.parent}." if is_one_of(source) else ""
+        )
         raise DataError(
-            f"{source} has {found}. A classifier needs at least two: add a folder or label per class."
+            f"{source} has {found}. A classifier needs at least two: add a folder or label per class.{more}"
         )
     _warn_of_case(source, class_names)
     index = {name: label for label, name in enumerate(class_names)}
     samples = (
-        Sample(entry.path, tuple(index[name] for name in entry.class_names), entry.split, entry.group)
+        Sample(entry.path, _labels(entry.class_names, index), entry.split, entry.group)
         for entry in sorted(entries)
     )
     return Dataset(root, class_names, tuple(samples), left_out)
+
+
+def _labels(names: Iterable[str], index: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(sorted({index[nfc(name)] for name in names}))
+
+
+def _require_effect(path: Path, spec: ReadSpec, *, is_table: bool, has_records: bool) -> None:
+    """Refuse options that have no effect on what a path is."""
+    if (spec.image_key is not None or spec.label_key is not None) and not has_records:
+        raise DataError(
+            f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only to "
+            "these. Remove them."
+        )
+    if spec.of_tables and not is_table:
+        raise DataError(
+            f"{path} is not a CSV. These options apply only to a CSV or another table of paths and labels: "
+            f"{', '.join(spec.of_tables)}. Remove them."
+        )
 
 
 def _warn_of_case(source: Path, class_names: Iterable[str]) -> None:
@@ -308,87 +317,3 @@ def _warn_of_case(source: Path, class_names: Iterable[str]) -> None:
 
 def _in_words(path: Path, table: Table) -> str:
     return f"{path}: {'; '.join(table.notes)}" if table.notes else ""
-
-
-# Folders
-
-
-def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
-    """The images of a split folder: those that its table names and that are there."""
-    rows = read_split_rows(root / SPLIT_TABLE)
-    require_named(root, rows, content.images)
-    missing = missing_rows(rows, content.images)
-    if missing:
-        logger.warning(
-            "%s: %d images listed in %s no longer exist and are left out: %s. split-data restores them if "
-            "its source still has them",
-            root,
-            len(missing),
-            SPLIT_TABLE,
-            some([row.path for row in missing]),
-        )
-    gone = set(missing)
-    return [Entry(row.path, (row.class_name,), row.split, row.group) for row in rows if row not in gone]
-
-
-def _entries(root: Path, content: FolderContent, splits: Mapping[str, str]) -> list[Entry]:
-    """The images of a folder of classes, or of splits: those in a class folder."""
-    _require_utf8(content.images)
-    if content.broken:
-        logger.warning(
-            "%s: %d entries are named like images but are not files (broken links, pipes) and are left "
-            "out: %s",
-            root,
-            len(content.broken),
-            some(content.broken),
-        )
-    made = (_split_entry(path, splits) if splits else _class_entry(path) for path in content.images)
-    return [entry for entry in made if entry]
-
-
-def _class_entry(path: str) -> Entry | None:
-    class_name, _, inner = path.partition("/")
-    return Entry(path, (nfc(class_name),)) if inner else None
-
-
-def _split_entry(path: str, splits: Mapping[str, str]) -> Entry | None:
-    split, _, rest = path.partition("/")
-    class_name, _, inner = rest.partition("/")
-    return Entry(path, (nfc(class_name),), splits[split]) if inner else None
-
-
-def _require_finished_folder(root: Path) -> None:
-    if not root.is_dir():
-        fact = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(
-            f"{root} {fact}. Pass a folder with one subfolder of images per class, a CSV file, or TFRecord "
-            "files."
-        )
-    if (root / SPLIT_PLAN).exists():
-        raise DataError(
-            f"{root} is incomplete: split-data was interrupted or is still running. "
-            "Run the same split-data again."
-        )
-
-
-def _require_utf8(paths: Iterable[str]) -> None:
-    bad = [os.fsencode(path) for path in paths if not _is_utf8(path)]
-    if bad:
-        raise DataError(f"{len(bad)} file names are not UTF-8: {some(bad)}. Rename them.")
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]) -> None:
-    empty = sorted(set(map(nfc, folders)) - {name for entry in entries for name in entry.class_names})
-    if empty:
-        raise DataError(
-            f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "
-            f"them. Image suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}"
-        )

@@ -66,6 +66,18 @@ class ReadSpec:
         shown="found in its first line",
         read=_read_delimiter,
     )
+    image_key: str | None = option(
+        None,
+        "Key of the image file in the records of TFRecord files.",
+        metavar="KEY",
+        shown="image/encoded, image, image_bytes or image_raw",
+    )
+    label_key: str | None = option(
+        None,
+        "Key of the class in the records of TFRecord files, a name or a number.",
+        metavar="KEY",
+        shown="image/class/text, image/class/label, label, class or the like",
+    )
     folders_are_classes: bool = option(
         False, "The folders in DATA are classes, even if they are called train, val or test."
     )
@@ -92,7 +104,7 @@ class ReadSpec:
     @property
     def of_tables(self) -> tuple[str, ...]:
         """Flags of the options that are given and that only tables take."""
-        other = {"folders_are_classes", "conflicts"}
+        other = {"image_key", "label_key", "folders_are_classes", "conflicts"}
         known = options_of(type(self)).values()
         return tuple(o.flag for o in known if o.name not in other and getattr(self, o.name) is not None)
 

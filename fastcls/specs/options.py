@@ -7,11 +7,12 @@ command line, `--config` and `run.json` take it from there.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -20,6 +21,9 @@ from fastcls.specs.checks import check_choice, no_effect
 
 T = TypeVar("T")
 _KEY = "option"
+# Metavars of values that may be paths.
+_PLACES = {"PATH", "DIRECTORY", "BASE", "FILE.py:FUNCTION"}
+Given = Sequence[tuple["Option", Any]]
 
 
 def _nothing(_: Any) -> Iterable[str]:
@@ -38,12 +42,14 @@ class Option:
         high: The greatest value.
         below: What values must be below.
         choices: Texts that it takes.
-        metavar: What stands for its value in `--help`.
+        metavar: What stands for its value in `--help`; words in lower case between bars are values.
+        suggested: "module:name" of a collection of values that it takes besides others, for tab completion.
         shown: What the default means, where it is None.
         read: Makes the value of text, of a value of a JSON file, or of what Python code gives.
         silences: Names of the options that a value leaves without effect: fields of its own spec, or
             "Spec.field"; a field that is a spec means all options of that.
         replaces: Such names of options that it takes the place of: loaded from `--config`, they are dropped.
+        sets: What each of its values means for other options, {value: {"Spec.field": value}}.
         names: "Spec.field" of its field, and of all fields that it lies in.
         path: Names of the fields from the spec that was asked down to its own.
         types: What its annotation names.
@@ -59,10 +65,12 @@ class Option:
     below: float | None = None
     choices: Collection[str] = ()
     metavar: str | None = None
+    suggested: str = ""
     shown: str = ""
     read: Callable[[Any], Any] | None = None
     silences: Callable[[Any], Iterable[str]] = _nothing
     replaces: tuple[str, ...] = ()
+    sets: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     path: tuple[str, ...] = ()
     types: tuple[Any, ...] = ()
@@ -82,6 +90,19 @@ class Option:
         if isinstance(default, float):
             default = f"{default:g}"
         return self.help if is_plain else f"{self.help} [default: {default}]"
+
+    @property
+    def known_values(self) -> tuple[str, ...]:
+        """Values to choose from, as far as they have names."""
+        if self.suggested:
+            module, _, name = self.suggested.partition(":")
+            return tuple(getattr(importlib.import_module(module), name))
+        return tuple(self.choices) or tuple(filter(str.islower, (self.metavar or "").split("|")))
+
+    @property
+    def takes_path(self) -> bool:
+        """Whether its value may be a file or a folder."""
+        return not _PLACES.isdisjoint((self.metavar or "").split("|"))
 
     def parse(self, text: str) -> Any:
         """The value that stands on a command line.
@@ -244,6 +265,67 @@ def full_names(owner: Option, names: Iterable[str]) -> frozenset[str]:
     """Names of fields as "Spec.field"; those without a spec are of the spec of an option."""
     specs = {name.split(".")[0] for name in owner.names if name.endswith(f".{owner.path[-1]}")}
     return frozenset(name if "." in name else f"{spec}.{name}" for name in names for spec in specs)
+
+
+def overlay(known: Collection[Option], *layers: Given) -> Given:
+    """Options that are given in several places, the weakest first: what counts in the end.
+
+    What a value leaves without effect, or takes the place of, is dropped from the weaker layers. What it sets
+    counts more than these, and less than its own layer.
+
+    Args:
+        known: All options.
+        layers: Options with their values.
+    """
+    held: list[tuple[Option, Any]] = []
+    for layer in layers:
+        choices = [(own, value) for own, value in layer if own.sets]
+        settable = {name for own, _ in choices for values in own.sets.values() for name in values}
+        meant = [
+            (own, value)
+            for choice, chosen in choices
+            for name, value in choice.sets[chosen].items()
+            for own in known
+            if name in own.names
+        ]
+        cleared = [own for own, _ in held if own.names & settable]
+        settable |= {name for own in cleared for name in full_names(own, own.replaces)}
+        held = [(own, value) for own, value in held if not own.names & settable]
+        held = _laid_over(_laid_over(held, meant), layer)
+    return held
+
+
+def fill_in(choice: Option, chosen: Any, *specs: Any) -> list[Any]:
+    """Specs in which options at their defaults have the values that a choice sets.
+
+    >>> depth = Option("", path=("depth",), sets={"deep": {"ExampleSpec.layers": 3}})
+    >>> fill_in(depth, "deep", ExampleSpec(), ExampleSpec(2))
+    [ExampleSpec(layers=3), ExampleSpec(layers=2)]
+    """
+    placed = [_placed(spec, str(place)) for place, spec in enumerate(specs)]
+    known = [own for options in placed for own, _, _ in options]
+    given = [(own, value) for options in placed for own, value, is_given in options if is_given]
+    values = {own.path: value for own, value in overlay(known, [(choice, chosen)], given)}
+    return [
+        build(type(spec), {path[1:]: value for path, value in values.items() if path[0] == str(place)})
+        for place, spec in enumerate(specs)
+    ]
+
+
+def _placed(spec: Any, place: str) -> list[tuple[Option, Any, bool]]:
+    """The options of a spec, a place before their paths; each with its value and whether it was given."""
+    owned = options_of(type(spec)).values()
+    plain = build(type(spec), {own.path: value_at(spec, own.path) for own in owned if own.is_required})
+    held = [(own, value_at(spec, own.path)) for own in owned]
+    return [
+        (replace(own, path=(place, *own.path)), value, own.is_required or value != value_at(plain, own.path))
+        for own, value in held
+    ]
+
+
+def _laid_over(held: Given, layer: Given) -> list[tuple[Option, Any]]:
+    gone = {name for own, value in layer for name in silenced_by(own, value) | full_names(own, own.replaces)}
+    return [*((own, value) for own, value in held if not own.names & gone), *layer]
 
 
 def value_at(spec: Any, path: Iterable[str]) -> Any:

@@ -130,6 +130,18 @@ def check_val(head: HeadSpec, count: int) -> None:
         )
 
 
+def further_head(head: HeadSpec) -> HeadSpec:
+    """What a trained head is when gradients train it further; raises OptionError where they cannot."""
+    if not head.is_fitted:
+        return head
+    if not head.traits.further:
+        raise OptionError(
+            f"A head of kind {head.kind} cannot be trained further. Start from a run of another head, or "
+            "train without --from"
+        )
+    return HeadSpec(head.traits.further, bottleneck_norm=head.bottleneck_norm)
+
+
 def check_cut(head: HeadSpec, cut: CutSpec) -> None:
     """Raise OptionError where a tail is to be trained and the cut leaves none."""
     if head.traits.needs_tail and cut.layer is None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.data.dataset import SPLIT_PLAN, Dataset
+from fastcls.data.dataset import Dataset
+from fastcls.data.split_table import SPLIT_PLAN
 from fastcls.errors import DataError
 
 

@@ -345,8 +345,6 @@ def media(*brands):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (media(b"heic", b"\0\0\0\0", b"mif1", b"heic"), "a HEIC photo. Convert it to JPEG"),
-        (media(b"mif1", b"\0\0\0\0", b"mif1", b"heic"), "a HEIC photo. Convert it to JPEG"),
         (media(b"isom", b"\0\0\0\0", b"mp41"), "a video"),
         (b"\n <!DOCTYPE html><html>not found" * 9, "a web page (HTML). Download the image again"),
         (b"\xef\xbb\xbf<HTML>", "a web page (HTML). Download the image again"),

@@ -13,7 +13,8 @@ from fastcls.data.readers.entries import SPLITS, Entry, Table, name_splits, some
 from fastcls.data.readers.grid import Opener, Rows, is_missing
 from fastcls.data.readers.json_lines import open_json_lines
 from fastcls.data.readers.labels import find_reader
-from fastcls.data.readers.layout import BITS, LABEL_COLUMNS, RESERVED, Layout, find_layout
+from fastcls.data.readers.layout import BITS, LABEL_COLUMNS, RESERVED, Layout, find_layout, has_label_column
+from fastcls.data.readers.parquet import open_parquet
 from fastcls.data.readers.places import Places
 from fastcls.errors import DataError
 from fastcls.specs.data import ReadSpec
@@ -21,6 +22,7 @@ from fastcls.tasks import SEVERAL_LABELS, Task
 
 # What opens a file, by its suffix; anything else is a text table.
 _OPENERS: dict[str, Opener] = {
+    ".parquet": open_parquet,
     ".jsonl": open_json_lines,
     ".ndjson": open_json_lines,
 }
@@ -41,6 +43,8 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
     places = Places(path, Path(spec.image_root) if spec.image_root else None, spec.path_suffix)
     opener = _OPENERS.get(path.suffix.lower(), open_delimited)
     with opener(path, spec.delimiter, places.looks_like_image) as grid:
+        if grid.pictures and spec.image_root:
+            raise DataError(f"{path} holds the images themselves: --image-root has no effect. Remove it.")
         head, rows = grid.peek()
         layout = find_layout(path, grid, head, spec, places.looks_like_image)
         lines = _collect(path, rows, layout, places)
@@ -52,6 +56,13 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
     suffix = f"{places.suffix} appended to paths" if places.suffix and spec.path_suffix is None else ""
     notes = tuple(filter(None, (*grid.notes, *layout.notes, suffix, note)))
     return Table(entries, tuple(sorted(found)), task, notes)
+
+
+def tells_labels(path: Path, spec: ReadSpec) -> bool:
+    """Whether a table of an image folder has a column of paths and one of labels, by their names."""
+    with _OPENERS.get(path.suffix.lower(), open_delimited)(path, spec.delimiter, lambda _: False) as grid:
+        has_paths = spec.path_column is not None or "file_name" in grid.columns or bool(grid.pictures)
+        return has_paths and (spec.label_column is not None or has_label_column(grid.columns))
 
 
 def is_split_table(path: Path) -> bool:

@@ -65,7 +65,7 @@ def find_layout(
     """
     names = _Names(table, grid.columns)
     told = names.named(spec.label_column, "--label-column")
-    label = told or names.first(LABEL_COLUMNS)
+    label = told or names.first(LABEL_COLUMNS) or (min(grid.single) if len(grid.single) == 1 else "")
     path = names.named(spec.path_column, "--path-column") or _path_column(grid, names, head, label, is_image)
     if not path or (len(grid.columns) < 2 and not label):
         missing = [name for name, found in (("path", path), ("label", label)) if not found]
@@ -82,6 +82,11 @@ def find_layout(
     notes = _notes(path, label, is_told=(bool(spec.path_column), bool(told)), is_plain=not grid.pictures)
     classes = () if label else tuple(sorted(rest))
     return Layout(path, label, classes, split, group, bool(told) or label in grid.single, notes)
+
+
+def has_label_column(columns: Sequence[str]) -> bool:
+    """Whether a column is named like one of labels."""
+    return any(name.lower() in (*LABEL_COLUMNS, *_LESS_TELLING) for name in columns)
 
 
 class _Names:

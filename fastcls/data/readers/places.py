@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastcls.data.readers.entries import some
-from fastcls.data.readers.folder import IMAGE_SUFFIXES, is_image
+from fastcls.data.readers.folder import image_suffixes, is_image
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError
 
@@ -100,7 +100,7 @@ def _spellings(path: str) -> Iterator[str]:
 
 
 def _suffixes() -> Sequence[str]:
-    lower = [*_COMMON, *sorted(IMAGE_SUFFIXES - {*_COMMON})]
+    lower = [*_COMMON, *(suffix for suffix in image_suffixes() if suffix not in _COMMON)]
     return [*lower, *map(str.upper, lower)]
 
 

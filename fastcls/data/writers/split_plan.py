@@ -150,8 +150,9 @@ def require_short_names(rows: Iterable[SplitRow], out: Path) -> None:
 def _require_files(dataset: Dataset) -> None:
     if any(split_address(sample.path)[1] is not None for sample in dataset.samples):
         raise DataError(
-            f"The images of {dataset.given} are inside TFRecord or Parquet files, which a folder cannot link to. Split "
-            "them in a table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test 0.2"
+            f"The images of {dataset.given} are inside TFRecord files or Parquet files, to which a folder "
+            "cannot link. Split them in a table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test "
+            "0.2"
         )
 
 
