@@ -16,7 +16,7 @@ from fastcls.specs.bases import (
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
-from fastcls.specs.data import SplitSpec
+from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
 from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
@@ -81,6 +81,7 @@ __all__ = [
     "OptimizerSpec",
     "PixelRule",
     "QualitySpec",
+    "ReadSpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
