@@ -240,7 +240,7 @@ def test_open__says_where_the_files_are(root):
 
 @pytest.mark.parametrize("options", [{"delimiter": ";;"}, {"conflicts": "some"}])
 def test_open__options_that_are_none(root, options):
-    with pytest.raises(OptionError, match="Received|Choose one of"):
+    with pytest.raises(OptionError, match=r"Received|Choose one of"):
         Dataset.open(root, **options)
 
 
