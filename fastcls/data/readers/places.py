@@ -34,7 +34,8 @@ class Places:
         self.root = root or table.parent
         self.suffix = suffix or ""
         self.missing: list[str] = []
-        self._table, self._is_decided = table, suffix is not None
+        self._table, self._is_told = table, suffix is not None
+        self._is_decided = self._is_told
 
     def find(self, named: str) -> str:
         """The path of a file, as POSIX has it; of one that is missing, as the table has it."""
@@ -85,7 +86,7 @@ class Places:
     def _hint(self) -> str:
         path = self.missing[0]
         for folder in (Path(), *_folders(self.root)):
-            for suffix in ("", *([] if self._is_decided else _suffixes())):
+            for suffix in ("", *([] if self._is_told else _suffixes())):
                 if any(_is_file(folder, choice + suffix) for choice in _spellings(path)):
                     return f". {path!r} is there with --image-root {folder}"
         return ""
