@@ -24,7 +24,6 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "hub": (("keras-hub",), "bases of keras_hub"),
     "pandas": (("pandas",), "tables as DataFrames"),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
-    "savedmodel": (("tf_keras",), "bases saved as SavedModel by Keras 2"),
     "torch": (("torch",), "import-weights from .pth"),
 }
 # What decides the speed or the possibilities of an engine.
