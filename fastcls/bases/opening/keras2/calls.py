@@ -131,9 +131,11 @@ def _name(inputs: Sequence[Any], outputs: Sequence[Any], name: str) -> None:
     import keras
 
     made = graph.operations_between(inputs, outputs)
-    for number, operation in enumerate(made):
-        if not isinstance(operation, keras.layers.Layer):
-            operation.name = f"{name}_{number}" if number else name
+    operations = [operation for operation in made if not isinstance(operation, keras.layers.Layer)]
+    if len(operations) < len(made):
+        name = f"{name}_activation"
+    for number, operation in enumerate(operations):  # the last comes first
+        operation.name = f"{name}_{number}" if number else name
 
 
 def _first_calls(model: Stored) -> dict[str, int]:
