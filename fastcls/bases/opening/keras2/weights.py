@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from fastcls.bases.opening.keras2.checkpoint import Checkpoint, open_checkpoint
@@ -40,6 +39,8 @@ def fill(root: Stored, built: Mapping[Stored, Built], path: Path) -> None:
     Raises:
         ValueError: The file lacks some, or they are of other shapes.
     """
+    import h5py
+
     slots = {stored: _slots(stored, made.layer) for stored, made in built.items() if made.layer is not None}
     if path.is_dir():
         _fill_from_checkpoint(root, slots, path)
@@ -84,6 +85,8 @@ def _require_count(layer: Stored, expected: Sized, stored: Sized) -> None:
 
 def _array(group: Any, name: str) -> Any:
     """An array in an HDF5 file that is stored in that file: it may link to others."""
+    import h5py
+
     found = group[name]
     is_own = isinstance(found, h5py.Dataset) and found.file.filename == group.file.filename
     if not is_own or found.external or found.is_virtual:
@@ -147,6 +150,8 @@ def _text(value: Any) -> str:
 
 
 def _fill_from_archive(root: Stored, slots: _Slots, path: Path) -> None:
+    import h5py
+
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo("model.weights.h5")
         if info.file_size > _MOST_EXPANSION * info.compress_size:
