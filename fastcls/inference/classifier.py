@@ -31,6 +31,7 @@ from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
 from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least
 from fastcls.tasks import ONE_LABEL, Task, task_named
+from fastcls.used_images import UNKNOWN, UsedImages
 
 if TYPE_CHECKING:
     from fastcls.evaluation.tester import Tested
@@ -54,6 +55,7 @@ class Classifier:
             image; None with one label, where the most probable class is predicted.
         task: What is asked of an image.
         source: The file that it was loaded from; None for one that was made in this process.
+        used: The images that had a part in it, where it was made in this process; see `known_images`.
     """
 
     model: Any
@@ -63,6 +65,7 @@ class Classifier:
     thresholds: tuple[float, ...] | None = None
     task: Task = ONE_LABEL
     source: Path | None = field(default=None, compare=False)
+    used: UsedImages = field(default=UNKNOWN, compare=False)
 
     def __repr__(self) -> str:
         names = ", ".join(self.class_names[:_SHOWN]) + (", ..." if len(self.class_names) > _SHOWN else "")
@@ -85,20 +88,22 @@ class Classifier:
             OptionError: The head does not take what the cache holds.
         """
         trunk = checked_files.load_model(cache.trunk_path)
-        manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
+        manifest = asdict(cache.manifest)
         del manifest["cuts"]
         provenance = {
             "fastcls": fastcls.__version__,
             "cache": manifest,
             "head": asdict(trained.spec),
             "training": asdict(trained.config),
+            "views": asdict(trained.views),
             "figures": trained.best,
             "train_count": trained.train_count,
             "val_count": trained.val_count,
         }
         model = stitch(trunk, trained.model)
         pixels = cache.manifest.pixels
-        return cls(model, trained.class_names, pixels, provenance, trained.thresholds, trained.task)
+        known = pixels, provenance, trained.thresholds, trained.task
+        return cls(model, trained.class_names, *known, used=trained.used)
 
     def __post_init__(self) -> None:
         self.task.require_thresholds(self.thresholds, len(self.class_names))
@@ -274,6 +279,15 @@ class Classifier:
         from fastcls.evaluation.tester import test
 
         return test(self, dataset, out, batch_size=batch_size, max_pixels=max_pixels, progress=progress)
+
+    def known_images(self) -> UsedImages:
+        """The images that had a part in it, if it was made in this process or is of a run.
+
+        Raises:
+            OptionError: The table of the run is damaged.
+        """
+        run = Run.of(self.source) if self.source else None
+        return run.used if run else self.used
 
     @cached_property
     def _graph(self) -> Any:

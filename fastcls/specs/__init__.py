@@ -12,9 +12,10 @@ from fastcls.specs.bases import (
     check_normalize,
     default_pool,
     parse_mean_std,
+    share_of,
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
-from fastcls.specs.comparison import differences
+from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
@@ -30,6 +31,7 @@ from fastcls.specs.optimization import (
 )
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
+from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
 from fastcls.specs.training import (
     SAMPLINGS,
     THRESHOLDS,
@@ -38,6 +40,7 @@ from fastcls.specs.training import (
     check_effect,
     check_labels,
     check_val,
+    further_head,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -58,6 +61,7 @@ __all__ = [
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "QUALITIES",
     "RECIPES",
     "SAMPLINGS",
     "SCHEDULES",
@@ -76,6 +80,7 @@ __all__ = [
     "LossSpec",
     "OptimizerSpec",
     "PixelRule",
+    "QualitySpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
@@ -83,6 +88,7 @@ __all__ = [
     "Step",
     "TrainConfig",
     "ViewSpec",
+    "beyond",
     "check_answer",
     "check_at_least",
     "check_choice",
@@ -93,7 +99,11 @@ __all__ = [
     "check_val",
     "default_pool",
     "differences",
+    "further_head",
     "no_effect",
     "parse_mean_std",
+    "resolve",
+    "share_of",
     "step_of",
+    "with_quality",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,15 @@ from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
-from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels, check_val
+from fastcls.specs import (
+    HeadSpec,
+    TrainConfig,
+    ViewSpec,
+    check_effect,
+    check_labels,
+    check_val,
+    further_head,
+)
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head
 from fastcls.training.heads.network import build_head
@@ -22,6 +30,7 @@ from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
+from fastcls.used_images import UNKNOWN, UsedImages
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class TrainedHead:
         thresholds: With several labels per image, the probability that each class must reach to be
             predicted; None with one label.
         task: What is asked of an image.
+        used: The images that had a part in it.
+        views: The views of each image that it was trained on.
     """
 
     model: Any
@@ -56,6 +67,8 @@ class TrainedHead:
     val_count: int
     thresholds: tuple[float, ...] | None = None
     task: Task = ONE_LABEL
+    used: UsedImages = field(default=UNKNOWN, compare=False)
+    views: ViewSpec = field(default_factory=ViewSpec)
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
@@ -73,6 +86,7 @@ class HeadTraining:
         config: How it is trained, with the number of views.
         model: The head; None for one that is fitted at once.
         identity: What decides the result, JSON-able.
+        used: The images that have a part in it, with those of the head to go on from.
     """
 
     cache: Cache
@@ -81,6 +95,7 @@ class HeadTraining:
     config: TrainConfig
     model: Any
     identity: dict[str, Any]
+    used: UsedImages
 
     @property
     def counts(self) -> dict[str, int]:
@@ -136,7 +151,8 @@ def prepare_training(
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
     identity = head_identity(cache, chosen, model, spec, config)
-    return HeadTraining(cache, chosen, spec, config, model, identity)
+    used = (start.used if start else UsedImages()).go_on(chosen.images)
+    return HeadTraining(cache, chosen, spec, config, model, identity, used)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
@@ -146,8 +162,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         fitted = fit_head(spec, chosen.train, chosen.val, len(chosen.class_names), progress=progress)
         model, history, best = fitted.model, fitted.history, fitted.best
     else:
-        about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
-        about["task"] = chosen.task.name
+        about = {"class_names": chosen.class_names, "task": chosen.task.name, **asked.counts}
         checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)
     return TrainedHead(
@@ -160,6 +175,8 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         **asked.counts,
         thresholds=_thresholds(model, chosen, config),
         task=chosen.task,
+        used=asked.used,
+        views=chosen.views,
     )
 
 
@@ -183,13 +200,7 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
         raise OptionError(
             "A head that is trained further keeps its kind and layers. Remove the other head, or --from"
         )
-    if not start.spec.is_fitted:
-        return start.spec
-    if not start.spec.traits.further:
-        raise OptionError(
-            f"A head of kind {start.spec.kind} cannot be trained further. Train a new one, without --from"
-        )
-    return HeadSpec(start.spec.traits.further, bottleneck_norm=start.spec.bottleneck_norm)
+    return further_head(start.spec)
 
 
 def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:

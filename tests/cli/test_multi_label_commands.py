@@ -87,7 +87,7 @@ def test_test__agrees_with_what_is_predicted(fastcls, made):
 
 
 def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, made, table, tmp_path, caplog):
-    images = Run.open(made / "run").images()
+    images = Run.open(made / "run").used.images
     assert {len(image.labels) for image in images} >= {0, 1, 2}
     out = ("--out", tmp_path / "out")
     assert fastcls("test", made / "run", table, "--label-separator", "$", *out).code == 0

@@ -54,6 +54,7 @@ class Selection:
         val: Rows to validate on, of plain images; None to train without validation.
         task: What is asked of an image.
         images: Those of both, by their use: "train" and "val".
+        views: The views to train on.
     """
 
     class_names: tuple[str, ...]
@@ -61,6 +62,7 @@ class Selection:
     val: LabeledRows | None
     task: Task = ONE_LABEL
     images: Mapping[str, Sequence[SampleRow]] = field(default_factory=dict)
+    views: ViewSpec = field(default_factory=ViewSpec)
 
 
 def select(cache: Cache, config: TrainConfig) -> Selection:
@@ -91,7 +93,7 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
 
     plain = take(val, 1) if val else None
     images = {"train": [samples[place] for place in own], "val": [samples[place] for place in val]}
-    return Selection(class_names, take(own, views.views), plain, task, images)
+    return Selection(class_names, take(own, views.views), plain, task, images, views)
 
 
 def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:
