@@ -206,7 +206,7 @@ def finetune_prepared(
         precision = _precision(asked.spec.mixed_precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
             history, best = compile_and_fit(
-                trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
+                trainee, data, config, checkpoints, passes=KerasPasses(progress=progress), progress=progress
             )
     find_thresholds = OBJECTIVES[data.task].find_thresholds
     return FinetunedNetwork(
