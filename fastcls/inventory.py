@@ -99,7 +99,10 @@ def _look_at_run(folder: Path) -> dict[str, Any]:
         "date": _date(folder / runs.RECORD),
         "base": base,
         "cut": cut,
-        "images": {use: run.record["images"].get(use, 0) for use in (runs.TRAIN, runs.VAL)},
+        "images": {
+            runs.TRAIN: run.record["images"].get(runs.TRAIN, 0),
+            runs.VAL: sum(run.record["images"].get(use, 0) for use in (runs.VAL, runs.REFIT)),
+        },
         "head": str(head.get("kind", "")) if isinstance(head, dict) else "finetuned",
         "val": {name.removeprefix("val_"): figures[name] for name in figures if name.startswith("val_")},
         "tests": {name: _numbers(tested) for name, tested in run.tests().items()},

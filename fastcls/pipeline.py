@@ -55,7 +55,7 @@ def run(
         dataset: The images.
         cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
         out: The run folder.
-        head: The head to train, or the name of its kind; a softmax layer by default.
+        head: The head to train, or the name of its kind; `auto` by default.
         config: How to train it.
         cache_root: Folder of bottleneck caches.
         test: See `plan_run`, as for all that follow.
@@ -137,7 +137,9 @@ def _train(
         _go_on_with(folder, deciding)
         trained = replace(load_head(folder), history=Run.open(folder).history())
         return Classifier.load(folder), trained
-    images = _write_images(folder, training.chosen.images, start, training.chosen.task)
+    images = _write_images(
+        folder, training.chosen.images, start, training.chosen.task, is_refit=training.spec.refits
+    )
     trained = train_prepared(training, folder, progress=progress)
     classifier = Classifier.join(training.cache, trained)
     trained.model.save(folder / runs.HEAD)
@@ -190,14 +192,20 @@ def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
 
 
 def _write_images(
-    folder: Path, used: Mapping[str, Sequence[SampleRow]], start: Path | None, task: Task
+    folder: Path,
+    used: Mapping[str, Sequence[SampleRow]],
+    start: Path | None,
+    task: Task,
+    *,
+    is_refit: bool = False,
 ) -> dict[str, Any]:
     """Write down the images that a training uses, and those of the run that it goes on from.
 
     Returns:
         How many there are of each use, and whether these are all that the classifier has ever seen.
     """
-    own = [UsedImage(r.path, r.labels, use, r.digest) for use in (runs.TRAIN, runs.VAL) for r in used[use]]
+    uses = {runs.TRAIN: runs.TRAIN, runs.VAL: runs.REFIT if is_refit else runs.VAL}
+    own = [UsedImage(r.path, r.labels, uses[use], r.digest) for use in uses for r in used[use]]
     run = Run.of(start) if start else None
     digests = {image.digest for image in own}
     earlier = [

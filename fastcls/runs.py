@@ -46,9 +46,11 @@ _CHECKPOINTS = "checkpoints/*.keras"
 _TAKE_ANOTHER = "Choose another --out, or remove it first"
 
 TRAIN, VAL = "train", "val"
+# Validated on, and then, when nothing was left to choose, trained on as well.
+REFIT = "refit"
 # Trained or validated on by a run that this one went on from.
 EARLIER = "earlier"
-USES = (TRAIN, VAL, EARLIER)
+USES = (TRAIN, VAL, REFIT, EARLIER)
 
 
 @dataclass(frozen=True)

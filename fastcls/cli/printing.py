@@ -8,7 +8,7 @@ import click
 
 from fastcls.specs import step_of
 
-_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
+_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc", "cv_loss", "cv_accuracy", "cv_auroc")
 
 
 def print_extraction(cache: Any, done: Any) -> None:
@@ -50,6 +50,11 @@ def print_training(trained: Any, out: str) -> None:
     )
     shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in _METRICS]
     click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {', '.join(shown)}" if shown else ""))
+    if getattr(trained, "refit_count", 0):
+        click.echo(
+            f"Refitted on all {trained.refit_count} images, those for validation too; the figures are of the "
+            "head before that (--no-refit keeps that one)"
+        )
     if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

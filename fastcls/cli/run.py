@@ -95,13 +95,14 @@ def run(
         views=views,
         name=place.name,
         extraction=extraction,
+        given=options.typed_options(),
         options=options.saved(source=source, parts=parts, extraction=extraction, place=place),
         restart=restart,
     )
     if dry_run:
         click.echo(str(plan))
         return
-    for note in plan.parts.notes:
+    for note in filter(None, (*plan.parts.notes, plan.why)):
         click.echo(note)
     result = pipeline.run_planned(plan, progress=options.show_progress())
     print_extraction(result.cache, result.extraction)

@@ -26,7 +26,7 @@ from fastcls.evaluation.judges import JUDGES, Figures
 from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
-from fastcls.runs import CLASSIFIER, EARLIER, TESTS, TRAIN, VAL, Run
+from fastcls.runs import CLASSIFIER, EARLIER, REFIT, TESTS, TRAIN, USES, VAL, Run
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
     import pandas
@@ -38,6 +38,7 @@ _MEMBER = "tested_on"
 _IN_WORDS = {
     TRAIN: "used for training",
     VAL: "used for validation",
+    REFIT: "used for validation, then for training",
     EARLIER: "used by the run that it started from",
 }
 logger = logging.getLogger(__name__)
@@ -55,8 +56,9 @@ class TestedOn:
         unreadable: How many of them gave no prediction.
         digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
         model: Digest of the classifier's file, or of the graph and weights of one that was never saved.
-        seen: How many of the images had a part in the training, by their use: "train", "val", or "earlier"
-            by a run that this one went on from. None if that is unknown.
+        seen: How many of the images had a part in the training, by their use: "train", "val", "refit"
+            (validated, then trained on), or "earlier" by a run that this one went on from. None if that is
+            unknown.
         date: When, in UTC.
         fastcls: Version that tested.
     """
@@ -281,7 +283,7 @@ def _count_seen(run: Run, digests: Sequence[str]) -> dict[str, int] | None:
     counts = Counter(uses[digest] for digest in digests if digest in uses)
     if not counts and not run.knows_all_images:
         return None
-    return {use: counts[use] for use in (TRAIN, VAL, EARLIER)}
+    return {use: counts[use] for use in USES}
 
 
 # Where

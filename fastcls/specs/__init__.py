@@ -1,5 +1,6 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
+from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -17,7 +18,7 @@ from fastcls.specs.comparison import differences
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
+from fastcls.specs.heads import AUTO, FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -36,11 +37,11 @@ from fastcls.specs.training import (
     check_cut,
     check_effect,
     check_labels,
-    check_val,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
+    "AUTO",
     "CLASS_WEIGHTS",
     "DEFAULT_RECIPE",
     "DTYPES",
@@ -48,6 +49,7 @@ __all__ = [
     "EXECUTORS",
     "FUNCTION",
     "HEADS",
+    "LARGEST_FIT",
     "LOSSES",
     "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
@@ -67,6 +69,7 @@ __all__ = [
     "ExecutorKind",
     "ExtractConfig",
     "FinetuneSpec",
+    "HeadChoice",
     "HeadKind",
     "HeadSpec",
     "LogSpec",
@@ -86,7 +89,7 @@ __all__ = [
     "check_effect",
     "check_labels",
     "check_normalize",
-    "check_val",
+    "choose_head",
     "default_pool",
     "differences",
     "no_effect",

@@ -71,14 +71,14 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The flag as an identifier: `train_batch_norm`."""
-        return self.flag.removeprefix("--").replace("-", "_")
+        """The flag as an identifier: `train_batch_norm`; `refit` of `--no-refit`, which makes it false."""
+        return self.flag.removeprefix("--no-" if self.default is True else "--").replace("-", "_")
 
     @property
     def told(self) -> str:
         """Its help, with the default."""
         default = self.shown or self.default
-        is_plain = default is None or default is False
+        is_plain = default is None or isinstance(default, bool)
         if isinstance(default, float):
             default = f"{default:g}"
         return self.help if is_plain else f"{self.help} [default: {default}]"
@@ -134,7 +134,7 @@ class Option:
         >>> options_of(ExampleSpec)["layers"].spell(8)
         '--layers 8'
         """
-        if value is None or value is True:
+        if value is None or isinstance(value, bool):
             return f"{self.flag} unset" if value is None else self.flag
         return f"{self.flag} {value:g}" if isinstance(value, float) else f"{self.flag} {value}"
 
@@ -304,8 +304,8 @@ def _fields_of(spec: Any) -> Any:
         inner = next((kind for kind in types if is_dataclass(kind)), None)
         own = each.metadata.get(_KEY)
         if own:
-            flag = own.flag or f"--{each.name.replace('_', '-')}"
             default = None if own.is_required else each.default
+            flag = own.flag or f"--{'no-' * (default is True)}{each.name.replace('_', '-')}"
             own = replace(own, flag=flag, types=types, default=default)
         found.append((each, own, inner if not own else None))
     return tuple(found)
