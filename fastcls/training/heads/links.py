@@ -23,8 +23,8 @@ class Link:
         prior: Shares (C,) of the classes -> the logits of them.
         probabilities: Logits -> (N, C).
         losses: (logits, targets) -> cross-entropy of each row, (N,); summed over the classes.
-        penalty: Number of classes -> what the penalty counts. scikit-learn has one kernel for two classes, where
-            a softmax has two of half the size: with twice the penalty both have the same minimum.
+        penalty: Number of classes -> what the penalty counts. scikit-learn has one kernel for two classes,
+            where a softmax has two of half the size: with twice the penalty both have the same minimum.
         figures: (logits, labels) -> loss, and accuracy or AUROC, as `TrainedHead.history` has them.
     """
 
