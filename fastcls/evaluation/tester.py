@@ -6,8 +6,7 @@ import errno
 import itertools
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +25,8 @@ from fastcls.evaluation.judges import JUDGES, Figures
 from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
-from fastcls.runs import CLASSIFIER, EARLIER, REFIT, TESTS, TRAIN, USES, VAL, Run
+from fastcls.runs import CLASSIFIER, TESTS, Run
+from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
     import pandas
@@ -261,7 +261,7 @@ def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str
         images=len(digests),
         digest=files.json_digest(named),
         model=_model_digest(classifier, place),
-        seen=_count_seen(run, digests) if run else None,
+        seen=(run.used if run else classifier.used).count(digests),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
@@ -275,15 +275,6 @@ def _model_digest(classifier: Classifier, place: Path | None) -> str:
 
 def _as_text(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")  # JSON is UTF-8, paths need not be
-
-
-def _count_seen(run: Run, digests: Sequence[str]) -> dict[str, int] | None:
-    """How many images of each use a run knows; None if it does not know all and none of these."""
-    uses = {image.digest: image.use for image in reversed(run.images())}
-    counts = Counter(uses[digest] for digest in digests if digest in uses)
-    if not counts and not run.knows_all_images:
-        return None
-    return {use: counts[use] for use in USES}
 
 
 # Where

@@ -41,7 +41,6 @@ class FinetuningPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
-        start: The run that it goes on from.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -57,7 +56,6 @@ class FinetuningPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
-    start: Path | None = None
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
@@ -103,7 +101,6 @@ def plan_finetuning(
             to train do not fit.
         DataError: A class has no image to train on, or there is no validation part.
     """
-    own_start = start if isinstance(start, Path) else None
     asked = {
         "command": "finetune",
         "data": table_digest(dataset),
@@ -118,7 +115,6 @@ def plan_finetuning(
     trainee = _build(dataset, begun, spec, config, head)
     return FinetuningPlan(
         *(dataset, begun, spec, config, head, max_pixels, trainee, counts, out, folder, asked),
-        start=own_start,
         options=options,
         restart=restart,
     )

@@ -27,7 +27,7 @@ from fastcls.specs import (
     check_labels,
     choose_head,
 )
-from fastcls.specs.options import Option
+from fastcls.specs.option import Option
 from fastcls.training.head_trainer import require_tail
 from fastcls.training.heads.fitting import require_memory
 from fastcls.training.heads.network import build_head

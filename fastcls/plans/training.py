@@ -11,8 +11,9 @@ from fastcls import files, runs
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.plans.wording import describe_files, describe_training, files_of
+from fastcls.runs import Run
 from fastcls.specs import HeadSpec, TrainConfig
-from fastcls.specs.options import Option
+from fastcls.specs.option import Option
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
 from fastcls.training.loop.checkpoints import Checkpoints, has_checkpoint
@@ -27,7 +28,6 @@ class TrainingPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
-        start: Run folder, or kept checkpoint of one, whose head is trained further.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -36,7 +36,6 @@ class TrainingPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
-    start: Path | None = None
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
@@ -97,7 +96,7 @@ def plan_training(
     training = prepare_training(cache, head, config, start=load_head(start) if start else None, given=given)
     if not restart:
         require_same_training(folder, training)
-    return TrainingPlan(training, out, folder, asked, start, options, restart)
+    return TrainingPlan(training, out, folder, asked, options, restart)
 
 
 def require_same_training(folder: Path, training: HeadTraining) -> None:
@@ -107,7 +106,7 @@ def require_same_training(folder: Path, training: HeadTraining) -> None:
         OptionError: As the message says.
     """
     if runs.is_complete(folder):
-        runs.require_same(folder, "decided_by", decided_by(training))
+        runs.require_same(folder, Run.open(folder).resolved, decided_by(training))
     elif not training.spec.is_fitted:
         Checkpoints(folder, training.config.checkpoints, training.identity, {})
 

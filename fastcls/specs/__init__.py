@@ -1,5 +1,6 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
+from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
 from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head
 from fastcls.specs.bases import (
     DTYPES,
@@ -12,9 +13,10 @@ from fastcls.specs.bases import (
     check_normalize,
     default_pool,
     parse_mean_std,
+    share_of,
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
-from fastcls.specs.comparison import differences
+from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
@@ -30,6 +32,7 @@ from fastcls.specs.optimization import (
 )
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
+from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
 from fastcls.specs.training import (
     SAMPLINGS,
     THRESHOLDS,
@@ -37,6 +40,7 @@ from fastcls.specs.training import (
     check_cut,
     check_effect,
     check_labels,
+    further_head,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -59,10 +63,13 @@ __all__ = [
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "QUALITIES",
     "RECIPES",
     "SAMPLINGS",
     "SCHEDULES",
     "THRESHOLDS",
+    "UNSURE",
+    "AnswerSpec",
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
@@ -76,6 +83,7 @@ __all__ = [
     "LossSpec",
     "OptimizerSpec",
     "PixelRule",
+    "QualitySpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
@@ -83,6 +91,8 @@ __all__ = [
     "Step",
     "TrainConfig",
     "ViewSpec",
+    "beyond",
+    "check_answer",
     "check_at_least",
     "check_choice",
     "check_cut",
@@ -92,7 +102,11 @@ __all__ = [
     "choose_head",
     "default_pool",
     "differences",
+    "further_head",
     "no_effect",
     "parse_mean_std",
+    "resolve",
+    "share_of",
     "step_of",
+    "with_quality",
 ]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from fastcls.specs.heads import AUTO, HEADS, HeadSpec, silenced
-from fastcls.specs.options import Option, options_of, value_at
+from fastcls.specs.option import Option
+from fastcls.specs.options import options_of, value_at
 from fastcls.specs.training import TrainConfig
 
 FITTED, TRAINED = "logreg", "linear"

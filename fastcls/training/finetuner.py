@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from fastcls.specs import (
     Recipe,
     TrainConfig,
     check_labels,
+    further_head,
     no_effect,
 )
 from fastcls.tasks import ONE_LABEL, Task
@@ -41,6 +41,7 @@ from fastcls.training.loop.snapshots import Row
 from fastcls.training.networks import build_network, trainee_of
 from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
+from fastcls.used_images import TRAIN, UNKNOWN, VAL, UsedImages
 
 _VAL_BATCH = 32
 
@@ -61,6 +62,7 @@ class FinetunedNetwork:
         val_count: Images validated on.
         thresholds: See `TrainedHead`.
         unreadable: Images that could not be used, and why.
+        used: The images that had a part in it.
         task: What is asked of an image.
     """
 
@@ -75,6 +77,7 @@ class FinetunedNetwork:
     thresholds: tuple[float, ...] | None
     unreadable: dict[str, str]
     task: Task = ONE_LABEL
+    used: UsedImages = field(default=UNKNOWN, compare=False)
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
@@ -90,7 +93,8 @@ class FinetunedNetwork:
             "train_count": self.train_count,
             "val_count": self.val_count,
         }
-        return Classifier(self.model, self.class_names, self.pixels, provenance, self.thresholds, self.task)
+        known = self.pixels, provenance, self.thresholds, self.task
+        return Classifier(self.model, self.class_names, *known, used=self.used)
 
 
 def finetune(
@@ -138,7 +142,7 @@ class Finetuning:
         model: The network.
         trainee: The same layers as a model to train.
         images: The images as pixels.
-        used: Those to train and to validate on, by their use: "train" and "val".
+        used: The images that have a part in it, with those of the classifier to go on from.
         data: What to train on.
         spec: What of it is trained.
         config: How it is trained.
@@ -149,7 +153,7 @@ class Finetuning:
     model: Any
     trainee: Any
     images: Images
-    used: Mapping[str, Sequence[SampleRow]]
+    used: UsedImages
     data: TrainingData
     spec: FinetuneSpec
     config: TrainConfig
@@ -179,8 +183,10 @@ def prepare_finetuning(
         model, trainee = networks_of(dataset, start, spec, config, head)
         rule = _rule(start, tuple(model.inputs[0].shape[1:3]), spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
-        images, used, data = _read(dataset, decoder, spec, config)
+        images, rows, data = _read(dataset, decoder, spec, config)
         identity = network_identity(trainee, images, data, spec, config)
+    earlier = start.known_images() if isinstance(start, Classifier) else UsedImages()
+    used = earlier.go_on(rows)
     return Finetuning(model, trainee, images, used, data, spec, config, identity, strategy)
 
 
@@ -216,6 +222,7 @@ def finetune_prepared(
         find_thresholds(model, lambda: data.val, config.threshold, data.class_names),
         asked.unreadable,
         data.task,
+        asked.used,
     )
 
 
@@ -273,6 +280,8 @@ def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec
         unused = [name for name, is_given in given.items() if is_given]
         if unused:
             raise OptionError(no_effect(unused, "a classifier that is trained further"))
+        if made_of := start.provenance.get("head"):  # one that was finetuned before has none
+            further_head(HeadSpec(made_of["kind"]))
     elif head and (head.is_fitted or head.traits.needs_tail):
         raise OptionError(
             f"--head {head.kind} is trained on a cache: use `fastcls train-head`, then start from that run"
@@ -325,7 +334,7 @@ def _read(
         images, places[own], labels[own], config.batch_size, config.seed, recipe, task=task, balanced=balanced
     )
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH, task=task) if val else None
-    used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
+    used = {TRAIN: [rows[place] for place in own], VAL: [rows[place] for place in val]}
     return images, used, TrainingData(own_feed, val_feed, labels[own], len(own), classes, labels[val])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,16 @@ from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
-from fastcls.specs import HeadSpec, TrainConfig, check_effect, check_labels, choose_head
-from fastcls.specs.options import Option
+from fastcls.specs import (
+    HeadSpec,
+    TrainConfig,
+    ViewSpec,
+    check_effect,
+    check_labels,
+    choose_head,
+    further_head,
+)
+from fastcls.specs.option import Option
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head, require_memory
 from fastcls.training.heads.network import build_head
@@ -24,6 +32,7 @@ from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
+from fastcls.used_images import REFIT, TRAIN, UNKNOWN, VAL, UsedImages
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class TrainedHead:
             predicted; None with one label. As all figures, they are of the head before validation images
             were trained on too.
         task: What is asked of an image.
+        used: The images that had a part in it.
+        views: The views of each image that it was trained on.
     """
 
     model: Any
@@ -59,6 +70,8 @@ class TrainedHead:
     val_count: int
     thresholds: tuple[float, ...] | None = None
     task: Task = ONE_LABEL
+    used: UsedImages = field(default=UNKNOWN, compare=False)
+    views: ViewSpec = field(default_factory=ViewSpec)
 
     @property
     def refit_count(self) -> int:
@@ -81,6 +94,7 @@ class HeadTraining:
         config: How it is trained, with the number of views.
         model: The head; None for one that is fitted at once.
         identity: What decides the result, JSON-able.
+        used: The images that have a part in it, with those of the head to go on from.
         why: Why it is of this kind: see `HeadChoice`.
     """
 
@@ -90,6 +104,7 @@ class HeadTraining:
     config: TrainConfig
     model: Any
     identity: dict[str, Any]
+    used: UsedImages
     why: str = ""
 
     @property
@@ -159,7 +174,9 @@ def prepare_training(
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
     identity = head_identity(cache, chosen, model, spec, config)
-    return HeadTraining(cache, chosen, spec, config, model, identity, choice.why)
+    own = {TRAIN: chosen.images["train"], REFIT if spec.refits else VAL: chosen.images["val"]}
+    used = (start.used if start else UsedImages()).go_on(own)
+    return HeadTraining(cache, chosen, spec, config, model, identity, used, choice.why)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
@@ -170,8 +187,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         model, history, best = fitted.model, fitted.history, fitted.best
         judged = model if fitted.before_refit is None else fitted.before_refit
     else:
-        about = {"head": asdict(spec), "class_names": chosen.class_names, **asked.counts}
-        about["task"] = chosen.task.name
+        about = {"class_names": chosen.class_names, "task": chosen.task.name, **asked.counts}
         checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)
         judged = model
@@ -185,6 +201,8 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         **asked.counts,
         thresholds=_thresholds(judged, chosen, config),
         task=chosen.task,
+        used=asked.used,
+        views=chosen.views,
     )
 
 
@@ -208,13 +226,7 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
         raise OptionError(
             "A head that is trained further keeps its kind and layers. Remove the other head, or --from"
         )
-    if not start.spec.is_fitted:
-        return start.spec
-    if not start.spec.traits.further:
-        raise OptionError(
-            f"A head of kind {start.spec.kind} cannot be trained further. Train a new one, without --from"
-        )
-    return HeadSpec(start.spec.traits.further, bottleneck_norm=start.spec.bottleneck_norm)
+    return further_head(start.spec)
 
 
 def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:

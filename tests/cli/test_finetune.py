@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from requests_support import require_each_fact_once
 
 
 def test_finetune__goes_on_from_a_run_and_its_classifier_is_tested(fastcls, trained, photos, tmp_path):
@@ -14,7 +15,9 @@ def test_finetune__goes_on_from_a_run_and_its_classifier_is_tested(fastcls, trai
     names = {path.name for path in out.iterdir()}
     written = {"classifier.keras", "run.json", "images.csv", "history.csv", "curves.png", "tensorboard"}
     assert names == written
-    assert json.loads((out / "run.json").read_text())["asked"]["finetuning"]["train"] == "from conv"
+    record = json.loads((out / "run.json").read_text())
+    assert record["asked"]["finetuning"]["train"] == "from conv"
+    require_each_fact_once(record)
     tested = fastcls("test", out, photos)
     assert tested.code == 0 and "accuracy" in tested.out
 
@@ -87,6 +90,16 @@ def test_finetune__refuses_what_makes_no_sense(fastcls, photos, tmp_path, option
     result = fastcls("finetune", photos, "--out", tmp_path / "run", "--val", "0.2", *options)
     assert result.code in (1, 2) and words in result.err and "Traceback" not in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["knn", "prototype"])
+def test_finetune__refuses_a_head_that_has_nothing_to_train(fastcls, trained, photos, tmp_path, kind):
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert fastcls("train-head", trained.cache.folder, "--head", kind, "--out", run).code == 0
+    for dry in (["--dry-run"], []):
+        result = fastcls("finetune", photos, "--from", run, "--out", out, "--val", "0.2", *dry)
+        assert result.code == 1 and f"A head of kind {kind} cannot be trained further" in result.err
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_run__a_tail_needs_a_cut(fastcls, photos, tmp_path):

@@ -57,6 +57,7 @@ class Selection:
         val: Rows to validate on, of plain images; None to train without validation.
         task: What is asked of an image.
         images: Those of both, by their use: "train" and "val".
+        views: The views to train on.
     """
 
     class_names: tuple[str, ...]
@@ -64,6 +65,7 @@ class Selection:
     val: LabeledRows | None
     task: Task = ONE_LABEL
     images: Mapping[str, Sequence[SampleRow]] = field(default_factory=dict)
+    views: ViewSpec = field(default_factory=ViewSpec)
 
 
 def select(cache: Cache, config: TrainConfig) -> Selection:
@@ -97,7 +99,7 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     train = take(own, views.views)
     if plain is None:
         train = replace(train, groups=_groups(images["train"]))
-    return Selection(class_names, train, plain, task, images)
+    return Selection(class_names, train, plain, task, images, views)
 
 
 def _groups(samples: Sequence[SampleRow]) -> np.ndarray:
