@@ -66,7 +66,7 @@ def run(
         dataset: The images.
         cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
         out: The run folder.
-        head: The head to train, or the name of its kind; a softmax layer by default.
+        head: The head to train, or the name of its kind; `auto` by default.
         config: How to train it.
         quality: "fast" or "best": see `QualitySpec`. Options that are not at their defaults count more.
         cache_root: Folder of bottleneck caches.

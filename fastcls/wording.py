@@ -20,7 +20,7 @@ def count_of(number: int, one: str, many: str = "") -> str:
 
 
 # Of a row of a history, in the order in which they are told.
-_FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
+_FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc", "cv_loss", "cv_accuracy", "cv_auroc")
 
 
 def figures_of(row: Mapping[str, float], digits: int = 4) -> str:

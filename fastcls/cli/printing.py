@@ -64,6 +64,11 @@ def print_training(trained: Any, out: str) -> None:
     )
     shown = figures_of(trained.best)
     click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {shown}" if shown else ""))
+    if getattr(trained, "refit_count", 0):
+        click.echo(
+            f"Refitted on all {count_of(trained.refit_count, 'image')}, those for validation too; the figures "
+            "are of the head before that (--no-refit keeps that one)"
+        )
     if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

@@ -98,13 +98,14 @@ def run(
         views=views,
         name=place.name,
         extraction=extraction,
+        given=options.typed_options(),
         options=options.saved(recipe=recipe, source=source, parts=parts, extraction=extraction, place=place),
         restart=restart,
     )
     if dry_run:
         click.echo(str(plan))
         return
-    for line in (str(plan.parts), *plan.parts.notes):
+    for line in filter(None, (str(plan.parts), *plan.parts.notes, plan.why)):
         click.echo(line)
     result = pipeline.run_planned(
         plan,

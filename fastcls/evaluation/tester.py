@@ -27,7 +27,7 @@ from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
-from fastcls.used_images import EARLIER, TRAIN, VAL
+from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
 from fastcls.wording import count_of
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
@@ -40,6 +40,7 @@ _MEMBER = "tested_on"
 _IN_WORDS = {
     TRAIN: "used for training",
     VAL: "used for validation",
+    REFIT: "used for validation, then for training",
     EARLIER: "used by the run that it started from",
 }
 logger = logging.getLogger(__name__)
@@ -57,8 +58,9 @@ class TestedOn:
         unreadable: How many of them gave no prediction.
         digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
         model: Digest of the classifier's file, or of the graph and weights of one that was never saved.
-        seen: How many of the images had a part in the training, by their use: "train", "val", or "earlier"
-            by a run that this one went on from. None if that is unknown.
+        seen: How many of the images had a part in the training, by their use: "train", "val", "refit"
+            (validated, then trained on), or "earlier" by a run that this one went on from. None if that is
+            unknown.
         date: When, in UTC.
         seconds: How long the predictions took.
         fastcls: Version that tested.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import (
+    AUTO,
     BaseSpec,
     FinetuneSpec,
     HeadSpec,
@@ -261,9 +262,16 @@ def networks_of(
     """
     _require_trainable(start, head, spec)
     _require_equal_shares(config)
-    check_labels(head or HeadSpec(), config, dataset.task)
-    model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
+    head = softmax_head(head)
+    check_labels(head, config, dataset.task)
+    model = _network(dataset, start, head, spec, config.seed)
     return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
+
+
+def softmax_head(head: HeadSpec | None) -> HeadSpec:
+    """What is put on a base: images are trained on in epochs, and so `auto` stands for a softmax layer."""
+    head = head or HeadSpec()
+    return replace(head, kind="linear") if head.kind == AUTO else head
 
 
 def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
