@@ -16,13 +16,13 @@ from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
 from fastcls.specs.checks import no_effect
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
+from fastcls.specs.layering import overlay
 from fastcls.specs.options import (
     Option,
     build,
     described,
     option,
     options_of,
-    overlay,
     settle,
     silenced_by,
 )
