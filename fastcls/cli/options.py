@@ -16,16 +16,8 @@ from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
 from fastcls.specs.checks import no_effect
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
-from fastcls.specs.layering import overlay
-from fastcls.specs.options import (
-    Option,
-    build,
-    described,
-    option,
-    options_of,
-    settle,
-    silenced_by,
-)
+from fastcls.specs.option import Option, option
+from fastcls.specs.options import build, described, options_of, overlay, settle, silenced_by
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
@@ -218,6 +210,18 @@ class SourceSpec:
         metavar="DIRECTORY",
         shown="the folder of the CSV",
     )
+    image_key: str | None = option(
+        None,
+        "Key of the image file in the records of TFRecord files.",
+        metavar="KEY",
+        shown="image/encoded, image, image_bytes or image_raw",
+    )
+    label_key: str | None = option(
+        None,
+        "Key of the class in the records of TFRecord files, a name or a number.",
+        metavar="KEY",
+        shown="image/class/text, image/class/label, label, class or the like",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
@@ -227,7 +231,8 @@ class SourceSpec:
         from fastcls.data.dataset import Dataset
 
         root = Path(self.image_root) if self.image_root else None
-        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root)
+        keys = {"image_key": self.image_key, "label_key": self.label_key}
+        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root, **keys)
 
 
 @described

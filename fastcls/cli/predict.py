@@ -29,6 +29,7 @@ Ranked = list[tuple[str, float]]
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--json", "form", flag_value="json", help="Print one line of JSON per image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
+@click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
     "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
 )
@@ -36,6 +37,7 @@ def predict(
     run: str,
     images: tuple[str, ...],
     form: str | None,
+    image_key: str | None,
     batch_size: int,
     answer: AnswerSpec,
     pixels: PixelSpec,
@@ -53,7 +55,7 @@ def predict(
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.inputs import each
 
-    paths = list(each(images))
+    paths = list(each(images, image_key))
     classifier = Classifier.load(run)
     check_answer(answer, classifier.task, classifier.class_names)
     if form == "csv":

@@ -22,7 +22,8 @@ from fastcls.data.readers.folder import (
     visible_folders,
     warn_of_left_out,
 )
-from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, read_tfrecords
+from fastcls.data.readers.given import refuse_other_file, refuse_other_folder
+from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
 from fastcls.data.split_table import (
     SPLIT_PLAN,
     SPLIT_TABLE,
@@ -95,7 +96,13 @@ class Dataset:
 
     @classmethod
     def open(
-        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
+        cls,
+        path: PathLike,
+        *,
+        label_separator: str | None = None,
+        image_root: PathLike | None = None,
+        image_key: str | None = None,
+        label_key: str | None = None,
     ) -> Dataset:
         """Read a CSV file, a folder or TFRecord files, whichever `path` is.
 
@@ -104,13 +111,21 @@ class Dataset:
                 per image: it holds only a table. Or a TFRecord file, a folder of such, or a pattern.
             label_separator: As in `from_csv`; nothing else takes it.
             image_root: As in `from_csv`; nothing else takes it.
+            image_key: As in `from_tfrecords`; nothing else takes it.
+            label_key: As in `from_tfrecords`; nothing else takes it.
 
         Raises:
             DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
         """
         path = Path(path)
         records = find_tfrecords(path)
+        if not records and (image_key is not None or label_key is not None):
+            raise DataError(
+                f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only "
+                "to these. Remove them."
+            )
         if path.is_file() and not records:
+            refuse_other_file(path)
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
         if label_separator is not None or image_root is not None:
             raise DataError(
@@ -118,7 +133,8 @@ class Dataset:
                 "labels. Remove them."
             )
         if records:
-            return replace(cls.from_tfrecords(records), source=path)
+            made = cls.from_tfrecords(records, image_key=image_key, label_key=label_key)
+            return replace(made, source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
         return cls.from_folder(path)
@@ -149,8 +165,9 @@ class Dataset:
             left_out = [each for each in left_out if each.path != SPLIT_TABLE]
             splits = [name for name in folders if name in SPLIT_NAMES]
             folders = [name for split in splits for name in visible_folders(root / split)]
-        _require_images(root, folders, entries)
+        refuse_other_folder(root, folders, content)
         warn_of_left_out(root, left_out)
+        _require_images(root, folders, entries)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
         return _build(root, entries, class_names, source=root, left_out=len(left_out))
 
@@ -180,16 +197,25 @@ class Dataset:
         return replace(made, task=table.task, source=source)
 
     @classmethod
-    def from_tfrecords(cls, files: Sequence[PathLike]) -> Dataset:
+    def from_tfrecords(
+        cls, files: Sequence[PathLike], *, image_key: str | None = None, label_key: str | None = None
+    ) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
+
+        Args:
+            files: The files.
+            image_key: The feature that holds the image file; None for those of known tools.
+            label_key: The feature that holds the classes, as names or as numbers; None for those of known
+                tools.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
         paths = [Path(file) for file in files]
-        table, root = read_tfrecords(paths), common_folder(paths)
-        made = _build(root, table.entries, table.class_names, source=root)
-        return replace(made, task=table.task)
+        table, root = read_tfrecords(paths, image_key=image_key, label_key=label_key), common_folder(paths)
+        source = root if len(paths) > 1 else paths[0]
+        made = _build(root, table.entries, table.class_names, source=source)
+        return replace(made, task=table.task, source=root)
 
     @property
     def given(self) -> Path:
@@ -266,8 +292,11 @@ def _build(
 ) -> Dataset:
     if len(class_names) < 2:
         found = f"only one class, {class_names[0]!r}" if class_names else "no class"
+        more = (
+            f" It is one of several files: name their folder, {source.parent}." if is_one_of(source) else ""
+        )
         raise DataError(
-            f"{source} has {found}. A classifier needs at least two: add a folder or label per class."
+            f"{source} has {found}. A classifier needs at least two: add a folder or label per class.{more}"
         )
     index = {name: label for label, name in enumerate(class_names)}
     samples = (
