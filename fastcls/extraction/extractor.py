@@ -33,6 +33,7 @@ from fastcls.extraction.worker import WorkerSpec
 from fastcls.files import PathLike
 from fastcls.machine import cores
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
+from fastcls.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -194,8 +195,8 @@ def _announce(target: Target) -> None:
     change = describe_change(target.cache) if target.caches.is_new else ""
     if change:
         logger.warning(
-            "Forwarding %d images for the new cache %s. %s",
-            len(target.coverage.missing),
+            "Forwarding %s for the new cache %s. %s",
+            count_of(len(target.coverage.missing), "image"),
             target.cache.folder,
             change,
         )

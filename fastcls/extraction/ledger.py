@@ -15,6 +15,7 @@ from fastcls.extraction.coverage import Order
 from fastcls.extraction.fidelity import Fidelity
 from fastcls.extraction.filling import Target
 from fastcls.extraction.worker import ShardInfo
+from fastcls.wording import count_of
 
 _SAVE_EVERY_S = 60
 
@@ -104,7 +105,7 @@ class Ledger:
         """Raise WorkerError when there are more failures than allowed."""
         if self._max_failures is not None and len(self.failures) > self._max_failures:
             raise WorkerError(
-                f"{len(self.failures)} images could not be read, more than --max-failures "
+                f"{count_of(len(self.failures), 'image')} could not be read, more than --max-failures "
                 f"{self._max_failures}. They are listed in {self.cache.listing.failures_path}"
             )
 

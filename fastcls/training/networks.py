@@ -16,6 +16,7 @@ from fastcls.inference.stitcher import stitch
 from fastcls.specs import FinetuneSpec, HeadSpec
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX, build_head, is_batch_norm
+from fastcls.wording import count_of
 
 _FRONT = "downscale"
 _NOISE = (
@@ -100,7 +101,8 @@ def _first(base: Sequence[Any], train: str) -> int:
         ]
         if int(train) > len(weighted):
             raise OptionError(
-                f"The base has only {len(weighted)} layers with weights. Received: --train {train}"
+                f"The base has only {count_of(len(weighted), 'layer')} with weights. "
+                f"Received: --train {train}"
             )
         return weighted[-int(train)]
     names = [operation.name for operation in base]

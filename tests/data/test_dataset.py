@@ -130,7 +130,7 @@ def test_from_csv__reads_optional_columns_and_absolute_paths(tmp_path):
         ("path,label,split\na.jpg,x,fold1\n", "line 2: unknown split 'fold1'"),
         (
             "path,label\na.jpg,x\nno.jpg,y\n" + "n" * 300 + ".jpg,y\n",
-            "lists 2 files that do not exist.*: 'no.jpg'",
+            r"lists files that do not exist.*\(2\): 'no.jpg'",
         ),
         ("path,label\na.jpg,x\nb.jpg,x\n", "has only one class, 'x'"),
         ('path,label\na.jpg,"x\n', "cannot be read as CSV"),

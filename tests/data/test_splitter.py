@@ -202,7 +202,7 @@ def test_write_split__copies_where_links_fail(tmp_path, monkeypatch, caplog):
     photos = make_photos(tmp_path / "photos", {"a": 5, "b": 5})
     result = write_split(Dataset.from_folder(photos), tmp_path / "out", SPEC)
     assert Dataset.from_folder(tmp_path / "out") == result.dataset
-    assert "10 images were copied" in caplog.text
+    assert "Copied 10 images" in caplog.text
 
 
 def test_write_split__a_link_in_the_source_gives_a_real_file(tmp_path):
