@@ -17,16 +17,8 @@ from fastcls.specs import BaseSpec
 from fastcls.specs.checks import no_effect
 from fastcls.specs.data import ReadSpec
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
-from fastcls.specs.options import (
-    Option,
-    build,
-    described,
-    option,
-    options_of,
-    overlay,
-    settle,
-    silenced_by,
-)
+from fastcls.specs.option import Option, option
+from fastcls.specs.options import build, described, options_of, overlay, settle, silenced_by
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset

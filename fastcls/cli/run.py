@@ -12,7 +12,8 @@ from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_extraction, print_test, print_training
 from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, QualitySpec, TrainConfig, ViewSpec
-from fastcls.specs.options import option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import settle
 from fastcls.specs.outputs import without_validation
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from fastcls.errors import OptionError
 from fastcls.specs.checks import no_effect
-from fastcls.specs.options import described, option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, settle
 from fastcls.tasks import Task
 
 # The answer where no class is probable enough.

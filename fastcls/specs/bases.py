@@ -9,7 +9,8 @@ from typing import Any
 
 from fastcls.errors import OptionError
 from fastcls.specs.converted import Converted
-from fastcls.specs.options import described, option, required, settle
+from fastcls.specs.option import option, required
+from fastcls.specs.options import described, settle
 
 POOLS = ("avg", "max", "flatten", "none")
 NAMED_WEIGHTS = ("imagenet", "random")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcls.errors import OptionError
-from fastcls.specs.options import described, option, options_of, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, options_of, settle
 from fastcls.specs.outputs import without_validation
 
 CONFLICTS = ("keep", "drop", "error")

@@ -8,7 +8,8 @@ from typing import Any
 
 from fastcls.specs.bases import CutSpec
 from fastcls.specs.heads import HeadSpec
-from fastcls.specs.options import described, fill_in, option, options_of, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, fill_in, options_of, settle
 from fastcls.specs.training import TrainConfig
 from fastcls.specs.views import ViewSpec
 

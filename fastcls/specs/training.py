@@ -10,7 +10,8 @@ from fastcls.specs.checks import no_effect
 from fastcls.specs.converted import Converted
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
-from fastcls.specs.options import described, option, refuse_without_effect, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, refuse_without_effect, settle
 from fastcls.specs.outputs import CheckpointSpec, LogSpec, without_validation
 from fastcls.tasks import Task
 

@@ -76,6 +76,36 @@ def test_open__a_class_folder_names_its_parent(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(
-        DataError, match=f"rose has no class folder: it holds 2 images.*parent folder.*: {tmp_path}$"
+        DataError, match=f"rose has no class folders: it holds 2 images.*parent folder.*: {tmp_path}$"
     ):
         Dataset.open(tmp_path / "rose")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["photos/rose/1.jpg", "photos/tulip/1.jpg"], "the only folder in it .*Name that: {root}/photos$"),
+        (
+            ["3.0.1/a-train.tfrecord-00000-of-00001"],
+            "3.0.1 in it holds TFRecord files. Name that: {root}/3.0.1$",
+        ),
+        (
+            ["a.tfrecord.gz", "labels.txt"],
+            "it holds compressed TFRecord files such as .*gunzip -k {root}/a.tfrecord.gz$",
+        ),
+    ],
+)
+def test_open__a_folder_beside_the_data_says_where_it_is(names, told, tmp_path):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=f"{tmp_path} has no class folders: " + told.format(root=tmp_path)):
+        Dataset.open(tmp_path)
+
+
+def test_open__one_class_of_nested_images_is_no_folder_of_classes(tmp_path):
+    for name in ("rose/2020/1.jpg", "rose/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="has only one class, 'rose'"):
+        Dataset.open(tmp_path)

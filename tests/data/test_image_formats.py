@@ -371,7 +371,7 @@ def test_what_is_no_image_is_named(data, reason):
 
 @pytest.mark.skipif(not CASES.exists(), reason="the files of others are not here")
 @pytest.mark.parametrize(
-    "name", ["alpha.png", "alpha.tif", "exif_plain.webp", "exif_prefix.webp", "planar8.tif"]
+    "name", ["alpha.png", "alpha.tif", "exif_plain.webp", "exif_prefix.webp", "planar8.tif", "planar16.tif"]
 )
 def test_files_of_others(name):
     scene = np.asarray(Image.open(CASES / "scene.png"))

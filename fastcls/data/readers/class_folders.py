@@ -18,6 +18,7 @@ from fastcls.data.readers.folder import (
     visible_folders,
     warn_of_left_out,
 )
+from fastcls.data.readers.given import refuse_other_folder
 from fastcls.data.readers.parts import find_parts
 from fastcls.data.split_table import (
     SPLIT_PLAN,
@@ -60,7 +61,7 @@ def read_folder(root: Path, *, folders_are_classes: bool = False) -> tuple[list[
         left_out = [each for each in left_out if each.path != SPLIT_TABLE]
         parts = [name for name in folders if name in (splits or SPLITS)]
         folders = [name for part in parts for name in visible_folders(root / part)]
-    _require_class_folders(root, folders, content)
+    refuse_other_folder(root, folders, content)
     warn_of_left_out(root, left_out)
     _require_images(root, folders, entries)
     return entries, len(left_out)
@@ -128,15 +129,6 @@ def _is_utf8(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _require_class_folders(root: Path, folders: Iterable[str], content: FolderContent) -> None:
-    """Refuse a folder that is a class itself."""
-    if content.images and not folders:
-        raise DataError(
-            f"{root} has no class folder: it holds {len(content.images)} images, as a class folder does. "
-            f"Name its parent folder, which holds a folder per class: {root.absolute().parent}"
-        )
 
 
 def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]) -> None:

@@ -1,12 +1,15 @@
-"""What a file is that was given as a data set but is none: by its first bytes."""
+"""What a file or a folder is that was given as a data set but is none."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastcls.data.image_formats import describe_other, kind_of
-from fastcls.data.tfrecord import begins_with_record
+from fastcls.data.readers.folder import FolderContent
+from fastcls.data.readers.tfrecord import find_tfrecords
+from fastcls.data.tfrecord import begins_with_record, is_tfrecord
 from fastcls.errors import DataError
 
 _HEAD_BYTES = 512
@@ -33,6 +36,47 @@ def refuse_other_file(path: Path) -> None:
             f"{path} is {told}. A data set is a folder with a folder of images per class, a table, or "
             "TFRecord files."
         )
+
+
+def refuse_other_folder(root: Path, folders: Sequence[str], content: FolderContent) -> None:
+    """Refuse a folder that is a class, or that lies above or beside the data.
+
+    Args:
+        root: The folder.
+        folders: Names of those in it that may be classes.
+        content: All that it holds.
+
+    Raises:
+        DataError: It is one; the message says what was meant.
+    """
+    told = _of_images(root, folders, content) if content.images else _of_records(root, folders, content)
+    if told:
+        raise DataError(f"{root} has no class folders: {told}")
+
+
+def _of_images(root: Path, folders: Sequence[str], content: FolderContent) -> str:
+    """What a folder with images below it is, and what to do; "" where there may be classes."""
+    if not folders:
+        return (
+            f"it holds {len(content.images)} images, as a class folder does. Name its parent folder, which "
+            f"holds a folder per class: {root.absolute().parent}"
+        )
+    inner = {path.split("/")[1] for path in content.images if path.count("/") > 1}
+    if len(folders) == 1 and len(inner) > 1:
+        return f"the only folder in it holds folders of images itself. Name that: {root / folders[0]}"
+    return ""
+
+
+def _of_records(root: Path, folders: Sequence[str], content: FolderContent) -> str:
+    """Where the TFRecord files of a folder without images are, and what to do; "" where it has none."""
+    packed = [path for path, _ in content.left_out if path.endswith(".gz") and is_tfrecord(path[:-3])]
+    if packed:
+        return (
+            f"it holds compressed TFRecord files such as {packed[0]!r}. Images are read by their place in a "
+            f"file, so unpack them: gunzip -k {shlex.quote(str(root / packed[0]))}"
+        )
+    holder = next((name for name in folders if find_tfrecords(root / name)), None)
+    return f"{holder} in it holds TFRecord files. Name that: {root / holder}" if holder else ""
 
 
 def _described(path: Path, head: bytes) -> str:
