@@ -230,6 +230,13 @@ def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
             writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
 
 
+def used_digests(folder: Path) -> set[str]:
+    """Digests of the images that a run was made of, or is; empty where that is not known."""
+    with contextlib.suppress(OSError, ValueError, KeyError), (folder / IMAGES).open(**files.CSV_TEXT) as file:
+        return {row["digest"] for row in csv.DictReader(file)}
+    return set()
+
+
 def write_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write a row per epoch or candidate; the first one names the columns."""
     with files.atomic_path(folder / HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:

@@ -186,6 +186,24 @@ def run_test(
     return _test(classifier, dataset, place, out, batch_size, max_pixels, progress, is_written=True)
 
 
+def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
+    """Where `run_test` puts the result of a run, and whether it is there already.
+
+    Args:
+        place: The run folder.
+        dataset: As there.
+    """
+    tested = _test_part(dataset)
+    on = _tell(files.file_digest(place / CLASSIFIER), place, tested, "test" if dataset.splits else "all")
+
+    def is_there(folder: Path) -> bool:
+        return on.is_same(folder) and (folder / PREDICTIONS).is_file()
+
+    folders = _folders(place, tested.name, None)
+    folder = next(f for f in folders if is_there(f) or not f.exists() or _is_empty(f))
+    return folder, is_there(folder)
+
+
 def _test(
     classifier: Classifier,
     dataset: Dataset,
@@ -199,7 +217,8 @@ def _test(
 ) -> Tested:
     tested = _test_part(dataset)
     _require_fitting(tested, classifier)
-    on = _tell(classifier, place, tested, "test" if dataset.splits else "all")
+    model = _model_digest(classifier, place)
+    on = _tell(model, place, tested, "test" if dataset.splits else "all")
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, is_asked_for=out is not None)
     if on.warning:
@@ -248,7 +267,7 @@ def _judge(
 # On what
 
 
-def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str) -> TestedOn:
+def _tell(model: str, place: Path | None, tested: Dataset, part: str) -> TestedOn:
     digests = list(spread(image_bytes.digest_or_blank, map(tested.locate, tested.samples)))
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
     run = Run.of(place) if place else None
@@ -258,7 +277,7 @@ def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str
         part=part,
         images=len(digests),
         digest=files.json_digest(named),
-        model=_model_digest(classifier, place),
+        model=model,
         seen=_count_seen(run, digests) if run else None,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -11,8 +11,10 @@ from fastcls import files, runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
+from fastcls.evaluation.tester import find_test
 from fastcls.extraction.planner import CutPlan, ExtractionPlan, plan_extraction
 from fastcls.files import PathLike
+from fastcls.plans.earlier import require_same_run
 from fastcls.plans.parts import Parts, choose_shares, make_parts
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import (
@@ -48,6 +50,7 @@ class RunPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
+        test: Where the result of the test is to be written; None without a test, or if it is there.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -61,20 +64,22 @@ class RunPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
+    test: Path | None = None
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """What is in the run folder in the end; names of folders end with a slash."""
-        own = files_of(self.head, self.config, has_val=self.counts[1] > 0)
-        return own if self.parts.untested else (*own, f"{runs.TESTS}/{self.parts.dataset.name}/")
+        """What is written into the run folder; names of folders end with a slash."""
+        new = files_of(self.head, self.config, has_val=self.counts[1] > 0)
+        own = () if runs.is_complete(self.out) else new
+        return (*own, f"{self.test.relative_to(self.out).as_posix()}/") if self.test else own
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
         parts, task = self.parts, self.parts.dataset.task
         training = describe_training(self.head, self.model, self.config, self.counts, task)
-        written = describe_files(self.out, self.folder, self.writes)
+        written = describe_files(self.out, self.folder, self.writes, restart=self.restart)
         lines = [str(parts), *parts.notes, *self.extraction.describe(), *training, parts.untested, written]
         return "\n".join(filter(None, lines))
 
@@ -138,7 +143,18 @@ def plan_run(
     check_val(head, counts[1])
     planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
     model = _build(head, planned.cuts[0], parts.dataset)
-    return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, options, restart)
+    if not restart and (runs.is_complete(folder) or has_checkpoint(folder)):
+        require_same_run(folder, planned, head, config)
+    tested = None if parts.untested else _find_test(out, parts.dataset)
+    return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, tested, options, restart)
+
+
+def _find_test(out: Path, dataset: Dataset) -> Path | None:
+    """Where the result of the test is to be written; None if it is there."""
+    if not runs.is_complete(out):
+        return out / runs.TESTS / dataset.name
+    folder, is_there = find_test(out, dataset)
+    return None if is_there else folder
 
 
 def table_digest(dataset: Dataset) -> str:

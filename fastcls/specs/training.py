@@ -136,8 +136,8 @@ def further_head(head: HeadSpec) -> HeadSpec:
         return head
     if not head.traits.further:
         raise OptionError(
-            f"A head of kind {head.kind} cannot be trained further. Start from a run of another head, or train "
-            "without --from"
+            f"A head of kind {head.kind} cannot be trained further. Start from a run of another head, or "
+            "train without --from"
         )
     return HeadSpec(head.traits.further, bottleneck_norm=head.bottleneck_norm)
 

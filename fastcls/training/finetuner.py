@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import fastcls
 from fastcls.backend import computing_in, import_keras
-from fastcls.bases.loader import load_base
+from fastcls.bases.loader import Base, load_base
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
@@ -42,6 +42,7 @@ from fastcls.training.networks import build_network, trainee_of
 from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
 
+_Load = Callable[[BaseSpec], tuple[Base, bool]]
 _VAL_BATCH = 32
 
 
@@ -131,30 +132,43 @@ def finetune(
 
 
 @dataclass(frozen=True)
+class Networks:
+    """A network before its first step.
+
+    Attributes:
+        model: RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
+        trainee: The same layers as a model to train.
+        strategy: How several GPUs divide the work.
+        is_whole: Whether it has the weights that were asked for, not random ones in place of a download.
+    """
+
+    model: Any
+    trainee: Any
+    strategy: Any
+    is_whole: bool = True
+
+
+@dataclass(frozen=True)
 class Finetuning:
     """A training of a network before its first step: what decides the result is known.
 
     Attributes:
-        model: The network.
-        trainee: The same layers as a model to train.
+        networks: The network.
         images: The images as pixels.
         used: Those to train and to validate on, by their use: "train" and "val".
         data: What to train on.
         spec: What of it is trained.
         config: How it is trained.
         identity: What decides the result, JSON-able.
-        strategy: How several GPUs divide the work.
     """
 
-    model: Any
-    trainee: Any
+    networks: Networks
     images: Images
     used: Mapping[str, Sequence[SampleRow]]
     data: TrainingData
     spec: FinetuneSpec
     config: TrainConfig
     identity: dict[str, Any]
-    strategy: Any
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -170,26 +184,36 @@ def prepare_finetuning(
     *,
     head: HeadSpec | None = None,
     max_pixels: int | None = None,
+    networks: Networks | None = None,
 ) -> Finetuning:
-    """Do all of `finetune` that comes before the first step."""
+    """Do all of `finetune` that comes before the first step.
+
+    Args:
+        dataset: The images.
+        start: See `finetune`, as for all that follow.
+        spec: What of it is trained.
+        config: How it is trained.
+        head: What to put on a base.
+        max_pixels: Of the largest image.
+        networks: What `networks_of` has made of these; None to make it here.
+    """
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
-    import_keras()
-    strategy = _strategy()
-    with strategy.scope():
-        model, trainee = networks_of(dataset, start, spec, config, head)
-        rule = _rule(start, tuple(model.inputs[0].shape[1:3]), spec)
+    networks = networks or networks_of(dataset, start, spec, config, head)
+    with networks.strategy.scope():
+        rule = _rule(start, tuple(networks.model.inputs[0].shape[1:3]), spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
         images, used, data = _read(dataset, decoder, spec, config)
-        identity = network_identity(trainee, images, data, spec, config)
-    return Finetuning(model, trainee, images, used, data, spec, config, identity, strategy)
+        identity = network_identity(networks.trainee, images, data, spec, config)
+    return Finetuning(networks, images, used, data, spec, config, identity)
 
 
 def finetune_prepared(
     asked: Finetuning, folder: Path | None = None, *, progress: bool = False
 ) -> FinetunedNetwork:
     """Do all of `finetune` from the first step on."""
-    model, trainee, data, config = asked.model, asked.trainee, asked.data, asked.config
-    with asked.strategy.scope():
+    model, trainee = asked.networks.model, asked.networks.trainee
+    data, config = asked.data, asked.config
+    with asked.networks.strategy.scope():
         checkpoints = Checkpoints(
             folder,
             config.checkpoints,
@@ -227,16 +251,15 @@ def _require_equal_shares(config: TrainConfig) -> None:
         )
 
 
-def sharing() -> Any:
-    """The scope in which several GPUs share each batch, if there are several."""
-    return _strategy().scope()
-
-
 def _strategy() -> Any:
     import tensorflow as tf
 
     several = len(tf.config.list_logical_devices("GPU")) > 1
     return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+
+
+def _load(spec: BaseSpec) -> tuple[Base, bool]:
+    return load_base(spec), True
 
 
 def networks_of(
@@ -245,19 +268,31 @@ def networks_of(
     spec: FinetuneSpec,
     config: TrainConfig,
     head: HeadSpec | None = None,
-) -> tuple[Any, Any]:
-    """The network before its first step, and the same layers as a model to train.
+    *,
+    load: _Load = _load,
+) -> Networks:
+    """The network before its first step.
 
-    To be called in the scope of `sharing`.
+    Args:
+        dataset: The images.
+        start: See `finetune`, as for all that follow.
+        spec: What of it is trained.
+        config: How it is trained.
+        head: What to put on a base.
+        load: Loads the base; `load_without_download` to look at the network alone.
 
     Raises:
         OptionError: As in `finetune`.
     """
+    import_keras()
     _require_trainable(start, head, spec)
-    _require_equal_shares(config)
     check_labels(head or HeadSpec(), config, dataset.task)
-    model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
-    return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
+    strategy = _strategy()
+    with strategy.scope():
+        _require_equal_shares(config)
+        model, is_whole = _network(dataset, start, head or HeadSpec(), spec, config.seed, load)
+        trainee = trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
+    return Networks(model, trainee, strategy, is_whole)
 
 
 def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
@@ -275,25 +310,26 @@ def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec
 
 
 def _network(
-    dataset: Dataset, start: BaseSpec | Classifier, head: HeadSpec, spec: FinetuneSpec, seed: int
-) -> Any:
+    dataset: Dataset, start: BaseSpec | Classifier, head: HeadSpec, spec: FinetuneSpec, seed: int, load: _Load
+) -> tuple[Any, bool]:
+    """The model, and whether it has the weights that were asked for."""
     import keras
 
     classes = dataset.found_classes
     if isinstance(start, BaseSpec):
-        base = load_base(start)
+        base, is_whole = load(start)
         keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
-        return build_network(base, head, len(classes), spec.downscale, task=dataset.task)
+        return build_network(base, head, len(classes), spec.downscale, task=dataset.task), is_whole
     if (start.class_names, start.task) != (classes, dataset.task):
         raise OptionError(
             f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
             f"per image); {dataset.given} has {', '.join(classes)} ({dataset.task} per image)"
         )
     keras.utils.set_random_seed(seed)
-    return start.model
+    return start.model, True
 
 
-def trains_batch_norm(start: BaseSpec | Path | Classifier, spec: FinetuneSpec) -> bool:
+def trains_batch_norm(start: BaseSpec | Classifier, spec: FinetuneSpec) -> bool:
     """Whether batch normalization of the base is trained, where that is left open too."""
     if spec.train_batch_norm is not None:
         return spec.train_batch_norm

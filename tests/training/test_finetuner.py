@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fastcls import pipeline
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.data.dataset import Dataset
@@ -295,13 +296,23 @@ def test_image_feed__an_image_that_is_drawn_again_looks_anew(photos):
 def test_plan_finetuning__trains_batch_normalization_by_the_weights_that_were_asked_for(
     photos, monkeypatch, tmp_path
 ):
-    def networks_of(dataset, start, spec, *rest):
-        assert (start.weights, spec.train_batch_norm) == ("random", False)
-        raise OptionError("far enough")
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "no weights"))
+    base = BaseSpec("mobilenetv2", size=(32, 32))
+    plan = finetuning.plan_finetuning(photos, base, FinetuneSpec(), CONFIG, tmp_path / "run")
+    assert not plan.networks.is_whole and "Conv1_relu" in str(plan)
+    norms = [layer for layer in plan.networks.trainee.layers if isinstance(layer, layers.BatchNormalization)]
+    assert norms and not any(layer.trainable for layer in norms)
 
-    monkeypatch.setattr(finetuning, "networks_of", networks_of)
-    with pytest.raises(OptionError, match="far enough"):
-        finetuning.plan_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")
+
+def test_finetune__of_a_plan_is_that_without_one_and_builds_nothing_again(photos, tmp_path, monkeypatch):
+    base, head, spec = BaseSpec("lenet5", weights="random"), HeadSpec(layers=(8, 0.5)), FinetuneSpec()
+    config = TrainConfig(epochs=2, val=0.25, seed=3)
+    alone = finetune(photos, base, spec, config, head=head)
+    plan = finetuning.plan_finetuning(photos, base, spec, config, tmp_path / "run", head=head)
+    monkeypatch.setattr(finetuner, "build_network", None)
+    planned = pipeline.finetune_planned(plan)
+    for one, other in zip(alone.model.get_weights(), planned.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("batch", [23, 22, 24, 5])
