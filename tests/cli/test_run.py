@@ -93,10 +93,10 @@ def test_extract__a_split_that_a_run_has_made_does_not_vanish_without_a_word(
     assert split_of(cache / table) == split
     shutil.copy("photos/red/0.png", "photos/red/new.png")
     for command in ((*extract, "--dry-run"), extract):
+        caplog.clear()
         done = fastcls(*command)
-        assert (
-            f"{table} has another split (train 36, val 12, test 12), which is replaced" in done.out + done.err
-        )
+        said = f"{table} has another split (train 36, val 12, test 12), which is replaced"
+        assert said in done.out + caplog.text
     assert "train" not in (cache / table).read_text()
     caplog.clear()
     assert fastcls(*extract).code == 0 and caplog.text == ""
