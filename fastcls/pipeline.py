@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastcls import runs
 from fastcls.cache import checked_files
-from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
@@ -24,15 +23,26 @@ from fastcls.plans.earlier import decided_by
 from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan
-from fastcls.runs import Run, UsedImage
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec
-from fastcls.tasks import Task
+from fastcls.runs import Run
+from fastcls.specs import (
+    BaseSpec,
+    CutSpec,
+    ExtractConfig,
+    HeadSpec,
+    TrainConfig,
+    ViewSpec,
+    beyond,
+    with_quality,
+)
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
 from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
+from fastcls.used_images import UsedImages, write_images
 
 logger = logging.getLogger(__name__)
+# Of what a classifier says of itself, what was asked for, or decided in place of it.
+_DECIDED = ("head", "training", "views", "start", "finetuning", "pixels")
 
 
 def run(
@@ -42,6 +52,7 @@ def run(
     *,
     head: HeadSpec | str | None = None,
     config: TrainConfig | None = None,
+    quality: str = "fast",
     cache_root: PathLike = "bottlenecks",
     test: float | None = None,
     views: ViewSpec | None = None,
@@ -56,8 +67,9 @@ def run(
         dataset: The images.
         cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
         out: The run folder.
-        head: The head to train, or the name of its kind; a softmax layer by default.
+        head: The head to train, or the name of its kind; `auto` by default.
         config: How to train it.
+        quality: "fast" or "best": see `QualitySpec`. Options that are not at their defaults count more.
         cache_root: Folder of bottleneck caches.
         test: See `plan_run`, as for all that follow.
         views: Augmented views.
@@ -69,11 +81,18 @@ def run(
     Raises:
         FastclsError: See `plan_run` for what is refused before the first image.
     """
-    plan = plan_run(
-        dataset,
+    cut, views, head, config = with_quality(
+        quality,
         cut if isinstance(cut, CutSpec) else CutSpec(os.fspath(cut)),
+        views or ViewSpec(),
         HeadSpec(head) if isinstance(head, str) else head or HeadSpec(),
         config or TrainConfig(),
+    )
+    plan = plan_run(
+        dataset,
+        cut,
+        head,
+        config,
         out,
         cache_root=cache_root,
         test=test,
@@ -96,14 +115,28 @@ class RunResult:
     test: Tested | None
 
 
-def run_planned(plan: RunPlan, *, progress: bool = False) -> RunResult:
-    """Do what `plan_run` has planned."""
+def run_planned(
+    plan: RunPlan,
+    *,
+    on_extracted: Callable[[Cache, Extraction], None] = lambda cache, extracted: None,
+    on_trained: Callable[[TrainedHead], None] = lambda trained: None,
+    progress: bool = False,
+) -> RunResult:
+    """Do what `plan_run` has planned.
+
+    Args:
+        plan: The job.
+        on_extracted: Gets the cache and the figures of the extraction when it has ended.
+        on_trained: Gets the head when the training has ended.
+        progress: Show bars on stderr.
+    """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         ((cache, extracted),) = extract_planned(plan.extraction, progress=progress)
+        on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
-        known = {"asked": plan.asked, "options": plan.options}
-        classifier, trained = _train(training, folder, known, progress=progress)
+        classifier, trained = _train(training, folder, plan, progress=progress)
+    on_trained(trained)
     tested = None
     if not plan.parts.untested:
         most = plan.extraction.config.max_pixels
@@ -120,16 +153,14 @@ def train_planned(plan: TrainingPlan, *, progress: bool = False) -> tuple[Classi
     the same plan goes on from there.
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        known = {"asked": plan.asked, "options": plan.options}
-        return _train(plan.training, folder, known, start=plan.start, progress=progress)
+        return _train(plan.training, folder, plan, progress=progress)
 
 
 def _train(
     training: HeadTraining,
     folder: Path,
-    known: Mapping[str, Any],
+    plan: RunPlan | TrainingPlan,
     *,
-    start: Path | None = None,
     progress: bool = False,
 ) -> tuple[Classifier, TrainedHead]:
     """Train a head in a folder, unless the same one is there."""
@@ -138,11 +169,11 @@ def _train(
         _go_on_with(folder, deciding)
         trained = replace(load_head(folder), history=Run.open(folder).history())
         return Classifier.load(folder), trained
-    images = _write_images(folder, training.chosen.images, start, training.chosen.task)
+    write_images(folder / runs.IMAGES, training.used.images, training.chosen.task)
     trained = train_prepared(training, folder, progress=progress)
     classifier = Classifier.join(training.cache, trained)
     trained.model.save(folder / runs.HEAD)
-    _complete(folder, classifier, trained, {**known, "decided_by": deciding, "images": images})
+    _complete(folder, classifier, trained, plan, deciding, training.used)
     return classifier, trained
 
 
@@ -153,11 +184,10 @@ def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> Finetun
         if runs.is_complete(folder):
             _go_on_with(folder, training.identity)
             return _load_finetuned(folder, training)
-        images = _write_images(folder, training.used, plan.start, plan.dataset.task)
+        write_images(folder / runs.IMAGES, training.used.images, plan.dataset.task)
         trained = finetune_prepared(training, folder, progress=progress)
         classifier = _finetuned_classifier(plan, trained)
-        known = {"asked": plan.asked, "options": plan.options, "decided_by": training.identity}
-        _complete(folder, classifier, trained, {**known, "images": images})
+        _complete(folder, classifier, trained, plan, training.identity, training.used)
     return trained
 
 
@@ -191,54 +221,46 @@ def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
         classifier.thresholds,
         training.unreadable,
         classifier.task,
+        training.used,
     )
 
 
 # The parts of a run
 
 
-def _write_images(
-    folder: Path, used: Mapping[str, Sequence[SampleRow]], start: Path | None, task: Task
-) -> dict[str, Any]:
-    """Write down the images that a training uses, and those of the run that it goes on from.
-
-    Returns:
-        How many there are of each use, and whether these are all that the classifier has ever seen.
-    """
-    own = [UsedImage(r.path, r.labels, use, r.digest) for use in (runs.TRAIN, runs.VAL) for r in used[use]]
-    run = Run.of(start) if start else None
-    digests = {image.digest for image in own}
-    earlier = [
-        replace(image, use=runs.EARLIER)
-        for image in (run.images() if run else ())
-        if image.digest not in digests
-    ]
-    runs.write_images(folder, [*own, *earlier], task)
-    counts = {use: sum(image.use == use for image in (*own, *earlier)) for use in runs.USES}
-    return {**counts, "complete": start is None or bool(run and run.knows_all_images)}
-
-
 def _complete(
     folder: Path,
     classifier: Classifier,
     trained: TrainedHead | FinetunedNetwork,
-    known: Mapping[str, Any],
+    plan: RunPlan | TrainingPlan | FinetuningPlan,
+    deciding: Mapping[str, Any],
+    used: UsedImages,
 ) -> None:
-    """Write what is left to write of a run, run.json last."""
+    """Write what is left to write of a run, run.json last.
+
+    Args:
+        folder: The run.
+        classifier: Its classifier.
+        trained: Its result.
+        plan: What was asked for.
+        deciding: What decided the result.
+        used: The images that have a part in it.
+    """
     classifier.save(folder / runs.CLASSIFIER)
     runs.write_history(folder, trained.history)
     if any("loss" in row or "val_loss" in row for row in trained.history):
         draw_history(list(trained.history), folder / runs.CURVES, trained.best)
-    told, known = {**classifier.described}, {**known}
-    for name in ("head", "training", "finetuning"):  # it is in `decided_by`
-        told.pop(name, None)
-    known["asked"] = {**(known.pop("options") or {}), **known["asked"]}
-    runs.write_record(folder, {**told, **known})
+    told = classifier.described
+    decided = {name: told.pop(name) for name in _DECIDED if name in told}
+    asked = {**(plan.options or {}), **plan.asked}
+    record = {"asked": asked, "decided_by": beyond({**decided, **deciding}, asked)}
+    images = {**used.counts, "complete": used.is_complete}
+    runs.write_record(folder, {**told, **record, "images": images})
     forget_checkpoints(folder)  # after that: a complete training needs none to go on from
 
 
 def _go_on_with(folder: Path, deciding: Mapping[str, Any]) -> None:
     """Take up a complete training, if it is the one that is asked for."""
-    runs.require_same(folder, "decided_by", deciding)
+    runs.require_same(folder, Run.open(folder).resolved, deciding)
     forget_checkpoints(folder)
     logger.warning("The training in %s is already complete: nothing is trained again", folder)

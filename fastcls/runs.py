@@ -5,7 +5,7 @@ RUN/head.keras         bottleneck -> probabilities; not of a run of finetune
 RUN/images.csv         path, label(s), use and digest of each image that it was trained or validated on
 RUN/history.csv        a row per epoch or candidate, drawn in curves.png
 RUN/checkpoints/       epochs that were to be kept
-RUN/run.json           what was asked and what that came to, the digests of all files above, and one of itself
+RUN/run.json           what was asked for and decided beyond it, digests of all files above and of itself
 RUN/test/NAME/         the result of a test
 
 A run comes through these states, each by one move, and the same command goes on from each of them:
@@ -23,15 +23,16 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastcls import files, unfinished
 from fastcls.errors import OptionError
-from fastcls.specs import differences
+from fastcls.specs import differences, resolve
 from fastcls.tasks import TASKS, Task
+from fastcls.used_images import UsedImages, read_images
 
 CLASSIFIER = "classifier.keras"
 HEAD = "head.keras"
@@ -44,28 +45,6 @@ METRICS = "metrics.json"  # of a test
 _ASKED = "asked.json"  # of a run in the making
 _CHECKPOINTS = "checkpoints/*.keras"
 _TAKE_ANOTHER = "Choose another --out, or remove it first"
-
-TRAIN, VAL = "train", "val"
-# Trained or validated on by a run that this one went on from.
-EARLIER = "earlier"
-USES = (TRAIN, VAL, EARLIER)
-
-
-@dataclass(frozen=True)
-class UsedImage:
-    """An image that had a part in a classifier: one line of `images.csv`.
-
-    Attributes:
-        path: As the data set had it.
-        labels: Names of its classes.
-        use: One of `USES`.
-        digest: Its identity.
-    """
-
-    path: str
-    labels: tuple[str, ...]
-    use: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -134,13 +113,11 @@ class Run:
             )
         return path
 
-    def images(self) -> list[UsedImage]:
-        """The images that it was trained and validated on."""
-        with self.file(IMAGES).open(**files.CSV_TEXT) as file:
-            lines = csv.reader(file)
-            next(lines)
-            read = self.task.read_cell
-            return [UsedImage(path, read(labels), use, digest) for path, labels, use, digest in lines]
+    @property
+    def used(self) -> UsedImages:
+        """The images that had a part in it."""
+        images = read_images(self.file(IMAGES), self.task)
+        return UsedImages(images, is_complete=bool(self.record["images"].get("complete")))
 
     @property
     def task(self) -> Task:
@@ -148,9 +125,15 @@ class Run:
         return TASKS[self.record["task"]]
 
     @property
-    def knows_all_images(self) -> bool:
-        """Whether no image that it was trained on is missing in `images`."""
-        return bool(self.record["images"].get("complete"))
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as it was given: the options of the command, by spec."""
+        known: dict[str, Any] = self.record["asked"]
+        return known
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """What was asked for, with what was decided in place of it and beyond it."""
+        return resolve(self.asked, self.record["decided_by"])
 
     def history(self) -> tuple[dict[str, float], ...]:
         """A row per epoch or candidate."""
@@ -220,23 +203,6 @@ def is_run(names: Set[str]) -> bool:
     return bool(names & {CLASSIFIER, HEAD, IMAGES, HISTORY, _ASKED})
 
 
-def write_images(folder: Path, images: Iterable[UsedImage], task: Task) -> None:
-    """Write down which images have a part in a run."""
-    path = folder / IMAGES
-    with files.atomic_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", task.column, "use", "digest"))
-        for image in images:
-            writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
-
-
-def used_digests(folder: Path) -> set[str]:
-    """Digests of the images that a run was made of, or is; empty where that is not known."""
-    with contextlib.suppress(OSError, ValueError, KeyError), (folder / IMAGES).open(**files.CSV_TEXT) as file:
-        return {row["digest"] for row in csv.DictReader(file)}
-    return set()
-
-
 def write_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write a row per epoch or candidate; the first one names the columns."""
     with files.atomic_path(folder / HISTORY) as path, path.open("w", **files.CSV_TEXT) as file:
@@ -269,7 +235,7 @@ def examine(
     unfinished.require_resumable(out)
     folder = unfinished.working_folder(out)
     if not restart and is_complete(folder):
-        require_same(folder, "asked", asked)
+        require_same(folder, Run.open(folder).asked, asked)
     elif not restart and is_worth(folder):
         _require_asked(folder, asked)
     return folder
@@ -307,7 +273,7 @@ def in_the_making(
     ) as folder:
         remove_leftovers(folder)
         if is_complete(folder):
-            require_same(folder, "asked", asked)
+            require_same(folder, Run.open(folder).asked, asked)
         else:
             _ask(folder, asked)
         yield folder
@@ -336,19 +302,18 @@ def require_new(out: Path) -> None:
     files.require_writable(out.parent)
 
 
-def require_same(folder: Path, member: str, now: Mapping[str, Any]) -> None:
+def require_same(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse a complete training that differs from the one that is asked for.
 
     Args:
         folder: A run.
-        member: "asked", what was asked for, or "decided_by", what that came to.
+        known: What is known of it, such as `Run.asked`; what `now` does not name does not decide the result.
         now: What it would be now.
 
     Raises:
         OptionError: They differ; the message says in what.
     """
-    known = Run.open(folder).record[member]
-    earlier = {name: known.get(name) for name in now}  # what else is known does not decide the result
+    earlier = {name: known.get(name) for name in now}
     if changes := differences(earlier, _plain(now)):
         raise OptionError(f"{folder} already exists, with another training ({changes}). {_TAKE_ANOTHER}")
 
@@ -368,10 +333,10 @@ def require_same_unfinished(folder: Path, earlier: Mapping[str, Any], now: Mappi
 
 def _look_at(out: Path, asked: Mapping[str, Any], *, restart: bool) -> None:
     try:
-        Run.open(out)
+        run = Run.open(out)
     except OptionError as error:
         raise OptionError(f"{out} already exists and is not a complete run: {error}") from error
-    require_same(out, "asked", asked)
+    require_same(out, run.asked, asked)
     if restart:
         raise OptionError(f"{out} is already complete: there is nothing to restart. {_TAKE_ANOTHER}")
 

@@ -8,8 +8,9 @@ import pytest
 
 from fastcls import files, runs
 from fastcls.errors import OptionError
-from fastcls.runs import Run, UsedImage
+from fastcls.runs import Run
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
+from fastcls.used_images import UsedImage, write_images
 
 RECORD = {
     "class_names": ["a", "b"],
@@ -29,17 +30,17 @@ def run(tmp_path):
     for name in (runs.CLASSIFIER, runs.HEAD, "checkpoints/epoch-0001.keras"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    runs.write_images(tmp_path, IMAGES, ONE_LABEL)
+    write_images(tmp_path / runs.IMAGES, IMAGES, ONE_LABEL)
     runs.write_record(tmp_path, RECORD)
     return Run.open(tmp_path)
 
 
 def test_images__come_back(run, tmp_path):
-    assert run.images() == IMAGES
+    assert run.used.images == tuple(IMAGES)
     several = [replace(IMAGES[0], labels=()), replace(IMAGES[1], labels=("a", "b$|,"))]
-    runs.write_images(tmp_path, several, SEVERAL_LABELS)
+    write_images(tmp_path / runs.IMAGES, several, SEVERAL_LABELS)
     runs.write_record(tmp_path, {**RECORD, "task": "several labels"})
-    assert Run.open(tmp_path).images() == several
+    assert Run.open(tmp_path).used.images == tuple(several)
 
 
 def test_of__is_the_run_of_its_own_files_alone(run, tmp_path):

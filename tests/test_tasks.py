@@ -31,6 +31,7 @@ from fastcls.specs import (
     check_labels,
 )
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, TASKS, task_named, task_of
+from fastcls.used_images import UsedImage, write_images
 
 NAMES = ("a", 'b", "c', '["d"]', "new\nline", "日本 $|,;")
 PACKAGE = Path(fastcls.__file__).parent
@@ -75,11 +76,11 @@ class TaskContract:
         listing = Listing(tmp_path, "data")
         listing.write(Report("/data", "/data", self.task), rows, [])
         assert listing.samples() == rows and listing.report().task is self.task
-        used = [runs.UsedImage(row.path, row.labels, "train", "0") for row in rows]
-        runs.write_images(tmp_path, used, self.task)
+        used = [UsedImage(row.path, row.labels, "train", "0") for row in rows]
+        write_images(tmp_path / runs.IMAGES, used, self.task)
         known = {"class_names": NAMES, "task": self.task.name, "asked": {}, "decided_by": {}, "images": {}}
         runs.write_record(tmp_path, known)
-        assert runs.Run.open(tmp_path).images() == used
+        assert runs.Run.open(tmp_path).used.images == tuple(used)
 
     def test_label_arrays_hold_what_was_put_in(self):
         labels = self.task.encode(self.labels, NAMES)

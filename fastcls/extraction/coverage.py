@@ -175,8 +175,8 @@ def read_digests(order: Order, coverage: Coverage | None) -> list[SampleRow]:
     return [row if row.digest else replace(row, digest=next(digests)) for row in rows]
 
 
-def find_lacking(order: Order, cache: Cache | None, rows: Sequence[SampleRow]) -> list[SampleRow]:
-    """The rows that lack a view, but those of images that are known to be unreadable.
+def find_lacking(order: Order, cache: Cache | None, rows: Sequence[SampleRow]) -> list[tuple[SampleRow, int]]:
+    """The rows that lack views, and how many, but those of images that are known to be unreadable.
 
     Args:
         order: The images.
@@ -184,11 +184,11 @@ def find_lacking(order: Order, cache: Cache | None, rows: Sequence[SampleRow]) -
         rows: A row per image, with its digest.
     """
     if cache is None:
-        return [row for row in rows if row.digest]
+        return [(row, order.views.of_split(row.split)) for row in rows if row.digest]
     lacking = locate_views(cache.index(), rows, order.views).lacking
     unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
-    pairs = zip(rows, lacking, strict=True)
-    return [row for row, count in pairs if count and row.digest not in unusable]
+    pairs = zip(rows, lacking.tolist(), strict=True)
+    return [(row, count) for row, count in pairs if count and row.digest not in unusable]
 
 
 def _new_rows(dataset: Dataset) -> list[SampleRow]:

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.cache.lease import Leases
@@ -34,6 +36,7 @@ from fastcls.extraction.engine_choice import (
 )
 from fastcls.extraction.fidelity import Fidelity, InfidelityError
 from fastcls.extraction.filling import Target, known_targets
+from fastcls.sizes import format_bytes
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
 
 
@@ -74,8 +77,8 @@ class CutPlan:
         return read_digests(self.order, self.target.coverage if self.target else None)
 
     @cached_property
-    def lacking(self) -> list[SampleRow]:
-        """Those to be forwarded, as far as they can be read."""
+    def lacking(self) -> list[tuple[SampleRow, int]]:
+        """Those to be forwarded, as far as they can be read, and how many views of each."""
         return find_lacking(self.order, self.cache, self.rows)
 
     @property
@@ -133,12 +136,18 @@ class CutPlan:
             known.require(candidate.engine, candidate.precision)
         return bool(known) or engine_class(candidate.path).is_reference
 
-    @cached_property
+    @property
     def to_forward(self) -> int:
         """How many images are to be forwarded, copies counted once where there is a cache."""
+        return self._missing[0]
+
+    @property
+    def _missing(self) -> tuple[int, int]:
+        """How many images are to be forwarded, and how many views of them."""
         if not self.target:
-            return len(self.order.dataset.samples)
-        return len({row.digest for row in self.lacking})
+            return len(self.order.dataset.samples), self.order.rows
+        counts = {row.digest: count for row, count in self.lacking}
+        return len(counts), sum(counts.values())
 
     @property
     def note(self) -> str:
@@ -146,13 +155,20 @@ class CutPlan:
         return self.target.note if self.target else ""
 
     def __str__(self) -> str:
-        count = f"{self.to_forward} image{'s' * (self.to_forward != 1)} to forward"
         if self.cache:
-            return f"Cache {self.cache.folder}: {count}"
+            return f"Cache {self.cache.folder}: {self._cost()}"
         return (
             f"{self.base} cut at {self.layer}: bottlenecks of {'x'.join(map(str, self.shape))} {self.dtype}; "
-            f"no cache in {self.caches.root} yet, {count}"
+            f"no cache in {self.caches.root} yet, {self._cost()}"
         )
+
+    def _cost(self) -> str:
+        """What is to be forwarded, and what it takes on disk."""
+        images, rows = self._missing
+        views = f" in {rows} views" if rows > images else ""
+        size = rows * math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        takes = f", {format_bytes(size)}" if size else ""
+        return f"{images} image{'s' * (images != 1)} to forward{views}{takes}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import itertools
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,9 @@ from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
-from fastcls.specs import PixelRule, check_at_least
+from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least
 from fastcls.tasks import ONE_LABEL, Task, task_named
+from fastcls.used_images import UNKNOWN, UsedImages
 
 if TYPE_CHECKING:
     from fastcls.evaluation.tester import Tested
@@ -54,6 +55,7 @@ class Classifier:
             image; None with one label, where the most probable class is predicted.
         task: What is asked of an image.
         source: The file that it was loaded from; None for one that was made in this process.
+        used: The images that had a part in it, where it was made in this process; see `known_images`.
     """
 
     model: Any
@@ -63,6 +65,7 @@ class Classifier:
     thresholds: tuple[float, ...] | None = None
     task: Task = ONE_LABEL
     source: Path | None = field(default=None, compare=False)
+    used: UsedImages = field(default=UNKNOWN, compare=False)
 
     def __repr__(self) -> str:
         names = ", ".join(self.class_names[:_SHOWN]) + (", ..." if len(self.class_names) > _SHOWN else "")
@@ -85,20 +88,22 @@ class Classifier:
             OptionError: The head does not take what the cache holds.
         """
         trunk = checked_files.load_model(cache.trunk_path)
-        manifest = {**asdict(cache.manifest), "views": asdict(cache.listing.report().views)}
+        manifest = asdict(cache.manifest)
         del manifest["cuts"]
         provenance = {
             "fastcls": fastcls.__version__,
             "cache": manifest,
             "head": asdict(trained.spec),
             "training": asdict(trained.config),
+            "views": asdict(trained.views),
             "figures": trained.best,
             "train_count": trained.train_count,
             "val_count": trained.val_count,
         }
         model = stitch(trunk, trained.model)
         pixels = cache.manifest.pixels
-        return cls(model, trained.class_names, pixels, provenance, trained.thresholds, trained.task)
+        known = pixels, provenance, trained.thresholds, trained.task
+        return cls(model, trained.class_names, *known, used=trained.used)
 
     def __post_init__(self) -> None:
         self.task.require_thresholds(self.thresholds, len(self.class_names))
@@ -106,13 +111,15 @@ class Classifier:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_graph"}  # made anew
 
-    def rank(self, probabilities: np.ndarray) -> list[int]:
+    def rank(self, probabilities: np.ndarray, threshold: float | None = None) -> list[int]:
         """The labels of an image by falling probability; of several labels, those that are predicted.
 
         Args:
             probabilities: (C,).
+            threshold: In place of the thresholds of all classes.
         """
-        return self.task.rank(probabilities, self.thresholds)
+        thresholds = self.thresholds if threshold is None else (threshold,) * len(self.class_names)
+        return self.task.rank(probabilities, thresholds)
 
     @property
     def described(self) -> dict[str, Any]:
@@ -175,7 +182,15 @@ class Classifier:
         """(height, width) of the image that the model takes, in pixels."""
         return self.pixels.size
 
-    def predict(self, images: Images, *, batch_size: int = 16, max_pixels: int | None = None) -> Predictions:
+    def predict(
+        self,
+        images: Images,
+        *,
+        batch_size: int = 16,
+        max_pixels: int | None = None,
+        threshold: float | None = None,
+        min_confidence: float | None = None,
+    ) -> Predictions:
         """Classify images.
 
         Args:
@@ -185,6 +200,10 @@ class Classifier:
             batch_size: Images per forward pass.
             max_pixels: Images of more pixels, when they are decoded, are not read; None for as many as the
                 memory allows each decoding thread.
+            threshold: With several labels per image, the probability from which on a class is predicted, in
+                place of the thresholds that validation chose.
+            min_confidence: With one label per image, where the most probable class is less probable, the
+                answer is "unsure".
 
         Returns:
             A list with a result per image, in order, for one image too; an unreadable image is a result
@@ -192,12 +211,20 @@ class Classifier:
 
         Raises:
             DataError: A folder holds no image, or something is no image at all, such as an array of floats.
-            OptionError: The batch size, or the number of pixels, is below 1.
+            OptionError: The batch size, or the number of pixels, is below 1, or `threshold` or
+                `min_confidence` has no effect, or is not between 0 and 1.
         """
-        return Predictions(self.stream(images, batch_size=batch_size, max_pixels=max_pixels))
+        asked = {"threshold": threshold, "min_confidence": min_confidence}
+        return Predictions(self.stream(images, batch_size=batch_size, max_pixels=max_pixels, **asked))
 
     def stream(
-        self, images: Images, *, batch_size: int = 16, max_pixels: int | None = None
+        self,
+        images: Images,
+        *,
+        batch_size: int = 16,
+        max_pixels: int | None = None,
+        threshold: float | None = None,
+        min_confidence: float | None = None,
     ) -> Iterator[ImageResult]:
         """Classify images one after the other, in bounded memory; see `predict`.
 
@@ -209,15 +236,17 @@ class Classifier:
 
         Raises:
             DataError: As in `predict`, when its turn comes.
-            OptionError: The batch size, or the number of pixels, is below 1.
+            OptionError: As in `predict`.
         """
+        answer = AnswerSpec(threshold=threshold, min_confidence=min_confidence)
+        check_answer(answer, self.task, self.class_names)
         check_at_least("batch_size", batch_size, 1)
         check_at_least("max_pixels", max_pixels, 1)
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
         decoded = ahead(partial(_decode, decoder), each(images), threads=cores(), depth=2 * batch_size)
         numbered = enumerate(decoded)
         while batch := list(itertools.islice(numbered, batch_size)):
-            yield from self._forward(batch, batch_size)
+            yield from (replace(result, answer=answer) for result in self._forward(batch, batch_size))
 
     def test(
         self,
@@ -250,6 +279,15 @@ class Classifier:
         from fastcls.evaluation.tester import test
 
         return test(self, dataset, out, batch_size=batch_size, max_pixels=max_pixels, progress=progress)
+
+    def known_images(self) -> UsedImages:
+        """The images that had a part in it, if it was made in this process or is of a run.
+
+        Raises:
+            OptionError: The table of the run is damaged.
+        """
+        run = Run.of(self.source) if self.source else None
+        return run.used if run else self.used
 
     @cached_property
     def _graph(self) -> Any:

@@ -15,6 +15,7 @@ from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.head_trainer import HeadTraining, prepare_training
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.rows.selection import assign_uses
+from fastcls.used_images import used_digests
 
 
 def require_same_run(folder: Path, plan: ExtractionPlan, head: HeadSpec, config: TrainConfig) -> None:
@@ -33,14 +34,17 @@ def require_same_run(folder: Path, plan: ExtractionPlan, head: HeadSpec, config:
     if cut.filled:
         require_same_training(folder, prepare_training(cut.filled, head, config))
         return
-    lacking = {row.path for row in _readable(cut.lacking, cut, folder, plan.config.max_pixels)}
-    gone = {row.path for row in cut.lacking} - lacking
+    unknown = [row for row, _ in cut.lacking]
+    lacking = {row.path for row in _readable(unknown, cut, folder, plan.config.max_pixels)}
+    gone = {row.path for row in unknown} - lacking
     rows = [row for row in cut.rows if row.digest and row.path not in gone]
     dataset = plan.order.dataset
     own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
-    used = {runs.TRAIN: [rows[place] for place in own], runs.VAL: [rows[place] for place in val]}
+    used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
     if runs.is_complete(folder):
-        runs.require_same(folder, "decided_by", {"images": images_digest(used), **_fingerprint(plan, folder)})
+        known = runs.Run.open(folder).resolved
+        now = {"images": images_digest(used), **_fingerprint(plan, known.get("cache"))}
+        runs.require_same(folder, known, now)
         return
     forwarded = sum(row.path in lacking for rows in used.values() for row in rows)
     runs.require_same_unfinished(folder, {"images to forward": 0}, {"images to forward": forwarded})
@@ -53,7 +57,7 @@ def require_same_training(folder: Path, training: HeadTraining) -> None:
         OptionError: As the message says.
     """
     if runs.is_complete(folder):
-        runs.require_same(folder, "decided_by", decided_by(training))
+        runs.require_same(folder, runs.Run.open(folder).resolved, decided_by(training))
     elif not training.spec.is_fitted:
         Checkpoints(folder, training.config.checkpoints, training.identity, {})
 
@@ -74,7 +78,7 @@ def _readable(
     rows: Sequence[SampleRow], cut: CutPlan, folder: Path, max_pixels: int | None
 ) -> list[SampleRow]:
     """The rows of images that can be read: those that the run knows, and what can be decoded besides."""
-    known = runs.used_digests(folder)
+    known = used_digests(folder / runs.IMAGES)
     decoder = Decoder(cut.caches.pixels, max_pixels or affordable_pixels(cores()))
     return [row for row in rows if row.digest in known or _is_readable(row, cut, decoder)]
 
@@ -87,9 +91,8 @@ def _is_readable(row: SampleRow, cut: CutPlan, decoder: Decoder) -> bool:
     return True
 
 
-def _fingerprint(plan: ExtractionPlan, folder: Path) -> dict[str, str]:
-    """The cache that would be filled, as far as that is known; that of the run, if it could be it."""
+def _fingerprint(plan: ExtractionPlan, earlier: Any) -> dict[str, str]:
+    """The cache that would be filled, as far as it is known that it is not the earlier one."""
     found = [plan.cuts[0].caches.fingerprint(candidate.precision) for candidate in plan.candidates]
     known = [fingerprint for fingerprint in found if fingerprint]
-    earlier = runs.Run.open(folder).record["decided_by"].get("cache")
     return {} if len(known) < len(found) or earlier in known else {"cache": known[0]}

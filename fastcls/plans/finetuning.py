@@ -43,7 +43,6 @@ class FinetuningPlan:
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
         training: What follows from all of that, if a training of the same name is there already.
-        start: The run that it goes on from.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -60,7 +59,6 @@ class FinetuningPlan:
     folder: Path
     asked: Mapping[str, Any]
     training: Finetuning | None = None
-    start: Path | None = None
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
@@ -74,7 +72,7 @@ class FinetuningPlan:
     def __str__(self) -> str:
         """What `--dry-run` shows."""
         model, task = self.networks.trainee, self.dataset.task
-        lines = describe_training(HeadSpec(), model, self.config, self.counts, task)
+        lines = describe_training(HeadSpec("linear"), model, self.config, self.counts, task)
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 
@@ -110,7 +108,6 @@ def plan_finetuning(
             to train do not fit.
         DataError: A class has no image to train on, or there is no validation part.
     """
-    own_start = start if isinstance(start, Path) else None
     asked = {
         "command": "finetune",
         "data": table_digest(dataset),
@@ -133,7 +130,6 @@ def plan_finetuning(
         _require_same(folder, training)
     return FinetuningPlan(
         *(dataset, begun, spec, config, head, max_pixels, networks, counts, out, folder, asked, training),
-        start=own_start,
         options=options,
         restart=restart,
     )
@@ -157,6 +153,6 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
 def _require_same(folder: Path, training: Finetuning) -> None:
     """Raise OptionError where another training is complete, or was interrupted."""
     if runs.is_complete(folder):
-        runs.require_same(folder, "decided_by", training.identity)
+        runs.require_same(folder, runs.Run.open(folder).resolved, training.identity)
     else:
         Checkpoints(folder, training.config.checkpoints, training.identity, {})

@@ -1,5 +1,7 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
+from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
+from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -11,13 +13,14 @@ from fastcls.specs.bases import (
     check_normalize,
     default_pool,
     parse_mean_std,
+    share_of,
 )
 from fastcls.specs.checks import check_at_least, check_choice, no_effect
-from fastcls.specs.comparison import differences
-from fastcls.specs.data import SplitSpec
+from fastcls.specs.comparison import beyond, differences, resolve
+from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
+from fastcls.specs.heads import AUTO, FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -29,6 +32,7 @@ from fastcls.specs.optimization import (
 )
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
+from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
 from fastcls.specs.training import (
     SAMPLINGS,
     THRESHOLDS,
@@ -36,12 +40,12 @@ from fastcls.specs.training import (
     check_cut,
     check_effect,
     check_labels,
-    check_val,
     further_head,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
+    "AUTO",
     "CLASS_WEIGHTS",
     "DEFAULT_RECIPE",
     "DTYPES",
@@ -49,6 +53,7 @@ __all__ = [
     "EXECUTORS",
     "FUNCTION",
     "HEADS",
+    "LARGEST_FIT",
     "LOSSES",
     "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
@@ -58,22 +63,28 @@ __all__ = [
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "QUALITIES",
     "RECIPES",
     "SAMPLINGS",
     "SCHEDULES",
     "THRESHOLDS",
+    "UNSURE",
+    "AnswerSpec",
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
     "ExecutorKind",
     "ExtractConfig",
     "FinetuneSpec",
+    "HeadChoice",
     "HeadKind",
     "HeadSpec",
     "LogSpec",
     "LossSpec",
     "OptimizerSpec",
     "PixelRule",
+    "QualitySpec",
+    "ReadSpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
@@ -81,17 +92,22 @@ __all__ = [
     "Step",
     "TrainConfig",
     "ViewSpec",
+    "beyond",
+    "check_answer",
     "check_at_least",
     "check_choice",
     "check_cut",
     "check_effect",
     "check_labels",
     "check_normalize",
-    "check_val",
+    "choose_head",
     "default_pool",
     "differences",
     "further_head",
     "no_effect",
     "parse_mean_std",
+    "resolve",
+    "share_of",
     "step_of",
+    "with_quality",
 ]

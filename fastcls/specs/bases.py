@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from fastcls.errors import OptionError
 from fastcls.specs.converted import Converted
-from fastcls.specs.options import described, option, required, settle
+from fastcls.specs.option import option, required
+from fastcls.specs.options import described, settle
 
 POOLS = ("avg", "max", "flatten", "none")
 NAMED_WEIGHTS = ("imagenet", "random")
@@ -18,6 +20,8 @@ FULL_DECODE = (
     "Decode JPEGs at full size. By default, JPEGs of at least twice the image size are scaled down while "
     "they are decoded, which is several times faster and slightly softer."
 )
+# What `fastcls bases` lists: as text, since specs import nothing above them.
+BASE_NAMES = "fastcls.bases.registry:ARCHITECTURES"
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
@@ -40,6 +44,29 @@ def read_size(value: Any) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def share_of(layer: str | None) -> float | None:
+    """The share of the multiply-adds that a cut such as "80%" names, 0..1; None for the name of a layer.
+
+    Raises:
+        OptionError: It is not between 0 and 100 %.
+
+    >>> share_of("80%"), share_of("block_14_add")
+    (0.8, None)
+    """
+    if not layer or not re.fullmatch(r"\d+(\.\d+)?%", layer):
+        return None
+    share = float(layer[:-1]) / 100
+    if not 0 < share < 1:
+        raise OptionError(f"A base can be cut between 0% and 100% of its multiply-adds. Received: {layer}")
+    return share
+
+
+def _layer(value: Any) -> Any:
+    if isinstance(value, str):
+        share_of(value)
+    return value
+
+
 @described
 @dataclass(frozen=True)
 class BaseSpec:
@@ -50,6 +77,7 @@ class BaseSpec:
         "returns a Keras model), or keras_hub:PRESET.",
         flag="--base",
         metavar="BASE",
+        suggested=BASE_NAMES,
     )
     weights: str | None = option(
         None,
@@ -90,10 +118,12 @@ class CutSpec:
     base: Converted[BaseSpec, str] = Converted(str, BaseSpec)
     layer: str | None = option(
         None,
-        "Layer to cut at; `fastcls layers BASE` lists them.",
+        "Layer to cut at; `fastcls layers BASE` lists them. A share such as 80% means the smallest output "
+        "near that share of the multiply-adds.",
         flag="--cut",
-        metavar="LAYER",
+        metavar="LAYER|SHARE%",
         shown="before the classifier",
+        read=_layer,
         replaces=("pool",),
     )
     pool: str | None = option(

@@ -10,7 +10,8 @@ from fastcls.specs.checks import no_effect
 from fastcls.specs.converted import Converted
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
-from fastcls.specs.options import described, option, refuse_without_effect, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, refuse_without_effect, settle
 from fastcls.specs.outputs import CheckpointSpec, LogSpec, without_validation
 from fastcls.tasks import Task
 
@@ -110,24 +111,8 @@ class TrainConfig:
 
 
 def check_effect(head: HeadSpec, config: TrainConfig) -> None:
-    """Raise OptionError where a training asks for what its head has no use for, or lacks what it needs."""
+    """Raise OptionError where a training asks for what its head has no use for."""
     refuse_without_effect(head, config)
-    if config.val == 0:
-        check_val(head, 0)
-
-
-def check_val(head: HeadSpec, count: int) -> None:
-    """Raise OptionError where a head needs validation rows, and there are none.
-
-    Args:
-        head: What is trained.
-        count: How many there are.
-    """
-    if head.traits.needs_val and not count:
-        raise OptionError(
-            f"--head {head.kind} needs validation images to choose its {head.traits.step.one}. Set some "
-            "aside, for example with --val 0.2, or use --head linear"
-        )
 
 
 def further_head(head: HeadSpec) -> HeadSpec:

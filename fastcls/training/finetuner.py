@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fastcls
-from fastcls.backend import computing_in, import_keras
-from fastcls.bases.loader import Base, load_base
+from fastcls.backend import computing_in
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.devices import TENSOR_CORES, gpus
-from fastcls.errors import OptionError
 from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
@@ -26,9 +23,6 @@ from fastcls.specs import (
     PixelRule,
     Recipe,
     TrainConfig,
-    check_labels,
-    further_head,
-    no_effect,
 )
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX
@@ -36,13 +30,13 @@ from fastcls.training.identity import network_identity
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.compile import TrainingData, compile_and_fit
 from fastcls.training.loop.objectives import OBJECTIVES
-from fastcls.training.loop.passes import KerasPasses, devices
+from fastcls.training.loop.passes import KerasPasses
 from fastcls.training.loop.snapshots import Row
-from fastcls.training.networks import build_network, trainee_of
+from fastcls.training.networks import Networks, networks_of
 from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
+from fastcls.used_images import TRAIN, UNKNOWN, VAL, UsedImages
 
-_Load = Callable[[BaseSpec], tuple[Base, bool]]
 _VAL_BATCH = 32
 
 
@@ -62,6 +56,7 @@ class FinetunedNetwork:
         val_count: Images validated on.
         thresholds: See `TrainedHead`.
         unreadable: Images that could not be used, and why.
+        used: The images that had a part in it.
         task: What is asked of an image.
     """
 
@@ -76,6 +71,7 @@ class FinetunedNetwork:
     thresholds: tuple[float, ...] | None
     unreadable: dict[str, str]
     task: Task = ONE_LABEL
+    used: UsedImages = field(default=UNKNOWN, compare=False)
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
@@ -91,7 +87,8 @@ class FinetunedNetwork:
             "train_count": self.train_count,
             "val_count": self.val_count,
         }
-        return Classifier(self.model, self.class_names, self.pixels, provenance, self.thresholds, self.task)
+        known = self.pixels, provenance, self.thresholds, self.task
+        return Classifier(self.model, self.class_names, *known, used=self.used)
 
 
 def finetune(
@@ -132,30 +129,13 @@ def finetune(
 
 
 @dataclass(frozen=True)
-class Networks:
-    """A network before its first step.
-
-    Attributes:
-        model: RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
-        trainee: The same layers as a model to train.
-        strategy: How several GPUs divide the work.
-        is_whole: Whether it has the weights that were asked for, not random ones in place of a download.
-    """
-
-    model: Any
-    trainee: Any
-    strategy: Any
-    is_whole: bool = True
-
-
-@dataclass(frozen=True)
 class Finetuning:
     """A training of a network before its first step: what decides the result is known.
 
     Attributes:
         networks: The network.
         images: The images as pixels.
-        used: Those to train and to validate on, by their use: "train" and "val".
+        used: The images that have a part in it, with those of the classifier to go on from.
         data: What to train on.
         spec: What of it is trained.
         config: How it is trained.
@@ -164,7 +144,7 @@ class Finetuning:
 
     networks: Networks
     images: Images
-    used: Mapping[str, Sequence[SampleRow]]
+    used: UsedImages
     data: TrainingData
     spec: FinetuneSpec
     config: TrainConfig
@@ -202,8 +182,10 @@ def prepare_finetuning(
     with networks.strategy.scope():
         rule = _rule(start, tuple(networks.model.inputs[0].shape[1:3]), spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
-        images, used, data = _read(dataset, decoder, spec, config)
+        images, rows, data = _read(dataset, decoder, spec, config)
         identity = network_identity(networks.trainee, images, data, spec, config)
+    earlier = start.known_images() if isinstance(start, Classifier) else UsedImages()
+    used = earlier.go_on(rows)
     return Finetuning(networks, images, used, data, spec, config, identity)
 
 
@@ -225,7 +207,7 @@ def finetune_prepared(
         precision = _precision(asked.spec.mixed_precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
             history, best = compile_and_fit(
-                trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
+                trainee, data, config, checkpoints, passes=KerasPasses(progress=progress), progress=progress
             )
     find_thresholds = OBJECTIVES[data.task].find_thresholds
     return FinetunedNetwork(
@@ -240,100 +222,8 @@ def finetune_prepared(
         find_thresholds(model, lambda: data.val, config.threshold, data.class_names),
         asked.unreadable,
         data.task,
+        asked.used,
     )
-
-
-def _require_equal_shares(config: TrainConfig) -> None:
-    if config.batch_size % devices():  # Keras cannot begin with shares that differ
-        raise OptionError(
-            f"The batch size must be a multiple of the {devices()} GPUs that share each batch. "
-            f"Received: {config.batch_size}"
-        )
-
-
-def _strategy() -> Any:
-    import tensorflow as tf
-
-    several = len(tf.config.list_logical_devices("GPU")) > 1
-    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
-
-
-def _load(spec: BaseSpec) -> tuple[Base, bool]:
-    return load_base(spec), True
-
-
-def networks_of(
-    dataset: Dataset,
-    start: BaseSpec | Classifier,
-    spec: FinetuneSpec,
-    config: TrainConfig,
-    head: HeadSpec | None = None,
-    *,
-    load: _Load = _load,
-) -> Networks:
-    """The network before its first step.
-
-    Args:
-        dataset: The images.
-        start: See `finetune`, as for all that follow.
-        spec: What of it is trained.
-        config: How it is trained.
-        head: What to put on a base.
-        load: Loads the base; `load_without_download` to look at the network alone.
-
-    Raises:
-        OptionError: As in `finetune`.
-    """
-    import_keras()
-    _require_trainable(start, head, spec)
-    check_labels(head or HeadSpec(), config, dataset.task)
-    strategy = _strategy()
-    with strategy.scope():
-        _require_equal_shares(config)
-        model, is_whole = _network(dataset, start, head or HeadSpec(), spec, config.seed, load)
-        trainee = trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
-    return Networks(model, trainee, strategy, is_whole)
-
-
-def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
-    if isinstance(start, Classifier):
-        given = {"head": head is not None, "downscale": spec.downscale > 1}
-        unused = [name for name, is_given in given.items() if is_given]
-        if unused:
-            raise OptionError(no_effect(unused, "a classifier that is trained further"))
-        if made_of := start.provenance.get("head"):  # one that was finetuned before has none
-            further_head(HeadSpec(made_of["kind"]))
-    elif head and (head.is_fitted or head.traits.needs_tail):
-        raise OptionError(
-            f"--head {head.kind} is trained on a cache: use `fastcls train-head`, then start from that run"
-        )
-
-
-def _network(
-    dataset: Dataset, start: BaseSpec | Classifier, head: HeadSpec, spec: FinetuneSpec, seed: int, load: _Load
-) -> tuple[Any, bool]:
-    """The model, and whether it has the weights that were asked for."""
-    import keras
-
-    classes = dataset.found_classes
-    if isinstance(start, BaseSpec):
-        base, is_whole = load(start)
-        keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
-        return build_network(base, head, len(classes), spec.downscale, task=dataset.task), is_whole
-    if (start.class_names, start.task) != (classes, dataset.task):
-        raise OptionError(
-            f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
-            f"per image); {dataset.given} has {', '.join(classes)} ({dataset.task} per image)"
-        )
-    keras.utils.set_random_seed(seed)
-    return start.model, True
-
-
-def trains_batch_norm(start: BaseSpec | Classifier, spec: FinetuneSpec) -> bool:
-    """Whether batch normalization of the base is trained, where that is left open too."""
-    if spec.train_batch_norm is not None:
-        return spec.train_batch_norm
-    return isinstance(start, BaseSpec) and start.weights == "random"
 
 
 def _rule(start: BaseSpec | Classifier, size: tuple[int, int], spec: FinetuneSpec) -> PixelRule:
@@ -356,7 +246,7 @@ def _read(
         images, places[own], labels[own], config.batch_size, config.seed, recipe, task=task, balanced=balanced
     )
     val_feed = ImageFeed(images, places[val], labels[val], _VAL_BATCH, task=task) if val else None
-    used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
+    used = {TRAIN: [rows[place] for place in own], VAL: [rows[place] for place in val]}
     return images, used, TrainingData(own_feed, val_feed, labels[own], len(own), classes, labels[val])
 
 

@@ -11,10 +11,11 @@ from fastcls import runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
 from fastcls.runs import Run
-from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs import HeadSpec, TrainConfig, ViewSpec
 from fastcls.tasks import task_named
 from fastcls.training.head_trainer import TrainedHead
 from fastcls.training.loop.snapshots import Snapshot
+from fastcls.used_images import UNKNOWN
 
 
 def load_head(place: Path) -> TrainedHead:
@@ -24,10 +25,11 @@ def load_head(place: Path) -> TrainedHead:
         OptionError: It is neither, or damaged.
     """
     if place.is_file():
-        file, known = place, _read_checkpoint(place)
+        file, known, run = place, _read_checkpoint(place), Run.of(place)
     else:
         run = _open_run(place)
-        file, known = run.file(runs.HEAD), {**run.record, **run.record["decided_by"]}
+        file, known = run.file(runs.HEAD), {**run.record, **run.resolved}
+    used = run.used if run else UNKNOWN
     keras = import_keras()
     try:
         with reproducible_build():  # a file has no seeds of its dropouts
@@ -36,7 +38,11 @@ def load_head(place: Path) -> TrainedHead:
         figures = (known["figures"], known["train_count"], known["val_count"])
         thresholds = tuple(known["thresholds"]) if known.get("thresholds") else None
         task = task_named(known.get("task"))
-        return TrainedHead(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds, task)
+        return TrainedHead(
+            *(model, spec, config, tuple(known["class_names"]), (), *figures, thresholds, task),
+            used=used,
+            views=ViewSpec(**known["views"]),
+        )
     except Exception as error:  # Keras fails on a damaged file anywhere
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
 
@@ -54,12 +60,11 @@ def _open_run(folder: Path) -> Run:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     state = Snapshot.read(path).state
-    if "head" not in state:
+    if "head" not in state["identity"]:
         raise OptionError(f"{path} is a checkpoint of a whole network, not of a head on bottlenecks")
     try:
         # Thresholds are chosen for the finished head alone.
         thresholds = task_named(state["task"]).default_thresholds(len(state["class_names"]))
-        known = {**state, "training": state["identity"]["training"], "figures": state["history"][-1]}
-        return {**known, "thresholds": thresholds}
+        return {**state["identity"], **state, "figures": state["history"][-1], "thresholds": thresholds}
     except (LookupError, TypeError, ValueError) as error:
         raise OptionError(f"{path} is damaged: its state lacks {error}") from error

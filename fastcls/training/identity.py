@@ -38,6 +38,7 @@ def head_identity(
             "weights": graph.weights_digest(model) if model else "",
             "code": files.file_digest(code) if code and code.is_file() else "",
         },
+        "views": asdict(chosen.views),
         "cache": cache.manifest.fingerprint,
         "classes": files.json_digest(chosen.class_names),
         "train_rows": _rows_digest(chosen.train),

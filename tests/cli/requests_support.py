@@ -28,3 +28,20 @@ def save(folder: Path, name: str, made: Mapping[str, Any]) -> Path:
     path = folder / "run.json"
     files.write_checked_json(path, {"class_names": [], "asked": {"command": name, **specs}})
     return path
+
+
+def require_each_fact_once(record):
+    """What was decided is stored only where it is not what was asked for."""
+    told = {place for place, _ in _leaves(record) if place[0] not in ("asked", "decided_by")}
+    asked, decided = (dict(_leaves(record[name])) for name in ("asked", "decided_by"))
+    assert not [place for place in decided.keys() & asked.keys() if decided[place] == asked[place]]
+    assert not told & (asked.keys() | decided.keys())
+    assert asked and decided and told
+
+
+def _leaves(values, *place):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, *place, name)
+        else:
+            yield (*place, name), value

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from requests_support import require_each_fact_once
 
 
 def test_finetune__goes_on_from_a_run_and_its_classifier_is_tested(fastcls, trained, photos, tmp_path):
@@ -14,7 +15,9 @@ def test_finetune__goes_on_from_a_run_and_its_classifier_is_tested(fastcls, trai
     names = {path.name for path in out.iterdir()}
     written = {"classifier.keras", "run.json", "images.csv", "history.csv", "curves.png", "tensorboard"}
     assert names == written
-    assert json.loads((out / "run.json").read_text())["asked"]["finetuning"]["train"] == "from conv"
+    record = json.loads((out / "run.json").read_text())
+    assert record["asked"]["finetuning"]["train"] == "from conv"
+    require_each_fact_once(record)
     tested = fastcls("test", out, photos)
     assert tested.code == 0 and "accuracy" in tested.out
 

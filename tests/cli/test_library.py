@@ -1,6 +1,7 @@
 """The functions of the package, typed one after the other, come to what the command line comes to."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import fastcls as library
 from fastcls.backend import import_keras
 from fastcls.data.decoder import read_image
+from fastcls.used_images import UNKNOWN
 
 SIZE = (16, 16)
 
@@ -81,6 +83,24 @@ def test_test__knows_the_images_of_the_run_that_a_classifier_was_loaded_from(tra
     tested = library.Classifier.load(trained.run).test(library.Dataset.open(photos))
     assert tested.on.seen == {"train": 36, "val": 12, "earlier": 0}
     assert "48 of the 60 images are not new to the classifier" in caplog.text
+
+
+def test_test__knows_the_images_of_a_classifier_that_was_never_saved(made, photos, base, caplog):
+    folder, data, classifier, trained = made
+    photos = library.Dataset.open(photos)
+    assert classifier.test(data).on.seen == {"train": 0, "val": 0, "earlier": 0}
+    assert classifier.test(photos).on.seen == {"train": 36, "val": 12, "earlier": 0}
+    assert "48 of the 60 images are not new to the classifier" in caplog.text
+    cache = library.Cache.find(folder / "caches")
+    further = library.train_head(cache, None, library.TrainConfig(epochs=1, val=0), start=trained)
+    assert library.Classifier.join(cache, further).test(photos).on.seen["earlier"] == 12
+    spec, config = library.FinetuneSpec(train="none", augment="none"), library.TrainConfig(epochs=1)
+    tuned = library.finetune(photos, classifier, spec, library.TrainConfig(epochs=1, val=0.2)).classifier
+    assert sum(tuned.test(photos).on.seen.values()) == 60
+    begun = replace(trained, used=UNKNOWN)  # as one that was unpickled may be
+    further = library.train_head(cache, None, config, start=begun)
+    unknown = library.Classifier.join(cache, further)
+    assert unknown.test(data).on.seen is None and unknown.test(photos).on.seen["train"] == 36
 
 
 def test_cache__is_read_as_arrays_and_samples(made):

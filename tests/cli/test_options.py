@@ -16,7 +16,8 @@ from fastcls.cli.main import cli
 from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
-from fastcls.specs.options import option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import settle
 
 TEXTS = {
     "base": ["resnet18", "net.keras"],
@@ -36,6 +37,7 @@ TEXTS = {
     "val": ["0.1", "0"],
     "test": ["0.3"],
     "threshold": ["single", "per-class", "0.4"],
+    "delimiter": [";", "tab"],
 }
 COMMANDS = {
     "train-head": ["cache", "--out", "run"],

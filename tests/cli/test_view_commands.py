@@ -24,13 +24,13 @@ def test_run__trains_on_views_that_are_those_of_keras(fastcls, photos, base, tmp
     views = ("--views", 3, "--augment", RECIPE)
     ran = fastcls("run", photos, *asked, *views, "--view-seed", 5, "--out", "runs/one")
     assert ran.code == 0, ran.err
-    assert "60 images: 60 forwarded (132 views), 0 reused, 0 unreadable" in ran.out  # 36 x 3 + 24
+    assert ": 60 forwarded (132 views), 0 reused, 0 unreadable" in ran.out  # 36 x 3 + 24
     spec = ViewSpec(3, RECIPE, 5)
     assert f"3 views of each image to train on: the plain one and 2 by {spec.augment} (seed 5)" in ran.out
     assert "trained on 36 images of 3 views each, validated on 12" in ran.out
     known = json.loads(Path("runs/one/run.json").read_text())
     assert (
-        known["decided_by"]["training"]["views"] == 3 and known["cache"]["views"]["augment"] == spec.augment
+        known["decided_by"]["training"]["views"] == 3 and known["asked"]["views"]["augment"] == spec.augment
     )
     again = fastcls("run", photos, "--config", "runs/one", "--dry-run", "--out", "runs/two")
     assert again.code == 0 and "-conv-16x16-" in again.out and " 0 images to forward" in again.out
@@ -85,3 +85,13 @@ def test_extract__refuses_views_that_cannot_be(fastcls, photos, base, tmp_path, 
     result = fastcls("extract", photos, "--base", base, "--cache", tmp_path / "c", *options.split())
     assert result.code == code and complaint in result.err and "Traceback" not in result.err
     assert not (tmp_path / "c").exists()
+
+
+def test_train_head__a_run_on_views_of_another_recipe_is_another_training(fastcls, photos, base, tmp_path):
+    extract = ("extract", photos, "--base", base, "--cut", "conv", "--pool", "avg", "--cache", tmp_path / "c")
+    train = ("train-head", tmp_path / "c", "--val", 0, "--epochs", 1, "--out", tmp_path / "run")
+    assert fastcls(*extract, "--views", 2, "--augment", "flip=0.5").code == 0
+    assert fastcls(*train).code == 0
+    assert fastcls(*extract, "--views", 2, "--augment", "rotate=20").code == 0
+    other = fastcls(*train)
+    assert other.code == 1 and "views.augment was flip=0.5, is rotate=-20:20" in other.err, other.err

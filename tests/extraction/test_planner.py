@@ -168,7 +168,7 @@ def test_plan__in_words(cuts, data, root, monkeypatch):
             monkeypatch.setitem(kinds, precision, f"{__name__}:AbleEngine")
     cut = replace(cuts[1], precision="auto")
     told = plan_extraction(dataset, [cut], root, ExtractConfig(executor="inline", batch_size=4)).describe()
-    assert told[0].endswith(f"no cache in {root} yet, 2 images to forward")
+    assert told[0].endswith(f"no cache in {root} yet, 2 images to forward, 2.5 KiB")
     assert told[1].startswith(
         "Precision: bfloat16 if it passes the check, else float16 if it passes the check, else float32. "
         "Engine: openvino, else tensorflow. this process x"

@@ -30,7 +30,7 @@ from fastcls.specs import (
     Recipe,
     TrainConfig,
 )
-from fastcls.training import finetuner
+from fastcls.training import networks
 from fastcls.training.finetuner import finetune
 from fastcls.training.head_trainer import train_head
 from fastcls.training.loop import passes
@@ -155,7 +155,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 def test_finetune__trains_batch_normalization_from_scratch_only(photos, weights_random):
     start = BaseSpec("lenet5", weights="random") if weights_random else None
     spec = FinetuneSpec(train_batch_norm=None)
-    found = finetuner.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
+    found = networks.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
     assert found == weights_random
 
 
@@ -195,7 +195,8 @@ from pathlib import Path
 import numpy as np
 from fastcls.data.dataset import Dataset
 from fastcls.specs import BaseSpec, FinetuneSpec, TrainConfig
-from fastcls.training import finetuner
+from fastcls.errors import OptionError
+from fastcls.training import finetuner, networks
 
 def train():
     config = TrainConfig("SGD", epochs=2, batch_size=6, learning_rate=0.05, val=0.25)
@@ -204,7 +205,7 @@ def train():
     return finetuner.finetune(data, BaseSpec({base.name!r}, normalize="tf"), spec, config)
 
 one = train()
-finetuner._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+networks._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 two = train()
 for some, others in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
     np.testing.assert_allclose(some, others, atol=1e-5)
@@ -217,7 +218,7 @@ data, uneven = Dataset.open(Path({str(photos.root)!r})), TrainConfig(batch_size=
 try:
     plan_finetuning(data, BaseSpec({base.name!r}, normalize="tf"), FinetuneSpec(), uneven, Path("none/run"))
     raise AssertionError("the plan promises what the training refuses")
-except finetuner.OptionError as error:
+except OptionError as error:
     assert "multiple of the 2 GPUs" in str(error), error
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -309,7 +310,7 @@ def test_finetune__of_a_plan_is_that_without_one_and_builds_nothing_again(photos
     config = TrainConfig(epochs=2, val=0.25, seed=3)
     alone = finetune(photos, base, spec, config, head=head)
     plan = finetuning.plan_finetuning(photos, base, spec, config, tmp_path / "run", head=head)
-    monkeypatch.setattr(finetuner, "build_network", None)
+    monkeypatch.setattr(networks, "build_network", None)
     planned = pipeline.finetune_planned(plan)
     for one, other in zip(alone.model.get_weights(), planned.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
