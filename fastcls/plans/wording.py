@@ -6,11 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fastcls import runs
+from fastcls import graph, runs
 from fastcls.specs import SCHEDULES, HeadSpec, LossSpec, TrainConfig
 from fastcls.tasks import Task
 from fastcls.training.loop.checkpoints import has_checkpoint
+from fastcls.wording import count_of
 
+_SUMMARY_LAYERS = 12  # of a larger model only counts are told
 _SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 
 
@@ -31,16 +33,31 @@ def describe_training(
     if head.is_fitted:
         refit = f"; then refitted on all {train + val}" if head.refits and val else ""
         return [f"Head: {head.kind}, fitted directly (no epochs)", f"{images}{refit}"]
-    lines: list[str] = []
-    model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
     steps = math.ceil(train / config.batch_size)
     return [
-        *lines,
+        *_describe_model(model),
         f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
         f"Loss: {config.loss.named(task)}{_spell_loss(config.loss)}",
-        f"{images}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
+        f"{images}; {count_of(steps, 'step')} of {config.batch_size} per epoch, at most "
+        f"{count_of(config.epochs, 'epoch')}",
+    ]
+
+
+def _describe_model(model: Any) -> list[str]:
+    """The layers of a small model; of a larger one, how many there are and which of them are trained."""
+    operations = graph.operations(model)
+    if len(operations) <= _SUMMARY_LAYERS:
+        lines: list[str] = []
+        model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
+        return lines
+    trained = [operation for operation in operations if getattr(operation, "trainable_weights", ())]
+    weights = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return [
+        f"Model: {count_of(len(operations), 'layer')}, {count_of(model.count_params(), 'parameter')}",
+        f"Trained: {count_of(len(trained), 'layer')} with weights, from {trained[0].name} to "
+        f"{trained[-1].name}, {count_of(weights, 'parameter')}",
     ]
 
 
