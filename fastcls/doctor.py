@@ -26,7 +26,6 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "pandas": (("pandas",), "tables as DataFrames"),
     "parquet": (("pyarrow",), "data sets in Parquet files"),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
-    "savedmodel": (("tf_keras",), "bases saved as SavedModel by Keras 2"),
     "torch": (("torch",), "import-weights from .pth"),
 }
 # What decides the speed or the possibilities of an engine.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +14,11 @@ from fastcls.cache.samples import SampleRow
 from fastcls.tasks import Task
 
 TRAIN, VAL = "train", "val"
+# Validated on, and then, when nothing was left to choose, trained on as well.
+REFIT = "refit"
 # Trained or validated on by a run that this one went on from.
 EARLIER = "earlier"
-USES = (TRAIN, VAL, EARLIER)
+USES = (TRAIN, VAL, REFIT, EARLIER)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class UsedImages:
         Args:
             rows: What it is trained and validated on, by their use.
         """
-        own = [UsedImage(r.path, r.labels, use, r.digest) for use in (TRAIN, VAL) for r in rows.get(use, ())]
+        own = [UsedImage(r.path, r.labels, use, r.digest) for use in rows for r in rows[use]]
         digests = {image.digest for image in own}
         earlier = (replace(each, use=EARLIER) for each in self.images if each.digest not in digests)
         return replace(self, images=(*own, *earlier))
@@ -85,6 +88,13 @@ def write_images(path: Path, images: Iterable[UsedImage], task: Task) -> None:
         writer.writerow(("path", task.column, "use", "digest"))
         for image in images:
             writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
+
+
+def used_digests(path: Path) -> set[str]:
+    """The digests of a table of images; empty where there is none, or it cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError), path.open(**files.CSV_TEXT) as file:
+        return {row["digest"] for row in csv.DictReader(file)}
+    return set()
 
 
 def read_images(path: Path, task: Task) -> tuple[UsedImage, ...]:

@@ -144,7 +144,9 @@ class _Parameter(click.Option):
         self.group = own.path[-2]
         is_flag = bool in own.types
         details: dict[str, Any] = (
-            {"is_flag": True} if is_flag else {"type": _Value(own), "multiple": multiple}
+            {"is_flag": True, "flag_value": not own.default}
+            if is_flag
+            else {"type": _Value(own), "multiple": multiple}
         )
         if own.is_required:
             details["required"] = True
@@ -283,6 +285,13 @@ def is_typed(*names: str) -> bool:
     """Whether a parameter of the running command was given by the user, be it at its default."""
     context = click.get_current_context()
     return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
+
+
+def typed_options() -> list[Option]:
+    """The options of specs that the user of the running command typed, be it at their defaults."""
+    command = click.get_current_context().command
+    known = command.options.values() if isinstance(command, SpecCommand) else ()
+    return [own for own in known if is_typed(own.name)]
 
 
 def refuse_typed(choice: str, *names: str) -> None:

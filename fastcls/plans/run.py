@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,27 @@ from fastcls import files, runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
+from fastcls.evaluation.tester import find_test
 from fastcls.extraction.planner import CutPlan, ExtractionPlan, plan_extraction
 from fastcls.files import PathLike
+from fastcls.plans.earlier import require_same_run
 from fastcls.plans.parts import Parts, choose_shares, make_parts
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import (
     CutSpec,
     ExtractConfig,
+    HeadChoice,
     HeadSpec,
     TrainConfig,
     ViewSpec,
     check_cut,
     check_effect,
     check_labels,
-    check_val,
+    choose_head,
 )
+from fastcls.specs.option import Option
 from fastcls.training.head_trainer import require_tail
+from fastcls.training.heads.fitting import require_memory
 from fastcls.training.heads.network import build_head
 from fastcls.training.loop.checkpoints import has_checkpoint
 from fastcls.training.rows.selection import assign_uses
@@ -48,6 +53,8 @@ class RunPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
+        test: Where the result of the test is to be written; None without a test, or if it is there.
+        why: Why the head is of its kind: see `HeadChoice`.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -61,21 +68,25 @@ class RunPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
+    test: Path | None = None
+    why: str = ""
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """What is in the run folder in the end; names of folders end with a slash."""
-        own = files_of(self.head, self.config, has_val=self.counts[1] > 0)
-        return own if self.parts.untested else (*own, f"{runs.TESTS}/{self.parts.dataset.name}/")
+        """What is written into the run folder; names of folders end with a slash."""
+        new = files_of(self.head, self.config, has_val=self.counts[1] > 0)
+        own = () if runs.is_complete(self.out) else new
+        return (*own, f"{self.test.relative_to(self.out).as_posix()}/") if self.test else own
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
         parts, task = self.parts, self.parts.dataset.task
         training = describe_training(self.head, self.model, self.config, self.counts, task)
-        written = describe_files(self.out, self.folder, self.writes)
-        lines = [str(parts), *parts.notes, *self.extraction.describe(), *training, parts.untested, written]
+        written = describe_files(self.out, self.folder, self.writes, restart=self.restart)
+        lines = [str(parts), *parts.notes, *self.extraction.describe(), self.why, *training]
+        lines += [parts.untested, written]
         return "\n".join(filter(None, lines))
 
 
@@ -91,6 +102,7 @@ def plan_run(
     views: ViewSpec | None = None,
     name: str | None = None,
     extraction: ExtractConfig | None = None,
+    given: Iterable[Option] = (),
     options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> RunPlan:
@@ -109,6 +121,7 @@ def plan_run(
         views: Augmented views to make of each image to train on; all are trained on.
         name: What the data set is called in the cache, which may serve several; its own name by default.
         extraction: How the extraction runs.
+        given: Options that were typed: see `choose_head`.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
 
@@ -135,10 +148,26 @@ def plan_run(
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     parts = make_parts(dataset, shares, tests=test != 0)
     counts = _count_rows(parts.dataset, config)
-    check_val(head, counts[1])
     planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
-    model = _build(head, planned.cuts[0], parts.dataset)
-    return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, options, restart)
+    choice = _choose_head(head, config, planned.cuts[0], parts.dataset, counts, views, given)
+    model = _build(choice.head, planned.cuts[0], parts.dataset)
+    if not restart and (runs.is_complete(folder) or has_checkpoint(folder)):
+        require_same_run(folder, planned, choice.head, choice.config)
+    return RunPlan(
+        *(parts, planned, choice.head, choice.config, model, counts, out, folder, asked),
+        test=None if parts.untested else _find_test(out, parts.dataset),
+        why=choice.why,
+        options=options,
+        restart=restart,
+    )
+
+
+def _find_test(out: Path, dataset: Dataset) -> Path | None:
+    """Where the result of the test is to be written; None if it is there."""
+    if not runs.is_complete(out):
+        return out / runs.TESTS / dataset.name
+    folder, is_there = find_test(out, dataset)
+    return None if is_there else folder
 
 
 def table_digest(dataset: Dataset) -> str:
@@ -152,6 +181,25 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
     own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
     return len(own), len(val)
+
+
+def _choose_head(
+    head: HeadSpec,
+    config: TrainConfig,
+    cut: CutPlan,
+    dataset: Dataset,
+    counts: tuple[int, int],
+    views: ViewSpec | None,
+    given: Iterable[Option],
+) -> HeadChoice:
+    """What is trained; raises OptionError where its rows do not fit into memory."""
+    count = views.views if views else 1
+    features, classes = cut.shape[-1], len(dataset.found_classes)
+    choice = choose_head(
+        head, config, rows=sum(counts), features=features, classes=classes, views=count, given=given
+    )
+    require_memory(choice.head, {"train": count * counts[0], "val": counts[1]}, features)
+    return choice
 
 
 def _build(head: HeadSpec, cut: CutPlan, dataset: Dataset) -> Any:

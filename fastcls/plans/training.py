@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls import files, runs
+from fastcls import runs
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
+from fastcls.plans.earlier import require_same_training
 from fastcls.plans.wording import describe_files, describe_training, files_of
-from fastcls.runs import Run
 from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs.option import Option
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
-from fastcls.training.loop.checkpoints import Checkpoints, has_checkpoint
+from fastcls.training.loop.checkpoints import has_checkpoint
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class TrainingPlan:
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """What is in the run folder in the end; names of folders end with a slash."""
+        """What is written into the run folder; names of folders end with a slash."""
+        if runs.is_complete(self.out):
+            return ()
         training = self.training
         return files_of(training.spec, training.config, has_val=training.chosen.val is not None)
 
@@ -50,7 +53,8 @@ class TrainingPlan:
         counts = training.counts["train_count"], training.counts["val_count"]
         task = training.chosen.task
         lines = describe_training(training.spec, training.model, training.config, counts, task)
-        return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
+        lines = [*filter(None, [training.why]), *lines]
+        return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 
 def plan_training(
@@ -60,6 +64,7 @@ def plan_training(
     out: Path,
     *,
     start: Path | None = None,
+    given: Iterable[Option] = (),
     options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> TrainingPlan:
@@ -67,10 +72,11 @@ def plan_training(
 
     Args:
         cache: The bottlenecks, and the data set that is trained on.
-        head: What to train; None for a softmax layer, or the head of `start`.
+        head: What to train; None for `auto`, or the head of `start`.
         config: How to train it.
         out: The run folder; it appears whole. A complete run with the same options is kept.
         start: Run folder, or kept checkpoint of one, whose head is trained further.
+        given: Options that were typed: see `choose_head`.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
 
@@ -89,28 +95,7 @@ def plan_training(
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
-    training = prepare_training(cache, head, config, start=load_head(start) if start else None)
+    training = prepare_training(cache, head, config, start=load_head(start) if start else None, given=given)
     if not restart:
         require_same_training(folder, training)
     return TrainingPlan(training, out, folder, asked, options, restart)
-
-
-def require_same_training(folder: Path, training: HeadTraining) -> None:
-    """Refuse to go on with what is complete, or was interrupted, on other images or another cache.
-
-    Raises:
-        OptionError: As the message says.
-    """
-    if runs.is_complete(folder):
-        runs.require_same(folder, Run.open(folder).resolved, decided_by(training))
-    elif not training.spec.is_fitted:
-        Checkpoints(folder, training.config.checkpoints, training.identity, {})
-
-
-def decided_by(training: HeadTraining) -> dict[str, Any]:
-    """What decides a head: images and cache, but not the places of the rows, which a new cache changes."""
-    images = training.chosen.images
-    used = {use: [(row.digest, row.labels) for row in images[use]] for use in images}
-    places = {"train_rows", "val_rows"}
-    own = {name: value for name, value in training.identity.items() if name not in places}
-    return {**own, "images": files.json_digest(used)}

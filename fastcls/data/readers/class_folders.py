@@ -71,7 +71,7 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
     """The images of a split folder: those that its table names and that are there."""
     rows = read_split_rows(root / SPLIT_TABLE)
     require_named(root, rows, content.images)
-    missing = missing_rows(rows, content.images)
+    missing = missing_rows(rows, content.present)
     if missing:
         logger.warning(
             "%s: %d images listed in %s no longer exist and are left out: %s. split-data restores them if "
@@ -81,8 +81,8 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
             SPLIT_TABLE,
             some([row.path for row in missing]),
         )
-    gone = set(missing)
-    return [Entry(row.path, (row.class_name,), row.split, row.group) for row in rows if row not in gone]
+    readable = {*content.images}
+    return [Entry(r.path, (r.class_name,), r.split, r.group) for r in rows if r.path in readable]
 
 
 def _entries(root: Path, content: FolderContent, splits: Mapping[str, str]) -> list[Entry]:

@@ -7,8 +7,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fastcls.data.image_formats import named_kind
 from fastcls.data.readers.entries import some
-from fastcls.data.readers.folder import image_suffixes, is_image
+from fastcls.data.readers.folder import image_suffixes
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError
 
@@ -52,7 +53,7 @@ class Places:
         named = cell.strip()
         if not named:
             return False
-        return is_image(named) or bool(self._spelled(Path(named).as_posix(), self.suffix))
+        return bool(named_kind(named)) or bool(self._spelled(Path(named).as_posix(), self.suffix))
 
     def require_all(self) -> None:
         """Raise DataError for missing files; the message says where they may be."""
@@ -70,7 +71,7 @@ class Places:
 
     def _guess(self, path: str) -> str:
         """The file of a path without a suffix: the first such decides the suffix of all."""
-        if self._is_decided or is_image(path):
+        if self._is_decided or named_kind(path):
             return ""
         self._is_decided = True
         for suffix in _suffixes():

@@ -94,7 +94,7 @@ def write_split(
     require_linkable(dataset, out)
     with _claimed(out):
         earlier = _read_earlier(out, [SPLIT_PLAN, SPLIT_TABLE], read_split_rows) or []
-        images = list_images(out).images
+        images = list_images(out).present
         require_named(out, earlier, images)
         found = source_rows(dataset)
         warn_of_conflicts(dataset.given, ((row.source, row.digest, (row.class_name,)) for row in found))

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from fastcls import files
 from fastcls.data.dataset import Dataset
+from fastcls.data.image_files import how_to_read, is_readable
+from fastcls.data.image_formats import named_kind
 from fastcls.data.names import nfc
-from fastcls.data.readers.folder import is_image
 from fastcls.data.split_table import SplitRow
 from fastcls.data.splitter import assign_splits, file_digests
 from fastcls.data.tfrecord import split_address
@@ -167,8 +168,11 @@ def _require_outside(dataset: Dataset, out: Path) -> None:
 def _require_listable(rows: Iterable[SplitRow]) -> None:
     """A CSV may name classes and files that a folder per class cannot represent."""
     for row in rows:
+        kind = named_kind(row.path)
+        if kind and not is_readable(kind):
+            raise DataError(f"{row.source!r} cannot be put into a folder per class: {how_to_read(kind)}.")
         is_hidden = any(part.startswith(".") for part in row.path.split("/"))
-        if is_hidden or "/" in row.class_name or "\0" in row.class_name or not is_image(row.path):
+        if is_hidden or "/" in row.class_name or "\0" in row.class_name or not kind:
             raise DataError(
                 f"{row.source!r} of class {row.class_name!r} would not be found in a folder per class. "
                 "Rename it: no leading dot, no '/' in the class name, and a suffix such as .jpg or .png."
