@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,13 +16,14 @@ from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.ledger import Extraction
-from fastcls.files import PathLike
+from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
 from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan, decided_by
 from fastcls.runs import Run
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec, beyond
+from fastcls.specs.options import as_spec
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
@@ -36,7 +36,7 @@ _DECIDED = ("head", "training", "views", "start", "finetuning", "pixels")
 
 
 def run(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     cut: CutSpec | PathLike,
     out: PathLike,
     *,
@@ -53,7 +53,7 @@ def run(
     """Data set in, classifier out, tested where there is a test part.
 
     Args:
-        dataset: The images.
+        dataset: The images, or their path as `Dataset.open` takes it.
         cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
         out: The run folder.
         head: The head to train, or the name of its kind; a softmax layer by default.
@@ -70,16 +70,16 @@ def run(
         FastclsError: See `plan_run` for what is refused before the first image.
     """
     plan = plan_run(
-        dataset,
-        cut if isinstance(cut, CutSpec) else CutSpec(os.fspath(cut)),
-        HeadSpec(head) if isinstance(head, str) else head or HeadSpec(),
-        config or TrainConfig(),
-        out,
-        cache_root=cache_root,
+        Dataset.of(dataset),
+        as_spec(CutSpec, cut, "cut", named=True),
+        HeadSpec() if head is None else as_spec(HeadSpec, head, "head", named=True),
+        as_spec(TrainConfig, config, "config"),
+        as_path(out, "out"),
+        cache_root=as_path(cache_root, "cache_root"),
         test=test,
-        views=views,
+        views=as_spec(ViewSpec, views, "views"),
         name=name,
-        extraction=extraction,
+        extraction=as_spec(ExtractConfig, extraction, "extraction"),
         restart=restart,
     )
     return run_planned(plan, progress=progress)

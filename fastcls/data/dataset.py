@@ -23,9 +23,10 @@ from fastcls.data.split_table import (
     read_split_rows,
     require_named,
 )
-from fastcls.errors import DataError
-from fastcls.files import PathLike
+from fastcls.errors import DataError, shown
+from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
+from fastcls.specs import as_list, check_type
 from fastcls.tasks import ONE_LABEL, Task
 
 if TYPE_CHECKING:
@@ -86,6 +87,16 @@ class Dataset:
         return f"<Dataset {self.name}: {shown}{f' ({parts})' if parts else ''}>"
 
     @classmethod
+    def of(cls, data: Dataset | PathLike) -> Dataset:
+        """A data set itself, or that of a path.
+
+        Raises:
+            OptionError: It is neither.
+            DataError: As in `open`.
+        """
+        return data if isinstance(data, Dataset) else cls.open(as_path(data, "dataset", "a Dataset"))
+
+    @classmethod
     def open(
         cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
     ) -> Dataset:
@@ -100,7 +111,7 @@ class Dataset:
         Raises:
             DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         records = find_tfrecords(path)
         if path.is_file() and not records:
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
@@ -127,7 +138,7 @@ class Dataset:
                 class has no image; there are fewer than two classes; a name is not UTF-8; split-data made
                 it, and it holds images that the table does not name, or the table is damaged.
         """
-        root = Path(root)
+        root = as_path(root, "root")
         _require_finished_folder(root)
         content = list_images(root)
         has_table = has_split_rows(root / SPLIT_TABLE)
@@ -162,20 +173,23 @@ class Dataset:
                 contradict each other; a split is unknown; there are fewer than two classes.
             OptionError: The separator is invalid.
         """
-        path, image_root = Path(path), None if image_root is None else Path(image_root)
+        path = as_path(path, "path")
+        image_root = None if image_root is None else as_path(image_root, "image_root")
+        if label_separator is not None:
+            check_type("label_separator", label_separator, str)
         table = read_csv(path, label_separator=label_separator, image_root=image_root)
         made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
         return replace(made, task=table.task, source=source)
 
     @classmethod
-    def from_tfrecords(cls, files: Sequence[PathLike]) -> Dataset:
+    def from_tfrecords(cls, files: Sequence[PathLike] | PathLike) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
-        paths = [Path(file) for file in files]
+        paths = [as_path(file, "files") for file in as_list(files, "files", str, os.PathLike)]
         table, root = read_tfrecords(paths), common_folder(paths)
         made = _build(root, table.entries, table.class_names, source=root)
         return replace(made, task=table.task)
@@ -210,7 +224,7 @@ class Dataset:
             DataError: There is no split of that name.
         """
         if split not in SPLITS:
-            raise DataError(f"Unknown split. Received: {split!r}. Choose one of: {', '.join(SPLITS)}.")
+            raise DataError(f"Unknown split. Received: {shown(split)}. Choose one of: {', '.join(SPLITS)}.")
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 
     def counts(self) -> dict[str, dict[str, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fastcls import files
 from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
@@ -32,13 +32,14 @@ from fastcls.extraction.trial import first_trusted
 from fastcls.extraction.worker import WorkerSpec
 from fastcls.files import PathLike
 from fastcls.machine import cores
-from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
+from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec, as_list
+from fastcls.specs.options import as_spec
 
 logger = logging.getLogger(__name__)
 
 
 def extract(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     cut: CutSpec | Cut | PathLike,
     root: PathLike,
     config: ExtractConfig | None = None,
@@ -50,7 +51,7 @@ def extract(
     """Make sure that every image of a data set has its bottleneck.
 
     Args:
-        dataset: The images.
+        dataset: The images, or their path as `Dataset.open` takes it.
         cut: What to forward them through; the name of a base alone stands for its pooled output before the
             classifier.
         root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
@@ -75,7 +76,7 @@ def extract(
 
 
 def extract_several(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     cuts: Sequence[CutSpec | Cut | PathLike],
     root: PathLike,
     config: ExtractConfig | None = None,
@@ -92,10 +93,11 @@ def extract_several(
     Returns:
         The cache and its figures, for each cut.
     """
-    started, root = time.monotonic(), Path(root)
-    order = Order(dataset, views or ViewSpec(), name)
+    started, root = time.monotonic(), files.as_path(root, "root")
+    config, several = as_spec(ExtractConfig, config, "config"), as_list(cuts, "cuts", CutSpec, Cut, str, Path)
+    order = Order(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     with _named(root), Leases() as leases:
-        plan = make_plan(order, [_as_cut(cut) for cut in cuts], root, config or ExtractConfig(), leases)
+        plan = make_plan(order, [_as_cut(cut) for cut in several], root, config, leases)
         return _execute(plan, leases, started, progress)
 
 
@@ -185,7 +187,7 @@ def _settled(filling: Filling) -> Filling:
 
 
 def _as_cut(cut: CutSpec | Cut | PathLike) -> CutSpec | Cut:
-    return cut if isinstance(cut, (CutSpec, Cut)) else CutSpec(os.fspath(cut))
+    return cut if isinstance(cut, Cut) else as_spec(CutSpec, cut, "cut", named=True)
 
 
 def _announce(target: Target) -> None:

@@ -12,7 +12,7 @@ from fastcls.specs.bases import (
     default_pool,
     parse_mean_std,
 )
-from fastcls.specs.checks import check_at_least, check_choice, no_effect
+from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
@@ -80,6 +80,7 @@ __all__ = [
     "Step",
     "TrainConfig",
     "ViewSpec",
+    "as_list",
     "beyond",
     "check_at_least",
     "check_choice",
@@ -87,6 +88,7 @@ __all__ = [
     "check_effect",
     "check_labels",
     "check_normalize",
+    "check_type",
     "check_val",
     "default_pool",
     "differences",
