@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,14 @@ from fastcls.bases.loader import Base, load_base
 from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
-from fastcls.specs import BaseSpec, CutSpec, default_pool
+from fastcls.specs import BaseSpec, CutSpec, default_pool, share_of
 
 # What may come after the classifying layer.
 _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
+
+
+# How far from the share that was asked for a base may be cut, for a smaller bottleneck.
+SHARE_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ def cut(
 
     Args:
         base: What to cut; a name or a `BaseSpec` is loaded first.
-        layer: Name of a cut point; None for the pooled output before the classifier.
+        layer: Name of a cut point, or a share of the multiply-adds such as "80%" (see `near_share`); None for
+            the pooled output before the classifier.
         pool: "avg", "max", "flatten" or "none": what becomes of the positions of a map or of tokens; None as
             in `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
@@ -141,6 +147,32 @@ def default_cut_point(model: Any, points: list[CutPoint]) -> CutPoint:
     classifier = _classifier_tensors(model)
     before = [p for p in points if id(p.tensor) not in classifier and not _is_dropout(p)]
     return before[-1] if before else points[-1]
+
+
+def near_share(base: Base, points: Sequence[CutPoint], share: float) -> CutPoint:
+    """The cut point near a share of the multiply-adds.
+
+    Of those within a tenth of the share it is the one with the smallest output; if there are none, the
+    nearest. Multiply-adds are counted up to the default cut, as nothing after it becomes part of a
+    classifier, and there are some on both sides.
+
+    Raises:
+        OptionError: There is no such cut point.
+    """
+    end = default_cut_point(base.model, list(points))
+
+    def distance(point: CutPoint) -> float:
+        return abs(point.multiply_adds / end.multiply_adds - share)
+
+    before = [p for p in points if p.fits and 0 < p.multiply_adds < end.multiply_adds]
+    if not before:
+        raise OptionError(
+            f"{base.name} cannot be cut at {share:.0%} of its multiply-adds: no cut point divides them. Name "
+            f"a layer: `fastcls layers {base.name}` lists them"
+        )
+    reach = max(SHARE_TOLERANCE, min(map(distance, before)))
+    near = [point for point in reversed(before) if distance(point) <= reach]
+    return min(near, key=lambda point: (math.prod(point.shape), distance(point)))
 
 
 def bottleneck_model(cut: Cut) -> Any:
@@ -232,6 +264,9 @@ def _nearest(base: Base, points: list[CutPoint], layer: str) -> str:
 
 def _find(base: Base, points: list[CutPoint], layer: str) -> CutPoint:
     order = [node.operation.name for node in graph.nodes(base.model)]
+    share = share_of(layer)
+    if share is not None:
+        return near_share(base, points, share)
     if layer not in order:
         close = closest(layer, [point.layer for point in points if point.fits])
         raise OptionError(

@@ -22,6 +22,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "openvino": (("openvino",), "faster extraction on CPUs"),
     "int8": (("openvino", "nncf"), "extraction in int8"),
     "hub": (("keras-hub",), "bases of keras_hub"),
+    "heic": (("pillow-heif",), "photos in HEIC, as phones make them"),
     "pandas": (("pandas",), "tables as DataFrames"),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
     "savedmodel": (("tf_keras",), "bases saved as SavedModel by Keras 2"),

@@ -22,7 +22,16 @@ from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
 from fastcls.plans.training import TrainingPlan, decided_by
 from fastcls.runs import Run
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec, beyond
+from fastcls.specs import (
+    BaseSpec,
+    CutSpec,
+    ExtractConfig,
+    HeadSpec,
+    TrainConfig,
+    ViewSpec,
+    beyond,
+    with_quality,
+)
 from fastcls.specs.options import as_spec
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
@@ -42,6 +51,7 @@ def run(
     *,
     head: HeadSpec | str | None = None,
     config: TrainConfig | None = None,
+    quality: str = "fast",
     cache_root: PathLike = "bottlenecks",
     test: float | None = None,
     views: ViewSpec | None = None,
@@ -58,6 +68,7 @@ def run(
         out: The run folder.
         head: The head to train, or the name of its kind; a softmax layer by default.
         config: How to train it.
+        quality: "fast" or "best": see `QualitySpec`. Options that are not at their defaults count more.
         cache_root: Folder of bottleneck caches.
         test: See `plan_run`, as for all that follow.
         views: Augmented views.
@@ -69,15 +80,22 @@ def run(
     Raises:
         FastclsError: See `plan_run` for what is refused before the first image.
     """
-    plan = plan_run(
-        Dataset.of(dataset),
+    cut, views, head, config = with_quality(
+        quality,
         as_spec(CutSpec, cut, "cut", named=True),
+        as_spec(ViewSpec, views, "views"),
         HeadSpec() if head is None else as_spec(HeadSpec, head, "head", named=True),
         as_spec(TrainConfig, config, "config"),
+    )
+    plan = plan_run(
+        Dataset.of(dataset),
+        cut,
+        head,
+        config,
         as_path(out, "out"),
         cache_root=as_path(cache_root, "cache_root"),
         test=test,
-        views=as_spec(ViewSpec, views, "views"),
+        views=views,
         name=name,
         extraction=as_spec(ExtractConfig, extraction, "extraction"),
         restart=restart,

@@ -60,7 +60,8 @@ class Task(ABC):
         pointless: Options of a training that have no effect.
         has_class_folder: Whether an image belongs in the folder of one class.
         may_have_none: Whether an image may have no class.
-        takes_top_k: Whether a user says how many classes are predicted for an image.
+        answers: How many classes are said of an image; None for all that are predicted.
+        pointless_answers: Options of what is said of an image that have no effect.
     """
 
     name: str
@@ -72,7 +73,8 @@ class Task(ABC):
     pointless: tuple[str, ...]
     has_class_folder: bool
     may_have_none: bool
-    takes_top_k: bool
+    answers: int | None
+    pointless_answers: tuple[str, ...]
 
     def __str__(self) -> str:
         return self.name
@@ -164,7 +166,8 @@ class OneLabel(Task):
     pointless = ("threshold", "class_weight_multiplier (with balanced)")
     has_class_folder = True
     may_have_none = False
-    takes_top_k = True
+    answers = 1
+    pointless_answers = ("threshold",)
 
     def __reduce__(self) -> str:
         return "ONE_LABEL"
@@ -236,7 +239,8 @@ class SeveralLabels(Task):
     pointless = ("min_accuracy", "confusion_every")
     has_class_folder = False
     may_have_none = True
-    takes_top_k = False
+    answers = None
+    pointless_answers = ("min_confidence",)
 
     def __reduce__(self) -> str:
         return "SEVERAL_LABELS"

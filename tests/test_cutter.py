@@ -66,6 +66,56 @@ def test_default_cut_point__of_applications_with_classifier(name, layer, shape):
     assert (point.layer, point.shape) == (layer, shape)
 
 
+def counted_flops(model):
+    """Floating-point operations of a forward pass, as TensorFlow's profiler counts them."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    shape = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32)
+    made = convert_variables_to_constants_v2(tf.function(lambda x: model(x)).get_concrete_function(shape))
+    options = tf.compat.v1.profiler.ProfileOptionBuilder(
+        tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    )
+    asked = options.with_empty_output().build()
+    return tf.compat.v1.profiler.profile(made.graph, options=asked).total_float_ops
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "share"),
+    [("mobilenetv2", "block_14_add", 0.8), ("resnet18", None, 0.8), ("vgg16", None, 0.8)],
+)
+def test_cut__at_a_share_of_the_multiply_adds(name, layer, share):
+    base = load_base(BaseSpec(name, "random", (64, 64)))
+    made, whole = cut(base, f"{share:.0%}"), cut(base)
+    assert layer in (None, made.layer)
+    counted = counted_flops(made.trunk) / counted_flops(whole.trunk)
+    assert counted == pytest.approx(share, abs=0.11)
+    tail = tail_model(made)
+    assert tail.trainable_weights and counted_flops(tail) > 0
+    points = {point.layer: point for point in cut_points(base.model)}
+    assert points[made.layer].multiply_adds / points[whole.layer].multiply_adds == pytest.approx(
+        counted, abs=0.01
+    )
+
+
+def test_cut__at_a_share_takes_the_nearest_where_none_is_near():
+    base = load_base(BaseSpec("lenet5", "random"))
+    assert [cut(base, share).layer for share in ("80%", "20%", "55.1%")] == ["s4", "s2", "s2"]
+
+
+@pytest.mark.parametrize(
+    ("make", "share", "complaint"),
+    [
+        (convolution_end, "80%", "mine cannot be cut at 80% of its multiply-adds: no cut point divides them"),
+        (residual, "0%", "between 0% and 100%"),
+        (residual, "100%", "between 0% and 100%"),
+    ],
+)
+def test_cut__at_a_share_that_cannot_be(make, share, complaint):
+    with pytest.raises(OptionError, match=complaint):
+        cut(base_of(make), share)
+
+
 def test_cut_points__are_what_all_paths_pass():
     points = cut_points(base_of(residual).model)
     assert [(p.layer, p.shape) for p in points] == [

@@ -110,6 +110,32 @@ def test_benchmark__compares_contenders_on_the_same_images(make_digits, tmp_path
     assert ran["fastcls"]["engine alone, images/s"]["median"] > 0
 
 
+def test_compare_accuracy__measures_heads_and_qualities_on_the_same_splits(
+    make_digits, tmp_path: Path
+) -> None:
+    make_digits(tmp_path / "digits", "--digits", "0-1")
+    base = "--base lenet5 --weights random --normalize torch --workers 1"
+    report = tmp_path / "report.json"
+    options = ["--seeds", "1", "--json", report, "--work", tmp_path / "work"]
+    command = [
+        sys.executable,
+        ROOT / "scripts/compare_accuracy.py",
+        f"two: {tmp_path / 'digits'} {base}",
+        *options,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(report.read_text())["done"]
+    assert found.keys() == {"two/fast/0", "two/best/0", "two/heads/0"}
+    heads = found["two/heads/0"]
+    assert {"linear", "logreg"} < heads.keys() and all(row["accuracy"] > 0.6 for row in heads.values())
+    assert found["two/best/0"]["bytes"] > found["two/fast/0"]["bytes"] > 0
+    assert f"| two | best | accuracy {100 * found['two/best/0']['accuracy']:.2f} |" in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert again.stdout == done.stdout and not again.stderr  # nothing is measured twice
+
+
 @pytest.mark.parametrize("script", ["sample_train.sh", ".ci/run"])
 def test_shell_scripts__parse(script: str) -> None:
     assert run_bash("-n", ROOT / script).stderr == ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastcls.cli.options import SpecCommand
+from fastcls.cli.options import SpecCommand, complete_bases
 from fastcls.specs import BaseSpec
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _weights(row: Architecture) -> str:
 
 
 @click.command(cls=SpecCommand, specs={"network": BaseSpec})
-@click.argument("base")
+@click.argument("base", shell_complete=complete_bases)
 def layers(base: str, network: BaseSpec) -> None:
     """List the layers at which a base can be cut.
 

@@ -10,7 +10,7 @@ import click
 
 from fastcls import files, runs
 from fastcls.errors import OptionError, closest
-from fastcls.specs.options import Option
+from fastcls.specs.option import Option
 
 Place = tuple[str, ...]
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from fastcls.cli.options import complete_bases
+
 
 @click.command()
-@click.argument("base")
+@click.argument("base", shell_complete=complete_bases)
 @click.argument("file", type=click.Path())
 @click.option(
     "--out", type=click.Path(), help="File to create, .weights.h5 or .keras. [default: BASE.weights.h5]"

@@ -13,18 +13,11 @@ from click.core import ParameterSource
 
 from fastcls.cli.config import read_config
 from fastcls.errors import OptionError
+from fastcls.specs import BaseSpec
 from fastcls.specs.checks import no_effect
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
-from fastcls.specs.options import (
-    Option,
-    build,
-    described,
-    full_names,
-    option,
-    options_of,
-    settle,
-    silenced_by,
-)
+from fastcls.specs.option import Option, option
+from fastcls.specs.options import build, described, options_of, overlay, settle, silenced_by
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
@@ -81,8 +74,7 @@ class SpecCommand(click.Command):
         """Call the command with its specs."""
         params = context.params
         names = {own.name for own in self.options.values()}
-        values = {name: params.get(name) for name in names}
-        self._drop_loaded(context, values)
+        values = self._settle(context, {name: params.get(name) for name in names})
         self._refuse_without_effect(context, values)
         own = {parameter.name for parameter in self.params if not isinstance(parameter, _Parameter)}
         context.params = {name: value for name, value in params.items() if name in own}
@@ -115,16 +107,22 @@ class SpecCommand(click.Command):
         required = [own.path for own in options_of(spec).values() if own.is_required]
         return None if any(given[path] is None for path in required) else build(spec, given)
 
-    def _drop_loaded(self, context: click.Context, values: dict[str, Any]) -> None:
-        """Set loaded options to their defaults where what was typed leaves them without effect.
+    def _settle(self, context: click.Context, values: dict[str, Any]) -> dict[str, Any]:
+        """The values that count: what was typed over what was loaded, each with what it sets.
 
-        They belong to the loaded choice: nobody could type `--optimizer adam` over the momentum of another.
+        A loaded option that what was typed leaves without effect goes with the loaded choice: nobody could
+        type `--optimizer adam` over the momentum of another.
         """
-        for choice in self._from(context, ParameterSource.COMMANDLINE):
-            gone = silenced_by(choice, values[choice.name]) | full_names(choice, choice.replaces)
-            for other in self._from(context, ParameterSource.DEFAULT_MAP):
-                if other.names & gone:
-                    values[other.name] = other.default
+        known = self.options.values()
+        loaded, typed = (
+            [(own, values[own.name]) for own in self._from(context, source)]
+            for source in (ParameterSource.DEFAULT_MAP, ParameterSource.COMMANDLINE)
+        )
+        settled = overlay([*known], loaded, typed)
+        counted = {own.name: value for own, value in settled}
+        if isinstance(counted.get(self.several), str):  # as a choice sets it
+            counted[self.several] = (counted[self.several],)
+        return {**values, **{own.name: own.default for own, _ in loaded}, **counted}
 
     def _refuse_without_effect(self, context: click.Context, values: Mapping[str, Any]) -> None:
         typed = list(self._from(context, ParameterSource.COMMANDLINE))
@@ -178,9 +176,11 @@ class _Value(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
-        """The choices that begin so."""
-        found = (choice for choice in self._own.choices if choice.startswith(incomplete))
-        return [click.shell_completion.CompletionItem(choice) for choice in found]
+        """The values that begin so; files where there is none, of an option that takes them."""
+        found = [value for value in self._own.known_values if value.startswith(incomplete)]
+        if not found and self._own.takes_path:
+            return [click.shell_completion.CompletionItem(incomplete, type="file")]
+        return list(map(click.shell_completion.CompletionItem, found))
 
 
 def _placed(
@@ -210,6 +210,18 @@ class SourceSpec:
         metavar="DIRECTORY",
         shown="the folder of the CSV",
     )
+    image_key: str | None = option(
+        None,
+        "Key of the image file in the records of TFRecord files.",
+        metavar="KEY",
+        shown="image/encoded, image, image_bytes or image_raw",
+    )
+    label_key: str | None = option(
+        None,
+        "Key of the class in the records of TFRecord files, a name or a number.",
+        metavar="KEY",
+        shown="image/class/text, image/class/label, label, class or the like",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
@@ -219,7 +231,8 @@ class SourceSpec:
         from fastcls.data.dataset import Dataset
 
         root = Path(self.image_root) if self.image_root else None
-        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root)
+        keys = {"image_key": self.image_key, "label_key": self.label_key}
+        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root, **keys)
 
 
 @described
@@ -256,6 +269,13 @@ def _load_config(context: click.Context, _: click.Parameter, value: str | None) 
         if loaded.get(several) is not None:
             loaded[several] = [loaded[several]]
         context.default_map = {**(context.default_map or {}), **loaded}
+
+
+def complete_bases(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[click.shell_completion.CompletionItem]:
+    """What `--base` completes to, for arguments that are bases."""
+    return _Value(options_of(BaseSpec)["base"]).shell_complete(context, parameter, incomplete)
 
 
 def run_options(command: Command) -> Command:

@@ -6,34 +6,40 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
+from tqdm import tqdm
 
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SpecCommand
+from fastcls.cli.printing import echo_above_bar
+from fastcls.specs import AnswerSpec, check_answer
+
+if TYPE_CHECKING:
+    from fastcls.inference.classifier import Classifier
+    from fastcls.inference.results import ImageResult
+
+Ranked = list[tuple[str, float]]
 
 
-@click.command(cls=SpecCommand, specs={"pixels": PixelSpec})
+@click.command(cls=SpecCommand, specs={"answer": AnswerSpec, "pixels": PixelSpec})
 @click.argument("run", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--top-k",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Classes to print per image.",
-)
 @click.option("--json", "form", flag_value="json", help="Print one line of JSON per image.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
+@click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
     "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
 )
 def predict(
     run: str,
     images: tuple[str, ...],
-    top_k: int,
     form: str | None,
+    image_key: str | None,
     batch_size: int,
+    answer: AnswerSpec,
     pixels: PixelSpec,
 ) -> None:
     """Classify images.
@@ -49,35 +55,56 @@ def predict(
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.inputs import each
 
-    paths = list(each(images))
+    paths = list(each(images, image_key))
     classifier = Classifier.load(run)
-    if not classifier.task.takes_top_k:
-        options.refuse_typed(f"a classifier of {classifier.task} per image", "top_k")
-        top_k = len(classifier.class_names)
-    failed = 0
+    check_answer(answer, classifier.task, classifier.class_names)
     if form == "csv":
         click.echo("path,rank,class,confidence")
-    for result in classifier.stream(paths, batch_size=batch_size, max_pixels=pixels.max_pixels):
+    failed = 0
+    for result in _stream(classifier, paths, answer, batch_size, pixels.max_pixels):
         if result.probabilities is None:
             failed += 1
-            click.echo(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
+            echo_above_bar(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
         else:
-            click.echo(_FORMS[form](str(result.path), result.top(top_k)))
+            echo_above_bar(_FORMS[form](str(result.path), _ranked(result, answer), is_raw=answer.scores))
     if failed:
         sys.exit(1)
 
 
-def _as_line(path: str, best: list[tuple[str, float]]) -> str:
+def _stream(
+    classifier: Classifier, paths: Sequence[Any], answer: AnswerSpec, batch_size: int, max_pixels: int | None
+) -> Iterator[ImageResult]:
+    """The results, with a bar where someone is watching."""
+    found = classifier.stream(
+        paths,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        threshold=answer.threshold,
+        min_confidence=answer.min_confidence,
+    )
+    shown = options.show_progress() and len(paths) > batch_size
+    with tqdm(found, total=len(paths), unit="image", desc="predict", leave=False, disable=not shown) as bar:
+        yield from bar
+
+
+def _ranked(result: ImageResult, answer: AnswerSpec) -> Ranked:
+    if answer.scores:
+        return result.scores(answer.top_k)
+    return result.top(answer.top_k or result.classifier.task.answers)
+
+
+def _as_line(path: str, best: Ranked, *, is_raw: bool) -> str:
     shown = path if path.isprintable() else repr(path)
-    return f"{shown}: " + (", ".join(f"{name} {value:.1%}" for name, value in best) or "no class")
+    spec = ".6f" if is_raw else ".1%"
+    return f"{shown}: " + (", ".join(f"{name} {value:{spec}}" for name, value in best) or "no class")
 
 
-def _as_json(path: str, best: list[tuple[str, float]]) -> str:
+def _as_json(path: str, best: Ranked, *, is_raw: bool) -> str:
     classes = [{"class": name, "confidence": round(value, 6)} for name, value in best]
-    return json.dumps({"path": path, "predictions": classes})
+    return json.dumps({"path": path, "scores" if is_raw else "predictions": classes})
 
 
-def _as_csv(path: str, best: list[tuple[str, float]]) -> bytes:
+def _as_csv(path: str, best: Ranked, *, is_raw: bool) -> bytes:
     text = io.StringIO()
     rows = [(path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(best, 1)]
     rows = rows or [(path, 0, "", "")]  # an image without any class keeps its line
@@ -85,4 +112,8 @@ def _as_csv(path: str, best: list[tuple[str, float]]) -> bytes:
     return text.getvalue().removesuffix("\n").encode(errors="surrogateescape")  # names need not be UTF-8
 
 
-_FORMS = {None: _as_line, "json": _as_json, "csv": _as_csv}
+_FORMS: dict[str | None, Callable[..., str | bytes]] = {
+    None: _as_line,
+    "json": _as_json,
+    "csv": _as_csv,
+}

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from fastcls.specs import step_of
 
 _METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc")
+
+
+def echo_above_bar(message: str | bytes, *, err: bool = False) -> None:
+    """Print a line; a progress bar on the same terminal is drawn again below it."""
+    stream = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        click.echo(message, err=err)
+        return
+    with tqdm.external_write_mode(stream):
+        click.echo(message, err=err)
 
 
 def print_extraction(cache: Any, done: Any) -> None:

@@ -11,8 +11,9 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_extraction, print_test, print_training
-from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, TrainConfig, ViewSpec
-from fastcls.specs.options import option, settle
+from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, QualitySpec, TrainConfig, ViewSpec
+from fastcls.specs.option import option
+from fastcls.specs.options import settle
 from fastcls.specs.outputs import without_validation
 
 
@@ -43,6 +44,7 @@ class PartsSpec:
 @click.command(
     cls=SpecCommand,
     specs={
+        "recipe": QualitySpec,
         "source": SourceSpec,
         "parts": PartsSpec,
         "cut": CutSpec,
@@ -63,6 +65,7 @@ def run(
     out: str,
     restart: bool,
     dry_run: bool,
+    recipe: QualitySpec,
     source: SourceSpec,
     parts: PartsSpec,
     cut: list[CutSpec],
@@ -95,7 +98,7 @@ def run(
         views=views,
         name=place.name,
         extraction=extraction,
-        options=options.saved(source=source, parts=parts, extraction=extraction, place=place),
+        options=options.saved(recipe=recipe, source=source, parts=parts, extraction=extraction, place=place),
         restart=restart,
     )
     if dry_run:

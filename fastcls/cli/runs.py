@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastcls.cli.sizes import format_bytes
+from fastcls.sizes import format_bytes
 
 if TYPE_CHECKING:
     from fastcls.inventory import Entry

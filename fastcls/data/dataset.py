@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING
 from fastcls.data.names import safe_name
 from fastcls.data.readers.csv import is_split_table, read_csv
 from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, Entry, some
-from fastcls.data.readers.folder import IMAGE_SUFFIXES, FolderContent, list_images, visible_folders
-from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, read_tfrecords
+from fastcls.data.readers.folder import (
+    FolderContent,
+    LeftOut,
+    Reason,
+    image_suffixes,
+    list_images,
+    visible_folders,
+    warn_of_left_out,
+)
+from fastcls.data.readers.given import refuse_other_file, refuse_other_folder
+from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
 from fastcls.data.split_table import (
     SPLIT_PLAN,
     SPLIT_TABLE,
@@ -98,7 +107,13 @@ class Dataset:
 
     @classmethod
     def open(
-        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
+        cls,
+        path: PathLike,
+        *,
+        label_separator: str | None = None,
+        image_root: PathLike | None = None,
+        image_key: str | None = None,
+        label_key: str | None = None,
     ) -> Dataset:
         """Read a CSV file, a folder or TFRecord files, whichever `path` is.
 
@@ -107,13 +122,21 @@ class Dataset:
                 per image: it holds only a table. Or a TFRecord file, a folder of such, or a pattern.
             label_separator: As in `from_csv`; nothing else takes it.
             image_root: As in `from_csv`; nothing else takes it.
+            image_key: As in `from_tfrecords`; nothing else takes it.
+            label_key: As in `from_tfrecords`; nothing else takes it.
 
         Raises:
             DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
         """
         path = as_path(path, "path")
         records = find_tfrecords(path)
+        if not records and (image_key is not None or label_key is not None):
+            raise DataError(
+                f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only "
+                "to these. Remove them."
+            )
         if path.is_file() and not records:
+            refuse_other_file(path)
             return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
         if label_separator is not None or image_root is not None:
             raise DataError(
@@ -121,7 +144,8 @@ class Dataset:
                 "labels. Remove them."
             )
         if records:
-            return replace(cls.from_tfrecords(records), source=path)
+            made = cls.from_tfrecords(records, image_key=image_key, label_key=label_key)
+            return replace(made, source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
         return cls.from_folder(path)
@@ -145,14 +169,18 @@ class Dataset:
         folders = visible_folders(root)
         is_split = has_table or _is_split(root, folders)
         entries = _table_entries(root, content) if has_table else _entries(root, content, is_split=is_split)
-        left_out = content.others + len(content.broken) + len(content.images) - len(entries)
+        taken = {entry.path for entry in entries}
+        loose = [LeftOut(path, Reason.LOOSE) for path in content.images if path not in taken]
+        left_out = [*content.left_out, *loose]
         if is_split:
-            left_out -= (root / SPLIT_TABLE).is_file()
+            left_out = [each for each in left_out if each.path != SPLIT_TABLE]
             splits = [name for name in folders if name in SPLIT_NAMES]
             folders = [name for split in splits for name in visible_folders(root / split)]
+        refuse_other_folder(root, folders, content)
+        warn_of_left_out(root, left_out)
         _require_images(root, folders, entries)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
-        return _build(root, entries, class_names, source=root, left_out=left_out)
+        return _build(root, entries, class_names, source=root, left_out=len(left_out))
 
     @classmethod
     def from_csv(
@@ -183,16 +211,29 @@ class Dataset:
         return replace(made, task=table.task, source=source)
 
     @classmethod
-    def from_tfrecords(cls, files: Sequence[PathLike] | PathLike) -> Dataset:
+    def from_tfrecords(
+        cls,
+        files: Sequence[PathLike] | PathLike,
+        *,
+        image_key: str | None = None,
+        label_key: str | None = None,
+    ) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
+
+        Args:
+            files: The files.
+            image_key: The feature that holds the image file; None for those of known tools.
+            label_key: The feature that holds the classes, as names or as numbers; None for those of known
+                tools.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
         paths = [as_path(file, "files") for file in as_list(files, "files", str, os.PathLike)]
-        table, root = read_tfrecords(paths), common_folder(paths)
-        made = _build(root, table.entries, table.class_names, source=root)
-        return replace(made, task=table.task)
+        table, root = read_tfrecords(paths, image_key=image_key, label_key=label_key), common_folder(paths)
+        source = root if len(paths) > 1 else paths[0]
+        made = _build(root, table.entries, table.class_names, source=source)
+        return replace(made, task=table.task, source=root)
 
     @property
     def given(self) -> Path:
@@ -269,8 +310,11 @@ def _build(
 ) -> Dataset:
     if len(class_names) < 2:
         found = f"only one class, {class_names[0]!r}" if class_names else "no class"
+        more = (
+            f" It is one of several files: name their folder, {source.parent}." if is_one_of(source) else ""
+        )
         raise DataError(
-            f"{source} has {found}. A classifier needs at least two: add a folder or label per class."
+            f"{source} has {found}. A classifier needs at least two: add a folder or label per class.{more}"
         )
     index = {name: label for label, name in enumerate(class_names)}
     samples = (
@@ -310,14 +354,6 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
 def _entries(root: Path, content: FolderContent, *, is_split: bool) -> list[Entry]:
     """The images of a folder of classes, or of splits: those in a class folder."""
     _require_utf8(content.images)
-    if content.broken:
-        logger.warning(
-            "%s: %d entries are named like images but are not files (broken links, pipes) and are left "
-            "out: %s",
-            root,
-            len(content.broken),
-            some(content.broken),
-        )
     made = map(_split_entry if is_split else _class_entry, content.images)
     return [entry for entry in made if entry]
 
@@ -366,5 +402,5 @@ def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]
     if empty:
         raise DataError(
             f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "
-            f"them. Image suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"them. Image suffixes: {' '.join(image_suffixes())}"
         )

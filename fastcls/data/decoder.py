@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcls.data import image_bytes
 from fastcls.data.image_files import open_file
-from fastcls.data.image_formats import OversizedImage, UnreadableImage
+from fastcls.data.image_formats import OversizedImage, UnreadableHere, UnreadableImage
 from fastcls.errors import OptionError
 from fastcls.machine import available_memory
 from fastcls.specs import PixelRule
@@ -19,6 +19,7 @@ from fastcls.specs import PixelRule
 __all__ = [
     "Decoder",
     "OversizedImage",
+    "UnreadableHere",
     "UnreadableImage",
     "affordable_pixels",
     "decode",

@@ -11,34 +11,46 @@ from fastcls.data.tf_example import parse_example
 from fastcls.data.tfrecord import DamagedRecordError, look_into, read_record, record_in, split_address
 
 ENCODED = "image/encoded"
+# Where the image of a record is, unless its address says so, in this order: TensorFlow's image scripts; TFDS
+# and Kaggle; FiftyOne; TensorFlow's tutorial.
+IMAGE_KEYS = (ENCODED, "image", "image_bytes", "image_raw")
 
 
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of an image file, or of the image that a record holds.
 
     Args:
-        path: A file, or the address of a record (`FILE.tfrecord#PLACE`).
+        path: A file, or the address of a record (`FILE.tfrecord#PLACE`, or `FILE.tfrecord#PLACE:KEY`).
 
     Raises:
         OSError: It cannot be read; `strerror`, or else the message, says why.
     """
-    file, place = split_address(os.fspath(path))
+    file, place, key = split_address(os.fspath(path))
     if place is None:
         with files.open_file(file) as opened:
             return opened.read()
-    return bytes(_image_in(memoryview(read_record(Path(file), place)), file, place))
+    return bytes(_image_in(memoryview(read_record(Path(file), place)), file, place, key))
 
 
-def _image_in(record: memoryview, file: str, place: int) -> memoryview:
+def _image_in(record: memoryview, file: str, place: int, key: str | None) -> memoryview:
+    keys = image_keys(key)
     try:
-        images = parse_example(record, [ENCODED]).bytes_lists.get(ENCODED, [])
+        found = parse_example(record, keys).bytes_lists
     except ValueError as error:
         raise DamagedRecordError(
             f"the record at {place} of {file} is not a tf.train.Example: {error}"
         ) from error
+    images = next((found[name] for name in keys if name in found), [])
     if len(images) != 1:
-        raise DamagedRecordError(f"the record at {place} of {file} does not have one image in {ENCODED}")
+        raise DamagedRecordError(
+            f"the record at {place} of {file} does not have one image in {' or '.join(keys)}"
+        )
     return images[0]
+
+
+def image_keys(key: str | None) -> tuple[str, ...]:
+    """The keys under which a record may have its image: the one that is named, or those that are known."""
+    return (key,) if key else IMAGE_KEYS
 
 
 def digest(path: str | Path) -> str:
@@ -47,7 +59,7 @@ def digest(path: str | Path) -> str:
     Raises:
         OSError: It cannot be read.
     """
-    file, place = split_address(os.fspath(path))
+    file, place, _ = split_address(os.fspath(path))
     return files.file_digest(Path(file)) if place is None else files.digest(read_bytes(path))
 
 
@@ -76,13 +88,13 @@ def sizes(paths: Iterable[str]) -> Iterator[int]:
     """
     looked_into, view = "", memoryview(b"")
     for path in paths:
-        file, place = split_address(path)
+        file, place, key = split_address(path)
         try:
             if place is None:
                 yield os.stat(file).st_size  # noqa: PTH116 (as above)
                 continue
             if file != looked_into:
                 looked_into, view = file, look_into(Path(file))
-            yield len(_image_in(record_in(view, Path(file), place), file, place))
+            yield len(_image_in(record_in(view, Path(file), place), file, place, key))
         except OSError:  # reported when it is read
             yield -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ import cv2
 import numpy as np
 from PIL import features
 
-from fastcls.data.image_formats import UnreadableImage, describe_other, kind_of
+from fastcls.data.image_formats import UnreadableHere, UnreadableImage, describe_other, kind_of
 from fastcls.data.jpeg import Jpeg, read_jpeg
-from fastcls.data.pillow_images import open_image, orientation, read_rgb
+from fastcls.data.pillow_images import has_heif, open_image, orientation, read_rgb
 from fastcls.data.tiff import Layout, read_tiff
 
 _BITFIELDS = (3, 6)  # compressions of a BMP: masks say where the colors are
@@ -46,6 +47,27 @@ class Opened:
     held: int = 0
 
 
+@functools.cache
+def is_readable(kind: str) -> bool:
+    """Whether the installed packages read a format."""
+    # Asked for the writer, which OpenCV has where it has the reader: asking for that takes a file.
+    needed: dict[str, Callable[[], bool | None]] = {
+        "WebP": lambda: cv2.haveImageWriter(".webp") and features.check("webp"),
+        "TIFF": lambda: cv2.haveImageWriter(".tif") and features.check("libtiff"),
+        "JPEG 2000": lambda: cv2.haveImageWriter(".jp2") and features.check("jpg_2000"),
+        "AVIF": lambda: features.check("avif"),
+        "HEIC": has_heif,
+    }
+    return bool(needed[kind]()) if kind in needed else True
+
+
+def how_to_read(kind: str) -> str:
+    """What to do about a format that the installed packages do not read."""
+    if kind == "HEIC":
+        return "To read HEIC: pip install 'fastcls[heic]'"
+    return f"The installed OpenCV or Pillow lacks {kind}: convert it to JPEG or PNG"
+
+
 def open_file(data: bytes, size: tuple[int, int] | None) -> Opened:
     """Read the header of an image file.
 
@@ -60,6 +82,8 @@ def open_file(data: bytes, size: tuple[int, int] | None) -> Opened:
     kind = kind_of(data)
     if not kind:
         raise UnreadableImage(f"not an image: {describe_other(data)}")
+    if not is_readable(kind):
+        raise UnreadableHere(f"{kind} image, not readable here. {how_to_read(kind)}")
     if kind == "JPEG":
         return _open_jpeg(data, size)
     return _OPENERS[kind](data, kind)
@@ -108,12 +132,6 @@ def _open_gif(data: bytes, kind: str) -> Opened:
     return _open_pillow(data, kind)
 
 
-def _open_avif(data: bytes, kind: str) -> Opened:
-    if not features.check("avif"):
-        raise UnreadableImage("AVIF, which the installed Pillow cannot read. Convert it to JPEG or PNG")
-    return _open_pillow(data, kind)
-
-
 def _open_jpeg_2000(data: bytes, kind: str) -> Opened:
     return Opened(kind, open_image(data, kind).size[::-1], lambda: _read_opencv(data))
 
@@ -133,9 +151,11 @@ _OPENERS: dict[str, Callable[[bytes, str], Opened]] = {
     "BMP": _open_bmp,
     "WebP": _open_webp,
     "GIF": _open_gif,
-    "AVIF": _open_avif,
+    "AVIF": _open_pillow,
+    "HEIC": _open_pillow,
     "JPEG 2000": _open_jpeg_2000,
     "PNM": _open_pillow,
+    "Sun raster": _open_pillow,
     "TIFF": _open_tiff,
 }
 

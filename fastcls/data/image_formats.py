@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 _TEXT_SHOWN = 30
 
+# Endings of file names, by the format that is meant; what a file holds is told by its first bytes.
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "WebP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "HEIC": (".heic", ".heif", ".hif"),
+    "JPEG 2000": (".jp2", ".j2k", ".jpf", ".jpc", ".j2c"),
+    "PNM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "Sun raster": (".ras", ".sr"),
+}
+_KINDS = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
 _SIGNATURES = (
     (rb"\xff\xd8\xff", "JPEG"),
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
@@ -15,6 +31,7 @@ _SIGNATURES = (
     (rb"II[*+]\0|MM\0[*+]", "TIFF"),  # + is BigTIFF
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"P[1-6]\s", "PNM"),
+    (rb"\x59\xa6\x6a\x95", "Sun raster"),
 )
 _OTHERS = (
     (rb"\0\0\0\x0cJXL |\xff\x0a", "a JPEG XL picture. Convert it to JPEG or PNG"),
@@ -22,6 +39,7 @@ _OTHERS = (
     (rb"\s*<(!doctype html|html|head|body)", "a web page (HTML). Download the image again"),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg", "an SVG drawing"),
     (rb"\s*<\?xml", "XML"),
+    (rb"P7\n", "a PAM picture. Convert it to PNG"),
     (rb"%PDF", "a PDF document"),
     (rb"%!PS", "a PostScript document"),
     (rb"8BPS", "a Photoshop document"),
@@ -45,22 +63,36 @@ class UnreadableImage(Exception):  # noqa: N818 - data about one image, not an e
     """One image cannot be used; the message is the reason, in one line."""
 
 
-class OversizedImage(UnreadableImage):
-    """One image needs more memory than is available now; elsewhere it may be readable."""
+class UnreadableHere(UnreadableImage):
+    """One image cannot be used on this machine; with more memory or other packages it may be readable."""
+
+
+class OversizedImage(UnreadableHere):
+    """One image needs more memory than is available now."""
+
+
+def named_kind(name: str) -> str:
+    """The format that a file name promises by its ending, in any case; "" for none.
+
+    >>> [named_kind(name) for name in ("IMG_0001.HEIC", "a.jfif", "notes.txt")]
+    ['HEIC', 'JPEG', '']
+    """
+    return _KINDS.get(os.path.splitext(name)[1].lower(), "")  # noqa: PTH122 (a Path for each is slow)
 
 
 def kind_of(data: bytes) -> str:
-    """The image format of a file that fastcls reads; "" for any other file."""
+    """The image format of a file, by its first bytes; "" for any other file."""
     if data[4:8] == b"ftyp":
-        return "AVIF" if {b"avif", b"avis"} & _brands(data) else ""
+        brands = _brands(data)
+        is_heif = any(brand.startswith(_HEIF_BRANDS) for brand in brands)
+        return "AVIF" if {b"avif", b"avis"} & brands else "HEIC" if is_heif else ""
     return next((kind for pattern, kind in _SIGNATURES if re.match(pattern, data, re.DOTALL)), "")
 
 
 def describe_other(data: bytes) -> str:
     """A description of a file that is not an image of a known format, from its first bytes."""
     if data[4:8] == b"ftyp":
-        is_heif = any(brand.startswith(_HEIF_BRANDS) for brand in _brands(data))
-        return "a HEIC photo. Convert it to JPEG" if is_heif else "a video"
+        return "a video"
     begin = data.removeprefix(b"\xef\xbb\xbf")
     flags = re.DOTALL | re.IGNORECASE
     for pattern, named in _OTHERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import warnings
 
@@ -12,7 +13,7 @@ from fastcls.data.image_formats import OversizedImage, UnreadableImage
 
 # Modes whose values are 0..255: for others `convert` clips what it cannot know the range of.
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-_FORMATS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000", "PNM": "PPM"}
+_FORMATS = {"WebP": "WEBP", "JPEG 2000": "JPEG2000", "PNM": "PPM", "Sun raster": "SUN"}
 
 # Damage comes back as a reason, and the size is bounded by `decode`.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -23,6 +24,15 @@ class UnknownLayout(UnreadableImage):
     """Pillow does not know what such a file is made of; it may be whole."""
 
 
+def has_heif() -> bool:
+    """Whether the extra that reads HEIC is installed."""
+    try:
+        importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    return True
+
+
 def open_image(data: bytes, kind: str) -> Image.Image:
     """Read the header of a file.
 
@@ -30,6 +40,9 @@ def open_image(data: bytes, kind: str) -> Image.Image:
         UnreadableImage: The file is damaged, or Pillow does not know it.
     """
     try:
+        if kind == "HEIC":
+            heif: Image.Image = importlib.import_module("pillow_heif").HeifImageFile(io.BytesIO(data))
+            return heif
         return Image.open(io.BytesIO(data), formats=(_FORMATS.get(kind, kind),))
     except Exception as error:
         raise _reason(error, kind) from error

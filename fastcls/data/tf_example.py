@@ -15,6 +15,7 @@ _VARINT, _DELIMITED = 0, 2
 _WIDTHS = {1: 8, 5: 4}
 # Which list of a Feature.
 _BYTES, _INT64 = 1, 3
+_LISTS = {_BYTES: "bytes", 2: "floats", _INT64: "whole numbers"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,21 @@ def parse_example(data: memoryview, names: Collection[str]) -> Example:
             for feature in _messages(entry, 2) if key in wanted else ():
                 _read_feature(feature, wanted[key], example)
     return example
+
+
+def feature_kinds(data: memoryview) -> dict[str, str]:
+    """The names of all features, sorted, and what they hold: bytes, floats or whole numbers.
+
+    Raises:
+        ValueError: The bytes are not such a message.
+    """
+    found = {}
+    for features in _messages(data, 1):
+        for entry in _messages(features, 1):
+            name = b"".join(_messages(entry, 1)).decode("utf-8", "replace")
+            lists = [number for feature in _messages(entry, 2) for number, _ in _fields(feature)]
+            found[name] = _LISTS.get(lists[0], "unknown") if lists else "empty"
+    return dict(sorted(found.items()))
 
 
 def _read_feature(feature: memoryview, name: str, example: Example) -> None:

@@ -5,13 +5,14 @@ data (tensorflow/core/lib/io/record_writer.h), all little-endian. TensorFlow has
 record by its place, and importing it takes longer than digesting thousands of images.
 
 The address of a record is `FILE#PLACE`: its offset in bytes, padded with zeros so that sorted addresses are
-in file order.
+in file order. `FILE#PLACE:KEY` names the feature that holds its image too.
 """
 
 from __future__ import annotations
 
 import mmap
 import re
+import shlex
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,9 @@ import google_crc32c
 from fastcls import files
 
 # `train-00000-of-00004` (TensorFlow's scripts), `x.tfrecord-00000-of-00004` (TFDS), `x.tfrecord`.
-_NAME = re.compile(r"(\.tfrecords?|\.tfrec|-\d{5}-of-\d{5})$", re.IGNORECASE)
-_ADDRESS = re.compile(r"(.*)#(\d+)", re.DOTALL)
+# `tf.records` is FiftyOne's.
+_NAME = re.compile(r"(\.tfrecords?|\.tfrec|\.records|-\d{5}-of-\d{5})$", re.IGNORECASE)
+_ADDRESS = re.compile(r"(.*?)#(\d+)(?::(.+))?", re.DOTALL)
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
 # What TFRecord adds to a rotated checksum, as "it is problematic to compute the CRC of a string that contains
@@ -45,25 +47,33 @@ def is_tfrecord(name: str) -> bool:
     return bool(_NAME.search(name))
 
 
-def join_address(file: str | Path, place: int) -> str:
-    """The address of a record.
+def join_address(file: str | Path, place: int, key: str | None = None) -> str:
+    """The address of a record, or of the image that it has under a key.
 
     >>> join_address("data/train-00000-of-00002.tfrecord", 1024)
     'data/train-00000-of-00002.tfrecord#000000001024'
     """
-    return f"{file}#{place:012d}"
+    return f"{file}#{place:012d}" + (f":{key}" if key else "")
 
 
-def split_address(path: str) -> tuple[str, int | None]:
-    """File and place of a record; any other path comes back without a place.
+def split_address(path: str) -> tuple[str, int | None, str | None]:
+    """File and place of a record, and the key of its image if that is named; any other path has neither.
 
-    >>> split_address("data/train-00000-of-00002.tfrecord#000000001024")
-    ('data/train-00000-of-00002.tfrecord', 1024)
+    >>> split_address("data/train-00000-of-00002.tfrecord#000000001024:photo")
+    ('data/train-00000-of-00002.tfrecord', 1024, 'photo')
     >>> split_address("a#1/b.jpg")
-    ('a#1/b.jpg', None)
+    ('a#1/b.jpg', None, None)
     """
     match = _ADDRESS.fullmatch(path) if "#" in path else None
-    return (match[1], int(match[2])) if match and is_tfrecord(match[1]) else (path, None)
+    return (match[1], int(match[2]), match[3]) if match and is_tfrecord(match[1]) else (path, None, None)
+
+
+def begins_with_record(head: bytes) -> bool:
+    """Whether the first bytes of a file, 12 or more, are those of a TFRecord file."""
+    if len(head) < _HEAD.size:
+        return False
+    _, checksum = _HEAD.unpack(head[: _HEAD.size])
+    return _masked_crc32c(head[:8]) == checksum
 
 
 def scan(file: Path) -> Iterator[tuple[int, memoryview]]:
@@ -130,13 +140,23 @@ def _extent(file: Path, place: int, head: bytes, size: int) -> tuple[int, int]:
         raise DamagedRecordError(f"{file} ends inside the record at {place}: it is truncated")
     length, checksum = _HEAD.unpack(head)
     if _masked_crc32c(head[:8]) != checksum:
-        is_packed = place == 0 and head.startswith((_GZIP, _ZLIB))
-        why = "it is compressed; write it uncompressed" if is_packed else "no record begins there"
+        why = "no record begins there" if place else _compression(file, head)
         raise DamagedRecordError(f"{file} is not a TFRecord file, or is damaged at {place}: {why}")
     start = place + _HEAD.size
     if start + length + _TAIL.size > size:
         raise DamagedRecordError(f"{file} ends inside the record at {place}: it is truncated")
     return start, start + length
+
+
+def _compression(file: Path, head: bytes) -> str:
+    """Why a file does not begin with a record: TensorFlow compresses whole files, under any name."""
+    if head.startswith(_GZIP):
+        return (
+            "it is compressed, and images are read by their place in it. Run: gunzip "
+            f"< {shlex.quote(str(file))} > {shlex.quote(f'plain-{file.name}')}"
+        )
+    is_packed = head.startswith(_ZLIB)
+    return "it is compressed by zlib; write it uncompressed" if is_packed else "no record begins there"
 
 
 def _masked_crc32c(data: bytes) -> int:

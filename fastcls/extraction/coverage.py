@@ -89,13 +89,18 @@ def find_coverage(order: Order, cache: Cache) -> Coverage:
     return Coverage(rows, missing, failures, is_changed or not is_last)
 
 
-def count_missing(order: Order, cache: Cache, coverage: Coverage) -> int:
-    """How many readable images lack a view, copies counted once; files that may have changed are read."""
+def count_missing(order: Order, cache: Cache, coverage: Coverage) -> tuple[int, int]:
+    """How many readable images lack a view, and how many views they lack in all.
+
+    Copies are counted once. Files that may have changed are read.
+    """
     root, digest = order.dataset.root, image_bytes.digest_or_blank
     rows = [row if row.digest else replace(row, digest=digest(root / row.path)) for row in coverage.rows]
     lacking = locate_views(cache.index(), rows, order.views).lacking
     unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
-    return len({row.digest for row, count in zip(rows, lacking, strict=True) if count} - unusable)
+    pairs = zip(rows, lacking.tolist(), strict=True)
+    counts = {row.digest: count for row, count in pairs if count and row.digest not in unusable}
+    return len(counts), sum(counts.values())
 
 
 def _known_rows(dataset: Dataset, stored: list[SampleRow]) -> tuple[list[SampleRow], bool]:

@@ -125,9 +125,16 @@ def explain(asked: Asked, machine: Machine, refused: Iterable[Obstacle] = ()) ->
     )
 
 
-def describe_candidates(able: Sequence[Candidate]) -> str:
-    """The candidates in words, such as "bfloat16 if it passes the check, else float32"."""
+def describe_candidates(able: Sequence[Candidate], *, is_decided: bool = False) -> str:
+    """The candidates in words, such as "bfloat16 if it passes the check, else float32".
+
+    Args:
+        able: The candidates.
+        is_decided: Whether the first one has passed the check before, for the caches that are to be filled.
+    """
     tried = [candidate for candidate in able if not candidate.stands_in]
+    if is_decided:
+        return f"Precision: {tried[0].precision}, as the cache was started. Engine: {tried[0].engine}"
     precisions = dict.fromkeys(candidate.precision for candidate in tried)
     engines = dict.fromkeys(candidate.engine for candidate in tried)
     told = " if it passes the check, else ".join(precisions)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastcls import files
 from fastcls.cache import checked_files
@@ -24,12 +27,15 @@ from fastcls.extraction.engine_choice import (
     Asked,
     Candidate,
     Machine,
+    Obstacle,
     candidates,
     describe_candidates,
     explain,
     look_at_machine,
 )
+from fastcls.extraction.fidelity import Fidelity, InfidelityError
 from fastcls.extraction.filling import Target, known_targets
+from fastcls.sizes import format_bytes
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
 
 
@@ -99,21 +105,46 @@ class CutPlan:
             return checked_files.load_model(self.cache.tail_path)
         return None if self.cache else self.caches.outline.tail
 
-    @cached_property
+    def has_trusted(self, candidate: Candidate) -> bool:
+        """Whether an engine was compared for this cache before, or needs no comparison.
+
+        Raises:
+            InfidelityError: It was found too far off.
+        """
+        if not self.cache or self.cache.manifest.precision != candidate.precision:
+            return False
+        known = Fidelity.read(self.cache.manifest.fidelity.get(candidate.engine))
+        if known:
+            known.require(candidate.engine, candidate.precision)
+        return bool(known) or engine_class(candidate.path).is_reference
+
+    @property
     def to_forward(self) -> int:
         """How many images are to be forwarded; those whose digests are not known are read to tell."""
+        return self._missing[0]
+
+    @cached_property
+    def _missing(self) -> tuple[int, int]:
+        """How many images are to be forwarded, and how many views of them."""
         if not self.target:
-            return len(self.order.dataset.samples)
+            return len(self.order.dataset.samples), self.order.rows
         return count_missing(self.order, self.target.cache, self.target.coverage)
 
     def __str__(self) -> str:
-        count = f"{self.to_forward} image{'s' * (self.to_forward != 1)} to forward"
         if self.cache:
-            return f"Cache {self.cache.folder}: {count}"
+            return f"Cache {self.cache.folder}: {self._cost()}"
         return (
             f"{self.base} cut at {self.layer}: bottlenecks of {'x'.join(map(str, self.shape))} {self.dtype}; "
-            f"no cache in {self.caches.root} yet, {count}"
+            f"no cache in {self.caches.root} yet, {self._cost()}"
         )
+
+    def _cost(self) -> str:
+        """What is to be forwarded, and what it takes on disk."""
+        images, rows = self._missing
+        views = f" in {rows} views" if rows > images else ""
+        size = rows * math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        takes = f", {format_bytes(size)}" if size else ""
+        return f"{images} image{'s' * (images != 1)} to forward{views}{takes}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +175,13 @@ class ExtractionPlan:
         return all(cut.is_complete for cut in self.cuts)
 
     @property
+    def is_decided(self) -> bool:
+        """Whether the first candidate has passed the check before, for all caches that lack something."""
+        with contextlib.suppress(InfidelityError):
+            return all(cut.has_trusted(self.candidates[0]) for cut in self.cuts if not cut.is_complete)
+        return False
+
+    @property
     def crew(self) -> Crew | None:
         """Who would forward the images, with the first candidate; None where nothing is missing."""
         if not self.candidates:
@@ -162,7 +200,8 @@ class ExtractionPlan:
         """The plan as lines of text."""
         lines = [str(cut) for cut in self.cuts]
         if self.candidates and any(cut.to_forward for cut in self.cuts):
-            lines += [f"{describe_candidates(self.candidates)}. {self.crew}"]
+            engine = describe_candidates(self.candidates, is_decided=self.is_decided)
+            lines += [f"{engine}. {self.crew}"]
         return lines
 
     def __str__(self) -> str:
@@ -244,9 +283,23 @@ def _plan(
         return ExtractionPlan(order, root, config, planned, earlier.candidates, asked, earlier.machine)
     machine = look_at_machine(asked)
     able = candidates(asked, machine)
-    if not able:
-        raise explain(asked, machine)
+    refused = _refused(planned, able)
+    if all(candidate in refused for candidate in able if not candidate.stands_in):
+        raise explain(asked, machine, refused.values())
     return ExtractionPlan(order, root, config, planned, tuple(able), asked, machine)
+
+
+def _refused(cuts: Sequence[CutPlan], able: Sequence[Candidate]) -> dict[Candidate, Obstacle]:
+    """The candidates that earlier comparisons rule out, and why; they are left out with a warning later."""
+    refused: dict[Candidate, Obstacle] = {}
+    for candidate in able:
+        try:
+            for cut in cuts:
+                if not cut.is_complete:
+                    cut.has_trusted(candidate)
+        except InfidelityError as error:
+            refused[candidate] = error
+    return refused
 
 
 def _require_different(cuts: Sequence[CutPlan]) -> None:

@@ -14,7 +14,7 @@ from fastcls import files
 from fastcls.cache.index import Index
 from fastcls.cache.samples import Failure, FileState
 from fastcls.data import image_bytes
-from fastcls.data.decoder import Decoder, OversizedImage, UnreadableImage
+from fastcls.data.decoder import Decoder, UnreadableHere, UnreadableImage
 from fastcls.data.views import make_view, row_key
 from fastcls.extraction.shard_tasks import ShardTask, Wanted
 
@@ -81,7 +81,7 @@ class ImageReader:
             return [View(reading, wanted.caches)]
         try:
             image = self._decoder.decode(data)
-        except OversizedImage as error:  # not the image's fault: a run with more memory tries it again
+        except UnreadableHere as error:  # with more memory or another package, a run tries it again
             return [View(replace(reading, digest="", reason=str(error)), wanted.caches)]
         except UnreadableImage as error:
             return [View(replace(reading, reason=str(error)), wanted.caches)]

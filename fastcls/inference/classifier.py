@@ -6,7 +6,7 @@ import itertools
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
-from fastcls.specs import PixelRule, check_at_least, check_type
+from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 from fastcls.used_images import UNKNOWN, UsedImages
 
@@ -115,13 +115,15 @@ class Classifier:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_graph"}  # made anew
 
-    def rank(self, probabilities: np.ndarray) -> list[int]:
+    def rank(self, probabilities: np.ndarray, threshold: float | None = None) -> list[int]:
         """The labels of an image by falling probability; of several labels, those that are predicted.
 
         Args:
             probabilities: (C,).
+            threshold: In place of the thresholds of all classes.
         """
-        return self.task.rank(probabilities, self.thresholds)
+        thresholds = self.thresholds if threshold is None else (threshold,) * len(self.class_names)
+        return self.task.rank(probabilities, thresholds)
 
     @property
     def described(self) -> dict[str, Any]:
@@ -184,7 +186,15 @@ class Classifier:
         """(height, width) of the image that the model takes, in pixels."""
         return self.pixels.size
 
-    def predict(self, images: Images, *, batch_size: int = 16, max_pixels: int | None = None) -> Predictions:
+    def predict(
+        self,
+        images: Images,
+        *,
+        batch_size: int = 16,
+        max_pixels: int | None = None,
+        threshold: float | None = None,
+        min_confidence: float | None = None,
+    ) -> Predictions:
         """Classify images.
 
         Args:
@@ -194,6 +204,10 @@ class Classifier:
             batch_size: Images per forward pass.
             max_pixels: Images of more pixels, when they are decoded, are not read; None for as many as the
                 memory allows each decoding thread.
+            threshold: With several labels per image, the probability from which on a class is predicted, in
+                place of the thresholds that validation chose.
+            min_confidence: With one label per image, where the most probable class is less probable, the
+                answer is "unsure".
 
         Returns:
             A list with a result per image, in order, for one image too; an unreadable image is a result
@@ -201,12 +215,20 @@ class Classifier:
 
         Raises:
             DataError: A folder holds no image, or something is no image at all, such as an array of floats.
-            OptionError: The batch size, or the number of pixels, is below 1.
+            OptionError: The batch size, or the number of pixels, is below 1, or `threshold` or
+                `min_confidence` has no effect, or is not between 0 and 1.
         """
-        return Predictions(self.stream(images, batch_size=batch_size, max_pixels=max_pixels))
+        asked = {"threshold": threshold, "min_confidence": min_confidence}
+        return Predictions(self.stream(images, batch_size=batch_size, max_pixels=max_pixels, **asked))
 
     def stream(
-        self, images: Images, *, batch_size: int = 16, max_pixels: int | None = None
+        self,
+        images: Images,
+        *,
+        batch_size: int = 16,
+        max_pixels: int | None = None,
+        threshold: float | None = None,
+        min_confidence: float | None = None,
     ) -> Iterator[ImageResult]:
         """Classify images one after the other, in bounded memory; see `predict`.
 
@@ -218,8 +240,10 @@ class Classifier:
 
         Raises:
             DataError: As in `predict`, when its turn comes.
-            OptionError: The batch size, or the number of pixels, is below 1.
+            OptionError: As in `predict`.
         """
+        answer = AnswerSpec(threshold=threshold, min_confidence=min_confidence)
+        check_answer(answer, self.task, self.class_names)
         check_at_least("batch_size", batch_size, 1)
         if max_pixels is not None:
             check_at_least("max_pixels", max_pixels, 1)
@@ -227,7 +251,7 @@ class Classifier:
         decoded = ahead(partial(_decode, decoder), each(images), threads=cores(), depth=2 * batch_size)
         numbered = enumerate(decoded)
         while batch := list(itertools.islice(numbered, batch_size)):
-            yield from self._forward(batch, batch_size)
+            yield from (replace(result, answer=answer) for result in self._forward(batch, batch_size))
 
     def test(
         self,

@@ -13,7 +13,7 @@ import PIL.Image
 
 from fastcls.data.decoder import Decoder, UnreadableImage
 from fastcls.data.pillow_images import read_rgb
-from fastcls.data.readers.folder import list_images
+from fastcls.data.readers.folder import Reason, list_images, warn_of_left_out
 from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
 from fastcls.errors import DataError
 from fastcls.files import PathLike
@@ -24,17 +24,18 @@ Images: TypeAlias = Image | Iterable[Image]
 Single: TypeAlias = Path | bytes | np.ndarray | PIL.Image.Image
 
 
-def each(images: Images) -> Iterator[Single]:
+def each(images: Images, image_key: str | None = None) -> Iterator[Single]:
     """The single images of what a user gives, in order; nothing is taken before it is needed.
 
     Args:
         images: As `Classifier.predict` takes them.
+        image_key: The feature of TFRecord files that holds the image; None for those of known tools.
 
     Raises:
         DataError: A folder holds no image, an array has another shape or type, or it is no image at all.
     """
     if isinstance(images, (str, os.PathLike)):
-        yield from _files(Path(images))
+        yield from _files(Path(images), image_key)
     elif isinstance(images, (bytes, bytearray, memoryview)):
         yield bytes(images)
     elif isinstance(images, np.ndarray):
@@ -45,7 +46,7 @@ def each(images: Images) -> Iterator[Single]:
         yield images
     elif isinstance(images, Iterable) and not hasattr(images, "read"):  # whose items are lines
         for image in images:
-            yield from each(image)
+            yield from each(image, image_key)
     else:
         raise DataError(
             f"Expected images as paths, bytes, arrays or Pillow images. Received: {type(images).__name__}"
@@ -69,17 +70,20 @@ def pixels(decoder: Decoder, image: Single) -> np.ndarray:
     return decoder.resize(read_rgb(image, image.format or "Pillow image"))
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _files(place: Path, image_key: str | None) -> Iterator[Path]:
     """The images of a file, a folder with all that is below it, or a TFRecord file."""
     records = find_tfrecords(place)
     for file in records:
-        yield from record_addresses(file)
+        yield from record_addresses(file, image_key)
     if records:
         return
+    if image_key is not None:
+        raise DataError(f"{place} is not a TFRecord file: --image-key applies only to these. Remove it")
     if not place.is_dir():
         yield place
         return
     found = list_images(place)
+    warn_of_left_out(place, (each for each in found.left_out if each.reason is not Reason.BROKEN))
     if not found.images:
         raise DataError(f"There is no image in {place}")
     yield from (place / name for name in sorted([*found.images, *found.broken]))

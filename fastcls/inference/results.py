@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcls import optional
+from fastcls.specs import UNSURE, AnswerSpec
 
 if TYPE_CHECKING:
     import pandas
@@ -26,6 +27,7 @@ class ImageResult:
         probabilities: (C,) float32; None when the image is unreadable.
         classifier: Who says so.
         reason: Why it is unreadable; "" when it is not.
+        answer: Which classes are said of it.
     """
 
     index: int
@@ -33,6 +35,7 @@ class ImageResult:
     probabilities: np.ndarray | None
     classifier: Classifier = field(repr=False)
     reason: str = ""
+    answer: AnswerSpec = field(default=AnswerSpec(), repr=False)
 
     def __repr__(self) -> str:
         named = ", ".join(f"{name} {confidence:.1%}" for name, confidence in self.top(1)) or "no class"
@@ -42,18 +45,37 @@ class ImageResult:
         """The most probable classes, with their probabilities.
 
         With several labels per image these are the classes that reach their thresholds: there may be none.
+        Where the most probable class of one label is below `min_confidence`, "unsure" is all there is, with
+        the probability of that class.
 
         Args:
             k: At most this many; None for all.
         """
         if self.probabilities is None:
             return []
-        labels = self.classifier.rank(self.probabilities)[:k]
-        return [(self.classifier.class_names[label], float(self.probabilities[label])) for label in labels]
+        least = self.answer.min_confidence
+        if least is not None and self.probabilities.max() < least:
+            return [(UNSURE, float(self.probabilities.max()))]
+        return self._named(self.classifier.rank(self.probabilities, self.answer.threshold)[:k])
+
+    def scores(self, k: int | None = None) -> list[tuple[str, float]]:
+        """The classes with their probabilities, the most probable first, whichever are predicted.
+
+        Args:
+            k: At most this many; None for all.
+        """
+        if self.probabilities is None:
+            return []
+        order = self.probabilities.argsort(kind="stable")[::-1]
+        return self._named(order[:k].tolist())
+
+    def _named(self, labels: list[int]) -> list[tuple[str, float]]:
+        probabilities = np.asarray(self.probabilities)
+        return [(self.classifier.class_names[label], float(probabilities[label])) for label in labels]
 
     @property
     def class_name(self) -> str | None:
-        """The most probable class; None of an unreadable image, and where no class reaches its threshold."""
+        """The most probable class, or "unsure"; None of an unreadable image, and where there is no class."""
         return next((name for name, _ in self.top(1)), None)
 
     @property

@@ -1,5 +1,6 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
+from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -11,6 +12,7 @@ from fastcls.specs.bases import (
     check_normalize,
     default_pool,
     parse_mean_std,
+    share_of,
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
@@ -29,6 +31,7 @@ from fastcls.specs.optimization import (
 )
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
+from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
 from fastcls.specs.training import (
     SAMPLINGS,
     THRESHOLDS,
@@ -37,6 +40,7 @@ from fastcls.specs.training import (
     check_effect,
     check_labels,
     check_val,
+    further_head,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
@@ -57,10 +61,13 @@ __all__ = [
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
+    "QUALITIES",
     "RECIPES",
     "SAMPLINGS",
     "SCHEDULES",
     "THRESHOLDS",
+    "UNSURE",
+    "AnswerSpec",
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
@@ -73,6 +80,7 @@ __all__ = [
     "LossSpec",
     "OptimizerSpec",
     "PixelRule",
+    "QualitySpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
@@ -82,6 +90,7 @@ __all__ = [
     "ViewSpec",
     "as_list",
     "beyond",
+    "check_answer",
     "check_at_least",
     "check_choice",
     "check_cut",
@@ -92,8 +101,11 @@ __all__ = [
     "check_val",
     "default_pool",
     "differences",
+    "further_head",
     "no_effect",
     "parse_mean_std",
     "resolve",
+    "share_of",
     "step_of",
+    "with_quality",
 ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
 from fastcls.specs.converted import Converted
-from fastcls.specs.options import described, option, required, settle
+from fastcls.specs.option import option, required
+from fastcls.specs.options import described, settle
 
 if TYPE_CHECKING:  # a path that is given becomes text
     _Text = Converted[str, PathLike]
@@ -26,6 +28,8 @@ FULL_DECODE = (
     "Decode JPEGs at full size. By default, JPEGs of at least twice the image size are scaled down while "
     "they are decoded, which is several times faster and slightly softer."
 )
+# What `fastcls bases` lists: as text, since specs import nothing above them.
+BASE_NAMES = "fastcls.bases.registry:ARCHITECTURES"
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
@@ -48,6 +52,29 @@ def read_size(value: Any) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def share_of(layer: str | None) -> float | None:
+    """The share of the multiply-adds that a cut such as "80%" names, 0..1; None for the name of a layer.
+
+    Raises:
+        OptionError: It is not between 0 and 100 %.
+
+    >>> share_of("80%"), share_of("block_14_add")
+    (0.8, None)
+    """
+    if not layer or not re.fullmatch(r"\d+(\.\d+)?%", layer):
+        return None
+    share = float(layer[:-1]) / 100
+    if not 0 < share < 1:
+        raise OptionError(f"A base can be cut between 0% and 100% of its multiply-adds. Received: {layer}")
+    return share
+
+
+def _layer(value: Any) -> Any:
+    if isinstance(value, str):
+        share_of(value)
+    return value
+
+
 @described
 @dataclass(frozen=True)
 class BaseSpec:
@@ -58,6 +85,7 @@ class BaseSpec:
         "returns a Keras model), or keras_hub:PRESET.",
         flag="--base",
         metavar="BASE",
+        suggested=BASE_NAMES,
     )
     weights: _OptionalText = option(
         None,  # type: ignore[arg-type]
@@ -100,10 +128,12 @@ class CutSpec:
     base: Converted[BaseSpec, PathLike] = Converted((str, os.PathLike), BaseSpec)
     layer: str | None = option(
         None,
-        "Layer to cut at; `fastcls layers BASE` lists them.",
+        "Layer to cut at; `fastcls layers BASE` lists them. A share such as 80% means the smallest output "
+        "near that share of the multiply-adds.",
         flag="--cut",
-        metavar="LAYER",
+        metavar="LAYER|SHARE%",
         shown="before the classifier",
+        read=_layer,
         replaces=("pool",),
     )
     pool: str | None = option(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastcls.errors import OptionError
-from fastcls.specs.options import described, option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, settle
 from fastcls.specs.outputs import without_validation
 
 

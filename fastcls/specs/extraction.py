@@ -7,7 +7,8 @@ from typing import Any
 
 from fastcls.errors import OptionError
 from fastcls.specs.checks import check_choice
-from fastcls.specs.options import described, option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, settle
 
 # {name: {precision: its class, "module:class"}}, the fastest on CPUs first. An engine is one entry.
 ENGINES = {

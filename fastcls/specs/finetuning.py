@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from fastcls.errors import OptionError
 from fastcls.specs.bases import FULL_DECODE
-from fastcls.specs.options import described, option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, settle
 from fastcls.specs.views import RECIPES, Recipe
 
 MIXED_PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")

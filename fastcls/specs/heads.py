@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcls.errors import OptionError
-from fastcls.specs.options import described, option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, settle
 from fastcls.tasks import ONE_LABEL, Task
 
 NORMS = ("none", "batch", "l2")

@@ -1,193 +1,20 @@
-"""Options: fields of specs that carry their help, and how a value of one is read and checked.
-
-A new option is one field, `warmup: int = option(0, "Epochs in which the rate first rises", low=0)`: the
-command line, `--config` and `run.json` take it from there.
-"""
+"""The options of a spec: found, checked, filled in, and built of values."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import math
-import numbers
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from fastcls.errors import OptionError, shown
-from fastcls.specs.checks import check_choice, no_effect
+from fastcls.specs.checks import no_effect
+from fastcls.specs.option import KEY, Option, option
 
 T = TypeVar("T")
-_KEY = "option"
-
-
-def _nothing(_: Any) -> Iterable[str]:
-    return ()
-
-
-@dataclass(frozen=True)
-class Option:
-    """What is known of an option.
-
-    Attributes:
-        help: What it does, for `--help`.
-        flag: What the command line calls it, where that is not the name of the field.
-        low: The least value.
-        above: What values must be above.
-        high: The greatest value.
-        below: What values must be below.
-        choices: Texts that it takes.
-        metavar: What stands for its value in `--help`.
-        shown: What the default means, where it is None.
-        read: Makes the value of text, of a value of a JSON file, or of what Python code gives.
-        silences: Names of the options that a value leaves without effect: fields of its own spec, or
-            "Spec.field"; a field that is a spec means all options of that.
-        replaces: Such names of options that it takes the place of: loaded from `--config`, they are dropped.
-        names: "Spec.field" of its field, and of all fields that it lies in.
-        path: Names of the fields from the spec that was asked down to its own.
-        types: What its annotation names.
-        default: Its default.
-        is_required: Whether it must be given.
-    """
-
-    help: str
-    flag: str = ""
-    low: float | None = None
-    above: float | None = None
-    high: float | None = None
-    below: float | None = None
-    choices: Collection[str] = ()
-    metavar: str | None = None
-    shown: str = ""
-    read: Callable[[Any], Any] | None = None
-    silences: Callable[[Any], Iterable[str]] = _nothing
-    replaces: tuple[str, ...] = ()
-    names: frozenset[str] = frozenset()
-    path: tuple[str, ...] = ()
-    types: tuple[Any, ...] = ()
-    default: Any = None
-    is_required: bool = False
-
-    @property
-    def name(self) -> str:
-        """The flag as an identifier: `train_batch_norm`."""
-        return self.flag.removeprefix("--").replace("-", "_")
-
-    @property
-    def told(self) -> str:
-        """Its help, with the default."""
-        default = self.shown or self.default
-        is_plain = default is None or default is False
-        if isinstance(default, float):
-            default = f"{default:g}"
-        return self.help if is_plain else f"{self.help} [default: {default}]"
-
-    def parse(self, text: str) -> Any:
-        """The value that stands on a command line.
-
-        Raises:
-            OptionError: It is of another type, or none of the choices.
-        """
-        if not self.read:
-            for kind in (int, float):
-                if kind in self.types:
-                    try:
-                        return kind(text)
-                    except ValueError:
-                        if str not in self.types:
-                            raise self._wrong_type(text) from None
-        return self.convert(text)
-
-    def convert(self, value: Any) -> Any:
-        """A value as its type; what JSON or Python code gives for it.
-
-        Raises:
-            OptionError: It is of another type, or none of the choices.
-        """
-        if value is None and type(None) in self.types:
-            return None
-        if self.read:
-            value = self.read(value)
-        if not self.read or str in self.types:
-            value = self._as_type(value)
-        if self.choices and isinstance(value, str) and value not in self.choices:
-            if float in self.types:
-                raise self._wrong_type(value)
-            check_choice(self.name, value, self.choices)
-        return value
-
-    def check(self, value: Any) -> Any:
-        """A value as its type, within the bounds.
-
-        Raises:
-            OptionError: It is another.
-        """
-        value = self.convert(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._is_within(value):
-            raise OptionError(f"{self.name} must be {self._bounds()}. Received: {value}")
-        return value
-
-    def spell(self, value: Any) -> str:
-        """The option with a value, as it is typed.
-
-        >>> options_of(ExampleSpec)["layers"].spell(8)
-        '--layers 8'
-        """
-        if value is None or value is True:
-            return f"{self.flag} unset" if value is None else self.flag
-        return f"{self.flag} {value:g}" if isinstance(value, float) else f"{self.flag} {value}"
-
-    def _as_type(self, value: Any) -> Any:
-        if isinstance(value, bool):
-            if bool in self.types:
-                return value
-        elif int in self.types and isinstance(value, numbers.Integral):
-            return int(value)
-        elif float in self.types and isinstance(value, numbers.Real):
-            return float(value)
-        elif str in self.types and isinstance(value, (str, os.PathLike)):
-            return os.fspath(value)
-        raise self._wrong_type(value)
-
-    def _wrong_type(self, value: Any) -> OptionError:
-        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-        named = [text for kind, text in kinds.items() if kind in self.types]
-        if self.choices and str in self.types:
-            named = [*named[:-1], f"one of {', '.join(self.choices)}"]
-        return OptionError(f"{self.name} must be {' or '.join(named)}. Received: {shown(value)}")
-
-    def _is_within(self, value: float) -> bool:
-        low, above, high, below = (
-            limit if given is None else given
-            for given, limit in (
-                *((self.low, -math.inf), (self.above, -math.inf)),
-                *((self.high, math.inf), (self.below, math.inf)),
-            )
-        )
-        return math.isfinite(value) and low <= value <= high and above < value < below
-
-    def _bounds(self) -> str:
-        if self.above == 0 and self.high is None and self.below is None:
-            return "positive"
-        words = [
-            f"above {self.above}" if self.above is not None else "",
-            f"{self.low} or more" if self.low is not None else "",
-            f"at most {self.high}" if self.high is not None else "",
-            f"below {self.below}" if self.below is not None else "",
-        ]
-        return " and ".join(filter(None, words)) or "a finite number"
-
-
-def option(default: T, help: str, **details: Any) -> T:
-    """A field of a spec that is an option: see `Option` for the details."""
-    value: T = field(default=default, metadata={_KEY: Option(help, **details)})
-    return value
-
-
-def required(help: str, **details: Any) -> Any:
-    """A field of a spec that is an option without a default."""
-    return field(metadata={_KEY: Option(help, is_required=True, **details)})
+Given = Sequence[tuple[Option, Any]]
 
 
 def described(spec: T) -> T:
@@ -268,6 +95,67 @@ def full_names(owner: Option, names: Iterable[str]) -> frozenset[str]:
     return frozenset(name if "." in name else f"{spec}.{name}" for name in names for spec in specs)
 
 
+def overlay(known: Collection[Option], *layers: Given) -> Given:
+    """Options that are given in several places, the weakest first: what counts in the end.
+
+    What a value leaves without effect, or takes the place of, is dropped from the weaker layers. What it sets
+    counts more than these, and less than its own layer.
+
+    Args:
+        known: All options.
+        layers: Options with their values.
+    """
+    held: list[tuple[Option, Any]] = []
+    for layer in layers:
+        choices = [(own, value) for own, value in layer if own.sets]
+        settable = {name for own, _ in choices for values in own.sets.values() for name in values}
+        meant = [
+            (own, value)
+            for choice, chosen in choices
+            for name, value in choice.sets[chosen].items()
+            for own in known
+            if name in own.names
+        ]
+        cleared = [own for own, _ in held if own.names & settable]
+        settable |= {name for own in cleared for name in full_names(own, own.replaces)}
+        held = [(own, value) for own, value in held if not own.names & settable]
+        held = _laid_over(_laid_over(held, meant), layer)
+    return held
+
+
+def fill_in(choice: Option, chosen: Any, *specs: Any) -> list[Any]:
+    """Specs in which options at their defaults have the values that a choice sets.
+
+    >>> depth = Option("", path=("depth",), sets={"deep": {"ExampleSpec.layers": 3}})
+    >>> fill_in(depth, "deep", ExampleSpec(), ExampleSpec(2))
+    [ExampleSpec(layers=3), ExampleSpec(layers=2)]
+    """
+    placed = [_placed(spec, str(place)) for place, spec in enumerate(specs)]
+    known = [own for options in placed for own, _, _ in options]
+    given = [(own, value) for options in placed for own, value, is_given in options if is_given]
+    values = {own.path: value for own, value in overlay(known, [(choice, chosen)], given)}
+    return [
+        build(type(spec), {path[1:]: value for path, value in values.items() if path[0] == str(place)})
+        for place, spec in enumerate(specs)
+    ]
+
+
+def _placed(spec: Any, place: str) -> list[tuple[Option, Any, bool]]:
+    """The options of a spec, a place before their paths; each with its value and whether it was given."""
+    owned = options_of(type(spec)).values()
+    plain = build(type(spec), {own.path: value_at(spec, own.path) for own in owned if own.is_required})
+    held = [(own, value_at(spec, own.path)) for own in owned]
+    return [
+        (replace(own, path=(place, *own.path)), value, own.is_required or value != value_at(plain, own.path))
+        for own, value in held
+    ]
+
+
+def _laid_over(held: Given, layer: Given) -> list[tuple[Option, Any]]:
+    gone = {name for own, value in layer for name in silenced_by(own, value) | full_names(own, own.replaces)}
+    return [*((own, value) for own, value in held if not own.names & gone), *layer]
+
+
 def value_at(spec: Any, path: Iterable[str]) -> Any:
     """The value of an option in a spec."""
     return functools.reduce(getattr, path, spec)
@@ -291,7 +179,7 @@ def _made(spec: Any, name: str, value: Any, *, named: bool = False) -> Any:
     """The spec that a mapping of its fields stands for."""
     known = [each.name for each in fields(spec)]
     if not isinstance(value, Mapping) or not value.keys() <= {*known} or (named and known[0] not in value):
-        also = f", text or a path for its {known[0]}," if named else ""
+        also = f", text or a path for its {known[0]}," if named else ","
         raise OptionError(
             f"{name} must be of type {spec.__name__}{also} or a mapping of its fields {', '.join(known)}. "
             f"Received: {shown(value)}"
@@ -325,7 +213,7 @@ def _fields_of(spec: Any) -> Any:
     for each in fields(spec):
         types = tuple(_flat(hints[each.name]))
         inner = next((kind for kind in types if is_dataclass(kind)), None)
-        own = each.metadata.get(_KEY)
+        own = each.metadata.get(KEY)
         if own:
             flag = own.flag or f"--{each.name.replace('_', '-')}"
             default = None if own.is_required else each.default

@@ -10,7 +10,8 @@ from fastcls.specs.checks import no_effect
 from fastcls.specs.converted import Converted
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.optimization import LossSpec, OptimizerSpec, ScheduleSpec
-from fastcls.specs.options import described, option, refuse_without_effect, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, refuse_without_effect, settle
 from fastcls.specs.outputs import CheckpointSpec, LogSpec, without_validation
 from fastcls.tasks import Task
 
@@ -128,6 +129,18 @@ def check_val(head: HeadSpec, count: int) -> None:
             f"--head {head.kind} needs validation images to choose its {head.traits.step.one}. Set some "
             "aside, for example with --val 0.2, or use --head linear"
         )
+
+
+def further_head(head: HeadSpec) -> HeadSpec:
+    """What a trained head is when gradients train it further; raises OptionError where they cannot."""
+    if not head.is_fitted:
+        return head
+    if not head.traits.further:
+        raise OptionError(
+            f"A head of kind {head.kind} cannot be trained further. Start from a run of another head, or "
+            "train without --from"
+        )
+    return HeadSpec(head.traits.further, bottleneck_norm=head.bottleneck_norm)
 
 
 def check_cut(head: HeadSpec, cut: CutSpec) -> None:

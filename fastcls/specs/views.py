@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from fastcls.errors import OptionError
-from fastcls.specs.options import described, option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import described, settle
 
 Range = tuple[float, float]
 

@@ -26,6 +26,7 @@ from fastcls.specs import (
     TrainConfig,
     check_at_least,
     check_labels,
+    further_head,
     no_effect,
 )
 from fastcls.specs.options import as_spec
@@ -277,6 +278,8 @@ def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec
         unused = [name for name, is_given in given.items() if is_given]
         if unused:
             raise OptionError(no_effect(unused, "a classifier that is trained further"))
+        if made_of := start.provenance.get("head"):  # one that was finetuned before has none
+            further_head(HeadSpec(made_of["kind"]))
     elif head and (head.is_fitted or head.traits.needs_tail):
         raise OptionError(
             f"--head {head.kind} is trained on a cache: use `fastcls train-head`, then start from that run"

@@ -11,7 +11,16 @@ from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
 from fastcls.files import PathLike, as_path
-from fastcls.specs import HeadSpec, TrainConfig, ViewSpec, check_effect, check_labels, check_type, check_val
+from fastcls.specs import (
+    HeadSpec,
+    TrainConfig,
+    ViewSpec,
+    check_effect,
+    check_labels,
+    check_type,
+    check_val,
+    further_head,
+)
 from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head
@@ -197,13 +206,7 @@ def start_spec(head: HeadSpec | None, start: TrainedHead | None) -> HeadSpec:
         raise OptionError(
             "A head that is trained further keeps its kind and layers. Remove the other head, or --from"
         )
-    if not start.spec.is_fitted:
-        return start.spec
-    if not start.spec.traits.further:
-        raise OptionError(
-            f"A head of kind {start.spec.kind} cannot be trained further. Train a new one, without --from"
-        )
-    return HeadSpec(start.spec.traits.further, bottleneck_norm=start.spec.bottleneck_norm)
+    return further_head(start.spec)
 
 
 def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedHead | None) -> Any:

@@ -92,6 +92,16 @@ def test_finetune__refuses_what_makes_no_sense(fastcls, photos, tmp_path, option
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["knn", "prototype"])
+def test_finetune__refuses_a_head_that_has_nothing_to_train(fastcls, trained, photos, tmp_path, kind):
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert fastcls("train-head", trained.cache.folder, "--head", kind, "--out", run).code == 0
+    for dry in (["--dry-run"], []):
+        result = fastcls("finetune", photos, "--from", run, "--out", out, "--val", "0.2", *dry)
+        assert result.code == 1 and f"A head of kind {kind} cannot be trained further" in result.err
+    assert list(tmp_path.iterdir()) == [run]
+
+
 def test_run__a_tail_needs_a_cut(fastcls, photos, tmp_path):
     options = ["--base", "lenet5", "--weights", "random", "--head", "tail", "--cache", tmp_path / "caches"]
     result = fastcls("run", photos, *options, "--out", tmp_path / "run")

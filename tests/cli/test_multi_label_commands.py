@@ -118,6 +118,24 @@ def test_predict__thresholds_are_those_of_the_run(fastcls, made, table):
     assert fastcls("predict", made / "run", none).out == f"{none}: no class\n"
 
 
+def test_predict__scores_threshold_and_number_of_several_labels(fastcls, made, table):
+    asked = ("predict", made / "run", table.parent, "--json")
+    scores = _answers(fastcls(*asked, "--scores"), "scores")
+    assert all(list(row) == sorted(CLASSES, key=row.get, reverse=True) for row in scores.values())
+    for threshold, most in ((0.3, None), (0.0, 2), (0.7, 1)):
+        more = ("--threshold", threshold, *(("--top-k", most) if most else ()))
+        expected = {
+            path: dict([pair for pair in row.items() if pair[1] >= threshold][:most])
+            for path, row in scores.items()
+        }
+        assert _answers(fastcls(*asked, *more), "predictions") == expected
+
+
+def _answers(result, member):
+    rows = [json.loads(line) for line in result.out.splitlines()]
+    return {row["path"]: {each["class"]: each["confidence"] for each in row[member]} for row in rows}
+
+
 def test_classifier__loads_with_keras_alone(made, table):
     import keras
 
@@ -130,7 +148,7 @@ def test_classifier__loads_with_keras_alone(made, table):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["predict", "{run}", "x.png", "--top-k", 2], 2, "no effect with a classifier of several labels"),
+        (["predict", "{run}", "x.png", "--min-confidence", 0.5], 1, "several labels per image. Remove it. "),
         (["test", "{run}", "{photos}"], 1, "predicts several labels per image, {photos} has one label"),
         (["test", "{single}", "{data}"], 1, "predicts one label per image, {data} has several labels"),
         (["test", "{run}", "{table}"], 1, "Pass the separator between"),

@@ -16,7 +16,8 @@ from fastcls.cli.main import cli
 from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
-from fastcls.specs.options import option, settle
+from fastcls.specs.option import option
+from fastcls.specs.options import settle
 
 TEXTS = {
     "base": ["resnet18", "net.keras"],

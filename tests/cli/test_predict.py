@@ -110,9 +110,66 @@ def test_predict__takes_names_that_are_not_utf8(form, fastcls, trained, photos, 
         (["{tmp}", "x.png"], 1, "There is no classifier"),
         (["{run}/run.json", "x.png"], 1, "is not a classifier made by fastcls"),
         (["{run}", "{tmp}"], 1, "There is no image in"),
-        (["{run}", "x.png", "--top-k", "0"], 2, "--top-k"),
+        (["{run}", "x.png", "--top-k", "0"], 1, "top_k must be 1 or more"),
     ],
 )
 def test_predict__explains_what_is_wrong(arguments, code, message, fastcls, trained, tmp_path):
     result = fastcls("predict", *(a.format(run=trained.run, tmp=tmp_path) for a in arguments))
     assert result.code == code and message in result.err and result.out == ""
+
+
+def test_predict__below_the_least_confidence_the_answer_is_unsure_in_every_form(
+    fastcls, trained, photos, monkeypatch
+):
+    from fastcls.inference.classifier import Classifier
+
+    monkeypatch.chdir(photos)
+    plain = Classifier.load(trained.run).predict("red")
+    least = sorted(result.confidence for result in plain)[10]  # ten are below
+    asked = ("predict", trained.run, "red", "--min-confidence", least)
+    found = Classifier.load(trained.run).predict("red", min_confidence=least)
+    expected = {str(one.path): "unsure" if one.confidence < least else one.class_name for one in plain}
+    assert list(expected.values()).count("unsure") == 10
+    assert {str(one.path): one.class_name for one in found} == expected
+    assert [one.confidence for one in found] == [one.confidence for one in plain]
+    lines = [line.split(": ") for line in fastcls(*asked).out.splitlines()]
+    assert {path: said.split()[0] for path, said in lines} == expected
+    objects = map(json.loads, fastcls(*asked, "--json", "--top-k", 3).out.splitlines())
+    assert {row["path"]: row["predictions"][0]["class"] for row in objects} == expected
+    rows = csv.DictReader(io.StringIO(fastcls(*asked, "--csv").out))
+    assert {row["path"]: row["class"] for row in rows} == expected
+    pytest.importorskip("pandas")
+    assert dict(zip(expected, found.to_frame()["predicted"], strict=True)) == expected
+
+
+def test_predict__scores_are_the_probabilities_of_all_classes(fastcls, trained, photos):
+    from fastcls.inference.classifier import Classifier
+
+    image = photos / "red" / "0.png"
+    (result,) = Classifier.load(trained.run).predict(image)
+    line = fastcls("predict", trained.run, image, "--scores").out
+    assert line == f"{image}: " + ", ".join(f"{name} {value:.6f}" for name, value in result.scores()) + "\n"
+    assert {name for name, _ in result.scores()} == {"blue", "green", "red"}
+    (row,) = fastcls("predict", trained.run, image, "--scores", "--json", "--top-k", 2).out.splitlines()
+    assert [one["class"] for one in json.loads(row)["scores"]] == [name for name, _ in result.scores(2)]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--threshold", 0.3), "--threshold has no effect with one label per image"),
+        (("--scores", "--min-confidence", 0.3), "--min-confidence has no effect with --scores"),
+        (("--min-confidence", 1.5), "min_confidence must be 0 or more and at most 1"),
+    ],
+)
+def test_predict__refuses_options_without_effect(given, message, fastcls, trained, photos):
+    result = fastcls("predict", trained.run, photos, *given)
+    assert result.code in (1, 2) and message in result.err and result.out == ""
+
+
+def test_predict__shows_a_bar_on_a_terminal_alone(fastcls, trained, photos, monkeypatch):
+    assert fastcls("predict", trained.run, photos).err == ""
+    monkeypatch.setattr("fastcls.cli.options.show_progress", lambda: True)
+    result = fastcls("predict", trained.run, photos)
+    assert "predict:   0%|" in result.err and "/60 [" in result.err
+    assert result.out.count("\n") == 60

@@ -45,15 +45,16 @@ REQUESTS = {
         "--downscale 2 --mixed-precision mixed_bfloat16 --train-batch-norm --layers 8 --optimizer sgd "
         "--learning-rate 0.01 --epochs 3 --batch-size 4 --val 0.2 --normalize tf --include-top "
         "--label-separator | --image-root images --full-decode --max-pixels 5000000",
-        "photos --out run --from other --train all --augment none",
+        "photos --out run --from other --train all --augment none --image-key photo --label-key kind",
     ],
     "run": [
-        "photos --out run --base resnet18",
+        "photos --out run --base resnet18 --image-key photo --label-key kind",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
         "--executor processes --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
+        "photos --out run --base resnet18 --quality best --epochs 3 --dtype float32",
     ],
 }
 CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]

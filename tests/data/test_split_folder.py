@@ -173,7 +173,7 @@ def test_from_folder__pipes_and_links_to_nowhere_are_no_images(photos, tmp_path,
     (photos / "b/there.jpg").symlink_to("../a/0.jpg")
     dataset = Dataset.from_folder(photos)
     assert len(dataset.samples) == 41 and dataset.left_out == 3
-    assert "3 entries are named like images but are not files" in caplog.text
+    assert "3 entries that are named like images but are not files" in caplog.text
     assert "'a/pipe.jpg', 'a/self.jpg', 'b/nowhere.jpg'" in caplog.text
     write_split(dataset, tmp_path / "out", SPEC)
     (tmp_path / "table.csv").write_text("path,label\nphotos/a/pipe.jpg,a\nphotos/b/1.jpg,b\n")

@@ -119,8 +119,9 @@ def test_sources__an_image_has_one_digest_wherever_it_is(tmp_path):
 )
 def test_split_address__knows_the_names_that_tensorflow_uses(name):
     assert is_tfrecord(name)
-    assert split_address(f"some/{name}#12") == (f"some/{name}", 12)
-    assert split_address(join_address(f"some/{name}", 12)) == (f"some/{name}", 12)
+    assert split_address(f"some/{name}#12") == (f"some/{name}", 12, None)
+    for key in (None, "image", "a/b", "a#1:b"):
+        assert split_address(join_address(f"some/{name}", 12, key)) == (f"some/{name}", 12, key)
     assert join_address(name, 9999) < join_address(name, 10000)
 
 
@@ -128,7 +129,7 @@ def test_split_address__knows_the_names_that_tensorflow_uses(name):
     "path", ["a.jpg#12", "a.tfrecord", "a.tfrecord#", "a.tfrecord#1/b.jpg", "x-of-00002#1"]
 )
 def test_split_address__leaves_other_paths_alone(path):
-    assert split_address(path) == (path, None)
+    assert split_address(path) == (path, None, None)
 
 
 def damaged_length(data: bytearray) -> None:

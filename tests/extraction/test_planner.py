@@ -147,11 +147,24 @@ def test_plan__in_words(cuts, data, root, monkeypatch):
             monkeypatch.setitem(kinds, precision, f"{__name__}:AbleEngine")
     cut = replace(cuts[1], precision="auto")
     told = plan_extraction(dataset, [cut], root, ExtractConfig(executor="inline", batch_size=4)).describe()
-    assert told[0].endswith(f"no cache in {root} yet, 2 images to forward")
+    assert told[0].endswith(f"no cache in {root} yet, 2 images to forward, 2.5 KiB")
     assert told[1].startswith(
         "Precision: bfloat16 if it passes the check, else float16 if it passes the check, else float32. "
         "Engine: openvino, else tensorflow. this process x"
     )
+    exact = replace(cut, precision="bfloat16")
+    extract(dataset, exact, root, INLINE)
+    cache, _ = extract(dataset, cut, root, INLINE)
+    ((engine, figures),) = cache.manifest.fidelity.items()
+    more = write_images(data, 4)
+    told = plan_extraction(more, [cut], root, INLINE).describe()
+    assert told[1].startswith(f"Precision: bfloat16, as the cache was started. Engine: {engine}. ")
+    cache.note_fidelity(engine, {**figures, "median_error": 1.0})
+    told = plan_extraction(more, [cut], root, INLINE).describe()
+    assert told[1].startswith("Precision: bfloat16 if it passes the check, else")
+    for act in (plan_extraction, extract_several):
+        with pytest.raises(OptionError, match=f"{engine} in bfloat16 is too far from Keras"):
+            act(more, [exact], root, replace(INLINE, engine=engine))
 
 
 # Adding an engine

@@ -4,6 +4,8 @@ image/encoded      bytes of the image file
 image/class/text   names of its classes: what counts
 image/class/label  their numbers, for files without names; `labels.txt` beside them names numbers (`0:daisy`)
 image/group        a group that stays in one split; only fastcls writes it
+
+Those of other tools are in `image_bytes.IMAGE_KEYS` and `record_classes.LABEL_KEYS`.
 """
 
 from __future__ import annotations
@@ -17,23 +19,31 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fastcls.data.image_bytes import image_keys
 from fastcls.data.readers.entries import SPLIT_NAMES, Entry, Table, some
-from fastcls.data.tf_example import Example, parse_example
+from fastcls.data.readers.record_classes import (
+    LABEL,
+    OBJECT_LABEL,
+    OBJECT_TEXT,
+    TEXT,
+    ClassNames,
+    label_keys,
+)
+from fastcls.data.tf_example import Example, feature_kinds, parse_example
 from fastcls.data.tfrecord import DamagedRecordError, is_tfrecord, join_address, scan
 from fastcls.errors import DataError
 from fastcls.tasks import task_of
 
-TEXT, LABEL, GROUP = "image/class/text", "image/class/label", "image/group"
-LABELS_FILE = "labels.txt"
+GROUP = "image/group"
 _NUMBERED = re.compile(r"(?P<before>.*)\d{5}-of-(?P<count>\d{5})(?P<after>.*)")  # as TensorFlow numbers
-_LABEL_LINE = re.compile(r"(\d+):(.+)")
 logger = logging.getLogger(__name__)
 
 
 def find_tfrecords(path: Path) -> list[Path]:
     """The TFRecord files of a path, sorted: itself, those in a folder, or those matching a pattern.
 
-    A folder with visible subfolders is a folder of images.
+    A folder with visible subfolders is a folder of images, unless these are called like splits and hold
+    TFRecord files (Roboflow, Kaggle).
 
     Raises:
         DataError: Some of the files numbered 00000-of-00004 and so on are missing.
@@ -43,12 +53,19 @@ def find_tfrecords(path: Path) -> list[Path]:
     if path.is_dir():
         inside = [entry for entry in _entries(path) if not entry.name.startswith(".")]
         if any(entry.is_dir() for entry in inside):
-            return []
+            return _in_splits([entry for entry in inside if entry.is_dir()])
         found = sorted(entry for entry in inside if is_tfrecord(entry.name))
         _require_all_numbers(path, found)
         return found
     named = glob.glob(str(path)) if glob.has_magic(str(path)) else []  # noqa: PTH207 (patterns may be absolute)
     return sorted(Path(name) for name in named if is_tfrecord(name) and Path(name).is_file())
+
+
+def _in_splits(folders: Sequence[Path]) -> list[Path]:
+    """The TFRecord files in folders that are called like splits."""
+    if not all(folder.name.lower() in SPLIT_NAMES for folder in folders):
+        return []
+    return [file for folder in sorted(folders) for file in find_tfrecords(folder)]
 
 
 def _require_all_numbers(folder: Path, found: Sequence[Path]) -> None:
@@ -67,6 +84,12 @@ def _require_all_numbers(folder: Path, found: Sequence[Path]) -> None:
         )
 
 
+def is_one_of(file: Path) -> bool:
+    """Whether a file is named as one of several TFRecord files."""
+    numbered = _NUMBERED.fullmatch(file.name)
+    return numbered is not None and int(numbered["count"]) > 1
+
+
 def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
@@ -79,43 +102,66 @@ def common_folder(files: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([file.parent for file in files]))
 
 
-def read_tfrecords(files: Sequence[Path]) -> Table:
+def read_tfrecords(
+    files: Sequence[Path], *, image_key: str | None = None, label_key: str | None = None
+) -> Table:
     """List the images in TFRecord files.
 
-    A file belongs to the split that its name contains (`train-00000-of-00004`, `flowers_validation_...`).
-    The data set is multi-label when an image has several classes or none.
+    A file belongs to the split that its name contains (`train-00000-of-00004`, `flowers_validation_...`), or
+    else to that which its folder is called. The data set is multi-label when an image has several classes or
+    none. The classes of an image are those of its objects where there are no others.
 
     Args:
         files: The files.
+        image_key: The key of the images; None for those that are known.
+        label_key: The key of the classes, names or numbers; None for those that are known.
 
     Returns:
         Entries with the addresses of their records, relative to `common_folder`.
 
     Raises:
-        DataError: A file is damaged, an image has no class, a number has no name, or only some files
-            name a split.
+        DataError: A file is damaged, a record has nothing under the keys, a number has no name, or only some
+            files name a split.
     """
-    splits = [_split_of(file.name) for file in files]
+    root = common_folder(files)
+    listed = []
+    numbers: dict[str, set[int]] = defaultdict(set)
+    used = set()
+    for file, split in zip(files, _splits_of(files, root), strict=True):
+        for place, key, classes, features in _classified(file, image_key, label_key):
+            used.add(key)
+            address = join_address(file.relative_to(root).as_posix(), place, image_key)
+            listed.append(Entry(address, tuple(sorted(set(classes))), split, _group(features)))
+            of_image = features.int64_lists.get(LABEL, []) if key == TEXT else []
+            for name, number in zip(classes, of_image, strict=False):
+                numbers[name].add(number)
+    _warn_of_numbers(numbers)
+    _warn_of_objects(used)
+    names = {name for entry in listed for name in entry.class_names}
+    return Table(tuple(listed), tuple(sorted(names)), task_of(entry.class_names for entry in listed))
+
+
+def _classified(
+    file: Path, image_key: str | None, label_key: str | None
+) -> Iterator[tuple[int, str, list[str], Example]]:
+    """Place, key of the classes, their names, and features of each record."""
+    names = ClassNames(file.parent, label_key)
+    for place, record, features in _examples(file, image_key, label_key):
+        found = names.of(features, f"record at {place} of {file}")
+        if not found or not any(key in features.bytes_lists for key in image_keys(image_key)):
+            raise _lacks_keys(file, place, record, image_key, label_key)
+        yield place, *found, features
+
+
+def _splits_of(files: Sequence[Path], root: Path) -> list[str]:
+    splits = [_split_of(file.name) or _split_of_folder(file.parent, root) for file in files]
     if len({bool(split) for split in splits}) > 1:
         unnamed = [file.name for file, split in zip(files, splits, strict=True) if not split]
         raise DataError(
             f"{len(unnamed)} of {len(files)} TFRecord files name no split: {some(unnamed)}. Put train, "
             "validation or test into the name of every file, or of none"
         )
-    root = common_folder(files)
-    listed = []
-    numbers: dict[str, set[int]] = defaultdict(set)
-    for file, split in zip(files, splits, strict=True):
-        names = _Names(file.parent / LABELS_FILE)
-        for place, features in _examples(file):
-            address = join_address(file.relative_to(root).as_posix(), place)
-            classes = names.of(features, f"record at {place} of {file}")
-            listed.append(Entry(address, tuple(sorted(set(classes))), split, _group(features)))
-            for name, number in zip(classes, features.int64_lists.get(LABEL, []), strict=False):
-                numbers[name].add(number)
-    _warn_of_numbers(numbers)
-    found = {name for entry in listed for name in entry.class_names}
-    return Table(tuple(listed), tuple(sorted(found)), task_of(entry.class_names for entry in listed))
+    return splits
 
 
 def _split_of(name: str) -> str:
@@ -123,28 +169,54 @@ def _split_of(name: str) -> str:
     return next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), "")
 
 
-def record_addresses(file: Path) -> Iterator[Path]:
-    """Addresses of all records of a file.
+def _split_of_folder(folder: Path, root: Path) -> str:
+    return SPLIT_NAMES.get(folder.name.lower(), "") if folder != root else ""
+
+
+def record_addresses(file: Path, image_key: str | None = None) -> Iterator[Path]:
+    """Addresses of all records of a file, with the key of their images if one is given.
 
     Raises:
         DataError: The file is damaged.
     """
     with _explained(file):
         for place, _ in scan(file):
-            yield Path(join_address(file, place))
+            yield Path(join_address(file, place, image_key))
 
 
-def _examples(file: Path) -> Iterator[tuple[int, Example]]:
-    """Place and labels of each record."""
+def _examples(
+    file: Path, image_key: str | None, label_key: str | None
+) -> Iterator[tuple[int, memoryview, Example]]:
+    """Place, data, and labels and image of each record."""
+    wanted = (*image_keys(image_key), *label_keys(label_key), LABEL, GROUP)
     with _explained(file):
         for place, record in scan(file):
             try:
-                yield place, parse_example(record, (TEXT, LABEL, GROUP))
+                yield place, record, parse_example(record, wanted)
             except ValueError as error:
                 raise DataError(
                     f"The record at {place} of {file} is not a tf.train.Example: {error}. Write the file "
                     "again"
                 ) from error
+
+
+def _lacks_keys(
+    file: Path, place: int, record: memoryview, image_key: str | None, label_key: str | None
+) -> DataError:
+    kinds = feature_kinds(record)
+    found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "none"
+    lacking = [
+        f"{what} in {', '.join(keys)}"
+        for what, keys, fit in (
+            ("image", image_keys(image_key), ("bytes",)),
+            ("class", label_keys(label_key), ("bytes", "whole numbers")),
+        )
+        if not any(kinds.get(key) in (*fit, "empty") for key in keys)
+    ]
+    return DataError(
+        f"The record at {place} of {file} has no {' and no '.join(lacking)}. Its keys: {found}. Name "
+        "those of the image file and of its class with --image-key and --label-key"
+    )
 
 
 @contextlib.contextmanager
@@ -157,53 +229,14 @@ def _explained(file: Path) -> Iterator[None]:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions") from error
 
 
-class _Names:
-    """Names of the classes of the records of one file."""
-
-    def __init__(self, table: Path) -> None:
-        self._table = table
-        self._by_number: dict[int, str] | None = None
-
-    def of(self, features: Example, record: str) -> list[str]:
-        """The names of the classes of one image."""
-        texts = [_as_text(text) for text in features.bytes_lists.get(TEXT, []) if text]
-        if texts:
-            return texts
-        if TEXT not in features.bytes_lists and LABEL not in features.int64_lists:
-            raise DataError(f"The {record} has neither {TEXT} nor {LABEL}")
-        return [self._name(number, record) for number in features.int64_lists.get(LABEL, [])]
-
-    def _name(self, number: int, record: str) -> str:
-        if self._by_number is None:
-            self._by_number = _read_labels(self._table)
-        if number not in self._by_number:
-            raise DataError(
-                f"The {record} has class number {number} without a name. Name the classes in {self._table}, "
-                "one line per class such as 0:daisy"
-            )
-        return self._by_number[number]
-
-
-def _read_labels(path: Path) -> dict[int, str]:
-    if not path.is_file():
-        return {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error}. Save it as UTF-8") from error
-    matches = [_LABEL_LINE.fullmatch(line.strip()) for line in lines if line.strip()]
-    if not all(matches):
-        raise DataError(f"{path} has a line that is not of the form NUMBER:NAME. Fix it")
-    return {int(match[1]): match[2].strip() for match in matches if match}
-
-
 def _group(features: Example) -> str:
     groups = features.bytes_lists.get(GROUP, [])
-    return _as_text(groups[0]) if groups else ""
+    return bytes(groups[0]).decode("utf-8", "replace") if groups else ""
 
 
-def _as_text(value: memoryview) -> str:
-    return bytes(value).decode("utf-8", "replace")
+def _warn_of_objects(keys: set[str]) -> None:
+    if keys & {OBJECT_TEXT, OBJECT_LABEL}:
+        logger.warning("The classes of an image are those of the objects in it (%s)", ", ".join(sorted(keys)))
 
 
 def _warn_of_numbers(numbers: dict[str, set[int]]) -> None:

@@ -16,7 +16,8 @@ from fastcls import files, unfinished
 from fastcls.backend import import_keras
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset, Sample
-from fastcls.data.readers.tfrecord import GROUP, LABEL, LABELS_FILE, TEXT
+from fastcls.data.readers.record_classes import LABEL, LABELS_FILE, TEXT
+from fastcls.data.readers.tfrecord import GROUP
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import check_at_least

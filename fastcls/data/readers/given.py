@@ -1,0 +1,101 @@
+"""What a file or a folder is that was given as a data set but is none."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastcls.data.image_formats import describe_other, kind_of
+from fastcls.data.readers.folder import FolderContent
+from fastcls.data.readers.tfrecord import find_tfrecords
+from fastcls.data.tfrecord import begins_with_record, is_tfrecord
+from fastcls.errors import DataError
+
+_HEAD_BYTES = 512
+_TAR = (257, b"ustar")
+# What `describe_other` calls a file that may be a table.
+_MAYBE_TABLE = ("text", "of an unknown format", "only zero bytes")
+_UNPACK = {"a zip archive": "unzip", "a gzip archive": "gunzip -k", "an archive (7z or RAR)": "7z x"}
+
+
+def refuse_other_file(path: Path) -> None:
+    """Refuse a file that is certainly no table: an image, an archive, records under another name.
+
+    Raises:
+        DataError: It is one; the message says what was meant.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:  # reported when it is read
+        return
+    told = _described(path, head)
+    if told:
+        raise DataError(
+            f"{path} is {told}. A data set is a folder with a folder of images per class, a table, or "
+            "TFRecord files."
+        )
+
+
+def refuse_other_folder(root: Path, folders: Sequence[str], content: FolderContent) -> None:
+    """Refuse a folder that is a class, or that lies above or beside the data.
+
+    Args:
+        root: The folder.
+        folders: Names of those in it that may be classes.
+        content: All that it holds.
+
+    Raises:
+        DataError: It is one; the message says what was meant.
+    """
+    told = _of_images(root, folders, content) if content.images else _of_records(root, folders, content)
+    if told:
+        raise DataError(f"{root} has no class folders: {told}")
+
+
+def _of_images(root: Path, folders: Sequence[str], content: FolderContent) -> str:
+    """What a folder with images below it is, and what to do; "" where there may be classes."""
+    if not folders:
+        return (
+            f"it holds {len(content.images)} images, as a class folder does. Name its parent folder, which "
+            f"holds a folder per class: {root.absolute().parent}"
+        )
+    inner = {path.split("/")[1] for path in content.images if path.count("/") > 1}
+    if len(folders) == 1 and len(inner) > 1:
+        return f"the only folder in it holds folders of images itself. Name that: {root / folders[0]}"
+    return ""
+
+
+def _of_records(root: Path, folders: Sequence[str], content: FolderContent) -> str:
+    """Where the TFRecord files of a folder without images are, and what to do; "" where it has none."""
+    packed = [path for path, _ in content.left_out if path.endswith(".gz") and is_tfrecord(path[:-3])]
+    if packed:
+        return (
+            f"it holds compressed TFRecord files such as {packed[0]!r}. Images are read by their place in a "
+            f"file, so unpack them: gunzip -k {shlex.quote(str(root / packed[0]))}"
+        )
+    holder = next((name for name in folders if find_tfrecords(root / name)), None)
+    return f"{holder} in it holds TFRecord files. Name that: {root / holder}" if holder else ""
+
+
+def _described(path: Path, head: bytes) -> str:
+    """What a file is and what to do; "" for one that may be a table."""
+    named = shlex.quote(str(path))
+    kind = kind_of(head)
+    if kind:
+        article = "an" if kind[0] in "AH" else "a"
+        folder = path.absolute().parent
+        return f"{article} {kind} image. Name the folder that holds its class folder: {folder.parent}"
+    if begins_with_record(head):
+        return f"a TFRecord file by what it holds. Its name must say so: ln -s {named} {named}.tfrecord"
+    if head[_TAR[0] :].startswith(_TAR[1]):
+        return f"a tar archive. Unpack it first: tar xf {named}"
+    other = describe_other(head) if head else ""
+    if not other or other.startswith(_MAYBE_TABLE):
+        return ""
+    if path.name.lower().endswith((".tar.gz", ".tgz")):
+        return f"a tar archive. Unpack it first: tar xf {named}"
+    if other in _UNPACK:
+        return f"{other}. Unpack it first: {_UNPACK[other]} {named}"
+    return other
