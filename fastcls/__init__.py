@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import LossSpec as LossSpec
     from fastcls.specs import OptimizerSpec as OptimizerSpec
     from fastcls.specs import PixelRule as PixelRule
+    from fastcls.specs import ReadSpec as ReadSpec
     from fastcls.specs import ScheduleSpec as ScheduleSpec
     from fastcls.specs import SplitSpec as SplitSpec
     from fastcls.specs import TrainConfig as TrainConfig
@@ -69,6 +70,7 @@ _HOMES = {
     "LossSpec": "fastcls.specs",
     "OptimizerSpec": "fastcls.specs",
     "PixelRule": "fastcls.specs",
+    "ReadSpec": "fastcls.specs",
     "ScheduleSpec": "fastcls.specs",
     "SplitSpec": "fastcls.specs",
     "TrainConfig": "fastcls.specs",

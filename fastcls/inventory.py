@@ -14,7 +14,7 @@ from fastcls.cache.listing import Report, listings
 from fastcls.cache.store import Cache, Manifest, is_cache
 from fastcls.errors import CacheError, FastclsError, OptionError
 from fastcls.runs import Run
-from fastcls.used_images import TRAIN, VAL
+from fastcls.used_images import REFIT, TRAIN, VAL
 
 COMPLETE, UNFINISHED, DAMAGED = "complete", "unfinished", "damaged"
 
@@ -89,6 +89,7 @@ def _look_at_run(folder: Path) -> dict[str, Any]:
     figures = _numbers(run.record.get("figures"))
     base, cut = _origin({**run.resolved, **run.record})
     head = run.resolved.get("head") if runs.HEAD in run.record["files"] else None
+    images = run.record["images"]
     state, problem = COMPLETE, ""
     if run.lost:
         state, problem = DAMAGED, f"{', '.join(run.lost)} missing"
@@ -100,7 +101,7 @@ def _look_at_run(folder: Path) -> dict[str, Any]:
         "date": _date(folder / runs.RECORD),
         "base": base,
         "cut": cut,
-        "images": {use: run.record["images"].get(use, 0) for use in (TRAIN, VAL)},
+        "images": {TRAIN: images.get(TRAIN, 0), VAL: images.get(VAL, 0) + images.get(REFIT, 0)},
         "head": str(head.get("kind", "")) if isinstance(head, dict) else "finetuned",
         "val": {name.removeprefix("val_"): figures[name] for name in figures if name.startswith("val_")},
         "tests": {name: _numbers(tested) for name, tested in run.tests().items()},

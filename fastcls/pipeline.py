@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def run(
         dataset: The images, or their path as `Dataset.open` takes it.
         cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
         out: The run folder.
-        head: The head to train, or the name of its kind; a softmax layer by default.
+        head: The head to train, or the name of its kind; `auto` by default.
         config: How to train it.
         quality: "fast" or "best": see `QualitySpec`. Options that are not at their defaults count more.
         cache_root: Folder of bottleneck caches.
@@ -114,13 +114,28 @@ class RunResult:
     test: Tested | None
 
 
-def run_planned(plan: RunPlan, *, progress: bool = False) -> RunResult:
-    """Do what `plan_run` has planned."""
+def run_planned(
+    plan: RunPlan,
+    *,
+    on_extracted: Callable[[Cache, Extraction], None] = lambda cache, extracted: None,
+    on_trained: Callable[[TrainedHead], None] = lambda trained: None,
+    progress: bool = False,
+) -> RunResult:
+    """Do what `plan_run` has planned.
+
+    Args:
+        plan: The job.
+        on_extracted: Gets the cache and the figures of the extraction when it has ended.
+        on_trained: Gets the head when the training has ended.
+        progress: Show bars on stderr.
+    """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         ((cache, extracted),) = extract_planned(plan.extraction, progress=progress)
+        on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
         classifier, trained = _train(training, folder, plan, progress=progress)
+    on_trained(trained)
     tested = None
     if not plan.parts.untested:
         most = plan.extraction.config.max_pixels

@@ -13,9 +13,11 @@ from fastcls.cache.samples import SampleRow
 from fastcls.tasks import Task
 
 TRAIN, VAL = "train", "val"
+# Validated on, and then, when nothing was left to choose, trained on as well.
+REFIT = "refit"
 # Trained or validated on by a run that this one went on from.
 EARLIER = "earlier"
-USES = (TRAIN, VAL, EARLIER)
+USES = (TRAIN, VAL, REFIT, EARLIER)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class UsedImages:
         Args:
             rows: What it is trained and validated on, by their use.
         """
-        own = [UsedImage(r.path, r.labels, use, r.digest) for use in (TRAIN, VAL) for r in rows.get(use, ())]
+        own = [UsedImage(r.path, r.labels, use, r.digest) for use in rows for r in rows[use]]
         digests = {image.digest for image in own}
         earlier = (replace(each, use=EARLIER) for each in self.images if each.digest not in digests)
         return replace(self, images=(*own, *earlier))

@@ -37,12 +37,14 @@ _KEPT = (
             "silences": lambda start: _KEPT if start else (),
             "replaces": ("BaseSpec.name",),
         },
+        "head.kind": {"default": "linear"},
         # Trained weights are changed little by little.
         "training.epochs": {"default": 20},
         "training.learning_rate": {"default": 1e-4},
     },
     left_out=(
-        *("head.train_batch_norm", "training.views", "training.allow_partial", "training.allow_stale"),
+        *("head.train_batch_norm", "head.refit"),
+        *("training.views", "training.allow_partial", "training.allow_stale"),
     ),
 )
 @click.argument("data", type=click.Path())

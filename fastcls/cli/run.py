@@ -98,17 +98,21 @@ def run(
         views=views,
         name=place.name,
         extraction=extraction,
+        given=options.typed_options(),
         options=options.saved(recipe=recipe, source=source, parts=parts, extraction=extraction, place=place),
         restart=restart,
     )
     if dry_run:
         click.echo(str(plan))
         return
-    for note in plan.parts.notes:
-        click.echo(note)
-    result = pipeline.run_planned(plan, progress=options.show_progress())
-    print_extraction(result.cache, result.extraction)
-    print_training(result.trained, out)
+    for line in filter(None, (str(plan.parts), *plan.parts.notes, plan.why)):
+        click.echo(line)
+    result = pipeline.run_planned(
+        plan,
+        on_extracted=print_extraction,
+        on_trained=lambda trained: print_training(trained, out),
+        progress=options.show_progress(),
+    )
     if result.test:
         print_test(result.test)
     else:

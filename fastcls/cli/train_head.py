@@ -12,7 +12,7 @@ from fastcls.cli.options import PlaceSpec, SpecCommand
 from fastcls.cli.printing import print_training
 from fastcls.specs import HeadSpec, StartSpec, TrainConfig
 
-_HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm")
+_HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
 
 
 @click.command(
@@ -50,16 +50,19 @@ def train_head(
     from fastcls.plans.training import plan_training
 
     start = Path(further.start) if further.start else None
-    is_own = start is None or head != HeadSpec() or options.is_typed("head", *_HEAD[1:])
+    is_own = start is None or head != HeadSpec() or options.is_typed(*_HEAD[1:])
     plan = plan_training(
         *(Cache.find(Path(cache), place.name), head if is_own else None, training, Path(out)),
         start=start,
+        given=options.typed_options(),
         options=options.saved(place=place, further=further),
         restart=restart,
     )
     if dry_run:
         click.echo(str(plan))
         return
+    if plan.training.why:
+        click.echo(plan.training.why)
     _, trained = train_planned(plan, progress=options.show_progress())
     print_training(trained, out)
     run = shlex.quote(out)

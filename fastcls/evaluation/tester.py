@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
@@ -26,7 +27,8 @@ from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
-from fastcls.used_images import EARLIER, TRAIN, VAL
+from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
     import pandas
@@ -38,6 +40,7 @@ _MEMBER = "tested_on"
 _IN_WORDS = {
     TRAIN: "used for training",
     VAL: "used for validation",
+    REFIT: "used for validation, then for training",
     EARLIER: "used by the run that it started from",
 }
 logger = logging.getLogger(__name__)
@@ -55,9 +58,11 @@ class TestedOn:
         unreadable: How many of them gave no prediction.
         digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
         model: Digest of the classifier's file, or of the graph and weights of one that was never saved.
-        seen: How many of the images had a part in the training, by their use: "train", "val", or "earlier"
-            by a run that this one went on from. None if that is unknown.
+        seen: How many of the images had a part in the training, by their use: "train", "val", "refit"
+            (validated, then trained on), or "earlier" by a run that this one went on from. None if that is
+            unknown.
         date: When, in UTC.
+        seconds: How long the predictions took.
         fastcls: Version that tested.
     """
 
@@ -70,12 +75,14 @@ class TestedOn:
     seen: dict[str, int] | None
     date: str
     unreadable: int = 0
+    seconds: float = 0.0
     fastcls: str = fastcls.__version__
 
     def __str__(self) -> str:
         part = f" (its {self.part} part)" if self.part != "all" else ""
         unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
-        return f"Tested on {self.data}{part}: {self.images} images{unreadable}; {self._told}"
+        images = count_of(self.images, "image")
+        return f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
 
     @property
     def _told(self) -> str:
@@ -90,7 +97,7 @@ class TestedOn:
         if not self.seen or not any(self.seen.values()):
             return ""
         return (
-            f"{sum(self.seen.values())} of the {self.images} images are not new to the classifier "
+            f"{sum(self.seen.values()):,} of the {self.images:,} images are not new to the classifier "
             f"({self._told}): the results say little about new images. Test on other images"
         )
 
@@ -207,8 +214,10 @@ def _test(
         _require_free(next(_folders(place, tested.name, out)), on, is_asked_for=out is not None)
     if on.warning:
         logger.warning(on.warning)
+    started = time.monotonic()
     readable, unreadable = _predict(classifier, tested, batch_size, max_pixels, progress)
-    on = replace(on, unreadable=len(unreadable))
+    seconds = round(time.monotonic() - started, 3)
+    on = replace(on, unreadable=len(unreadable), seconds=seconds)
     evaluation, predictions = _judge(classifier, tested, readable)
     folders = _folders(place, tested.name, out)
     folder = _write(evaluation, predictions, on, folders) if is_written else None

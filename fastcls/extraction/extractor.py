@@ -145,6 +145,7 @@ def _execute(
             ledger.save()
     for ledger in ledgers:
         ledger.require_some_images()
+    ledgers[0].warn_of_conflicts()  # the images are the same for all
     return [(ledger.cache, ledger.figures()) for ledger in ledgers]
 
 

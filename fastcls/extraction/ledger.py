@@ -9,6 +9,7 @@ from fastcls import files
 from fastcls.cache.listing import Report
 from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
+from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.errors import DataError, WorkerError
 from fastcls.extraction.coverage import Order
 from fastcls.extraction.fidelity import Fidelity
@@ -112,6 +113,12 @@ class Ledger:
         if self._rows and len(self.failures) == len(self._rows):
             fact = f"None of the {len(self._rows)} images could be read"
             raise DataError(f"{fact}: {self.failures[0].reason}")
+
+    def warn_of_conflicts(self) -> None:
+        """Log which images come with different labels, now that their digests are known."""
+        warn_of_conflicts(
+            self._order.dataset.given, ((row.path, row.digest, row.labels) for row in self._rows)
+        )
 
     def save(self) -> None:
         """Write the tables beside the shards, and the figures so far."""

@@ -66,7 +66,8 @@ class FinetuningPlan:
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
-        lines = describe_training(HeadSpec(), self.trainee, self.config, self.counts, self.dataset.task)
+        counts, task = self.counts, self.dataset.task
+        lines = describe_training(HeadSpec("linear"), self.trainee, self.config, counts, task)
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,18 @@ from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import (
     CutSpec,
     ExtractConfig,
+    HeadChoice,
     HeadSpec,
     TrainConfig,
     ViewSpec,
     check_cut,
     check_effect,
     check_labels,
-    check_val,
+    choose_head,
 )
+from fastcls.specs.option import Option
 from fastcls.training.head_trainer import require_tail
+from fastcls.training.heads.fitting import require_memory
 from fastcls.training.heads.network import build_head
 from fastcls.training.loop.checkpoints import has_checkpoint
 from fastcls.training.rows.selection import assign_uses
@@ -48,6 +51,7 @@ class RunPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
+        why: Why the head is of its kind: see `HeadChoice`.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -61,6 +65,7 @@ class RunPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
+    why: str = ""
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
@@ -75,7 +80,8 @@ class RunPlan:
         parts, task = self.parts, self.parts.dataset.task
         training = describe_training(self.head, self.model, self.config, self.counts, task)
         written = describe_files(self.out, self.folder, self.writes)
-        lines = [str(parts), *parts.notes, *self.extraction.describe(), *training, parts.untested, written]
+        lines = [str(parts), *parts.notes, *self.extraction.describe(), self.why, *training]
+        lines += [parts.untested, written]
         return "\n".join(filter(None, lines))
 
 
@@ -91,6 +97,7 @@ def plan_run(
     views: ViewSpec | None = None,
     name: str | None = None,
     extraction: ExtractConfig | None = None,
+    given: Iterable[Option] = (),
     options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> RunPlan:
@@ -109,6 +116,7 @@ def plan_run(
         views: Augmented views to make of each image to train on; all are trained on.
         name: What the data set is called in the cache, which may serve several; its own name by default.
         extraction: How the extraction runs.
+        given: Options that were typed: see `choose_head`.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
 
@@ -135,10 +143,15 @@ def plan_run(
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     parts = make_parts(dataset, shares, tests=test != 0)
     counts = _count_rows(parts.dataset, config)
-    check_val(head, counts[1])
     planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
-    model = _build(head, planned.cuts[0], parts.dataset)
-    return RunPlan(parts, planned, head, config, model, counts, out, folder, asked, options, restart)
+    choice = _choose_head(head, config, planned.cuts[0], parts.dataset, counts, views, given)
+    model = _build(choice.head, planned.cuts[0], parts.dataset)
+    return RunPlan(
+        *(parts, planned, choice.head, choice.config, model, counts, out, folder, asked),
+        why=choice.why,
+        options=options,
+        restart=restart,
+    )
 
 
 def table_digest(dataset: Dataset) -> str:
@@ -152,6 +165,25 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     rows = [SampleRow(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
     own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
     return len(own), len(val)
+
+
+def _choose_head(
+    head: HeadSpec,
+    config: TrainConfig,
+    cut: CutPlan,
+    dataset: Dataset,
+    counts: tuple[int, int],
+    views: ViewSpec | None,
+    given: Iterable[Option],
+) -> HeadChoice:
+    """What is trained; raises OptionError where its rows do not fit into memory."""
+    count = views.views if views else 1
+    features, classes = cut.shape[-1], len(dataset.found_classes)
+    choice = choose_head(
+        head, config, rows=sum(counts), features=features, classes=classes, views=count, given=given
+    )
+    require_memory(choice.head, {"train": count * counts[0], "val": counts[1]}, features)
+    return choice
 
 
 def _build(head: HeadSpec, cut: CutPlan, dataset: Dataset) -> Any:

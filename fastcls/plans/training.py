@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from fastcls.cache.store import Cache
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.runs import Run
 from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs.option import Option
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
 from fastcls.training.loop.checkpoints import Checkpoints, has_checkpoint
@@ -50,6 +51,7 @@ class TrainingPlan:
         counts = training.counts["train_count"], training.counts["val_count"]
         task = training.chosen.task
         lines = describe_training(training.spec, training.model, training.config, counts, task)
+        lines = [*filter(None, [training.why]), *lines]
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
 
 
@@ -60,6 +62,7 @@ def plan_training(
     out: Path,
     *,
     start: Path | None = None,
+    given: Iterable[Option] = (),
     options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> TrainingPlan:
@@ -67,10 +70,11 @@ def plan_training(
 
     Args:
         cache: The bottlenecks, and the data set that is trained on.
-        head: What to train; None for a softmax layer, or the head of `start`.
+        head: What to train; None for `auto`, or the head of `start`.
         config: How to train it.
         out: The run folder; it appears whole. A complete run with the same options is kept.
         start: Run folder, or kept checkpoint of one, whose head is trained further.
+        given: Options that were typed: see `choose_head`.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
 
@@ -89,7 +93,7 @@ def plan_training(
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
-    training = prepare_training(cache, head, config, start=load_head(start) if start else None)
+    training = prepare_training(cache, head, config, start=load_head(start) if start else None, given=given)
     if not restart:
         require_same_training(folder, training)
     return TrainingPlan(training, out, folder, asked, options, restart)

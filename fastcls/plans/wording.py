@@ -28,7 +28,8 @@ def describe_training(
     train, val = counts
     images = f"Images: {train} for training, {val} for validation"
     if head.is_fitted:
-        return [f"Head: {head.kind}, fitted directly (no epochs)", images]
+        refit = f"; then refitted on all {train + val}" if head.refits and val else ""
+        return [f"Head: {head.kind}, fitted directly (no epochs)", f"{images}{refit}"]
     lines: list[str] = []
     model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
     steps = math.ceil(train / config.batch_size)
@@ -91,5 +92,5 @@ def _spell_loss(spec: LossSpec) -> str:
     return "".join(
         f", {name.replace('_', ' ')} {getattr(spec, name)}"
         for name in names
-        if getattr(spec, name) != getattr(plain, name)
+        if getattr(spec, name) not in (getattr(plain, name), 0)
     )

@@ -1,6 +1,7 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
 from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
+from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -16,10 +17,10 @@ from fastcls.specs.bases import (
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
-from fastcls.specs.data import SplitSpec
+from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
+from fastcls.specs.heads import AUTO, FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     CLASS_WEIGHTS,
     LOSSES,
@@ -39,12 +40,12 @@ from fastcls.specs.training import (
     check_cut,
     check_effect,
     check_labels,
-    check_val,
     further_head,
 )
 from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
+    "AUTO",
     "CLASS_WEIGHTS",
     "DEFAULT_RECIPE",
     "DTYPES",
@@ -52,6 +53,7 @@ __all__ = [
     "EXECUTORS",
     "FUNCTION",
     "HEADS",
+    "LARGEST_FIT",
     "LOSSES",
     "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
@@ -74,6 +76,7 @@ __all__ = [
     "ExecutorKind",
     "ExtractConfig",
     "FinetuneSpec",
+    "HeadChoice",
     "HeadKind",
     "HeadSpec",
     "LogSpec",
@@ -81,6 +84,7 @@ __all__ = [
     "OptimizerSpec",
     "PixelRule",
     "QualitySpec",
+    "ReadSpec",
     "Recipe",
     "ScheduleSpec",
     "SplitSpec",
@@ -98,7 +102,7 @@ __all__ = [
     "check_labels",
     "check_normalize",
     "check_type",
-    "check_val",
+    "choose_head",
     "default_pool",
     "differences",
     "further_head",

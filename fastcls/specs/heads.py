@@ -36,6 +36,8 @@ class Step:
     is_log: bool = True
 
 
+# Chosen on validation parts of several data sets: docs/training.md tells how.
+LINEAR_L2 = 0.003
 EPOCH = Step("epoch", "epoch", "epochs", is_log=False)
 
 
@@ -51,10 +53,11 @@ class HeadKind:
             every head.
         norms: Values of `HeadSpec.bottleneck_norm` that it takes.
         step: What the rows of its history differ in.
-        needs_val: Whether it cannot be made without validation rows.
+        in_memory: Uses of the rows that are all kept in memory.
         needs_tail: Whether it is made of what follows the cut in the base.
         tasks: The tasks that it is made for; None for all.
         further: If it is fitted at once, the kind as which gradients train it further; "" if they cannot.
+        l2: What `LossSpec.l2` is by default for a lone softmax layer on the bottlenecks as they are.
     """
 
     help: str
@@ -62,19 +65,28 @@ class HeadKind:
     takes: tuple[str, ...] = ()
     norms: tuple[str, ...] = ("none",)
     step: Step = EPOCH
-    needs_val: bool = False
+    in_memory: tuple[str, ...] = ()
     needs_tail: bool = False
     tasks: tuple[Task, ...] | None = (ONE_LABEL,)
     further: str = ""
+    l2: float = 0.0
 
 
+AUTO = "auto"
 # A new head is one entry here and, if it is fitted at once, the module that fits it.
 HEADS = {
+    AUTO: HeadKind(
+        "logreg, or linear where options or the size of the data call for it",
+        takes=("layers", "bottleneck_norm", "refit", *_GRADIENT),
+        norms=NORMS,
+        tasks=None,
+    ),
     "linear": HeadKind(
-        "a softmax layer",
+        "a softmax layer trained in epochs",
         takes=("layers", "bottleneck_norm", *_GRADIENT),
         norms=NORMS,
         tasks=None,
+        l2=LINEAR_L2,
     ),
     "tail": HeadKind(
         "the layers of the base after the cut and a softmax layer, all trained",
@@ -86,10 +98,11 @@ HEADS = {
     "logreg": HeadKind(
         "a softmax layer fitted by logistic regression",
         fit="fastcls.training.heads.logreg:fit_logreg",
-        takes=("bottleneck_norm",),
+        takes=("bottleneck_norm", "refit"),
         norms=("none", "l2"),
         step=Step("c", "C", "values of C"),
-        needs_val=True,
+        in_memory=("train", "val"),
+        tasks=None,
         further="linear",
     ),
     "prototype": HeadKind(
@@ -101,6 +114,7 @@ HEADS = {
         "the nearest training images",
         fit="fastcls.training.heads.knn:fit_knn",
         step=Step("k", "k", "values of k"),
+        in_memory=("train",),
     ),
 }
 # "file.py:function".
@@ -152,7 +166,7 @@ def _number(part: Any) -> int | float:
     return part
 
 
-def _silenced(kind: str) -> list[str]:
+def silenced(kind: str) -> list[str]:
     """What has no effect on a kind of head, and has on another."""
     optional = {name for known in (*HEADS.values(), FUNCTION) for name in known.takes}
     unused = sorted(optional - set(HEADS.get(kind, FUNCTION).takes))
@@ -168,12 +182,12 @@ class HeadSpec:
     """The trainable part on top of the bottleneck."""
 
     kind: str = option(
-        "linear",
+        AUTO,
         "; ".join(f"{name}: {kind.help}" for name, kind in _KINDS.items()) + ".",
         flag="--head",
         metavar="|".join(_KINDS),
         read=_kind,
-        silences=_silenced,
+        silences=silenced,
     )
     layers: tuple[int | float, ...] = option(
         (),
@@ -193,6 +207,11 @@ class HeadSpec:
         False,
         "Also train the batch normalization of a tail, with the statistics of each batch.",
     )
+    refit: bool = option(
+        True,
+        "Keep the validation images out of the fit of logreg; without this, they are trained on as well as "
+        "soon as they have chosen its C.",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
@@ -211,6 +230,16 @@ class HeadSpec:
     def is_fitted(self) -> bool:
         """Whether it is fitted at once, not trained by gradients."""
         return bool(self.traits.fit)
+
+    @property
+    def refits(self) -> bool:
+        """Whether it is fitted once more, on validation rows too, when they have done their part."""
+        return self.refit and "refit" in self.traits.takes
+
+    @property
+    def l2(self) -> float:
+        """What `LossSpec.l2` is by default."""
+        return self.traits.l2 if not self.layers and self.bottleneck_norm == "none" else 0.0
 
     @property
     def is_function(self) -> bool:

@@ -111,7 +111,13 @@ class LossSpec:
         below=1,
         metavar="FRACTION",
     )
-    l2: float = option(0.0, "L2 penalty on all trainable kernels.", low=0, metavar="FACTOR")
+    l2: float | None = option(
+        None,
+        "L2 penalty: this times the sum of the squares of all trainable kernels.",
+        low=0,
+        metavar="FACTOR",
+        shown="0.003 for a linear head without --layers and --bottleneck-norm, else 0",
+    )
     class_weight: str = option(
         "none",
         "Weight of an image in the loss by its class, which has n_c of N images of C classes: balanced "

@@ -77,14 +77,14 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The flag as an identifier: `train_batch_norm`."""
-        return self.flag.removeprefix("--").replace("-", "_")
+        """The flag as an identifier: `train_batch_norm`; `refit` of `--no-refit`, which makes it false."""
+        return self.flag.removeprefix("--no-" if self.default is True else "--").replace("-", "_")
 
     @property
     def told(self) -> str:
         """Its help, with the default."""
         default = self.shown or self.default
-        is_plain = default is None or default is False
+        is_plain = default is None or isinstance(default, bool)
         if isinstance(default, float):
             default = f"{default:g}"
         return self.help if is_plain else f"{self.help} [default: {default}]"
@@ -153,7 +153,7 @@ class Option:
         >>> Option("Units.", flag="--layers").spell(8)
         '--layers 8'
         """
-        if value is None or value is True:
+        if value is None or isinstance(value, bool):
             return f"{self.flag} unset" if value is None else self.flag
         return f"{self.flag} {value:g}" if isinstance(value, float) else f"{self.flag} {value}"
 

@@ -215,8 +215,8 @@ def _fields_of(spec: Any) -> Any:
         inner = next((kind for kind in types if is_dataclass(kind)), None)
         own = each.metadata.get(KEY)
         if own:
-            flag = own.flag or f"--{each.name.replace('_', '-')}"
             default = None if own.is_required else each.default
+            flag = own.flag or f"--{'no-' * (default is True)}{each.name.replace('_', '-')}"
             own = replace(own, flag=flag, types=types, default=default)
         found.append((each, own, inner if not own else None))
     return tuple(found)

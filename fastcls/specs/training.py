@@ -111,24 +111,8 @@ class TrainConfig:
 
 
 def check_effect(head: HeadSpec, config: TrainConfig) -> None:
-    """Raise OptionError where a training asks for what its head has no use for, or lacks what it needs."""
+    """Raise OptionError where a training asks for what its head has no use for."""
     refuse_without_effect(head, config)
-    if config.val == 0:
-        check_val(head, 0)
-
-
-def check_val(head: HeadSpec, count: int) -> None:
-    """Raise OptionError where a head needs validation rows, and there are none.
-
-    Args:
-        head: What is trained.
-        count: How many there are.
-    """
-    if head.traits.needs_val and not count:
-        raise OptionError(
-            f"--head {head.kind} needs validation images to choose its {head.traits.step.one}. Set some "
-            "aside, for example with --val 0.2, or use --head linear"
-        )
 
 
 def further_head(head: HeadSpec) -> HeadSpec:

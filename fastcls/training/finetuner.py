@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import (
+    AUTO,
     BaseSpec,
     FinetuneSpec,
     HeadSpec,
@@ -212,7 +213,7 @@ def finetune_prepared(
         precision = _precision(asked.spec.mixed_precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
             history, best = compile_and_fit(
-                trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
+                trainee, data, config, checkpoints, passes=KerasPasses(progress=progress), progress=progress
             )
     find_thresholds = OBJECTIVES[data.task].find_thresholds
     return FinetunedNetwork(
@@ -267,9 +268,16 @@ def networks_of(
     """
     _require_trainable(start, head, spec)
     _require_equal_shares(config)
-    check_labels(head or HeadSpec(), config, dataset.task)
-    model = _network(dataset, start, head or HeadSpec(), spec, config.seed)
+    head = softmax_head(head)
+    check_labels(head, config, dataset.task)
+    model = _network(dataset, start, head, spec, config.seed)
     return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
+
+
+def softmax_head(head: HeadSpec | None) -> HeadSpec:
+    """What is put on a base: images are trained on in epochs, and so `auto` stands for a softmax layer."""
+    head = head or HeadSpec()
+    return replace(head, kind="linear") if head.kind == AUTO else head
 
 
 def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from fastcls.specs import (
     check_effect,
     check_labels,
     check_type,
-    check_val,
+    choose_head,
     further_head,
 )
+from fastcls.specs.option import Option
 from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
-from fastcls.training.heads.fitting import fit_head
+from fastcls.training.heads.fitting import fit_head, require_memory
 from fastcls.training.heads.network import build_head
 from fastcls.training.identity import head_identity
 from fastcls.training.loop.checkpoints import Checkpoints
@@ -32,7 +34,7 @@ from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
-from fastcls.used_images import UNKNOWN, UsedImages
+from fastcls.used_images import REFIT, TRAIN, UNKNOWN, VAL, UsedImages
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class TrainedHead:
         train_count: Images trained on.
         val_count: Images validated on.
         thresholds: With several labels per image, the probability that each class must reach to be
-            predicted; None with one label.
+            predicted; None with one label. As all figures, they are of the head before validation images
+            were trained on too.
         task: What is asked of an image.
         used: The images that had a part in it.
         views: The views of each image that it was trained on.
@@ -72,6 +75,11 @@ class TrainedHead:
     used: UsedImages = field(default=UNKNOWN, compare=False)
     views: ViewSpec = field(default_factory=ViewSpec)
 
+    @property
+    def refit_count(self) -> int:
+        """Images that the model was fitted to in the end; 0 where those to validate on are not among them."""
+        return self.train_count + self.val_count if self.spec.refits and self.val_count else 0
+
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
         return f"<TrainedHead {self.spec.kind}: {len(self.class_names)} classes, {best}>"
@@ -89,6 +97,7 @@ class HeadTraining:
         model: The head; None for one that is fitted at once.
         identity: What decides the result, JSON-able.
         used: The images that have a part in it, with those of the head to go on from.
+        why: Why it is of this kind: see `HeadChoice`.
     """
 
     cache: Cache
@@ -98,6 +107,7 @@ class HeadTraining:
     model: Any
     identity: dict[str, Any]
     used: UsedImages
+    why: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -122,7 +132,8 @@ def train_head(
 
     Args:
         cache: The bottlenecks, or the path of the cache.
-        head: What to train, or the name of its kind ("knn"); a softmax layer by default.
+        head: What to train, or the name of its kind ("knn"); by default logistic regression, or a softmax
+            layer trained in epochs where `config` has options for that or the data are large (`auto`).
         config: How to train it.
         start: A trained head to go on from, with a fresh optimizer; `head` must be None then.
         folder: Where logs and checkpoints go while it runs; a training that was interrupted there goes on.
@@ -143,9 +154,14 @@ def train_head(
 
 
 def prepare_training(
-    cache: Cache, head: HeadSpec | None, config: TrainConfig | None, *, start: TrainedHead | None = None
+    cache: Cache,
+    head: HeadSpec | None,
+    config: TrainConfig | None,
+    *,
+    start: TrainedHead | None = None,
+    given: Iterable[Option] = (),
 ) -> HeadTraining:
-    """Do all of `train_head` that comes before the first step."""
+    """Do all of `train_head` that comes before the first step; see `choose_head` for `given`."""
     config = config or TrainConfig()
     spec = start_spec(head, start)
     check_effect(spec, config)
@@ -153,12 +169,20 @@ def prepare_training(
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
     check_labels(spec, config, chosen.task)
-    check_val(spec, len(chosen.val or ()))
+    rows = {"train": len(chosen.train), "val": len(chosen.val or ())}
+    features, classes = cache.manifest.shape[-1], len(chosen.class_names)
+    images, views = chosen.train.images + rows["val"], chosen.train.views
+    choice = choose_head(
+        spec, config, rows=images, features=features, classes=classes, views=views, given=given
+    )
+    spec, config = choice.head, choice.config
+    require_memory(spec, rows, features)
     keras.utils.set_random_seed(config.seed)
     model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
     identity = head_identity(cache, chosen, model, spec, config)
-    used = (start.used if start else UsedImages()).go_on(chosen.images)
-    return HeadTraining(cache, chosen, spec, config, model, identity, used)
+    own = {TRAIN: chosen.images["train"], REFIT if spec.refits else VAL: chosen.images["val"]}
+    used = (start.used if start else UsedImages()).go_on(own)
+    return HeadTraining(cache, chosen, spec, config, model, identity, used, choice.why)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
@@ -167,10 +191,12 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
     if spec.is_fitted:
         fitted = fit_head(spec, chosen.train, chosen.val, len(chosen.class_names), progress=progress)
         model, history, best = fitted.model, fitted.history, fitted.best
+        judged = model if fitted.before_refit is None else fitted.before_refit
     else:
         about = {"class_names": chosen.class_names, "task": chosen.task.name, **asked.counts}
         checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)
+        judged = model
     return TrainedHead(
         model,
         spec,
@@ -179,7 +205,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         tuple(history),
         best,
         **asked.counts,
-        thresholds=_thresholds(model, chosen, config),
+        thresholds=_thresholds(judged, chosen, config),
         task=chosen.task,
         used=asked.used,
         views=chosen.views,

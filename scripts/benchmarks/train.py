@@ -86,7 +86,7 @@ def fastcls_train(photos: str, base: str, weights: str | None, out: str, *, epoc
 
     cache, figures = extract(_dataset(photos), CutSpec(BaseSpec(base, weights)), Path(out) / "cache")
     config = TrainConfig(epochs=epochs, patience=0)
-    _, trained = pipeline.train_planned(plan_training(cache, HeadSpec(), config, Path(out) / "run"))
+    _, trained = pipeline.train_planned(plan_training(cache, HeadSpec("linear"), config, Path(out) / "run"))
     losses, accuracies = (
         [float(row[name]) for row in trained.history] for name in ("val_loss", "val_accuracy")
     )

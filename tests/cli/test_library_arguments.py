@@ -87,7 +87,7 @@ def calls(world, out):
         (it.save, {"path": file}),
         (it.predict, {"images": np.zeros((8, 8, 3), np.uint8), "batch_size": 1, "max_pixels": None}),
         (it.test, tested),
-        (library.Dataset.open, {"path": data.root, "image_root": None}),
+        (library.Dataset.open, {"path": data.root, "spec": None, "image_root": None}),
         (library.Dataset.from_folder, {"root": data.root}),
         (library.Dataset.from_csv, {"path": data.root, "label_separator": None, "image_root": None}),
         (library.Dataset.from_tfrecords, {"files": [data.root]}),
@@ -99,6 +99,15 @@ def calls(world, out):
     ]
 
 
+def refusal(function, given):
+    """The message with which it refuses its arguments; "" where it does not."""
+    try:
+        function(**given)
+    except library.FastclsError as error:
+        return str(error)
+    return ""
+
+
 def test_what_is_of_a_wrong_type_is_refused_in_one_line(world, tmp_path):
     taken = {("size", int), ("batch_size", int), ("max_pixels", int), ("images", bytes)}  # not wrong
     wrong = (3, object(), b"x", np.zeros(3), {"no": "field"}, [object()], extract)
@@ -107,7 +116,6 @@ def test_what_is_of_a_wrong_type_is_refused_in_one_line(world, tmp_path):
             for value in wrong:
                 if (name, type(value)) in taken:
                     continue
-                with pytest.raises(library.FastclsError) as refused:
-                    function(**{**given, name: value})
-                assert "\n" not in str(refused.value), (function, name, value)
+                message = refusal(function, {**given, name: value})
+                assert message and "\n" not in message, (function, name, value, message)
     assert not (tmp_path / "out").exists()

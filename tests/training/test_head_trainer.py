@@ -26,7 +26,7 @@ def test_train_head__reaches_logistic_regression(make_cache):
     rows, labels = chosen.train.rows.read(), chosen.train.labels
     reference = LogisticRegression(C=np.inf, max_iter=5000, tol=1e-8).fit(rows, labels)
     config = TrainConfig(epochs=150, learning_rate=0.02, batch_size=420, val=0.0)
-    trained = train_head(cache, None, config)
+    trained = train_head(cache, None, replace(config, loss=LossSpec(l2=0.0)))
     ours = log_loss(labels, trained.model.predict(rows, verbose=0))
     best = log_loss(labels, reference.predict_proba(rows))
     assert best <= ours + 1e-6 and ours - best < 0.02

@@ -24,11 +24,11 @@ from fastcls.training.rows.sampling import balanced_places
 from fastcls.training.rows.selection import select
 
 SPECS = [
-    LossSpec(),
+    LossSpec(l2=0.0),
     LossSpec(label_smoothing=0.2, l2=0.01),
-    LossSpec(class_weight="balanced"),
-    LossSpec(class_weight="balanced", class_weight_multiplier=0.5, label_smoothing=0.1),
-    LossSpec(class_weight="log", class_weight_multiplier=2.0),
+    LossSpec(class_weight="balanced", l2=0.0),
+    LossSpec(class_weight="balanced", class_weight_multiplier=0.5, label_smoothing=0.1, l2=0.0),
+    LossSpec(class_weight="log", class_weight_multiplier=2.0, l2=0.0),
 ]
 CONFIG = TrainConfig(OptimizerSpec("SGD"), epochs=1, batch_size=1000, learning_rate=0.5)
 QUICK = TrainConfig(epochs=4, learning_rate=0.01)
@@ -248,7 +248,7 @@ def test_train_head__goes_on_only_with_heads_of_several_labels(multi_label_cache
 
 def test_train_head__refuses_what_has_no_meaning(multi_label_cache, make_cache, tmp_path):
     cache, _, _ = multi_label_cache
-    for kind in ("logreg", "prototype", "knn"):
+    for kind in ("prototype", "knn"):
         with pytest.raises(OptionError, match=f"head {kind} supports one label per image, not several"):
             train_head(cache, HeadSpec(kind), TrainConfig())
     for given in ({"checkpoints": CheckpointSpec(min_accuracy=0.5)}, {"logs": LogSpec(confusion_every=1)}):

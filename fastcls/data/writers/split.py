@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fastcls import files, unfinished
+from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.csv import read_earlier_splits
 from fastcls.data.readers.folder import list_images
@@ -95,9 +96,10 @@ def write_split(
     require_linkable(dataset, out)
     with _claimed(out):
         earlier = _read_earlier(out, [SPLIT_PLAN, SPLIT_TABLE], read_split_rows) or []
-        images = list_images(out).images
+        images = list_images(out).present
         require_named(out, earlier, images)
         found = source_rows(dataset)
+        warn_of_conflicts(dataset.given, ((row.source, row.digest, (row.class_name,)) for row in found))
         rows, vanished = plan_rows(
             found, refresh(earlier, found, out), set(images), spec, allow_small=allow_small
         )
@@ -117,6 +119,8 @@ def _write_table(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: b
     with _claimed(out):
         earlier = _read_earlier(out, [SPLIT_TABLE], read_earlier_splits) or {}
         digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
+        names = [(sample.path, dataset.names_of(sample)) for sample in dataset.samples]
+        warn_of_conflicts(dataset.given, ((p, d, n) for (p, n), d in zip(names, digests, strict=True)))
         divided = split(dataset, spec, fixed=earlier, digests=digests, allow_small=allow_small)
         moved = move_root(divided, out)
         with files.atomic_path(out / SPLIT_TABLE) as temporary:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,13 +29,17 @@ class FittedHead:
     Attributes:
         model: Keras model, bottleneck (B, ...) -> probabilities (B, C).
         history: A row per candidate: what makes it differ (the `HeadKind.step`), then loss, accuracy,
-            val_loss and val_accuracy as far as they are known, and seconds.
+            val_loss and val_accuracy as far as they are known, and seconds; cv_loss and cv_accuracy are of
+            training rows that were held out.
         best: The row of the head.
+        before_refit: The head that the figures are of, and that all else is chosen with, where `model` was
+            fitted to validation rows as well; None where that is `model`.
     """
 
     model: Any
     history: list[dict[str, float]]
     best: dict[str, float]
+    before_refit: Any = None
 
 
 class FitHead(Protocol):
@@ -64,11 +68,7 @@ class FitHead(Protocol):
 def fit_head(
     spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
 ) -> FittedHead:
-    """Fit a head of any kind that is fitted at once; see `FitHead`.
-
-    Raises:
-        OptionError: The rows do not fit into memory.
-    """
+    """Fit a head of any kind that is fitted at once; see `FitHead`."""
     module, _, name = spec.traits.fit.partition(":")
     fit: FitHead = getattr(importlib.import_module(module), name)
     return fit(spec, train, val, classes, progress=progress)
@@ -111,17 +111,22 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array([losses.sum(dtype=np.float64), np.sum(probabilities.argmax(axis=1) == labels)])
 
 
-def require_memory(kind: str, count: int, data: LabeledRows) -> None:
-    """Refuse to hold the features of `count` rows like some when they do not fit.
+def require_memory(spec: HeadSpec, rows: Mapping[str, int], features: int) -> None:
+    """Refuse a head whose rows do not fit into memory.
+
+    Args:
+        spec: What is fitted.
+        rows: Rows of each use, "train" and "val".
+        features: The length of each when it is averaged over its positions.
 
     Raises:
         OptionError: They need more memory than is allowed.
     """
-    needed = 4 * count * data.rows.take(np.arange(1)).read().shape[-1]
+    needed = 4 * features * sum(rows[use] for use in spec.traits.in_memory)
     allowed = feeder.allowed_memory()
     if needed > allowed:
         raise OptionError(
-            f"--head {kind} needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, more than the "
+            f"--head {spec.kind} needs all bottlenecks in memory: {needed / 2**30:.1f} GiB, more than the "
             f"{allowed / 2**30:.1f} GiB that it may use. Use --head linear, which streams them, or --head "
             "prototype, which only keeps class means"
         )

@@ -20,7 +20,6 @@ from fastcls.training.heads.fitting import (
     at_unit_length,
     feature_blocks,
     features,
-    require_memory,
     score,
 )
 from fastcls.training.heads.network import named_head, pooled
@@ -47,12 +46,8 @@ def fit_knn(
         val: Rows to choose on; without them k is `DEFAULT_K`, or as many as there are.
         classes: Number of classes.
         progress: Has no part in it.
-
-    Raises:
-        OptionError: The training rows do not fit into memory.
     """
     started = time.monotonic()
-    require_memory("knn", len(train), train)
     kernel = at_unit_length(features(train)).T  # (D, N)
     history: list[dict[str, float]]
     if val:

@@ -57,14 +57,15 @@ def build_loss(spec: LossSpec, model: Any, labels: np.ndarray, task: Task = ONE_
 
     name = spec.named(task)
     plain = task.losses[name]
-    if plain and spec == LossSpec(name=spec.name):
+    if plain and not spec.l2 and spec == LossSpec(name=spec.name, l2=spec.l2):
         return plain
     weights = class_weights(spec.class_weight, labels, spec.class_weight_multiplier, task=task)
     entropy = OBJECTIVES[task].entropy(name, spec, weights)
+    l2 = spec.l2 or 0.0
     kernels = [variable for variable in model.trainable_variables if len(variable.shape) > 1]
 
     def loss(labels: Any, probabilities: Any) -> Any:
         squares = sum((ops.sum(ops.square(kernel)) for kernel in kernels), start=0.0)
-        return entropy(labels, probabilities) + spec.l2 * squares
+        return entropy(labels, probabilities) + l2 * squares
 
     return loss

@@ -13,7 +13,7 @@ from fastcls.cache.listing import Report
 from fastcls.cache.samples import FileState, SampleRow
 from fastcls.cache.store import Cache
 from fastcls.data import image_bytes
-from fastcls.data.splitter import assign_splits
+from fastcls.data.splitter import assign_splits, group_units
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
 from fastcls.tasks import ONE_LABEL, Task
@@ -28,12 +28,15 @@ class LabeledRows:
         labels: One per row, encoded by the task.
         views: Rows per image.
         task: What is asked of an image.
+        groups: A number per image: those of the same number are identical or of one group. None where that
+            is not known.
     """
 
     rows: Rows
     labels: np.ndarray
     views: int = 1
     task: Task = ONE_LABEL
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,7 +96,19 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
 
     plain = take(val, 1) if val else None
     images = {"train": [samples[place] for place in own], "val": [samples[place] for place in val]}
-    return Selection(class_names, take(own, views.views), plain, task, images, views)
+    train = take(own, views.views)
+    if plain is None:
+        train = replace(train, groups=_groups(images["train"]))
+    return Selection(class_names, train, plain, task, images, views)
+
+
+def _groups(samples: Sequence[SampleRow]) -> np.ndarray:
+    """A number per sample, the same for those that stay together."""
+    groups = np.empty(len(samples), np.int64)
+    units = group_units([row.digest for row in samples], [row.group for row in samples])
+    for number, unit in enumerate(units):
+        groups[unit] = number
+    return groups
 
 
 def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:

@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import Normalizer
 from threadpoolctl import threadpool_limits
 
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.head_trainer import train_head
-from fastcls.training.heads.logreg import C_GRID, fit_logreg
+from fastcls.training.heads.folds import make_splits
+from fastcls.training.heads.logreg import C_GRID, DEFAULT_C, fit_logreg
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows, select
 
-LOGREG, L2 = HeadSpec("logreg"), HeadSpec("logreg", bottleneck_norm="l2")
+LOGREG = HeadSpec("logreg", refit=False)
+L2 = HeadSpec("logreg", bottleneck_norm="l2", refit=False)
 QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 
 
@@ -29,7 +31,7 @@ QUICK = {"assume_finite": True, "skip_parameter_validation": True}
 )
 def test_sweep__each_value_reaches_an_independent_tight_fit(make_cache, shape, classes, norm):
     cache, _, _ = make_cache(300, shape=shape, classes=classes, spread=0.2)
-    trained = train_head(cache, HeadSpec("logreg", bottleneck_norm=norm))
+    trained = train_head(cache, HeadSpec("logreg", bottleneck_norm=norm, refit=False))
     chosen = select(cache, TrainConfig())
     train, val = (
         part.rows.read().astype(float).mean(axis=tuple(range(1, len(shape))))
@@ -112,16 +114,86 @@ def test_sweep__refuses_what_does_not_fit_into_memory(make_cache, monkeypatch):
         train_head(make_cache()[0], LOGREG)
 
 
-def test_train_head__logreg_needs_validation_rows(make_cache):
-    with pytest.raises(OptionError, match=r"needs validation images.*--val 0\.2"):
-        train_head(make_cache()[0], LOGREG, TrainConfig(val=0.0))
+def test_refit__is_scikit_learns_on_all_rows_and_figures_are_of_the_head_before(make_cache):
+    cache, _, _ = make_cache(300, spread=0.2)
+    before, trained = train_head(cache, LOGREG), train_head(cache, HeadSpec("logreg"))
+    timeless = [[{**row, "seconds": 0} for row in head.history] for head in (before, trained)]
+    assert timeless[0] == timeless[1] and (before.refit_count, trained.refit_count) == (0, 270)
+    chosen = select(cache, TrainConfig())
+    rows = np.concatenate([part.rows.read() for part in (chosen.train, chosen.val)]).astype(float)
+    labels = np.concatenate([chosen.train.labels, chosen.val.labels])
+    tight = LogisticRegression(C=trained.best["c"], tol=1e-9, max_iter=20000).fit(rows, labels)
+    np.testing.assert_allclose(trained.model.predict(rows, verbose=0), tight.predict_proba(rows), atol=1e-3)
+    assert np.abs(before.model.predict(rows, verbose=0) - tight.predict_proba(rows)).max() > 1e-2
+
+
+def test_several_labels__are_scikit_learns_one_vs_rest(multi_label_cache):
+    cache, _, _ = multi_label_cache
+    trained = train_head(cache, LOGREG)
+    chosen = select(cache, TrainConfig())
+    rows, val = (part.rows.read().astype(float) for part in (chosen.train, chosen.val))
+    fits = [
+        LogisticRegression(C=trained.best["c"], tol=1e-9, max_iter=20000).fit(rows, column)
+        for column in chosen.train.labels.T
+    ]
+    expected = np.stack([fit.predict_proba(val)[:, 1] for fit in fits], axis=1)
+    np.testing.assert_allclose(trained.model.predict(val, verbose=0), expected, atol=1e-3)
+    assert trained.best["val_auroc"] == pytest.approx(roc_auc_score(chosen.val.labels, expected), abs=1e-3)
+    assert trained.best["val_auroc"] == max(row["val_auroc"] for row in trained.history)
+
+
+def test_several_labels__thresholds_are_of_the_head_before_the_refit(multi_label_cache):
+    cache, _, _ = multi_label_cache
+    assert train_head(cache, HeadSpec("logreg")).thresholds == train_head(cache, LOGREG).thresholds
+
+
+def test_without_validation__held_out_rows_choose_and_all_rows_are_fitted(make_cache):
+    cache, _, _ = make_cache(200, spread=0.2)
+    trained = train_head(cache, HeadSpec("logreg"), TrainConfig(val=0.0))
+    train = select(cache, TrainConfig(val=0.0)).train
+    rows, labels = train.rows.read().astype(float), train.labels
+    splits = make_splits(train, np.eye(3)[labels])
+    for row in trained.history:
+        found = np.empty((len(labels), 3))
+        for own, held in splits:
+            fit = LogisticRegression(C=row["c"], tol=1e-9, max_iter=20000).fit(rows[own], labels[own])
+            found[held] = fit.predict_proba(rows[held])
+        assert row["cv_loss"] == pytest.approx(log_loss(labels, found), abs=1e-3)
+    assert trained.best == min(trained.history, key=lambda row: row["cv_loss"])
+    tight = LogisticRegression(C=trained.best["c"], tol=1e-9, max_iter=20000).fit(rows, labels)
+    np.testing.assert_allclose(trained.model.predict(rows, verbose=0), tight.predict_proba(rows), atol=1e-3)
+
+
+def test_without_validation__one_image_per_class_is_enough():
+    train = LabeledRows(_Rows(np.eye(3, dtype=np.float32)), np.arange(3))
+    fitted = fit_logreg(LOGREG, train, None, 3)
+    assert fitted.best["c"] == DEFAULT_C
+    assert fitted.model.predict(np.eye(3), verbose=0).argmax(axis=1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_make_splits__holds_each_row_out_once_and_leaves_each_class_behind(seed):
+    random = np.random.default_rng(seed)
+    classes, images = int(random.integers(2, 6)), int(random.integers(10, 40))
+    labels = random.permutation(np.concatenate([np.arange(classes), random.integers(classes, size=images)]))
+    groups = random.integers(len(labels), size=len(labels))
+    data = LabeledRows(None, labels.repeat(2), 2, groups=groups)
+    splits = make_splits(data, np.eye(classes)[data.labels])
+    held = np.concatenate([held for _, held in splits])
+    assert len(set(held.tolist())) == len(held)
+    for own, out in splits:
+        assert sorted([*own, *out]) == list(range(len(data)))
+        assert set(data.labels[own]) == set(range(classes))
+        apart = set(groups.repeat(2)[own]) & set(groups.repeat(2)[out])
+        kept = {label for label in range(classes) if len(set(groups[labels == label])) < 5}
+        assert all(set(labels[groups == group]) & kept for group in apart)
 
 
 def test_train_head__gradients_go_on_from_logreg(make_cache):
     cache, _, _ = make_cache(spread=0.2)
-    start = train_head(cache, HeadSpec("logreg", bottleneck_norm="l2"))
+    start = train_head(cache, L2)
     with pytest.raises(OptionError, match="keeps its kind and layers"):
         train_head(cache, LOGREG, start=start)
     further = train_head(cache, None, TrainConfig(epochs=2, learning_rate=1e-5), start=start)
-    assert further.spec == HeadSpec(bottleneck_norm="l2")
+    assert further.spec == HeadSpec("linear", bottleneck_norm="l2")
     assert further.history[0]["val_loss"] == pytest.approx(start.best["val_loss"], rel=1e-3)

@@ -1,0 +1,101 @@
+"""The default head, as a user meets it: what it takes, what it says, what it keeps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from fastcls.cache.store import Cache
+from fastcls.errors import OptionError
+from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.training.head_reader import load_head
+from fastcls.training.head_trainer import train_head
+from fastcls.training.rows import cached as feeder
+
+TAKES_LOGREG = "--head auto takes logreg, as 48 images x 8 features x 3 classes are at most 5e+08\n"
+
+
+def _uses(run):
+    with (run / "images.csv").open() as file:
+        return [row["use"] for row in csv.DictReader(file)]
+
+
+def test_auto__run_says_what_it_takes_and_which_images_are_trained_on(fastcls, photos, base, tmp_path):
+    run = tmp_path / "run"
+    command = ("run", photos, "--base", base, "--precision", "float32", "--workers", 1)
+    command = (*command, "--cache", tmp_path / "caches", "--out", run)
+    planned = fastcls(*command, "--dry-run")
+    assert planned.code == 0 and TAKES_LOGREG in planned.out, planned.err
+    assert "Images: 36 for training, 12 for validation; then refitted on all 48\n" in planned.out
+    done = fastcls(*command)
+    assert done.code == 0 and TAKES_LOGREG in done.out, done.err
+    assert "Refitted on all 48 images, those for validation too" in done.out
+    assert _uses(run) == ["train"] * 36 + ["refit"] * 12
+    record = json.loads((run / "run.json").read_text())
+    assert record["asked"]["head"]["kind"] == "auto" and record["decided_by"]["head"]["kind"] == "logreg"
+    assert record["images"] == {"train": 36, "val": 0, "refit": 12, "earlier": 0, "complete": True}
+    listed = fastcls("runs", tmp_path)
+    assert " 36   12  logreg" in listed.out, listed.out
+    again = fastcls(*command)
+    assert again.code == 0 and "already complete" in again.err
+    other = fastcls(*command, "--epochs", 50)
+    assert other.code == 1 and "already exists, with another training" in other.err
+
+    overlap = fastcls("test", run, photos)
+    told = "36 used for training, 12 used for validation, then for training"
+    assert "48 of the 60 images are not new" in overlap.err and told in overlap.err
+
+    copied = fastcls(*command[:-1], tmp_path / "copy", "--config", run)
+    assert copied.code == 0 and TAKES_LOGREG in copied.out, copied.err
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--epochs", 50], "--epochs was"),
+        (["--optimizer", "adam", "--layers", 8], "--layers and --optimizer were"),
+        (["--checkpoint-every", 0, "--no-refit"], "--checkpoint-every was"),
+    ],
+)
+def test_auto__a_typed_option_of_epochs_takes_linear(fastcls, trained, tmp_path, given, why):
+    run = tmp_path / "run"
+    made = fastcls("train-head", trained.cache.folder, "--out", run, *given)
+    assert made.code == 0 and f"--head auto takes linear, as {why} given\n" in made.out, made.err
+    assert "Refitted" not in made.out and load_head(run).spec.kind == "linear"
+    assert set(_uses(run)) == {"train", "val"}
+
+
+def test_auto__no_refit_keeps_validation_out(fastcls, trained, tmp_path):
+    run = tmp_path / "run"
+    made = fastcls("train-head", trained.cache.folder, "--out", run, "--no-refit")
+    assert made.code == 0 and "Kept C" in made.out and "Refitted" not in made.out, made.err
+    assert set(_uses(run)) == {"train", "val"}
+    refused = fastcls("train-head", trained.cache.folder, "--out", run, "--head", "knn", "--no-refit")
+    assert refused.code == 2 and "--no-refit has no effect with --head knn" in refused.err
+
+
+def test_auto__is_trained_further(fastcls, trained, tmp_path):
+    first, run = tmp_path / "first", tmp_path / "run"
+    assert fastcls("train-head", trained.cache.folder, "--out", first).code == 0
+    further = fastcls("train-head", trained.cache.folder, "--out", run, "--from", first, "--epochs", 1)
+    assert further.code == 0 and load_head(run).spec.kind == "linear", further.err
+
+
+def test_auto__without_validation(fastcls, trained, tmp_path):
+    run = tmp_path / "run"
+    planned = fastcls("train-head", trained.cache.folder, "--out", run, "--val", 0, "--dry-run")
+    made = fastcls("train-head", trained.cache.folder, "--out", run, "--val", 0)
+    assert planned.code == made.code == 0 and "cv_loss" in made.out, made.err
+    written = planned.out.split("Would write to ")[1].split(": ")[1].split(". Nothing")[0].split(", ")
+    assert sorted(path.name for path in run.iterdir()) == sorted(written)
+
+
+def test_auto__too_little_memory_names_the_way_out(trained, monkeypatch, tmp_path):
+    cache = shutil.copytree(trained.cache.folder, tmp_path / "cache")
+    monkeypatch.setattr(feeder, "allowed_memory", lambda: 100)
+    with pytest.raises(OptionError, match=r"logreg needs all bottlenecks in memory.*--head linear"):
+        train_head(Cache(cache))
+    train_head(Cache(cache), HeadSpec("linear"), TrainConfig(epochs=1))
