@@ -187,7 +187,7 @@ def bottleneck_model(cut: Cut) -> Any:
     return keras.Model(image, bottlenecks[0], name="trunk")
 
 
-def joint_model(cuts: Sequence[Cut]) -> Any:
+def combined_trunk(cuts: Sequence[Cut]) -> Any:
     """The trunk of several cuts of one base: what they share is computed once.
 
     Returns:

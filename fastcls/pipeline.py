@@ -15,7 +15,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.extractor import extract_planned
-from fastcls.extraction.ledger import Extraction
+from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
 from fastcls.plans.finetuning import FinetuningPlan

@@ -94,7 +94,9 @@ def _as_spec(
     if not isinstance(base, BaseSpec):
         return BaseSpec(base, weights, size, normalize, include_top)
     if (weights, size, normalize, include_top) != (None, None, None, False):
-        raise OptionError("A BaseSpec says all of a base. Give weights, size and the like in it alone")
+        raise OptionError(
+            "Options of a base are fields of its BaseSpec. Set weights, size and the others there"
+        )
     return base
 
 

@@ -18,8 +18,8 @@ from fastcls.specs import ViewSpec
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to have its bottlenecks.
+class ViewedDataset:
+    """A data set whose images are to have bottlenecks, and their views.
 
     Attributes:
         dataset: The images.
@@ -63,16 +63,16 @@ class Coverage:
     is_new: bool
 
 
-def find_coverage(order: Order, cache: Cache) -> Coverage:
+def find_coverage(viewed: ViewedDataset, cache: Cache) -> Coverage:
     """Find the images of a data set that lack a bottleneck of one of their views.
 
     An image whose file has not changed since its digest was taken is not read.
 
     Args:
-        order: The images.
+        viewed: The images, and their views.
         cache: The cache, speaking of this data set.
     """
-    dataset, views, recalled = order.dataset, order.views, cache.listing.recall()
+    dataset, views, recalled = viewed.dataset, viewed.views, cache.listing.recall()
     is_last = recalled.is_last and recalled.task is dataset.task
     known = {failure.digest: failure for failure in recalled.failures if failure.digest}
     rows, is_changed = _known_rows(dataset, recalled.samples)
@@ -89,14 +89,14 @@ def find_coverage(order: Order, cache: Cache) -> Coverage:
     return Coverage(rows, missing, failures, is_changed or not is_last)
 
 
-def count_missing(order: Order, cache: Cache, coverage: Coverage) -> tuple[int, int]:
+def count_missing(viewed: ViewedDataset, cache: Cache, coverage: Coverage) -> tuple[int, int]:
     """How many readable images lack a view, and how many views they lack in all.
 
     Copies are counted once. Files that may have changed are read.
     """
-    root, digest = order.dataset.root, image_bytes.digest_or_blank
+    root, digest = viewed.dataset.root, image_bytes.digest_or_blank
     rows = [row if row.digest else replace(row, digest=digest(root / row.path)) for row in coverage.rows]
-    lacking = locate_views(cache.index(), rows, order.views).lacking
+    lacking = locate_views(cache.index(), rows, viewed.views).lacking
     unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
     pairs = zip(rows, lacking.tolist(), strict=True)
     counts = {row.digest: count for row, count in pairs if count and row.digest not in unusable}

@@ -21,8 +21,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.engines import engine_class
 from fastcls.errors import OptionError
 from fastcls.extraction.caches import CutCaches, caches_of_cuts
-from fastcls.extraction.coverage import Order, count_missing
-from fastcls.extraction.crew import Crew, share_machine
+from fastcls.extraction.coverage import ViewedDataset, count_missing
 from fastcls.extraction.engine_choice import (
     Asked,
     Candidate,
@@ -35,6 +34,7 @@ from fastcls.extraction.engine_choice import (
 )
 from fastcls.extraction.fidelity import Fidelity, InfidelityError
 from fastcls.extraction.filling import Target, known_targets
+from fastcls.extraction.resources import Resources, allocate
 from fastcls.sizes import format_bytes
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
 
@@ -46,12 +46,12 @@ class CutPlan:
     Attributes:
         caches: The caches that serve the cut.
         target: The cache that served it before, and what is missing there; None for a cut that has none.
-        order: The images.
+        viewed: The images, and their views.
     """
 
     caches: CutCaches
     target: Target | None
-    order: Order
+    viewed: ViewedDataset
 
     @property
     def cache(self) -> Cache | None:
@@ -127,8 +127,8 @@ class CutPlan:
     def _missing(self) -> tuple[int, int]:
         """How many images are to be forwarded, and how many views of them."""
         if not self.target:
-            return len(self.order.dataset.samples), self.order.rows
-        return count_missing(self.order, self.target.cache, self.target.coverage)
+            return len(self.viewed.dataset.samples), self.viewed.rows
+        return count_missing(self.viewed, self.target.cache, self.target.coverage)
 
     def __str__(self) -> str:
         if self.cache:
@@ -152,7 +152,7 @@ class ExtractionPlan:
     """An extraction, decided and checked: what `extract_planned` executes.
 
     Attributes:
-        order: The images, and what is asked of them.
+        viewed: The images, and their views.
         root: Folder of caches.
         config: How it runs.
         cuts: One per cut.
@@ -161,7 +161,7 @@ class ExtractionPlan:
         machine: What this machine can run.
     """
 
-    order: Order
+    viewed: ViewedDataset
     root: Path
     config: ExtractConfig
     cuts: tuple[CutPlan, ...]
@@ -182,13 +182,13 @@ class ExtractionPlan:
         return False
 
     @property
-    def crew(self) -> Crew | None:
+    def resources(self) -> Resources | None:
         """Who would forward the images, with the first candidate; None where nothing is missing."""
         if not self.candidates:
             return None
         filled = [cut for cut in self.cuts if not cut.is_complete]
-        missing = [len(cut.target.coverage.missing) if cut.target else self.order.rows for cut in filled]
-        return share_machine(
+        missing = [len(cut.target.coverage.missing) if cut.target else self.viewed.rows for cut in filled]
+        return allocate(
             self.config,
             engine_class(self.candidates[0].path),
             rows=max(missing),
@@ -201,7 +201,7 @@ class ExtractionPlan:
         lines = [str(cut) for cut in self.cuts]
         if self.candidates and any(cut.to_forward for cut in self.cuts):
             engine = describe_candidates(self.candidates, is_decided=self.is_decided)
-            lines += [f"{engine}. {self.crew}"]
+            lines += [f"{engine}. {self.resources}"]
         return lines
 
     def __str__(self) -> str:
@@ -232,17 +232,21 @@ def plan_extraction(
             be made, or no engine can do what was asked for.
         MissingExtraError: An engine's package is not installed.
     """
-    order = Order(dataset, views or ViewSpec(), name)
-    return make_plan(order, cuts, Path(root), config or ExtractConfig(), None)
+    viewed = ViewedDataset(dataset, views or ViewSpec(), name)
+    return make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
 
 
 def make_plan(
-    order: Order, cuts: Sequence[CutSpec | Cut], root: Path, config: ExtractConfig, leases: Leases | None
+    viewed: ViewedDataset,
+    cuts: Sequence[CutSpec | Cut],
+    root: Path,
+    config: ExtractConfig,
+    leases: Leases | None,
 ) -> ExtractionPlan:
     """Plan an extraction.
 
     Args:
-        order: The images.
+        viewed: The images, and their views.
         cuts: Cuts of one base.
         root: Folder of caches.
         config: How the extraction runs.
@@ -250,18 +254,18 @@ def make_plan(
             downloads no weights.
     """
     files.require_writable(root)
-    return _plan(order, caches_of_cuts(cuts, root), root, config, leases)
+    return _plan(viewed, caches_of_cuts(cuts, root), root, config, leases)
 
 
 def renew(plan: ExtractionPlan, leases: Leases) -> ExtractionPlan:
     """The same plan, once its caches can be changed by no other process: what is missing is found again."""
     files.require_writable(plan.root)
     cuts = [cut.caches for cut in plan.cuts]
-    return _plan(plan.order, cuts, plan.root, plan.config, leases, earlier=plan)
+    return _plan(plan.viewed, cuts, plan.root, plan.config, leases, earlier=plan)
 
 
 def _plan(
-    order: Order,
+    viewed: ViewedDataset,
     cuts: Sequence[CutCaches],
     root: Path,
     config: ExtractConfig,
@@ -269,10 +273,10 @@ def _plan(
     earlier: ExtractionPlan | None = None,
 ) -> ExtractionPlan:
     planned = tuple(
-        CutPlan(*pair, order) for pair in zip(cuts, known_targets(cuts, order, leases), strict=True)
+        CutPlan(*pair, viewed) for pair in zip(cuts, known_targets(cuts, viewed, leases), strict=True)
     )
     if all(cut.is_complete for cut in planned):
-        return ExtractionPlan(order, root, config, planned)
+        return ExtractionPlan(viewed, root, config, planned)
     for cut in planned:
         if not cut.cache or (not cut.is_complete and checked_files.damage(*cut.cache.models)):
             _ = cut.caches.built if leases else cut.caches.sketched
@@ -280,13 +284,13 @@ def _plan(
     begun = {cut.cache.manifest.precision for cut in planned if cut.cache and not cut.is_complete}
     asked = Asked(config.engine, cuts[0].precision, tuple(sorted(begun)))
     if earlier and asked == earlier.asked:
-        return ExtractionPlan(order, root, config, planned, earlier.candidates, asked, earlier.machine)
+        return ExtractionPlan(viewed, root, config, planned, earlier.candidates, asked, earlier.machine)
     machine = look_at_machine(asked)
     able = candidates(asked, machine)
     refused = _refused(planned, able)
     if all(candidate in refused for candidate in able if not candidate.stands_in):
         raise explain(asked, machine, refused.values())
-    return ExtractionPlan(order, root, config, planned, tuple(able), asked, machine)
+    return ExtractionPlan(viewed, root, config, planned, tuple(able), asked, machine)
 
 
 def _refused(cuts: Sequence[CutPlan], able: Sequence[Candidate]) -> dict[Candidate, Obstacle]:
