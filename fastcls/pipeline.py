@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +15,8 @@ from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.extractor import extract_planned
-from fastcls.extraction.ledger import Extraction
-from fastcls.files import PathLike
+from fastcls.extraction.tracker import Extraction
+from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
 from fastcls.plans.earlier import decided_by
 from fastcls.plans.finetuning import FinetuningPlan
@@ -34,6 +33,7 @@ from fastcls.specs import (
     beyond,
     with_quality,
 )
+from fastcls.specs.options import as_spec
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
@@ -46,7 +46,7 @@ _DECIDED = ("head", "training", "views", "start", "finetuning", "pixels")
 
 
 def run(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     cut: CutSpec | PathLike,
     out: PathLike,
     *,
@@ -64,7 +64,7 @@ def run(
     """Data set in, classifier out, tested where there is a test part.
 
     Args:
-        dataset: The images.
+        dataset: The images, or their path as `Dataset.open` takes it.
         cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
         out: The run folder.
         head: The head to train, or the name of its kind; `auto` by default.
@@ -83,22 +83,22 @@ def run(
     """
     cut, views, head, config = with_quality(
         quality,
-        cut if isinstance(cut, CutSpec) else CutSpec(os.fspath(cut)),
-        views or ViewSpec(),
-        HeadSpec(head) if isinstance(head, str) else head or HeadSpec(),
-        config or TrainConfig(),
+        as_spec(CutSpec, cut, "cut", named=True),
+        as_spec(ViewSpec, views, "views"),
+        HeadSpec() if head is None else as_spec(HeadSpec, head, "head", named=True),
+        as_spec(TrainConfig, config, "config"),
     )
     plan = plan_run(
-        dataset,
+        Dataset.of(dataset),
         cut,
         head,
         config,
-        out,
-        cache_root=cache_root,
+        as_path(out, "out"),
+        cache_root=as_path(cache_root, "cache_root"),
         test=test,
         views=views,
         name=name,
-        extraction=extraction,
+        extraction=as_spec(ExtractConfig, extraction, "extraction"),
         restart=restart,
     )
     return run_planned(plan, progress=progress)

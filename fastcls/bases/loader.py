@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -99,11 +98,12 @@ def _as_spec(
     normalize: str | None,
     include_top: bool,
 ) -> BaseSpec:
-    file = None if weights is None else os.fspath(weights)
     if not isinstance(base, BaseSpec):
-        return BaseSpec(os.fspath(base), file, size, normalize, include_top)
-    if (file, size, normalize, include_top) != (None, None, None, False):
-        raise OptionError("A BaseSpec says all of a base. Give weights, size and the like in it alone")
+        return BaseSpec(base, weights, size, normalize, include_top)
+    if (weights, size, normalize, include_top) != (None, None, None, False):
+        raise OptionError(
+            "Options of a base are fields of its BaseSpec. Set weights, size and the others there"
+        )
     return base
 
 

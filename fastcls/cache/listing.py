@@ -29,7 +29,7 @@ from fastcls.cache.samples import (
 )
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError, OptionError
-from fastcls.specs import ViewSpec
+from fastcls.specs import ViewSpec, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 
 _NAME_BYTES = 120
@@ -259,6 +259,7 @@ def find_listing(cache: Path, name: str | None) -> Listing:
 
 def check_name(name: str) -> None:
     """Raise OptionError for what cannot be the name of a data set, as it names files."""
+    check_type("name", name, str)
     if safe_name(name) != name or name.startswith(".") or not 0 < len(name.encode()) <= _NAME_BYTES:
         raise OptionError(
             f"Invalid --name {name!r}. Use up to {_NAME_BYTES} letters, digits and `-_.`, not beginning with "

@@ -148,7 +148,7 @@ class Tested:
 
 def test(
     classifier: Classifier,
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     out: PathLike | None = None,
     *,
     batch_size: int = 16,
@@ -156,8 +156,11 @@ def test(
     progress: bool = False,
 ) -> Tested:
     """See `Classifier.test`."""
-    folder, given = None if out is None else Path(out), (batch_size, max_pixels, progress)
-    return _test(classifier, dataset, classifier.source, folder, *given, is_written=folder is not None)
+    folder = None if out is None else files.as_path(out, "out")
+    given = batch_size, max_pixels, progress
+    return _test(
+        classifier, Dataset.of(dataset), classifier.source, folder, *given, is_written=folder is not None
+    )
 
 
 def run_test(

@@ -23,8 +23,8 @@ from fastcls.specs import ViewSpec
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to have its bottlenecks.
+class ViewedDataset:
+    """A data set whose images are to have bottlenecks, and their views.
 
     Attributes:
         dataset: The images.
@@ -88,19 +88,19 @@ class Foreseen(Listing):
 
     Args:
         cache: The cache, speaking of the data set.
-        order: The images.
+        viewed: The images, and their views.
         rows: A row per image, with its digest.
     """
 
-    def __init__(self, cache: Cache, order: Order, rows: list[SampleRow]) -> None:
+    def __init__(self, cache: Cache, viewed: ViewedDataset, rows: list[SampleRow]) -> None:
         super().__init__(cache.folder, cache.listing.name)
         known = {failure.digest: failure for failure in cache.listing.recall().failures}
-        self._order, self._rows = order, rows
+        self._viewed, self._rows = viewed, rows
         self._failures = [replace(known[row.digest], path=row.path) for row in rows if row.digest in known]
 
     def report(self) -> Report:
         """See `Listing.report`."""
-        return self._order.report({})
+        return self._viewed.report({})
 
     def samples(self) -> list[SampleRow]:
         """See `Listing.samples`."""
@@ -111,16 +111,16 @@ class Foreseen(Listing):
         return self._failures
 
 
-def find_coverage(order: Order, cache: Cache) -> Coverage:
+def find_coverage(viewed: ViewedDataset, cache: Cache) -> Coverage:
     """Find the images of a data set that lack a bottleneck of one of their views.
 
     An image whose file has not changed since its digest was taken is not read.
 
     Args:
-        order: The images.
+        viewed: The images, and their views.
         cache: The cache, speaking of this data set.
     """
-    dataset, views, recalled = order.dataset, order.views, cache.listing.recall()
+    dataset, views, recalled = viewed.dataset, viewed.views, cache.listing.recall()
     is_last = recalled.is_last and recalled.task is dataset.task
     known = {failure.digest: failure for failure in recalled.failures if failure.digest}
     before = {} if cache.listing.is_of_another(dataset.origin) else _splits(recalled.samples)
@@ -161,31 +161,33 @@ def _count(splits: Iterable[str]) -> str:
     return ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
 
 
-def read_digests(order: Order, coverage: Coverage | None) -> list[SampleRow]:
+def read_digests(viewed: ViewedDataset, coverage: Coverage | None) -> list[SampleRow]:
     """A row per sample with its digest, "" where it cannot be read; files that may have changed are read.
 
     Args:
-        order: The images.
+        viewed: The images, and their views.
         coverage: What is known of them; None where there is no cache.
     """
-    root = order.dataset.root
-    rows = coverage.rows if coverage else _new_rows(order.dataset)
+    root = viewed.dataset.root
+    rows = coverage.rows if coverage else _new_rows(viewed.dataset)
     unknown = (root / row.path for row in rows if not row.digest)
     digests = spread(image_bytes.digest_or_blank, unknown)
     return [row if row.digest else replace(row, digest=next(digests)) for row in rows]
 
 
-def find_lacking(order: Order, cache: Cache | None, rows: Sequence[SampleRow]) -> list[tuple[SampleRow, int]]:
+def find_lacking(
+    viewed: ViewedDataset, cache: Cache | None, rows: Sequence[SampleRow]
+) -> list[tuple[SampleRow, int]]:
     """The rows that lack views, and how many, but those of images that are known to be unreadable.
 
     Args:
-        order: The images.
+        viewed: The images, and their views.
         cache: The cache, speaking of this data set; None where there is none.
         rows: A row per image, with its digest.
     """
     if cache is None:
-        return [(row, order.views.of_split(row.split)) for row in rows if row.digest]
-    lacking = locate_views(cache.index(), rows, order.views).lacking
+        return [(row, viewed.views.of_split(row.split)) for row in rows if row.digest]
+    lacking = locate_views(cache.index(), rows, viewed.views).lacking
     unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
     pairs = zip(rows, lacking.tolist(), strict=True)
     return [(row, count) for row, count in pairs if count and row.digest not in unusable]

@@ -38,7 +38,7 @@ def require_same_run(folder: Path, plan: ExtractionPlan, head: HeadSpec, config:
     lacking = {row.path for row in _readable(unknown, cut, folder, plan.config.max_pixels)}
     gone = {row.path for row in unknown} - lacking
     rows = [row for row in cut.rows if row.digest and row.path not in gone]
-    dataset = plan.order.dataset
+    dataset = plan.viewed.dataset
     own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
     used = {"train": [rows[place] for place in own], "val": [rows[place] for place in val]}
     if runs.is_complete(folder):
@@ -85,7 +85,7 @@ def _readable(
 
 def _is_readable(row: SampleRow, cut: CutPlan, decoder: Decoder) -> bool:
     try:
-        decoder.read(cut.order.dataset.root / row.path)
+        decoder.read(cut.viewed.dataset.root / row.path)
     except UnreadableImage:
         return False
     return True

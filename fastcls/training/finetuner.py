@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.devices import TENSOR_CORES, gpus
-from fastcls.files import PathLike
+from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import (
@@ -23,7 +22,9 @@ from fastcls.specs import (
     PixelRule,
     Recipe,
     TrainConfig,
+    check_at_least,
 )
+from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX
 from fastcls.training.identity import network_identity
@@ -92,12 +93,12 @@ class FinetunedNetwork:
 
 
 def finetune(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     start: BaseSpec | Classifier | PathLike,
     spec: FinetuneSpec | None = None,
     config: TrainConfig | None = None,
     *,
-    head: HeadSpec | None = None,
+    head: HeadSpec | str | None = None,
     folder: PathLike | None = None,
     max_pixels: int | None = None,
     progress: bool = False,
@@ -108,11 +109,11 @@ def finetune(
     TensorFlow. Several GPUs share each batch (`tf.distribute.MirroredStrategy`).
 
     Args:
-        dataset: The images.
+        dataset: The images, or their path as `Dataset.open` takes it.
         start: A base, or its name, or a classifier to train further.
         spec: What of it is trained, and how images come.
         config: How it is trained.
-        head: What to put on a base; a softmax layer by default.
+        head: What to put on a base, or the name of its kind; a softmax layer by default.
         folder: Where logs and checkpoints go; a training that was interrupted there goes on.
         max_pixels: Images of more pixels, when they are decoded, are left out; None for as many as the memory
             allows each decoding thread.
@@ -123,9 +124,14 @@ def finetune(
             training was interrupted in `folder`.
         DataError: A class has no readable image to train on, or there is no validation part.
     """
-    begun = start if isinstance(start, (BaseSpec, Classifier)) else BaseSpec(os.fspath(start))
-    asked = prepare_finetuning(dataset, begun, spec, config, head=head, max_pixels=max_pixels)
-    return finetune_prepared(asked, None if folder is None else Path(folder), progress=progress)
+    dataset, place = Dataset.of(dataset), None if folder is None else as_path(folder, "folder")
+    begun = start if isinstance(start, Classifier) else as_spec(BaseSpec, start, "start", named=True)
+    spec, config = as_spec(FinetuneSpec, spec, "spec"), as_spec(TrainConfig, config, "config")
+    if max_pixels is not None:
+        check_at_least("max_pixels", max_pixels, 1)
+    own = None if head is None else as_spec(HeadSpec, head, "head", named=True)
+    asked = prepare_finetuning(dataset, begun, spec, config, head=own, max_pixels=max_pixels)
+    return finetune_prepared(asked, place, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ def test_plan__tells_what_the_extraction_then_does(cuts, data, root, seed):
         assert cut.cache is None or cut.cache.folder == cache.folder
         if made.engine:
             assert (made.engine, cache.manifest.precision) == ("tensorflow", plan.candidates[0].precision)
-            assert made.crew == str(plan.crew)
+            assert made.resources == str(plan.resources)
     again = plan_extraction(dataset, asked, root, INLINE, views=views)
-    assert again.is_complete and again.candidates == () and again.crew is None
+    assert again.is_complete and again.candidates == () and again.resources is None
     assert [cut.to_forward for cut in again.cuts] == [0] * len(asked)
 
 
