@@ -38,7 +38,7 @@ def print_extraction(cache: Any, done: Any) -> None:
         f"normalize {manifest.normalize}"
     )
     if done.engine:
-        click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
+        click.echo(f"{done.engine} in {manifest.precision}, {done.resources}")
     if done.fidelity:
         click.echo(f"Compared with Keras in float32 when the cache was started: {Fidelity(**done.fidelity)}")
     if done.views > 1:
@@ -66,8 +66,8 @@ def print_training(trained: Any, out: str) -> None:
     click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {shown}" if shown else ""))
     if getattr(trained, "refit_count", 0):
         click.echo(
-            f"Refitted on all {count_of(trained.refit_count, 'image')}, those for validation too; the figures "
-            "are of the head before that (--no-refit keeps that one)"
+            f"Refitted on all {count_of(trained.refit_count, 'image')}, those for validation too; the "
+            "figures are of the head before that (--no-refit keeps that one)"
         )
     if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)

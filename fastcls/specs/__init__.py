@@ -15,7 +15,7 @@ from fastcls.specs.bases import (
     parse_mean_std,
     share_of,
 )
-from fastcls.specs.checks import check_at_least, check_choice, no_effect
+from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
@@ -92,6 +92,7 @@ __all__ = [
     "Step",
     "TrainConfig",
     "ViewSpec",
+    "as_list",
     "beyond",
     "check_answer",
     "check_at_least",
@@ -100,6 +101,7 @@ __all__ = [
     "check_effect",
     "check_labels",
     "check_normalize",
+    "check_type",
     "choose_head",
     "default_pool",
     "differences",
