@@ -18,9 +18,10 @@ from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
+from fastcls.plans.earlier import decided_by
 from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
-from fastcls.plans.training import TrainingPlan, decided_by
+from fastcls.plans.training import TrainingPlan
 from fastcls.runs import Run
 from fastcls.specs import (
     BaseSpec,
@@ -179,9 +180,7 @@ def _train(
 def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> FinetunedNetwork:
     """Train a network on images and write a run folder, as `train_planned` does, but for head.keras."""
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        training = prepare_finetuning(
-            plan.dataset, plan.begun, plan.spec, plan.config, head=plan.head, max_pixels=plan.max_pixels
-        )
+        training = plan.training or _prepare_finetuning(plan)
         if runs.is_complete(folder):
             _go_on_with(folder, training.identity)
             return _load_finetuned(folder, training)
@@ -190,6 +189,15 @@ def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> Finetun
         classifier = _finetuned_classifier(plan, trained)
         _complete(folder, classifier, trained, plan, training.identity, training.used)
     return trained
+
+
+def _prepare_finetuning(plan: FinetuningPlan) -> Finetuning:
+    return prepare_finetuning(
+        *(plan.dataset, plan.begun, plan.spec, plan.config),
+        head=plan.head,
+        max_pixels=plan.max_pixels,
+        networks=plan.networks if plan.networks.is_whole else None,
+    )
 
 
 def _finetuned_classifier(plan: FinetuningPlan, trained: FinetunedNetwork) -> Classifier:

@@ -205,8 +205,12 @@ class Cache:
 
     def serving(self, name: str, data: Path, *, is_asked: bool = False) -> Cache:
         """This cache for a data set that it serves or is going to serve: see `choose_listing`."""
+        return self.described_by(choose_listing(self.folder, name, data, is_asked=is_asked))
+
+    def described_by(self, listing: Listing) -> Cache:
+        """This cache with other tables of a data set."""
         served = copy.copy(self)
-        served._listing = choose_listing(self.folder, name, data, is_asked=is_asked)
+        served._listing = listing
         return served
 
     @property

@@ -27,7 +27,7 @@ from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
-from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
+from fastcls.used_images import EARLIER, REFIT, TRAIN, UNKNOWN, VAL, UsedImages
 from fastcls.wording import count_of
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
@@ -196,6 +196,24 @@ def run_test(
     return _test(classifier, dataset, place, out, batch_size, max_pixels, progress, is_written=True)
 
 
+def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
+    """Where `run_test` puts the result of a run, and whether it is there already.
+
+    Args:
+        place: The run folder.
+        dataset: As there.
+    """
+    tested = _test_part(dataset)
+    on = _tell(tested, "test" if dataset.splits else "all", files.file_digest(place / CLASSIFIER), UNKNOWN)
+
+    def is_there(folder: Path) -> bool:
+        return on.is_same(folder) and (folder / PREDICTIONS).is_file()
+
+    folders = _folders(place, tested.name, None)
+    folder = next(f for f in folders if is_there(f) or not f.exists() or _is_empty(f))
+    return folder, is_there(folder)
+
+
 def _test(
     classifier: Classifier,
     dataset: Dataset,
@@ -209,7 +227,9 @@ def _test(
 ) -> Tested:
     tested = _test_part(dataset)
     _require_fitting(tested, classifier)
-    on = _tell(classifier, place, tested, "test" if dataset.splits else "all")
+    run = Run.of(place) if place else None
+    used, model = run.used if run else classifier.used, _model_digest(classifier, place)
+    on = _tell(tested, "test" if dataset.splits else "all", model, used)
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, is_asked_for=out is not None)
     if on.warning:
@@ -260,18 +280,17 @@ def _judge(
 # On what
 
 
-def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str) -> TestedOn:
+def _tell(tested: Dataset, part: str, model: str, used: UsedImages) -> TestedOn:
     digests = list(spread(image_bytes.digest_or_blank, map(tested.locate, tested.samples)))
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
-    run = Run.of(place) if place else None
     return TestedOn(
         data=_as_text(tested.origin),
         root=_as_text(tested.root.absolute()),
         part=part,
         images=len(digests),
         digest=files.json_digest(named),
-        model=_model_digest(classifier, place),
-        seen=(run.used if run else classifier.used).count(digests),
+        model=model,
+        seen=used.count(digests),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

@@ -128,6 +128,8 @@ def _execute(
     filling, chosen = choose(plan, leases, config.max_pixels)
     for target in filling.filled:
         _announce(target)
+    for note in filter(None, (target.note for target in filling.targets)):
+        logger.warning(note)
     engine = chosen.engine if chosen else ""
     trackers = [
         Tracker(plan.viewed, target, engine, config.max_failures, started) for target in filling.targets

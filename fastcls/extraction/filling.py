@@ -43,6 +43,18 @@ class Target:
         """Whether nothing is missing."""
         return not self.coverage.missing
 
+    @property
+    def note(self) -> str:
+        """What becomes of a split that the table of the data set has already; "" where that is plain."""
+        table, kept, lost = (
+            self.cache.listing.samples_path,
+            self.coverage.kept_split,
+            self.coverage.lost_split,
+        )
+        if kept:
+            return f"{table} keeps its split ({kept}), as the data has none. --name makes a table without it"
+        return f"{table} has another split ({lost}), which is replaced. --name keeps both" if lost else ""
+
 
 @dataclass(frozen=True)
 class Filling:

@@ -15,13 +15,14 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.cache.lease import Leases
+from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.engines import engine_class
 from fastcls.errors import OptionError
 from fastcls.extraction.caches import CutCaches, caches_of_cuts
-from fastcls.extraction.coverage import ViewedDataset, count_missing
+from fastcls.extraction.coverage import Foreseen, ViewedDataset, find_lacking, read_digests
 from fastcls.extraction.engine_choice import (
     Asked,
     Candidate,
@@ -62,6 +63,23 @@ class CutPlan:
     def is_complete(self) -> bool:
         """Whether nothing is missing."""
         return bool(self.target and self.target.is_complete)
+
+    @property
+    def filled(self) -> Cache | None:
+        """The cache as it will be, where nothing is to be forwarded; None otherwise."""
+        if not self.cache or self.lacking:
+            return None
+        return self.cache.described_by(Foreseen(self.cache, self.viewed, self.rows))
+
+    @cached_property
+    def rows(self) -> list[SampleRow]:
+        """What is known of each image; those whose digests are not known are read."""
+        return read_digests(self.viewed, self.target.coverage if self.target else None)
+
+    @cached_property
+    def lacking(self) -> list[tuple[SampleRow, int]]:
+        """Those to be forwarded, as far as they can be read, and how many views of each."""
+        return find_lacking(self.viewed, self.cache, self.rows)
 
     @property
     def base(self) -> str:
@@ -120,15 +138,21 @@ class CutPlan:
 
     @property
     def to_forward(self) -> int:
-        """How many images are to be forwarded; those whose digests are not known are read to tell."""
+        """How many images are to be forwarded, copies counted once where there is a cache."""
         return self._missing[0]
 
-    @cached_property
+    @property
     def _missing(self) -> tuple[int, int]:
         """How many images are to be forwarded, and how many views of them."""
         if not self.target:
             return len(self.viewed.dataset.samples), self.viewed.rows
-        return count_missing(self.viewed, self.target.cache, self.target.coverage)
+        counts = {row.digest: count for row, count in self.lacking}
+        return len(counts), sum(counts.values())
+
+    @property
+    def note(self) -> str:
+        """What becomes of a split that the table of the data set has already; "" where that is plain."""
+        return self.target.note if self.target else ""
 
     def __str__(self) -> str:
         if self.cache:
@@ -198,7 +222,7 @@ class ExtractionPlan:
 
     def describe(self) -> list[str]:
         """The plan as lines of text."""
-        lines = [str(cut) for cut in self.cuts]
+        lines = [line for cut in self.cuts for line in (str(cut), cut.note) if line]
         if self.candidates and any(cut.to_forward for cut in self.cuts):
             engine = describe_candidates(self.candidates, is_decided=self.is_decided)
             lines += [f"{engine}. {self.resources}"]

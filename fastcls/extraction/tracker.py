@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from fastcls import files
-from fastcls.cache.listing import Report
 from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
 from fastcls.data.conflicts import warn_of_conflicts
@@ -122,14 +121,7 @@ class Tracker:
 
     def save(self) -> None:
         """Write the tables beside the shards, and the figures so far."""
-        dataset = self._viewed.dataset
-        report = Report(
-            data=str(dataset.origin),
-            root=str(dataset.root.absolute()),
-            task=dataset.task,
-            views=self._viewed.views,
-            extraction=asdict(self.figures()),
-        )
+        report = self._viewed.report(asdict(self.figures()))
         failures = sorted(self.failures, key=lambda failure: failure.path)
         self.cache.listing.write(report, self._rows if self._is_changed else None, failures)
         self._is_changed = False
