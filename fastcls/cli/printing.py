@@ -38,7 +38,7 @@ def print_extraction(cache: Any, done: Any) -> None:
         f"normalize {manifest.normalize}"
     )
     if done.engine:
-        click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
+        click.echo(f"{done.engine} in {manifest.precision}, {done.resources}")
     if done.fidelity:
         click.echo(f"Compared with Keras in float32 when the cache was started: {Fidelity(**done.fidelity)}")
     if done.views > 1:

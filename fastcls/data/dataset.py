@@ -18,10 +18,12 @@ from fastcls.data.readers.entries import SPLITS, Entry, Table, some
 from fastcls.data.readers.tables import find_tables, read_tables
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
 from fastcls.data.split_table import SPLIT_TABLE
-from fastcls.errors import DataError
-from fastcls.files import PathLike
+from fastcls.errors import DataError, shown
+from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
+from fastcls.specs import as_list
 from fastcls.specs.data import ReadSpec
+from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.wording import count_of
 
@@ -90,6 +92,16 @@ class Dataset:
         return f"{count_of(len(self.samples), 'image')} of {classes}"
 
     @classmethod
+    def of(cls, data: Dataset | PathLike) -> Dataset:
+        """A data set itself, or that of a path.
+
+        Raises:
+            OptionError: It is neither.
+            DataError: As in `open`.
+        """
+        return data if isinstance(data, Dataset) else cls.open(as_path(data, "dataset", "a Dataset"))
+
+    @classmethod
     def open(cls, path: PathLike, spec: ReadSpec | None = None, **options: Any) -> Dataset:
         """Read a folder, a table or TFRecord files, whichever `path` is.
 
@@ -105,8 +117,8 @@ class Dataset:
                 different labels, and `conflicts` is "error".
             OptionError: An option is invalid, or has no effect on what `path` is.
         """
-        spec = replace(spec or ReadSpec(), **options)
-        dataset = cls._open(Path(path), spec)
+        path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
+        dataset = cls._open(path, spec)
         return dataset if spec.conflicts == "keep" else dataset.without_conflicts(spec.conflicts)
 
     @classmethod
@@ -139,7 +151,7 @@ class Dataset:
         Raises:
             DataError: See `read_folder`; or there are fewer than two classes.
         """
-        root = Path(root)
+        root = as_path(root, "root")
         entries, left_out = read_folder(root, folders_are_classes=folders_are_classes)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
         return _build(root, entries, class_names, source=root, left_out=left_out)
@@ -161,7 +173,7 @@ class Dataset:
                 contradict each other; a split is unknown; there are fewer than two classes.
             OptionError: An option is invalid.
         """
-        path, spec = Path(path), replace(spec or ReadSpec(), **options)
+        path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
         table = read_csv(path, spec)
         made = _build(Path(spec.image_root or path.parent), table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
@@ -169,7 +181,11 @@ class Dataset:
 
     @classmethod
     def from_tfrecords(
-        cls, files: Sequence[PathLike], *, image_key: str | None = None, label_key: str | None = None
+        cls,
+        files: Sequence[PathLike] | PathLike,
+        *,
+        image_key: str | None = None,
+        label_key: str | None = None,
     ) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
 
@@ -182,7 +198,7 @@ class Dataset:
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
-        paths = [Path(file) for file in files]
+        paths = [as_path(file, "files") for file in as_list(files, "files", str, os.PathLike)]
         table, root = read_tfrecords(paths, image_key=image_key, label_key=label_key), common_folder(paths)
         source = root if len(paths) > 1 else paths[0]
         made = _build(root, table.entries, table.class_names, source=source)
@@ -218,7 +234,7 @@ class Dataset:
             DataError: There is no split of that name.
         """
         if split not in SPLITS:
-            raise DataError(f"Unknown split. Received: {split!r}. Choose one of: {', '.join(SPLITS)}.")
+            raise DataError(f"Unknown split. Received: {shown(split)}. Choose one of: {', '.join(SPLITS)}.")
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 
     def without_conflicts(self, conflicts: str = "drop") -> Dataset:

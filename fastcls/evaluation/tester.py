@@ -27,7 +27,7 @@ from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
-from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
+from fastcls.used_images import EARLIER, REFIT, TRAIN, UNKNOWN, VAL, UsedImages
 from fastcls.wording import count_of
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
@@ -96,9 +96,11 @@ class TestedOn:
         """Why the figures are not those of images that the classifier has never seen; "" if they are."""
         if not self.seen or not any(self.seen.values()):
             return ""
+        known = sum(self.seen.values())
+        images, are = count_of(self.images, "image"), "is" if known == 1 else "are"
         return (
-            f"{sum(self.seen.values()):,} of the {self.images:,} images are not new to the classifier "
-            f"({self._told}): the results say little about new images. Test on other images"
+            f"{known:,} of the {images} {are} not new to the classifier ({self._told}): the results say "
+            "little about new images. Test on other images"
         )
 
     def is_same(self, folder: Path) -> bool:
@@ -148,7 +150,7 @@ class Tested:
 
 def test(
     classifier: Classifier,
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     out: PathLike | None = None,
     *,
     batch_size: int = 16,
@@ -156,8 +158,11 @@ def test(
     progress: bool = False,
 ) -> Tested:
     """See `Classifier.test`."""
-    folder, given = None if out is None else Path(out), (batch_size, max_pixels, progress)
-    return _test(classifier, dataset, classifier.source, folder, *given, is_written=folder is not None)
+    folder = None if out is None else files.as_path(out, "out")
+    given = batch_size, max_pixels, progress
+    return _test(
+        classifier, Dataset.of(dataset), classifier.source, folder, *given, is_written=folder is not None
+    )
 
 
 def run_test(
@@ -193,6 +198,24 @@ def run_test(
     return _test(classifier, dataset, place, out, batch_size, max_pixels, progress, is_written=True)
 
 
+def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
+    """Where `run_test` puts the result of a run, and whether it is there already.
+
+    Args:
+        place: The run folder.
+        dataset: As there.
+    """
+    tested = _test_part(dataset)
+    on = _tell(tested, "test" if dataset.splits else "all", files.file_digest(place / CLASSIFIER), UNKNOWN)
+
+    def is_there(folder: Path) -> bool:
+        return on.is_same(folder) and (folder / PREDICTIONS).is_file()
+
+    folders = _folders(place, tested.name, None)
+    folder = next(f for f in folders if is_there(f) or not f.exists() or _is_empty(f))
+    return folder, is_there(folder)
+
+
 def _test(
     classifier: Classifier,
     dataset: Dataset,
@@ -206,7 +229,9 @@ def _test(
 ) -> Tested:
     tested = _test_part(dataset)
     _require_fitting(tested, classifier)
-    on = _tell(classifier, place, tested, "test" if dataset.splits else "all")
+    run = Run.of(place) if place else None
+    used, model = run.used if run else classifier.used, _model_digest(classifier, place)
+    on = _tell(tested, "test" if dataset.splits else "all", model, used)
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, is_asked_for=out is not None)
     if on.warning:
@@ -240,7 +265,7 @@ def _predict(
     pairs = zip(tested.samples, results, strict=True)
     readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]
     if not readable:
-        raise DataError(f"None of the {len(results)} test images of {tested.given} could be read")
+        raise DataError(f"None of the {count_of(len(results), 'test image')} of {tested.given} could be read")
     return readable, tuple(found for found in results if found.probabilities is None)
 
 
@@ -257,18 +282,17 @@ def _judge(
 # On what
 
 
-def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str) -> TestedOn:
+def _tell(tested: Dataset, part: str, model: str, used: UsedImages) -> TestedOn:
     digests = list(spread(image_bytes.digest_or_blank, map(tested.locate, tested.samples)))
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
-    run = Run.of(place) if place else None
     return TestedOn(
         data=_as_text(tested.origin),
         root=_as_text(tested.root.absolute()),
         part=part,
         images=len(digests),
         digest=files.json_digest(named),
-        model=_model_digest(classifier, place),
-        seen=(run.used if run else classifier.used).count(digests),
+        model=model,
+        seen=used.count(digests),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastcls import graph, runs
 from fastcls.specs import SCHEDULES, HeadSpec, LossSpec, TrainConfig
 from fastcls.tasks import Task
+from fastcls.training.loop.checkpoints import has_checkpoint
 from fastcls.wording import count_of
 
 _SUMMARY_LAYERS = 12  # of a larger model only counts are told
@@ -84,17 +85,21 @@ def files_of(head: HeadSpec | None, config: TrainConfig, *, has_val: bool) -> tu
     return tuple(name for name, is_written in written.items() if is_written)
 
 
-def describe_files(out: Path, folder: Path, names: tuple[str, ...]) -> str:
+def describe_files(out: Path, folder: Path, names: tuple[str, ...], *, restart: bool) -> str:
     """What is written, or what is there already.
 
     Args:
         out: The run folder.
         folder: Where it is made: see `runs.examine`.
-        names: What a new run writes.
+        names: What is written.
+        restart: Whether what is in `folder` is given up.
     """
     if folder == out:
-        return f"{out} is already complete. Nothing was written"
-    begun = f"Would resume from {folder}. " if folder.exists() else ""
+        written = f"Would write to it: {', '.join(names)}. " if names else ""
+        return f"{out} is already complete: nothing is trained again. {written}Nothing was written"
+    begun = ""
+    if runs.is_complete(folder) or has_checkpoint(folder):
+        begun = f"Would {'discard' if restart else 'resume from'} {folder}. "
     return f"{begun}Would write to {out}: {', '.join(names)}. Nothing was written"
 
 

@@ -173,5 +173,5 @@ def test_load_base_and_cut__take_options_in_place_of_specs(base):
     by_spec = library.cut(library.load_base(library.BaseSpec(str(base))), "conv", pool="avg")
     assert by_name.trunk.output_shape == by_spec.trunk.output_shape == (None, 7, 7, 8)
     assert library.load_base("lenet5", weights="random", size=(40, 48)).size == (40, 48)
-    with pytest.raises(library.OptionError, match="A BaseSpec says all of a base"):
+    with pytest.raises(library.OptionError, match="are fields of its BaseSpec"):
         library.load_base(library.BaseSpec("lenet5"), weights="random")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,40 @@ def test_extract__dry_run_says_what_would_be_forwarded_and_writes_nothing(
         fastcls("extract", photos, "--base", base, "--cut", "nowhere", *more) for more in ([], ["--dry-run"])
     ]
     assert [result.code for result in refused] == [1, 1] and refused[0].err == refused[1].err
+
+
+def test_extract__a_split_that_a_run_has_made_does_not_vanish_without_a_word(
+    fastcls, photos, base, tmp_path, monkeypatch, caplog
+):
+    shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    base_options = ("--base", base, "--workers", 1, "--precision", "float32")
+    extract, table = ("extract", "photos", *base_options), "samples/photos.csv"
+    assert fastcls("run", "photos", *base_options, "--head", "prototype", "--out", "run").code == 0
+    (cache,) = Path("bottlenecks").iterdir()
+    split = split_of(cache / table)
+    for command in ((*extract, "--dry-run"), extract, (*extract, "--views", 2)):
+        caplog.clear()
+        done = fastcls(*command)
+        assert f"{table} keeps its split (train 36, val 12, test 12)" in done.out + caplog.text
+        assert split_of(cache / table) == split
+    assert "36 forwarded (36 views)" in done.out  # the views of images that are trained on
+    assert fastcls(*extract, "--name", "plain").code == 0
+    assert "train" not in (cache / "samples" / "plain.csv").read_text()
+    assert split_of(cache / table) == split
+    shutil.copy("photos/red/0.png", "photos/red/new.png")
+    for command in ((*extract, "--dry-run"), extract):
+        caplog.clear()
+        done = fastcls(*command)
+        said = f"{table} has another split (train 36, val 12, test 12), which is replaced"
+        assert said in done.out + caplog.text
+    assert "train" not in (cache / table).read_text()
+    caplog.clear()
+    assert fastcls(*extract).code == 0 and caplog.text == ""
+
+
+def split_of(table):
+    return [line.split(",")[:3] for line in table.read_text().splitlines()]
 
 
 def test_run__tells_each_stage_when_it_ends(fastcls, photos, base, tmp_path, monkeypatch):

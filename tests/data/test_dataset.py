@@ -82,7 +82,7 @@ def test_from_folder_and_csv__agree_on_odd_names(tmp_path, name):
         (["a/1.jpg", "b/1.jpg", "c/note.txt"], r"empty class\): 'c'"),
         (["train/a/1.jpg", "val/a/1.jpg", "val/b/note.txt"], r"empty class\): 'b'"),
         (["a/1.jpg", "b/1.jpg", SPLIT_PLAN], "split-data was interrupted"),
-        (["a/1.jpg", os.fsdecode(b"b/\xff.jpg")], "not UTF-8"),
+        (["a/1.jpg", os.fsdecode(b"b/\xff.jpg")], "not in UTF-8"),
     ],
 )
 def test_from_folder__bad_folder(tmp_path, paths, message):

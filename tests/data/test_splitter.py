@@ -260,7 +260,7 @@ def test_write_split__refuses_a_changed_class(tmp_path):
     write_split(Dataset.from_folder(photos), out, SPEC)
     before = places(out)[digest(b"a 0")]
     (photos / "a/sub 0/0.jpg").rename(photos / "b/moved.jpg")
-    with pytest.raises(DataError, match=f"1 images changed class.*'{before}' is now 'b'"):
+    with pytest.raises(DataError, match=f"1 image changed class.*'{before}' is now 'b'"):
         write_split(Dataset.from_folder(photos), out, SPEC)
     (out / before).unlink()
     write_split(Dataset.from_folder(photos), out, SPEC)

@@ -35,6 +35,7 @@ from fastcls.data.writers.split_plan import (
 from fastcls.errors import DataError
 from fastcls.files import PathLike
 from fastcls.specs import SplitSpec
+from fastcls.specs.options import as_spec
 
 _Table = TypeVar("_Table")
 
@@ -57,7 +58,7 @@ class SplitResult:
 
 
 def write_split(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     out: PathLike,
     spec: SplitSpec | None = None,
     *,
@@ -74,7 +75,7 @@ def write_split(
     becomes `split.csv` after them. The source is only read.
 
     Args:
-        dataset: A dataset without splits.
+        dataset: A dataset without splits, or its path.
         out: The folder to make or to extend.
         spec: How to divide the dataset; 0.2 for validation and 0.2 for the test by default.
         mode: "link" makes hard links (copies where that fails): second names of the same bytes, so that
@@ -87,7 +88,8 @@ def write_split(
             table; the dataset has splits already.
         OptionError: Another process is writing to `out`, or there is no such mode.
     """
-    out, spec, place = Path(out), spec or SplitSpec(), placer(mode)
+    dataset, out, place = Dataset.of(dataset), files.as_path(out, "out"), placer(mode)
+    spec = as_spec(SplitSpec, spec, "spec")
     require_unsplit(dataset)
     if not dataset.task.has_class_folder:
         return _write_table(dataset, out, spec, allow_small=allow_small)

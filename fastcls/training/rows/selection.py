@@ -150,8 +150,7 @@ def _require_unchanged(cache: Cache, root: str, samples: Sequence[SampleRow]) ->
     changed = [row.path for row in samples if row.digest and _has_changed(root, row)]
     if changed:
         raise CacheError(
-            f"Cache {cache.folder} is stale: {count_of(len(changed), 'image')} changed "
-            f"since their extraction "
+            f"Cache {cache.folder} is stale: {count_of(len(changed), 'image')} changed since the extraction "
             f"(the first is {changed[0]!r}). Run `fastcls extract` again, or train on the old ones with "
             "--allow-stale"
         )
