@@ -117,6 +117,7 @@ def test_run__tells_each_stage_when_it_ends(fastcls, photos, base, tmp_path, mon
     )
     expected = (
         f"{re.escape(str(photos))}: 60 images of 3 classes; train 36, val 12, test 12\n"
+        r"--head auto takes linear, as --epochs was given\n"
         r"Extracted 60 images in \d+\.\d s: 60 forwarded, 0 reused, 0 unreadable\n.*"
         r"-- prepare_training\n"
         r"Run .*: 3 classes, trained on 36 images, validated on 12; 1 epoch in \d+\.\d s\n.*"
