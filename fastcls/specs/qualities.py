@@ -52,8 +52,8 @@ class QualitySpec:
 
     quality: str = option(
         "fast",
-        f"Recipe of the whole job; options that are given count more. fast: all defaults. best, for photos: "
-        f"about the last fifth of the base is trained as well, on augmented views, in several times the time: "
+        "Recipe of the whole job; options that are given count more. fast: all defaults. best, for photos: "
+        "about the last fifth of the base is trained as well, on augmented views, in several times the time: "
         f"{spelled('best')}.",
         choices=QUALITIES,
         sets=QUALITIES,
