@@ -30,7 +30,7 @@ main() {
     case "$#:${1:-digits}" in
         [01]:digits) install ""; digits ;;
         1:flowers) install ""; flowers ;;
-        1:test) install "[test,savedmodel,int8]"; check ;;
+        1:test) install "[test,int8]"; check ;;
         1:-h | 1:--help) usage ;;
         *) usage >&2; exit 2 ;;
     esac

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.evaluation.tester import Tested as Tested
     from fastcls.extraction.extractor import extract as extract
     from fastcls.extraction.extractor import extract_several as extract_several
-    from fastcls.extraction.ledger import Extraction as Extraction
+    from fastcls.extraction.tracker import Extraction as Extraction
     from fastcls.inference.classifier import Classifier as Classifier
     from fastcls.inference.results import ImageResult as ImageResult
     from fastcls.inference.results import Predictions as Predictions
@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import LossSpec as LossSpec
     from fastcls.specs import OptimizerSpec as OptimizerSpec
     from fastcls.specs import PixelRule as PixelRule
+    from fastcls.specs import ReadSpec as ReadSpec
     from fastcls.specs import ScheduleSpec as ScheduleSpec
     from fastcls.specs import SplitSpec as SplitSpec
     from fastcls.specs import TrainConfig as TrainConfig
@@ -69,6 +70,7 @@ _HOMES = {
     "LossSpec": "fastcls.specs",
     "OptimizerSpec": "fastcls.specs",
     "PixelRule": "fastcls.specs",
+    "ReadSpec": "fastcls.specs",
     "ScheduleSpec": "fastcls.specs",
     "SplitSpec": "fastcls.specs",
     "TrainConfig": "fastcls.specs",
@@ -89,7 +91,7 @@ _HOMES = {
     "load_base": "fastcls.bases.loader",
     "Cut": "fastcls.cutter",
     "cut": "fastcls.cutter",
-    "Extraction": "fastcls.extraction.ledger",
+    "Extraction": "fastcls.extraction.tracker",
     "extract": "fastcls.extraction.extractor",
     "extract_several": "fastcls.extraction.extractor",
     "TrainedHead": "fastcls.training.head_trainer",

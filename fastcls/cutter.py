@@ -13,14 +13,14 @@ from fastcls.bases.loader import Base, load_base
 from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
-from fastcls.specs import DTYPES, POOLS, PRECISIONS, BaseSpec, check_choice, default_pool, share_of
+from fastcls.specs import BaseSpec, CutSpec, default_pool, share_of
 
 # What may come after the classifying layer.
 _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
 
 
 # How far from the share that was asked for a base may be cut, for a smaller bottleneck.
-SHARE_TOLERANCE = 0.1
+SHARE_TOLERANCE = 0.15
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,17 @@ def cut(
             tokens or map, or an option is unknown.
     """
     keras = import_keras()
-    pool = pool or default_pool(layer)
-    check_choice("pool", pool, POOLS)
-    check_choice("dtype", dtype, DTYPES)
-    check_choice("precision", precision, PRECISIONS)
+    asked = CutSpec("", layer, pool, dtype, precision, full_decode)
     base = base if isinstance(base, Base) else load_base(base)
     points = cut_points(base.model)
-    point = _find(base, points, layer) if layer else default_cut_point(base.model, points)
+    point = _find(base, points, asked.layer) if asked.layer else default_cut_point(base.model, points)
     _require_fitting(base, points, point)
     output = base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
-    return Cut(base, point.layer, trunk, tail, pool, dtype, precision, full_decode)
+    return Cut(
+        base, point.layer, trunk, tail, asked.pool or default_pool(layer), dtype, precision, full_decode
+    )
 
 
 def cut_points(model: Any) -> list[CutPoint]:
@@ -153,7 +152,7 @@ def default_cut_point(model: Any, points: list[CutPoint]) -> CutPoint:
 def near_share(base: Base, points: Sequence[CutPoint], share: float) -> CutPoint:
     """The cut point near a share of the multiply-adds.
 
-    Of those within a tenth of the share it is the one with the smallest output; if there are none, the
+    Of those within 15 points of the share it is the one with the smallest output; if there are none, the
     nearest. Multiply-adds are counted up to the default cut, as nothing after it becomes part of a
     classifier, and there are some on both sides.
 
@@ -188,7 +187,7 @@ def bottleneck_model(cut: Cut) -> Any:
     return keras.Model(image, bottlenecks[0], name="trunk")
 
 
-def joint_model(cuts: Sequence[Cut]) -> Any:
+def combined_trunk(cuts: Sequence[Cut]) -> Any:
     """The trunk of several cuts of one base: what they share is computed once.
 
     Returns:

@@ -24,8 +24,8 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "hub": (("keras-hub",), "bases of keras_hub"),
     "heic": (("pillow-heif",), "photos in HEIC, as phones make them"),
     "pandas": (("pandas",), "tables as DataFrames"),
+    "parquet": (("pyarrow",), "data sets in Parquet files"),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
-    "savedmodel": (("tf_keras",), "bases saved as SavedModel by Keras 2"),
     "torch": (("torch",), "import-weights from .pth"),
 }
 # What decides the speed or the possibilities of an engine.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Characters of a received value that a message shows: longer ones are cut.
+_SHOWN, _SHOWN_WHOLE = 61, 160
+
 
 class FastclsError(Exception):
     """Base of all errors that the user can fix; the command line prints them without a traceback."""
@@ -32,6 +35,18 @@ class WorkerError(FastclsError, RuntimeError):
 
 class MissingExtraError(FastclsError, ImportError):
     """An optional package is needed and not installed."""
+
+
+def shown(value: object) -> str:
+    """What was received, on one line of an error message.
+
+    >>> shown({"epochs": 3})
+    "{'epochs': 3}"
+    >>> shown("a" * 200)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."
+    """
+    text = " ".join(repr(value).split())
+    return f"{text[:_SHOWN]}..." if len(text) > _SHOWN_WHOLE else text
 
 
 def closest(name: str, known: Iterable[str], *, count: int = 3) -> str:

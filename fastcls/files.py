@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, shown
 
 # What every path of the public functions may be.
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -31,6 +31,24 @@ logger = logging.getLogger(__name__)
 def digest(data: bytes | memoryview) -> str:
     """128-bit BLAKE2b of some bytes as 32 hexadecimal characters: the identity of an image."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def as_path(given: PathLike, name: str, also: str = "") -> Path:
+    """A path that Python code gives.
+
+    Args:
+        given: The path.
+        name: What a message calls it.
+        also: What else may be given in its place, for the message.
+
+    Raises:
+        OptionError: It is no path.
+    """
+    try:
+        return Path(given)
+    except TypeError as error:
+        kinds = f"{also} or a path" if also else "a path"
+        raise OptionError(f"{name} must be {kinds} (str or os.PathLike). Received: {shown(given)}") from error
 
 
 def open_file(path: str | Path) -> BinaryIO:

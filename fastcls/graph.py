@@ -71,6 +71,22 @@ def operation_of(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
+def operations_between(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
+    """The distinct operations that compute symbolic tensors from others, each before those it needs."""
+    known, waiting = {id(tensor) for tensor in inputs}, list(outputs)
+    found: dict[int, Any] = {}
+    while waiting:
+        tensor = waiting.pop(0)
+        if id(tensor) in known or not hasattr(tensor, "_keras_history"):
+            continue
+        operation, number, _ = tensor._keras_history
+        node = operation._inbound_nodes[number]
+        known |= {id(output) for output in node.outputs}
+        found.setdefault(id(operation), operation)
+        waiting += node.input_tensors
+    return list(found.values())
+
+
 def replay(model: Any, tensor: Any, leave_out: Iterable[Any] = ()) -> Any:
     """Call the operations of a functional model one by one on a tensor, nested models opened.
 

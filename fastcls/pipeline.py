@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.extractor import extract_planned
-from fastcls.extraction.ledger import Extraction
-from fastcls.files import PathLike
+from fastcls.extraction.tracker import Extraction
+from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
+from fastcls.plans.earlier import decided_by
 from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
-from fastcls.plans.training import TrainingPlan, decided_by
+from fastcls.plans.training import TrainingPlan
 from fastcls.runs import Run
 from fastcls.specs import (
     BaseSpec,
@@ -33,6 +33,7 @@ from fastcls.specs import (
     beyond,
     with_quality,
 )
+from fastcls.specs.options import as_spec
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
@@ -45,7 +46,7 @@ _DECIDED = ("head", "training", "views", "start", "finetuning", "pixels")
 
 
 def run(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     cut: CutSpec | PathLike,
     out: PathLike,
     *,
@@ -63,7 +64,7 @@ def run(
     """Data set in, classifier out, tested where there is a test part.
 
     Args:
-        dataset: The images.
+        dataset: The images, or their path as `Dataset.open` takes it.
         cut: Base and cut; the name of a base alone stands for its pooled output before the classifier.
         out: The run folder.
         head: The head to train, or the name of its kind; `auto` by default.
@@ -82,22 +83,22 @@ def run(
     """
     cut, views, head, config = with_quality(
         quality,
-        cut if isinstance(cut, CutSpec) else CutSpec(os.fspath(cut)),
-        views or ViewSpec(),
-        HeadSpec(head) if isinstance(head, str) else head or HeadSpec(),
-        config or TrainConfig(),
+        as_spec(CutSpec, cut, "cut", named=True),
+        as_spec(ViewSpec, views, "views"),
+        HeadSpec() if head is None else as_spec(HeadSpec, head, "head", named=True),
+        as_spec(TrainConfig, config, "config"),
     )
     plan = plan_run(
-        dataset,
+        Dataset.of(dataset),
         cut,
         head,
         config,
-        out,
-        cache_root=cache_root,
+        as_path(out, "out"),
+        cache_root=as_path(cache_root, "cache_root"),
         test=test,
         views=views,
         name=name,
-        extraction=extraction,
+        extraction=as_spec(ExtractConfig, extraction, "extraction"),
         restart=restart,
     )
     return run_planned(plan, progress=progress)
@@ -114,13 +115,28 @@ class RunResult:
     test: Tested | None
 
 
-def run_planned(plan: RunPlan, *, progress: bool = False) -> RunResult:
-    """Do what `plan_run` has planned."""
+def run_planned(
+    plan: RunPlan,
+    *,
+    on_extracted: Callable[[Cache, Extraction], None] = lambda cache, extracted: None,
+    on_trained: Callable[[TrainedHead], None] = lambda trained: None,
+    progress: bool = False,
+) -> RunResult:
+    """Do what `plan_run` has planned.
+
+    Args:
+        plan: The job.
+        on_extracted: Gets the cache and the figures of the extraction when it has ended.
+        on_trained: Gets the head when the training has ended.
+        progress: Show bars on stderr.
+    """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         ((cache, extracted),) = extract_planned(plan.extraction, progress=progress)
+        on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
         classifier, trained = _train(training, folder, plan, progress=progress)
+    on_trained(trained)
     tested = None
     if not plan.parts.untested:
         most = plan.extraction.config.max_pixels
@@ -164,9 +180,7 @@ def _train(
 def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> FinetunedNetwork:
     """Train a network on images and write a run folder, as `train_planned` does, but for head.keras."""
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        training = prepare_finetuning(
-            plan.dataset, plan.begun, plan.spec, plan.config, head=plan.head, max_pixels=plan.max_pixels
-        )
+        training = plan.training or _prepare_finetuning(plan)
         if runs.is_complete(folder):
             _go_on_with(folder, training.identity)
             return _load_finetuned(folder, training)
@@ -175,6 +189,15 @@ def finetune_planned(plan: FinetuningPlan, *, progress: bool = False) -> Finetun
         classifier = _finetuned_classifier(plan, trained)
         _complete(folder, classifier, trained, plan, training.identity, training.used)
     return trained
+
+
+def _prepare_finetuning(plan: FinetuningPlan) -> Finetuning:
+    return prepare_finetuning(
+        *(plan.dataset, plan.begun, plan.spec, plan.config),
+        head=plan.head,
+        max_pixels=plan.max_pixels,
+        networks=plan.networks if plan.networks.is_whole else None,
+    )
 
 
 def _finetuned_classifier(plan: FinetuningPlan, trained: FinetunedNetwork) -> Classifier:

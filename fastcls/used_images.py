@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,6 +88,13 @@ def write_images(path: Path, images: Iterable[UsedImage], task: Task) -> None:
         writer.writerow(("path", task.column, "use", "digest"))
         for image in images:
             writer.writerow((image.path, task.write_cell(image.labels), image.use, image.digest))
+
+
+def used_digests(path: Path) -> set[str]:
+    """The digests of a table of images; empty where there is none, or it cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError), path.open(**files.CSV_TEXT) as file:
+        return {row["digest"] for row in csv.DictReader(file)}
+    return set()
 
 
 def read_images(path: Path, task: Task) -> tuple[UsedImage, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def count_of(number: int, one: str, many: str = "") -> str:
     """A number with the noun that is counted, in the singular or the plural.
@@ -15,3 +17,16 @@ def count_of(number: int, one: str, many: str = "") -> str:
     ('1 epoch', '0 images', '2,200 classes')
     """
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+# Of a row of a history, in the order in which they are told.
+_FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc", "cv_loss", "cv_accuracy", "cv_auroc")
+
+
+def figures_of(row: Mapping[str, float], digits: int = 4) -> str:
+    """The figures in a row of the history of a training.
+
+    >>> figures_of({"epoch": 3, "val_accuracy": 0.85, "loss": 0.06612, "seconds": 0.1})
+    'loss 0.0661, val_accuracy 0.8500'
+    """
+    return ", ".join(f"{name} {row[name]:.{digits}f}" for name in _FIGURES if name in row)

@@ -32,11 +32,15 @@ import fastcls
 from fastcls import files
 from fastcls.cache.store import Cache
 from fastcls.evaluation.judges import JUDGES
-from fastcls.specs import HEADS, QUALITIES, TrainConfig
+from fastcls.specs import QUALITIES, HeadSpec, TrainConfig
 from fastcls.tasks import ONE_LABEL, Task
 
 # Those that learn weights; the others are for few images.
-KINDS = tuple(kind for kind in ("linear", "logreg", "auto") if kind in HEADS)
+COMPARED = {
+    "linear": HeadSpec("linear"),
+    "logreg --no-refit": HeadSpec("logreg", refit=False),
+    "auto": HeadSpec(),
+}
 STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)
 SKLEARN = "scikit-learn, C by validation loss"
 REFITTED = "the same, refitted on train + validation"
@@ -112,11 +116,9 @@ class Comparison:
         class_names = tuple(sorted({label for row in cache.samples() for label in row.labels}))
         train, val, test = (Part(cache, split, class_names) for split in ("train", "val", "test"))
         found: dict[str, Result] = {}
-        for kind in KINDS:
-            if test.task in (HEADS[kind].tasks or [test.task]):
-                trained = fastcls.train_head(cache, kind, TrainConfig(seed=seed))
-                probabilities = trained.model.predict(test.rows, verbose=0)
-                found[kind] = test.judge(probabilities, trained.thresholds)
+        for told, head in COMPARED.items():
+            trained = fastcls.train_head(cache, head, TrainConfig(seed=seed))
+            found[told] = test.judge(trained.model.predict(test.rows, verbose=0), trained.thresholds)
         chosen, refitted = _fit_sklearn(train, val)
         found[SKLEARN] = test.judge(chosen.predict_proba(test.rows))
         found[REFITTED] = test.judge(refitted.predict_proba(test.rows))
@@ -152,13 +154,13 @@ def _figures(metrics: dict[str, Any]) -> Result:
 
 def head_table(done: dict[str, Any], names: Iterable[str], seeds: int) -> str:
     """A row per data set, a column per head."""
-    heads = [*KINDS, SKLEARN, REFITTED]
+    heads = [*COMPARED, SKLEARN, REFITTED]
     rows = [["", *heads]]
     for name in names:
         found = [done[f"{name}/heads/{seed}"] for seed in range(seeds)]
         for figure, told in FIGURES.items():
             if figure in found[0][SKLEARN]:
-                means = [_mean([row.get(head, {}) for row in found], figure) for head in heads]
+                means = [_mean([row[head] for row in found], figure) for head in heads]
                 rows.append([f"{name}, {told}", *means])
     return _markdown(rows)
 
@@ -176,8 +178,7 @@ def quality_table(done: dict[str, Any], names: Iterable[str], seeds: int) -> str
 
 
 def _mean(found: list[Result], figure: str) -> str:
-    values = [100 * row[figure] for row in found if figure in row]
-    return f"{np.mean(values):.2f}" if values else "-"
+    return f"{100 * np.mean([row[figure] for row in found]):.2f}"
 
 
 def _markdown(rows: list[list[str]]) -> str:

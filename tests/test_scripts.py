@@ -129,7 +129,7 @@ def test_compare_accuracy__measures_heads_and_qualities_on_the_same_splits(
     found = json.loads(report.read_text())["done"]
     assert found.keys() == {"two/fast/0", "two/best/0", "two/heads/0"}
     heads = found["two/heads/0"]
-    assert {"linear", "logreg"} < heads.keys() and all(row["accuracy"] > 0.6 for row in heads.values())
+    assert {"linear", "auto"} < heads.keys() and all(row["accuracy"] > 0.6 for row in heads.values())
     assert found["two/best/0"]["bytes"] > found["two/fast/0"]["bytes"] > 0
     assert f"| two | best | accuracy {100 * found['two/best/0']['accuracy']:.2f} |" in done.stdout
     again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)

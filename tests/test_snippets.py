@@ -47,7 +47,13 @@ config = fastcls.TrainConfig(optimizer="AdamW", schedule="cosine")
 assert_type(config.optimizer, fastcls.OptimizerSpec)
 assert_type(config.schedule, fastcls.ScheduleSpec)
 fastcls.TrainConfig(optimizer=fastcls.OptimizerSpec("SGD", momentum=0.9), loss=fastcls.LossSpec(l2=1e-4))
+assert_type(fastcls.BaseSpec(Path("a.keras"), weights=Path("a.h5")).name, str)
 for path in (Path("photos"), "photos"):
+    fastcls.CutSpec(path), fastcls.CutSpec(fastcls.BaseSpec(path), "layer")
+    fastcls.extract(path, path, path), fastcls.extract_several(path, [path, cut], path)
+    fastcls.Classifier.join(path, fastcls.train_head(path, "knn")).test(path)
+    fastcls.split(path), fastcls.write_split(path, path), fastcls.run(path, path, path)
+    fastcls.finetune(path, path, head="linear")
     data = fastcls.Dataset.open(path, image_root=path)
     for base in (cut, "resnet50", path, fastcls.cut(path, "layer", pool="avg")):
         cache, extraction = fastcls.extract(data, base, path)
@@ -74,6 +80,9 @@ for result in classifier.stream(Path(str(number)) for number in range(3)):
 """
 REFUSED = (
     "fastcls.CutSpec(3)",
+    "fastcls.BaseSpec('x', weights=3)",
+    "fastcls.train_head(3)",
+    "fastcls.extract(3, 'x', 'x')",
     "fastcls.TrainConfig(optimizer=3)",
     "fastcls.Dataset.open(3)",
     "fastcls.Classifier.load('x').predict(3)",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.bases.hub import is_preset, read_preset
 from fastcls.bases.model_files import first_line, looks_like_file, read_model
 from fastcls.bases.registry import ARCHITECTURES, Architecture, build, find_architecture
+from fastcls.bases.stored_weights import stored_weights_only
 from fastcls.bases.weights import copy_leading_weights, count_classes, load_weights
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
@@ -73,16 +73,22 @@ def load_base(
     return _load_named_base(spec, architecture) if architecture else _load_user_base(spec)
 
 
-def without_download(spec: BaseSpec) -> BaseSpec:
-    """The same base with random weights, where its own would be downloaded: a look at its shapes.
+def load_without_download(spec: BaseSpec) -> tuple[Base, bool]:
+    """Load a base; with random weights where Keras would have to download its own: a look at its shapes.
 
-    What `load_base` refuses for the weights' sake stays as it is, and is refused.
+    Returns:
+        The base, and whether its weights are its own.
+
+    Raises:
+        OptionError: See `load_base`.
     """
-    known = find_architecture(spec.name)
-    if not known or not known.is_keras or spec.weights not in (None, "imagenet"):
-        return spec
-    is_of_another_size = spec.include_top and spec.size not in (None, (known.side, known.side))
-    return spec if is_of_another_size else replace(spec, weights="random")
+    with stored_weights_only() as missing:
+        try:
+            return load_base(spec), True
+        except OptionError:
+            if not missing:
+                raise
+    return load_base(replace(spec, weights="random")), False
 
 
 def _as_spec(
@@ -92,11 +98,12 @@ def _as_spec(
     normalize: str | None,
     include_top: bool,
 ) -> BaseSpec:
-    file = None if weights is None else os.fspath(weights)
     if not isinstance(base, BaseSpec):
-        return BaseSpec(os.fspath(base), file, size, normalize, include_top)
-    if (file, size, normalize, include_top) != (None, None, None, False):
-        raise OptionError("A BaseSpec says all of a base. Give weights, size and the like in it alone")
+        return BaseSpec(base, weights, size, normalize, include_top)
+    if (weights, size, normalize, include_top) != (None, None, None, False):
+        raise OptionError(
+            "Options of a base are fields of its BaseSpec. Set weights, size and the others there"
+        )
     return base
 
 

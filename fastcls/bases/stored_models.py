@@ -1,7 +1,7 @@
 """What a model file says of itself, read and checked before Keras acts on it: no Python in it ever runs.
 
-A configuration names classes. Only those of Keras's own layers pass, and of a model of Keras 2 only those
-that compute the same in Keras 3. A SavedModel holds graphs too, which may not touch files or networks.
+A configuration names classes. Only those of Keras's own layers pass. A SavedModel holds graphs too, which
+may not touch files or networks, though none is run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import archives, graph
-from fastcls.optional import require
+from fastcls.errors import OptionError
 
 # How Keras writes values that JSON lacks.
 _VALUES = (
@@ -36,6 +36,8 @@ _REACHING_OUT = re.compile(
 )
 # What a SavedModel is saved and loaded by, in functions that TensorFlow gives these names.
 _SAVING = re.compile("__inference__traced_(save|restore)")
+# Numbers of fields in keras_metadata.pb.
+_NODES, _PATH, _METADATA = 1, 3, 5
 _CHECKPOINT_OPERATIONS = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"}
 
 
@@ -45,7 +47,7 @@ class StoredModel:
 
     Attributes:
         config: Class and configuration of the model, as JSON has them.
-        keras_version: Of the Keras that wrote it; "" where the file does not say it.
+        keras_version: Of the Keras that wrote it.
     """
 
     config: Any
@@ -57,43 +59,26 @@ class StoredModel:
         return not self.keras_version.startswith("3")
 
 
+def is_saved_model(path: Path) -> bool:
+    """Whether a path is a SavedModel folder."""
+    return (path / "saved_model.pb").is_file()
+
+
 def read_stored_model(path: Path) -> StoredModel:
-    """Read the configuration in a `.keras` or `.h5` file.
+    """Read the configuration in a `.keras` or `.h5` file or in a SavedModel folder.
 
     Raises:
+        OptionError: It is a SavedModel without layers.
         ValueError, KeyError, OSError: The file is damaged, or holds no model.
     """
+    if path.is_dir():
+        return _read_saved_model(path)
     return _read_archive(path) if path.suffix == ".keras" else _read_hdf5(path)
 
 
-def read_saved_model(folder: Path) -> StoredModel:
-    """Read the configuration in a SavedModel folder of Keras 2.
-
-    Raises:
-        MissingExtraError: Keras 2 is not installed.
-        ValueError: The graphs of the folder reach out, or it holds no functional model.
-    """
-    _require_closed_graphs(folder / "saved_model.pb")
-    require("tf_keras", extra="savedmodel", purpose="Reading a SavedModel")
-    from google.protobuf.message import DecodeError
-    from tf_keras.protobuf.saved_metadata_pb2 import SavedMetadata
-
-    try:
-        nodes = SavedMetadata.FromString((folder / "keras_metadata.pb").read_bytes()).nodes
-    except DecodeError as error:
-        raise ValueError(f"keras_metadata.pb is damaged: {error}") from error
-    roots = [json.loads(node.metadata) for node in nodes if node.node_path == "root"]
-    if not roots or roots[0].get("class_name") not in _MODELS:
-        kind = roots[0].get("class_name") if roots else "nothing"
-        raise ValueError(f"it holds {kind}, a model whose structure is in Python code only")
-    return StoredModel({key: roots[0][key] for key in ("class_name", "config")}, "2")
-
-
-def require_plain(stored: StoredModel) -> None:
-    """Raise ValueError for what is no layer of Keras's own, or means something else in this Keras."""
-    reasons = [*_foreign(stored.config)]
-    if stored.is_of_keras_2:
-        reasons += _changed(stored.config)
+def require_plain(config: Any) -> None:
+    """Raise ValueError for what is not of Keras's own in the configuration of a model of Keras 3."""
+    reasons = [*_foreign(config)]
     if reasons:
         raise ValueError("; ".join(dict.fromkeys(reasons)))
 
@@ -110,8 +95,17 @@ def _read_hdf5(path: Path) -> StoredModel:
     with h5py.File(path) as file:
         if "model_config" not in file.attrs:
             raise ValueError("it holds no configuration of a model")
-        config, version = file.attrs["model_config"], file.attrs.get("keras_version", "")
-    return StoredModel(json.loads(config), version.decode() if isinstance(version, bytes) else str(version))
+        config = file.attrs["model_config"]
+        version, backend = (_text(file.attrs.get(key, "")) for key in ("keras_version", "backend"))
+    if not version or version.startswith("1."):  # the first releases did not write it
+        raise ValueError(f"it was saved by Keras {version or 1}. Models of Keras 2 and 3 are read")
+    if backend == "theano":
+        raise ValueError("it was saved by Keras on Theano, which mirrors the kernels of convolutions")
+    return StoredModel(json.loads(config), version)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _foreign(value: Any, layer: str = "") -> Iterator[str]:
@@ -162,29 +156,6 @@ def _is_activation_of_keras(name: Any) -> bool:
     return isinstance(name, str) and callable(getattr(keras.activations, name, None))
 
 
-def _changed(value: Any, layer: str = "") -> Iterator[str]:
-    """What of a model of Keras 2 would compute something else in Keras 3, without a word from it."""
-    if isinstance(value, list):
-        for inner in value:
-            yield from _changed(inner, layer)
-    if not isinstance(value, dict):
-        return
-    layer = _name_of(value) or layer
-    if value.get("class_name") == "UnitNormalization":  # of several axes, and of values near 0
-        yield f"layer {layer!r} is a UnitNormalization, which is another in Keras 3"
-    if value.get("training") is True:
-        yield f"layer {layer!r} is called with training=True, which Keras 3 does not keep to"
-    for key, inner in value.items():
-        name = (
-            inner.get("config")
-            if isinstance(inner, dict) and inner.get("class_name") == "function"
-            else inner
-        )
-        if _is_activation(key) and name == "hard_sigmoid":
-            yield f"layer {layer!r} has the activation hard_sigmoid, which is another function in Keras 3"
-        yield from _changed(inner, layer)
-
-
 def _name_of(record: dict[str, Any]) -> str:
     inner = record.get("config")
     # A policy has a name too, and nothing else.
@@ -192,14 +163,59 @@ def _name_of(record: dict[str, Any]) -> str:
     return next((name for name in names if isinstance(name, str)), "")
 
 
-def _require_closed_graphs(path: Path) -> None:
+def _read_saved_model(folder: Path) -> StoredModel:
+    """Only Keras 2 writes layers into SavedModels."""
+    saved = _parse_saved_model(folder / "saved_model.pb")
+    _require_closed_graphs([meta.graph_def for meta in saved.meta_graphs])
+    described = folder / "keras_metadata.pb"
+    if described.is_file():
+        metadata = _root_metadata(described.read_bytes())
+    else:  # up to TensorFlow 2.4
+        nodes = saved.meta_graphs[0].object_graph_def.nodes if saved.meta_graphs else ()
+        metadata = nodes[0].user_object.metadata if nodes else ""
+    if not metadata:
+        raise OptionError(
+            f"{folder} is a SavedModel without Keras layers (an export for serving): it cannot be cut or "
+            "stitched. Give the .keras or .h5 file that it was exported from"
+        )
+    root = json.loads(metadata)
+    if root.get("class_name") not in _MODELS or "config" not in root:
+        raise ValueError(
+            f"it holds a {root.get('class_name')}, a model whose structure is in Python code only"
+        )
+    return StoredModel({key: root[key] for key in ("class_name", "config")}, "2")
+
+
+def _parse_saved_model(path: Path) -> Any:
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     try:
-        graphs = [meta.graph_def for meta in SavedModel.FromString(path.read_bytes()).meta_graphs]
+        return SavedModel.FromString(path.read_bytes())
     except DecodeError as error:
         raise ValueError(f"saved_model.pb is damaged: {error}") from error
+
+
+def _root_metadata(data: bytes) -> str:
+    """The root's JSON. SavedMetadata of Keras 2 is { repeated SavedObject nodes = 1 }."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        nodes = [dict(_fields(value)) for number, value in _fields(data) if number == _NODES]
+        return next(node[_METADATA].decode() for node in nodes if node.get(_PATH) == b"root")
+    except (DecodeError, KeyError, StopIteration, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"keras_metadata.pb is damaged: {error!r}") from error
+
+
+def _fields(message: Any) -> list[tuple[int, Any]]:
+    """(number, value) of the fields of a protocol buffer whose definition is not installed."""
+    from google.protobuf.empty_pb2 import Empty
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    return [(field.field_number, field.data) for field in UnknownFieldSet(Empty.FromString(message))]
+
+
+def _require_closed_graphs(graphs: list[Any]) -> None:
     nodes = [node for graph_def in graphs for node in graph_def.node]
     for graph_def in graphs:
         for function in graph_def.library.function:

@@ -29,7 +29,7 @@ from fastcls.cache.samples import (
 )
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError, OptionError
-from fastcls.specs import ViewSpec
+from fastcls.specs import ViewSpec, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 
 _NAME_BYTES = 120
@@ -111,6 +111,20 @@ class Listing:
         self.report_path = cache / "samples" / f"{name}.json"
         self.samples_path = cache / "samples" / f"{name}.csv"
         self.failures_path = cache / "failures" / f"{name}.csv"
+
+    def is_of_another(self, data: Path) -> bool:
+        """Whether it describes other data, which are still there.
+
+        Args:
+            data: What a data set is read from, absolute.
+        """
+        try:
+            known = Path(self.report().data)
+        except CacheError:
+            return False
+        if known.exists():
+            return not (data.exists() and known.samefile(data))
+        return known != data and any(glob.iglob(str(known)))  # noqa: PTH207 (it is absolute)
 
     def report(self) -> Report:
         """Read the report.
@@ -245,6 +259,7 @@ def find_listing(cache: Path, name: str | None) -> Listing:
 
 def check_name(name: str) -> None:
     """Raise OptionError for what cannot be the name of a data set, as it names files."""
+    check_type("name", name, str)
     if safe_name(name) != name or name.startswith(".") or not 0 < len(name.encode()) <= _NAME_BYTES:
         raise OptionError(
             f"Invalid --name {name!r}. Use up to {_NAME_BYTES} letters, digits and `-_.`, not beginning with "
@@ -264,22 +279,11 @@ def choose_listing(cache: Path, name: str, data: Path, *, is_asked: bool) -> Lis
     """
     plain = Listing(cache, name)
     if is_asked:
-        if _is_of_another(plain, data):
+        if plain.is_of_another(data):
             logger.warning("%s described %s. Replacing it", plain.samples_path, plain.report().data)
         return plain
     own = Listing(cache, f"{name}-{files.digest(os.fsencode(data))[:_SUFFIX]}")
-    return own if own.report_path.exists() or _is_of_another(plain, data) else plain
-
-
-def _is_of_another(listing: Listing, data: Path) -> bool:
-    """Whether a name is taken by other data that are still there."""
-    try:
-        known = Path(listing.report().data)
-    except CacheError:
-        return False
-    if known.exists():
-        return not (data.exists() and known.samefile(data))
-    return known != data and any(glob.iglob(str(known)))  # noqa: PTH207 (it is absolute)
+    return own if own.report_path.exists() or plain.is_of_another(data) else plain
 
 
 def _in_words(listing: Listing) -> str:

@@ -26,9 +26,9 @@ from fastcls.cache.listing import Listing, choose_listing, find_listing, listing
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError
-from fastcls.files import PathLike
+from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
-from fastcls.specs import PixelRule
+from fastcls.specs import PixelRule, check_type
 
 if TYPE_CHECKING:
     import pandas
@@ -106,7 +106,9 @@ class Cache:
     """
 
     def __init__(self, folder: PathLike, name: str | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder, "folder")
+        if name is not None:
+            check_type("name", name, str)
         self.manifest = _read_manifest(self.folder)
         self._name = name
         self._listing: Listing | None = None
@@ -116,6 +118,16 @@ class Cache:
         served = [self._listing] if self._listing else listings(self.folder)
         names = ", ".join(listing.name for listing in served) or "no data set"
         return f"<Cache {self.folder}: {known.base} cut at {known.layer}, {shape} {known.dtype}, of {names}>"
+
+    @classmethod
+    def of(cls, cache: Cache | PathLike) -> Cache:
+        """A cache itself, or that of a path: see `find`.
+
+        Raises:
+            OptionError: It is neither.
+            CacheError: As in `find`.
+        """
+        return cache if isinstance(cache, Cache) else cls.find(as_path(cache, "cache", "a Cache"))
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest) -> Cache:
@@ -135,7 +147,7 @@ class Cache:
         Raises:
             CacheError: There is none, or there are several.
         """
-        path = Path(path)
+        path = as_path(path, "path")
         if (path / _MANIFEST).is_file():
             return cls(path, name)
         folders = cache_folders(path)
@@ -193,8 +205,12 @@ class Cache:
 
     def serving(self, name: str, data: Path, *, is_asked: bool = False) -> Cache:
         """This cache for a data set that it serves or is going to serve: see `choose_listing`."""
+        return self.described_by(choose_listing(self.folder, name, data, is_asked=is_asked))
+
+    def described_by(self, listing: Listing) -> Cache:
+        """This cache with other tables of a data set."""
         served = copy.copy(self)
-        served._listing = choose_listing(self.folder, name, data, is_asked=is_asked)
+        served._listing = listing
         return served
 
     @property

@@ -22,8 +22,8 @@ def bases() -> None:
     Columns: input size, parameters, default cut, number of features, normalization, and where the weights
     come from, with the license that their publisher states. Keras downloads its own weights (imagenet);
     `fastcls import-weights` converts those of other sources. Every base also takes --weights PATH or
-    --weights random. Model files (.keras, .h5, SavedModel), module:function and keras_hub:PRESET can be used
-    as bases, too.
+    --weights random. Model files of Keras 3 (.keras, .h5) and Keras 2 (.keras, .h5, SavedModel),
+    module:function and keras_hub:PRESET can be used as bases, too.
     """
     from fastcls.bases.registry import ARCHITECTURES
     from fastcls.evaluation.text_table import format_table
@@ -48,7 +48,9 @@ def layers(base: str, network: BaseSpec) -> None:
     """List the layers at which a base can be cut.
 
     These are the layers of BASE that every path from input to output passes through. Their output is a
-    vector, tokens (tokens x channels) or a map (height x width x channels).
+    vector, tokens (tokens x channels) or a map (height x width x channels). BASE is a name from `fastcls
+    bases`, a model file, module:function or keras_hub:PRESET. Models inside a model are opened: their layers
+    are listed. A file of Keras 2, such as the keras_model.h5 of Teachable Machine, needs no Keras 2.
 
     BYTES is the size of one bottleneck in float32 without pooling. PARAMETERS and MULTIPLY-ADDS (millions per
     image, in convolutions and dense layers; each is two FLOPs) count everything up to the cut. SHARE is that

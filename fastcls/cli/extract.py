@@ -51,10 +51,10 @@ def extract(
 ) -> None:
     """Forward images through a base and cache the bottlenecks.
 
-    DATA is a folder made by split-data, a folder per class, TFRecord files (one, a folder of them, or a
-    pattern), or a CSV (path,label[,group][,split]). With --label-separator, or a column of 0 and 1 per class,
-    images can have any number of labels. Images that were forwarded before are not forwarded again, even if
-    their name, label or split has changed.
+    DATA is a folder made by split-data, a folder per class, TFRecord or Parquet files (one, a folder of them,
+    or a pattern), or a table of paths and labels, such as a CSV. With --label-separator, or a column of 0 and
+    1 per class, images can have any number of labels. Images that were forwarded before are not forwarded
+    again, even if their name, label or split has changed.
     """
     from fastcls.extraction.extractor import extract_planned
     from fastcls.extraction.planner import plan_extraction

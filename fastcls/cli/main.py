@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import sys
 from typing import NoReturn
@@ -17,6 +16,7 @@ from fastcls.cli.doctor import doctor
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
+from fastcls.cli.logs import configure_logging
 from fastcls.cli.predict import predict
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
@@ -73,7 +73,7 @@ for _command in _COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line; exit 1 for what the user can fix, 2 for wrong usage, 130 when interrupted."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    configure_logging()
     interrupts.install()
     try:
         cli(standalone_mode=False)

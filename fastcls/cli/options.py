@@ -15,6 +15,7 @@ from fastcls.cli.config import read_config
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
 from fastcls.specs.checks import no_effect
+from fastcls.specs.data import ReadSpec
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
 from fastcls.specs.option import Option, option
 from fastcls.specs.options import build, described, options_of, overlay, settle, silenced_by
@@ -196,45 +197,17 @@ def _placed(
 
 @described
 @dataclass(frozen=True)
-class SourceSpec:
-    """How a CSV is read."""
-
-    label_separator: str | None = option(
-        None,
-        "Separator of the labels of an image in a CSV, such as '|' or '$'. Images can then have any number "
-        "of labels.",
-        metavar="TEXT",
-        shown="one label per image",
-    )
-    image_root: str | None = option(
-        None,
-        "Folder that the paths in a CSV are relative to.",
-        metavar="DIRECTORY",
-        shown="the folder of the CSV",
-    )
-    image_key: str | None = option(
-        None,
-        "Key of the image file in the records of TFRecord files.",
-        metavar="KEY",
-        shown="image/encoded, image, image_bytes or image_raw",
-    )
-    label_key: str | None = option(
-        None,
-        "Key of the class in the records of TFRecord files, a name or a number.",
-        metavar="KEY",
-        shown="image/class/text, image/class/label, label, class or the like",
-    )
-
-    def __post_init__(self) -> None:
-        settle(self)
+class SourceSpec(ReadSpec):
+    """How DATA is read."""
 
     def open(self, path: str | Path) -> Dataset:
-        """Open a data set."""
+        """Open a data set, and say how, where that had to be found out."""
         from fastcls.data.dataset import Dataset
 
-        root = Path(self.image_root) if self.image_root else None
-        keys = {"image_key": self.image_key, "label_key": self.label_key}
-        return Dataset.open(Path(path), label_separator=self.label_separator, image_root=root, **keys)
+        dataset = Dataset.open(path, self)
+        if dataset.reading:
+            click.echo(dataset.reading, err=True)
+        return dataset
 
 
 @described

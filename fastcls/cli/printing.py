@@ -9,8 +9,7 @@ import click
 from tqdm import tqdm
 
 from fastcls.specs import step_of
-
-_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_auroc", "cv_loss", "cv_accuracy", "cv_auroc")
+from fastcls.wording import count_of, figures_of
 
 
 def echo_above_bar(message: str | bytes, *, err: bool = False) -> None:
@@ -28,22 +27,23 @@ def print_extraction(cache: Any, done: Any) -> None:
     from fastcls.extraction.fidelity import Fidelity
 
     manifest, listing = cache.manifest, cache.listing
+    views = f" ({count_of(done.rows, 'view')})" if done.views > 1 else ""
+    click.echo(
+        f"Extracted {count_of(done.images, 'image')} in {done.seconds:.1f} s: {done.forwarded:,} forwarded"
+        f"{views}, {done.reused:,} reused, {done.failures:,} unreadable"
+    )
     shape = "x".join(map(str, manifest.shape))
     click.echo(
         f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
         f"normalize {manifest.normalize}"
     )
     if done.engine:
-        click.echo(f"{done.engine} in {manifest.precision}, {done.crew}")
+        click.echo(f"{done.engine} in {manifest.precision}, {done.resources}")
     if done.fidelity:
         click.echo(f"Compared with Keras in float32 when the cache was started: {Fidelity(**done.fidelity)}")
-    views = f" ({done.rows} views)" if done.views > 1 else ""
-    click.echo(
-        f"{done.images} images: {done.forwarded} forwarded{views}, {done.reused} reused, "
-        f"{done.failures} unreadable; {done.seconds:.1f} s"
-    )
     if done.views > 1:
-        click.echo(f"{done.views} views of each image to train on: {listing.report().views}")
+        views = count_of(done.views, "view")
+        click.echo(f"{views} of each image to train on: {listing.report().views}")
     click.echo(f"Listed as {listing.name} in {listing.samples_path.relative_to(cache.folder)}")
     if done.failures:
         click.echo(f"The unreadable images are listed in {listing.failures_path}:", err=True)
@@ -53,19 +53,21 @@ def print_extraction(cache: Any, done: Any) -> None:
 
 def print_training(trained: Any, out: str) -> None:
     """Print the figures of a training."""
-    step = step_of(trained.best)
-    count, seconds = len(trained.history), sum(row["seconds"] for row in trained.history)
-    views = f" of {trained.config.views} views each" if (trained.config.views or 1) > 1 else ""
+    step, count = step_of(trained.best), len(trained.history)
+    seconds = sum(row["seconds"] for row in trained.history)
+    views = trained.config.views or 1
+    classes = count_of(len(trained.class_names), "class", "classes")
+    images = count_of(trained.train_count, "image") + (f" of {views} views each" if views > 1 else "")
     click.echo(
-        f"Run {out}: {len(trained.class_names)} classes, trained on {trained.train_count} images{views}, "
-        f"validated on {trained.val_count}; {count} {step.many if count > 1 else step.one} in {seconds:.1f} s"
+        f"Run {out}: {classes}, trained on {images}, validated on {trained.val_count:,}; "
+        f"{count_of(count, step.one, step.many)} in {seconds:.1f} s"
     )
-    shown = [f"{metric} {value:.4f}" for metric, value in trained.best.items() if metric in _METRICS]
-    click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {', '.join(shown)}" if shown else ""))
+    shown = figures_of(trained.best)
+    click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {shown}" if shown else ""))
     if getattr(trained, "refit_count", 0):
         click.echo(
-            f"Refitted on all {trained.refit_count} images, those for validation too; the figures are of the "
-            "head before that (--no-refit keeps that one)"
+            f"Refitted on all {count_of(trained.refit_count, 'image')}, those for validation too; the "
+            "figures are of the head before that (--no-refit keeps that one)"
         )
     if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)

@@ -105,11 +105,14 @@ def run(
     if dry_run:
         click.echo(str(plan))
         return
-    for note in filter(None, (*plan.parts.notes, plan.why)):
-        click.echo(note)
-    result = pipeline.run_planned(plan, progress=options.show_progress())
-    print_extraction(result.cache, result.extraction)
-    print_training(result.trained, out)
+    for line in filter(None, (str(plan.parts), *plan.parts.notes, plan.why)):
+        click.echo(line)
+    result = pipeline.run_planned(
+        plan,
+        on_extracted=print_extraction,
+        on_trained=lambda trained: print_training(trained, out),
+        progress=options.show_progress(),
+    )
     if result.test:
         print_test(result.test)
     else:

@@ -38,9 +38,9 @@ def split_data(
 ) -> None:
     """Split images into train, val and test folders.
 
-    SOURCE is a folder with one folder per class, or a CSV with the columns path, label and, optionally,
-    group. It is only read. Identical images and images of the same group stay in one split. Run the command
-    again to add new images: earlier ones stay where they are.
+    SOURCE is a folder with one folder per class, or a table of paths, labels and, optionally, groups. It is
+    only read. Identical images and images of the same group stay in one split. Run the command again to add
+    new images: earlier ones stay where they are.
 
     If images have several labels (--label-separator, or a column of 0 and 1 per class), they stay where they
     are: OUT gets only a table, split.csv, and the other commands take OUT as usual.

@@ -5,36 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastcls.data.names import safe_name
+from fastcls.data.conflicts import drop_conflicts
+from fastcls.data.names import nfc, safe_name
+from fastcls.data.readers.class_folders import read_folder
 from fastcls.data.readers.csv import is_split_table, read_csv
-from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, Entry, some
-from fastcls.data.readers.folder import (
-    FolderContent,
-    LeftOut,
-    Reason,
-    image_suffixes,
-    list_images,
-    visible_folders,
-    warn_of_left_out,
-)
-from fastcls.data.readers.given import refuse_other_file, refuse_other_folder
+from fastcls.data.readers.entries import SPLITS, Entry, Table, some
+from fastcls.data.readers.tables import find_tables, read_tables
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
-from fastcls.data.split_table import (
-    SPLIT_PLAN,
-    SPLIT_TABLE,
-    has_split_rows,
-    missing_rows,
-    read_split_rows,
-    require_named,
-)
-from fastcls.errors import DataError
-from fastcls.files import PathLike
+from fastcls.data.split_table import SPLIT_TABLE
+from fastcls.errors import DataError, shown
+from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
+from fastcls.specs import as_list
+from fastcls.specs.data import ReadSpec
+from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
 
 if TYPE_CHECKING:
@@ -79,6 +68,7 @@ class Dataset:
             A hidden folder counts once.
         task: What is asked of an image: one label, or any number of them.
         source: The folder, file or pattern that it was read from; None for the root.
+        reading: How its table was read, where that had to be found out; "" for a plain one.
     """
 
     root: Path
@@ -87,6 +77,7 @@ class Dataset:
     left_out: int = 0
     task: Task = ONE_LABEL
     source: Path | None = field(default=None, compare=False)
+    reading: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         sizes = Counter(sample.split for sample in self.samples)
@@ -95,110 +86,100 @@ class Dataset:
         return f"<Dataset {self.name}: {shown}{f' ({parts})' if parts else ''}>"
 
     @classmethod
-    def open(
-        cls,
-        path: PathLike,
-        *,
-        label_separator: str | None = None,
-        image_root: PathLike | None = None,
-        image_key: str | None = None,
-        label_key: str | None = None,
-    ) -> Dataset:
-        """Read a CSV file, a folder or TFRecord files, whichever `path` is.
-
-        Args:
-            path: A CSV, a folder as `from_folder` takes it, or one that split-data made for several labels
-                per image: it holds only a table. Or a TFRecord file, a folder of such, or a pattern.
-            label_separator: As in `from_csv`; nothing else takes it.
-            image_root: As in `from_csv`; nothing else takes it.
-            image_key: As in `from_tfrecords`; nothing else takes it.
-            label_key: As in `from_tfrecords`; nothing else takes it.
+    def of(cls, data: Dataset | PathLike) -> Dataset:
+        """A data set itself, or that of a path.
 
         Raises:
-            DataError: As in `from_csv`, `from_folder` and `from_tfrecords`.
+            OptionError: It is neither.
+            DataError: As in `open`.
         """
-        path = Path(path)
+        return data if isinstance(data, Dataset) else cls.open(as_path(data, "dataset", "a Dataset"))
+
+    @classmethod
+    def open(cls, path: PathLike, spec: ReadSpec | None = None, **options: Any) -> Dataset:
+        """Read a folder, a table or TFRecord files, whichever `path` is.
+
+        Args:
+            path: A folder as `from_folder` takes it, a table as `from_csv` takes it, or a folder that
+                split-data made for several labels per image: it holds only a table. Or a TFRecord file, a
+                folder of such, or a pattern.
+            spec: How it is read.
+            options: Fields of `ReadSpec` by name, such as `label_column="diagnosis"`.
+
+        Raises:
+            DataError: As in `from_csv`, `from_folder` and `from_tfrecords`; or identical images have
+                different labels, and `conflicts` is "error".
+            OptionError: An option is invalid, or has no effect on what `path` is.
+        """
+        path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
+        dataset = cls._open(path, spec)
+        return dataset if spec.conflicts == "keep" else dataset.without_conflicts(spec.conflicts)
+
+    @classmethod
+    def _open(cls, path: Path, spec: ReadSpec) -> Dataset:
         records = find_tfrecords(path)
-        if not records and (image_key is not None or label_key is not None):
-            raise DataError(
-                f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only "
-                "to these. Remove them."
-            )
-        if path.is_file() and not records:
-            refuse_other_file(path)
-            return cls.from_csv(path, label_separator=label_separator, image_root=image_root)
-        if label_separator is not None or image_root is not None:
-            raise DataError(
-                f"{path} is not a CSV: --label-separator and --image-root apply only to a CSV of paths and "
-                "labels. Remove them."
-            )
+        tables = [] if records else find_tables(path, spec)
+        _require_effect(path, spec, is_table=bool(tables), has_records=bool(records))
         if records:
-            made = cls.from_tfrecords(records, image_key=image_key, label_key=label_key)
+            made = cls.from_tfrecords(records, image_key=spec.image_key, label_key=spec.label_key)
             return replace(made, source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
-        return cls.from_folder(path)
+        if not tables:
+            return cls.from_folder(path, folders_are_classes=spec.folders_are_classes)
+        table, root = read_tables(tables, path, spec)
+        made = _build(root, table.entries, table.class_names, source=path)
+        return replace(made, task=table.task, source=path, reading=_in_words(path, table))
 
     @classmethod
-    def from_folder(cls, root: PathLike) -> Dataset:
+    def from_folder(cls, root: PathLike, *, folders_are_classes: bool = False) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
         Folders inside a class folder may be nested and may be symbolic links. Of a folder that split-data
         made, images are what its table names; those that are no longer there are left out with a warning.
 
+        Args:
+            root: The folder.
+            folders_are_classes: Do not take folders that are named like parts (train, val, test) as such.
+
         Raises:
-            DataError: The folder is missing, cannot be listed, or was left unfinished by split-data; a
-                class has no image; there are fewer than two classes; a name is not UTF-8; split-data made
-                it, and it holds images that the table does not name, or the table is damaged.
+            DataError: See `read_folder`; or there are fewer than two classes.
         """
-        root = Path(root)
-        _require_finished_folder(root)
-        content = list_images(root)
-        has_table = has_split_rows(root / SPLIT_TABLE)
-        folders = visible_folders(root)
-        is_split = has_table or _is_split(root, folders)
-        entries = _table_entries(root, content) if has_table else _entries(root, content, is_split=is_split)
-        taken = {entry.path for entry in entries}
-        loose = [LeftOut(path, Reason.LOOSE) for path in content.images if path not in taken]
-        left_out = [*content.left_out, *loose]
-        if is_split:
-            left_out = [each for each in left_out if each.path != SPLIT_TABLE]
-            splits = [name for name in folders if name in SPLIT_NAMES]
-            folders = [name for split in splits for name in visible_folders(root / split)]
-        refuse_other_folder(root, folders, content)
-        warn_of_left_out(root, left_out)
-        _require_images(root, folders, entries)
+        root = as_path(root, "root")
+        entries, left_out = read_folder(root, folders_are_classes=folders_are_classes)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
-        return _build(root, entries, class_names, source=root, left_out=len(left_out))
+        return _build(root, entries, class_names, source=root, left_out=left_out)
 
     @classmethod
-    def from_csv(
-        cls, path: PathLike, *, label_separator: str | None = None, image_root: PathLike | None = None
-    ) -> Dataset:
-        """Read a CSV with the columns `path` and `label`, and `group` and `split` where it has them.
+    def from_csv(cls, path: PathLike, spec: ReadSpec | None = None, **options: Any) -> Dataset:
+        """Read a table of paths and labels, and of groups and splits where it has them: a CSV or the like.
 
-        With a separator, or with a column of 0 and 1 per class in place of `label`, the data set is
-        multi-label. A duplicate row is one sample.
+        With a separator, lists in the cells, or a column of 0 and 1 per class in place of `label`, the data
+        set is multi-label. A duplicate row is one sample.
 
         Args:
-            path: The CSV.
-            label_separator: What separates the labels of an image, such as "|"; None for one label.
-            image_root: Folder that the paths are relative to, unless they are absolute; None for the CSV's.
+            path: The table.
+            spec: How it is read.
+            options: Fields of `ReadSpec` by name.
 
         Raises:
-            DataError: The CSV cannot be read; a column, a label or a file is missing; two rows
+            DataError: The table cannot be read; a column, a label or a file is missing; two rows
                 contradict each other; a split is unknown; there are fewer than two classes.
-            OptionError: The separator is invalid.
+            OptionError: An option is invalid.
         """
-        path, image_root = Path(path), None if image_root is None else Path(image_root)
-        table = read_csv(path, label_separator=label_separator, image_root=image_root)
-        made = _build(image_root or path.parent, table.entries, table.class_names, source=path)
+        path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
+        table = read_csv(path, spec)
+        made = _build(Path(spec.image_root or path.parent), table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
-        return replace(made, task=table.task, source=source)
+        return replace(made, task=table.task, source=source, reading=_in_words(path, table))
 
     @classmethod
     def from_tfrecords(
-        cls, files: Sequence[PathLike], *, image_key: str | None = None, label_key: str | None = None
+        cls,
+        files: Sequence[PathLike] | PathLike,
+        *,
+        image_key: str | None = None,
+        label_key: str | None = None,
     ) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
 
@@ -211,7 +192,7 @@ class Dataset:
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
         """
-        paths = [Path(file) for file in files]
+        paths = [as_path(file, "files") for file in as_list(files, "files", str, os.PathLike)]
         table, root = read_tfrecords(paths, image_key=image_key, label_key=label_key), common_folder(paths)
         source = root if len(paths) > 1 else paths[0]
         made = _build(root, table.entries, table.class_names, source=source)
@@ -247,8 +228,23 @@ class Dataset:
             DataError: There is no split of that name.
         """
         if split not in SPLITS:
-            raise DataError(f"Unknown split. Received: {split!r}. Choose one of: {', '.join(SPLITS)}.")
+            raise DataError(f"Unknown split. Received: {shown(split)}. Choose one of: {', '.join(SPLITS)}.")
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
+
+    def without_conflicts(self, conflicts: str = "drop") -> Dataset:
+        """The data set without identical images that have different labels; all files are read.
+
+        Args:
+            conflicts: "drop" leaves out all of them, with a warning.
+
+        Raises:
+            DataError: There are such images, and `conflicts` is "error".
+        """
+        names = [self.names_of(sample) for sample in self.samples]
+        paths = [self.locate(sample) for sample in self.samples]
+        dropped = drop_conflicts(self.given, paths, names, stops=conflicts == "error")
+        kept = (sample for place, sample in enumerate(self.samples) if place not in dropped)
+        return replace(self, samples=tuple(kept)) if dropped else self
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of images by class name and split ("" for images that are not split).
@@ -290,6 +286,7 @@ class Dataset:
 def _build(
     root: Path, entries: Iterable[Entry], class_names: tuple[str, ...], *, source: Path, left_out: int = 0
 ) -> Dataset:
+    class_names = tuple(sorted({nfc(name) for name in class_names}))
     if len(class_names) < 2:
         found = f"only one class, {class_names[0]!r}" if class_names else "no class"
         more = (
@@ -298,91 +295,41 @@ def _build(
         raise DataError(
             f"{source} has {found}. A classifier needs at least two: add a folder or label per class.{more}"
         )
+    _warn_of_case(source, class_names)
     index = {name: label for label, name in enumerate(class_names)}
     samples = (
-        Sample(entry.path, tuple(index[name] for name in entry.class_names), entry.split, entry.group)
+        Sample(entry.path, _labels(entry.class_names, index), entry.split, entry.group)
         for entry in sorted(entries)
     )
     return Dataset(root, class_names, tuple(samples), left_out)
 
 
-# Folders
+def _labels(names: Iterable[str], index: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(sorted({index[nfc(name)] for name in names}))
 
 
-def _is_split(root: Path, folders: Sequence[str]) -> bool:
-    """Whether the folders are splits, not classes: "train" with images in it could be a class of vehicles."""
-    named = "train" in folders and all(name in SPLIT_NAMES for name in folders)
-    return named and bool(visible_folders(root / "train"))
-
-
-def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
-    """The images of a split folder: those that its table names and that are there."""
-    rows = read_split_rows(root / SPLIT_TABLE)
-    require_named(root, rows, content.images)
-    missing = missing_rows(rows, content.images)
-    if missing:
-        logger.warning(
-            "%s: %d images listed in %s no longer exist and are left out: %s. split-data restores them if "
-            "its source still has them",
-            root,
-            len(missing),
-            SPLIT_TABLE,
-            some([row.path for row in missing]),
-        )
-    gone = set(missing)
-    return [Entry(row.path, (row.class_name,), row.split, row.group) for row in rows if row not in gone]
-
-
-def _entries(root: Path, content: FolderContent, *, is_split: bool) -> list[Entry]:
-    """The images of a folder of classes, or of splits: those in a class folder."""
-    _require_utf8(content.images)
-    made = map(_split_entry if is_split else _class_entry, content.images)
-    return [entry for entry in made if entry]
-
-
-def _class_entry(path: str) -> Entry | None:
-    class_name, _, inner = path.partition("/")
-    return Entry(path, (class_name,)) if inner else None
-
-
-def _split_entry(path: str) -> Entry | None:
-    split, _, rest = path.partition("/")
-    class_name, _, inner = rest.partition("/")
-    return Entry(path, (class_name,), SPLIT_NAMES[split]) if inner else None
-
-
-def _require_finished_folder(root: Path) -> None:
-    if not root.is_dir():
-        fact = "is not a folder" if root.exists() else "does not exist"
+def _require_effect(path: Path, spec: ReadSpec, *, is_table: bool, has_records: bool) -> None:
+    """Refuse options that have no effect on what a path is."""
+    if (spec.image_key is not None or spec.label_key is not None) and not has_records:
         raise DataError(
-            f"{root} {fact}. Pass a folder with one subfolder of images per class, a CSV file, or TFRecord "
-            "files."
+            f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only to "
+            "these. Remove them."
         )
-    if (root / SPLIT_PLAN).exists():
+    if spec.of_tables and not is_table:
         raise DataError(
-            f"{root} is incomplete: split-data was interrupted or is still running. "
-            "Run the same split-data again."
+            f"{path} is not a CSV. These options apply only to a CSV or another table of paths and labels: "
+            f"{', '.join(spec.of_tables)}. Remove them."
         )
 
 
-def _require_utf8(paths: Iterable[str]) -> None:
-    bad = [os.fsencode(path) for path in paths if not _is_utf8(path)]
-    if bad:
-        raise DataError(f"{len(bad)} file names are not UTF-8: {some(bad)}. Rename them.")
+def _warn_of_case(source: Path, class_names: Iterable[str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        alike.setdefault(name.casefold(), []).append(name)
+    same = [name for names in alike.values() if len(names) > 1 for name in names]
+    if same:
+        logger.warning("%s has classes that differ only in upper and lower case: %s", source, some(same))
 
 
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]) -> None:
-    empty = sorted(set(folders) - {name for entry in entries for name in entry.class_names})
-    if empty:
-        raise DataError(
-            f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "
-            f"them. Image suffixes: {' '.join(image_suffixes())}"
-        )
+def _in_words(path: Path, table: Table) -> str:
+    return f"{path}: {'; '.join(table.notes)}" if table.notes else ""

@@ -1,4 +1,4 @@
-"""The one door to the bytes of a sample: a file, or a record of a TFRecord file."""
+"""The one door to the bytes of a sample: a file, a record of a TFRecord file, or a row of a Parquet file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fastcls import files
+from fastcls.data.parquet import is_parquet, read_image
 from fastcls.data.tf_example import parse_example
 from fastcls.data.tfrecord import DamagedRecordError, look_into, read_record, record_in, split_address
 
@@ -20,7 +21,8 @@ def read_bytes(path: str | Path) -> bytes:
     """The bytes of an image file, or of the image that a record holds.
 
     Args:
-        path: A file, or the address of a record (`FILE.tfrecord#PLACE`, or `FILE.tfrecord#PLACE:KEY`).
+        path: A file, or the address of a record (`FILE.tfrecord#PLACE`, or `FILE.tfrecord#PLACE:KEY`) or of a
+            row (`FILE.parquet#ROW:COLUMN`).
 
     Raises:
         OSError: It cannot be read; `strerror`, or else the message, says why.
@@ -29,6 +31,8 @@ def read_bytes(path: str | Path) -> bytes:
     if place is None:
         with files.open_file(file) as opened:
             return opened.read()
+    if is_parquet(file):
+        return read_image(file, place, key or "")
     return bytes(_image_in(memoryview(read_record(Path(file), place)), file, place, key))
 
 
@@ -92,6 +96,9 @@ def sizes(paths: Iterable[str]) -> Iterator[int]:
         try:
             if place is None:
                 yield os.stat(file).st_size  # noqa: PTH116 (as above)
+                continue
+            if is_parquet(file):
+                yield len(read_image(file, place, key or ""))
                 continue
             if file != looked_into:
                 looked_into, view = file, look_into(Path(file))

@@ -1,6 +1,17 @@
-"""Names that are safe as names of files."""
+"""Names: safe as those of files, and equal where they look equal."""
 
 from __future__ import annotations
+
+import unicodedata
+
+
+def nfc(name: str) -> str:
+    """A name in Unicode's composed form, in which those that look equal are equal: macOS decomposes names.
+
+    >>> nfc("cafe\N{COMBINING ACUTE ACCENT}") == "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    True
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def safe_name(text: str) -> str:

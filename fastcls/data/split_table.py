@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fastcls import files
 from fastcls.data.csv_table import read_table, write_table
-from fastcls.data.readers.entries import SPLIT_NAMES, SPLITS, some
+from fastcls.data.readers.entries import SPLITS, some, split_named
 from fastcls.errors import DataError
 
 SPLIT_TABLE = "split.csv"  # in a complete split folder
@@ -76,7 +76,7 @@ def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -
         DataError: There are such images.
     """
     named = {row.path for row in rows}
-    unnamed = [path for path in images if path not in named and path.split("/")[0] in SPLIT_NAMES]
+    unnamed = [path for path in images if path not in named and split_named(path.split("/")[0])]
     if unnamed:
         raise DataError(
             f"{root} holds {len(unnamed)} images that its {SPLIT_TABLE} does not name: {some(unnamed)}. The "

@@ -13,8 +13,10 @@ from fastcls import files
 from fastcls.data import image_bytes
 from fastcls.data.dataset import SPLITS, Dataset
 from fastcls.errors import DataError
+from fastcls.files import PathLike
 from fastcls.parallel import spread
 from fastcls.specs import SplitSpec
+from fastcls.specs.options import as_spec
 
 # Images without any label are split as if that were a class.
 _NO_LABEL = ""
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def split(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     spec: SplitSpec | None = None,
     *,
     fixed: Mapping[str, str] | None = None,
@@ -34,7 +36,7 @@ def split(
     """Give each sample of a dataset its split, by the bytes of its file.
 
     Args:
-        dataset: A dataset without splits.
+        dataset: A dataset without splits, or its path.
         spec: How to split it; 0.2 for validation and 0.2 for the test by default.
         fixed: The split of images assigned earlier, by digest.
         digests: Of the files, in the order of the samples; None to read them.
@@ -43,11 +45,12 @@ def split(
     Raises:
         DataError: A file cannot be read, a class is too small, or the dataset has splits already.
     """
+    dataset = Dataset.of(dataset)
     require_unsplit(dataset)
     splits = assign_splits(
         digests or file_digests([dataset.locate(sample) for sample in dataset.samples]),
         [dataset.names_of(sample) for sample in dataset.samples],
-        spec or SplitSpec(),
+        as_spec(SplitSpec, spec, "spec"),
         groups=[sample.group for sample in dataset.samples],
         fixed=fixed,
         allow_small=allow_small,

@@ -21,6 +21,7 @@ from typing import BinaryIO
 import google_crc32c
 
 from fastcls import files
+from fastcls.data.parquet import is_parquet
 
 # `train-00000-of-00004` (TensorFlow's scripts), `x.tfrecord-00000-of-00004` (TFDS), `x.tfrecord`.
 # `tf.records` is FiftyOne's.
@@ -59,13 +60,17 @@ def join_address(file: str | Path, place: int, key: str | None = None) -> str:
 def split_address(path: str) -> tuple[str, int | None, str | None]:
     """File and place of a record, and the key of its image if that is named; any other path has neither.
 
+    An image inside a Parquet file has such an address too: its place is a row, its key a column.
+
     >>> split_address("data/train-00000-of-00002.tfrecord#000000001024:photo")
     ('data/train-00000-of-00002.tfrecord', 1024, 'photo')
     >>> split_address("a#1/b.jpg")
     ('a#1/b.jpg', None, None)
     """
     match = _ADDRESS.fullmatch(path) if "#" in path else None
-    return (match[1], int(match[2]), match[3]) if match and is_tfrecord(match[1]) else (path, None, None)
+    if match and (is_tfrecord(match[1]) or is_parquet(match[1])):
+        return match[1], int(match[2]), match[3]
+    return path, None, None
 
 
 def begins_with_record(head: bytes) -> bool:

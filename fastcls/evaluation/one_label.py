@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn.metrics
+from numpy.typing import ArrayLike
 
 from fastcls.errors import DataError
 from fastcls.evaluation.pictures import draw_confusion
@@ -165,7 +166,7 @@ class Evaluation:
 
 
 def evaluate(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], *, top_k: int = 5
+    labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str], *, top_k: int = 5
 ) -> Evaluation:
     """Compare class probabilities with the true classes.
 
@@ -178,6 +179,7 @@ def evaluate(
     Raises:
         DataError: There are no images, the shapes or labels do not fit, or a probability is not finite.
     """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     _check(labels, probabilities, class_names)
     predicted = probabilities.argmax(axis=1)
     all_labels = np.arange(len(class_names))

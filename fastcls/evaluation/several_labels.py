@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn.metrics
+from numpy.typing import ArrayLike
 
 from fastcls.errors import DataError
 from fastcls.evaluation.pictures import draw_found
@@ -159,7 +160,7 @@ class MultiLabelEvaluation:
 
 
 def evaluate_multi_label(
-    targets: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float], class_names: Sequence[str]
+    targets: ArrayLike, probabilities: ArrayLike, thresholds: Sequence[float], class_names: Sequence[str]
 ) -> MultiLabelEvaluation:
     """Compare class probabilities with the true classes.
 
@@ -172,6 +173,7 @@ def evaluate_multi_label(
     Raises:
         DataError: There are no images, the shapes do not fit, or a probability is not finite.
     """
+    targets, probabilities = np.asarray(targets), np.asarray(probabilities)
     _check(targets, probabilities, class_names)
     targets, predicted = targets.astype(int), reach(probabilities, thresholds).astype(int)
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(

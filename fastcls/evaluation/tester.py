@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
@@ -26,7 +27,8 @@ from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
-from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
+from fastcls.used_images import EARLIER, REFIT, TRAIN, UNKNOWN, VAL, UsedImages
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
     import pandas
@@ -60,6 +62,7 @@ class TestedOn:
             (validated, then trained on), or "earlier" by a run that this one went on from. None if that is
             unknown.
         date: When, in UTC.
+        seconds: How long the predictions took.
         fastcls: Version that tested.
     """
 
@@ -72,12 +75,14 @@ class TestedOn:
     seen: dict[str, int] | None
     date: str
     unreadable: int = 0
+    seconds: float = 0.0
     fastcls: str = fastcls.__version__
 
     def __str__(self) -> str:
         part = f" (its {self.part} part)" if self.part != "all" else ""
         unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
-        return f"Tested on {self.data}{part}: {self.images} images{unreadable}; {self._told}"
+        images = count_of(self.images, "image")
+        return f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
 
     @property
     def _told(self) -> str:
@@ -92,7 +97,7 @@ class TestedOn:
         if not self.seen or not any(self.seen.values()):
             return ""
         return (
-            f"{sum(self.seen.values())} of the {self.images} images are not new to the classifier "
+            f"{sum(self.seen.values()):,} of the {self.images:,} images are not new to the classifier "
             f"({self._told}): the results say little about new images. Test on other images"
         )
 
@@ -143,7 +148,7 @@ class Tested:
 
 def test(
     classifier: Classifier,
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     out: PathLike | None = None,
     *,
     batch_size: int = 16,
@@ -151,8 +156,11 @@ def test(
     progress: bool = False,
 ) -> Tested:
     """See `Classifier.test`."""
-    folder, given = None if out is None else Path(out), (batch_size, max_pixels, progress)
-    return _test(classifier, dataset, classifier.source, folder, *given, is_written=folder is not None)
+    folder = None if out is None else files.as_path(out, "out")
+    given = batch_size, max_pixels, progress
+    return _test(
+        classifier, Dataset.of(dataset), classifier.source, folder, *given, is_written=folder is not None
+    )
 
 
 def run_test(
@@ -188,6 +196,24 @@ def run_test(
     return _test(classifier, dataset, place, out, batch_size, max_pixels, progress, is_written=True)
 
 
+def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
+    """Where `run_test` puts the result of a run, and whether it is there already.
+
+    Args:
+        place: The run folder.
+        dataset: As there.
+    """
+    tested = _test_part(dataset)
+    on = _tell(tested, "test" if dataset.splits else "all", files.file_digest(place / CLASSIFIER), UNKNOWN)
+
+    def is_there(folder: Path) -> bool:
+        return on.is_same(folder) and (folder / PREDICTIONS).is_file()
+
+    folders = _folders(place, tested.name, None)
+    folder = next(f for f in folders if is_there(f) or not f.exists() or _is_empty(f))
+    return folder, is_there(folder)
+
+
 def _test(
     classifier: Classifier,
     dataset: Dataset,
@@ -201,13 +227,17 @@ def _test(
 ) -> Tested:
     tested = _test_part(dataset)
     _require_fitting(tested, classifier)
-    on = _tell(classifier, place, tested, "test" if dataset.splits else "all")
+    run = Run.of(place) if place else None
+    used, model = run.used if run else classifier.used, _model_digest(classifier, place)
+    on = _tell(tested, "test" if dataset.splits else "all", model, used)
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, is_asked_for=out is not None)
     if on.warning:
         logger.warning(on.warning)
+    started = time.monotonic()
     readable, unreadable = _predict(classifier, tested, batch_size, max_pixels, progress)
-    on = replace(on, unreadable=len(unreadable))
+    seconds = round(time.monotonic() - started, 3)
+    on = replace(on, unreadable=len(unreadable), seconds=seconds)
     evaluation, predictions = _judge(classifier, tested, readable)
     folders = _folders(place, tested.name, out)
     folder = _write(evaluation, predictions, on, folders) if is_written else None
@@ -250,18 +280,17 @@ def _judge(
 # On what
 
 
-def _tell(classifier: Classifier, place: Path | None, tested: Dataset, part: str) -> TestedOn:
+def _tell(tested: Dataset, part: str, model: str, used: UsedImages) -> TestedOn:
     digests = list(spread(image_bytes.digest_or_blank, map(tested.locate, tested.samples)))
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
-    run = Run.of(place) if place else None
     return TestedOn(
         data=_as_text(tested.origin),
         root=_as_text(tested.root.absolute()),
         part=part,
         images=len(digests),
         digest=files.json_digest(named),
-        model=_model_digest(classifier, place),
-        seen=(run.used if run else classifier.used).count(digests),
+        model=model,
+        seen=used.count(digests),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fastcls.bases.loader import load_base, without_download
+from fastcls.bases.loader import Base, load_base, load_without_download
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import checked_files, store
 from fastcls.cache.store import Cache, Manifest
@@ -113,6 +113,13 @@ class CutCaches:
         known = self._known_in(precision)
         return known.folder if known else self.root / store.folder_name(self._describe(precision))
 
+    def fingerprint(self, precision: str) -> str | None:
+        """That of the cache of a precision; None where only a download of weights would tell."""
+        known = self._known_in(precision)
+        if known:
+            return known.manifest.fingerprint
+        return self._describe(precision).fingerprint if self._look[1] else None
+
     def open(self, precision: str) -> tuple[Cache, Trunk]:
         """The cache of a precision, and its trunk; what is not there, or damaged, is made.
 
@@ -153,8 +160,10 @@ class CutCaches:
         """
         if not isinstance(self._asked, CutSpec):
             return _build(self._asked)
-        same = self._same_base
-        return _build(_cut(self._asked, same.built.cut.base if same else load_base(self._asked.base)))
+        sketched = self.__dict__.get("sketched")
+        if sketched and sketched.cut.base is self._base:
+            return sketched
+        return _build(_cut(self._asked, self._base))
 
     @cached_property
     def sketched(self) -> BuiltCut:
@@ -165,10 +174,25 @@ class CutCaches:
         """
         if not isinstance(self._asked, CutSpec):
             return self.built
-        same, base = self._same_base, without_download(self._asked.base)
-        if base == self._asked.base:
-            return self.built
-        return _build(_cut(self._asked, same.sketched.cut.base if same else load_base(base)))
+        return _build(_cut(self._asked, self._look[0]))
+
+    @cached_property
+    def _base(self) -> Base:
+        """The base; the one that was looked at, if that has the weights that were asked for."""
+        if self._same_base:
+            return self._same_base._base
+        if "_look" in self.__dict__ and self._look[1]:
+            return self._look[0]
+        base = self._asked.base
+        return base if isinstance(base, Base) else load_base(base)
+
+    @cached_property
+    def _look(self) -> tuple[Base, bool]:
+        """The base, without a download, and whether it has the weights that were asked for."""
+        if self._same_base:
+            return self._same_base._look
+        base = self._asked.base
+        return (base, True) if isinstance(base, Base) else load_without_download(base)
 
     @property
     def outline(self) -> BuiltCut:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fastcls import files
 from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
@@ -20,25 +20,26 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import affordable_pixels
 from fastcls.engines import engine_class
 from fastcls.extraction.changes import describe_change
-from fastcls.extraction.coverage import Order
-from fastcls.extraction.crew import share_machine
+from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.engine_choice import Candidate, Obstacle, explain
 from fastcls.extraction.executors import find_executor
 from fastcls.extraction.fidelity import InfidelityError
 from fastcls.extraction.filling import Filling, Target, open_filling
-from fastcls.extraction.ledger import Extraction, Ledger, remove_leftovers
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
+from fastcls.extraction.resources import allocate
+from fastcls.extraction.tracker import Extraction, Tracker, remove_leftovers
 from fastcls.extraction.trial import first_trusted
 from fastcls.extraction.worker import WorkerSpec
 from fastcls.files import PathLike
 from fastcls.machine import cores
-from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
+from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec, as_list
+from fastcls.specs.options import as_spec
 
 logger = logging.getLogger(__name__)
 
 
 def extract(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     cut: CutSpec | Cut | PathLike,
     root: PathLike,
     config: ExtractConfig | None = None,
@@ -50,7 +51,7 @@ def extract(
     """Make sure that every image of a data set has its bottleneck.
 
     Args:
-        dataset: The images.
+        dataset: The images, or their path as `Dataset.open` takes it.
         cut: What to forward them through; the name of a base alone stands for its pooled output before the
             classifier.
         root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
@@ -75,7 +76,7 @@ def extract(
 
 
 def extract_several(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     cuts: Sequence[CutSpec | Cut | PathLike],
     root: PathLike,
     config: ExtractConfig | None = None,
@@ -92,10 +93,11 @@ def extract_several(
     Returns:
         The cache and its figures, for each cut.
     """
-    started, root = time.monotonic(), Path(root)
-    order = Order(dataset, views or ViewSpec(), name)
+    started, root = time.monotonic(), files.as_path(root, "root")
+    config, several = as_spec(ExtractConfig, config, "config"), as_list(cuts, "cuts", CutSpec, Cut, str, Path)
+    viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     with _named(root), Leases() as leases:
-        plan = make_plan(order, [_as_cut(cut) for cut in cuts], root, config or ExtractConfig(), leases)
+        plan = make_plan(viewed, [_as_cut(cut) for cut in several], root, config, leases)
         return _execute(plan, leases, started, progress)
 
 
@@ -126,24 +128,29 @@ def _execute(
     filling, chosen = choose(plan, leases, config.max_pixels)
     for target in filling.filled:
         _announce(target)
+    for note in filter(None, (target.note for target in filling.targets)):
+        logger.warning(note)
     engine = chosen.engine if chosen else ""
-    ledgers = [Ledger(plan.order, target, engine, config.max_failures, started) for target in filling.targets]
-    for ledger in ledgers:
-        remove_leftovers(ledger.cache)
+    trackers = [
+        Tracker(plan.viewed, target, engine, config.max_failures, started) for target in filling.targets
+    ]
+    for tracker in trackers:
+        remove_leftovers(tracker.cache)
     try:
-        for ledger in ledgers:
-            ledger.save()
-        for ledger in ledgers:
-            ledger.require_few_failures()
+        for tracker in trackers:
+            tracker.save()
+        for tracker in trackers:
+            tracker.require_few_failures()
         if chosen:
-            _fill([ledger for ledger in ledgers if ledger.is_filled], filling, chosen, config, progress)
+            _fill([tracker for tracker in trackers if tracker.is_filled], filling, chosen, config, progress)
     finally:
-        for ledger in ledgers:
-            remove_leftovers(ledger.cache)
-            ledger.save()
-    for ledger in ledgers:
-        ledger.require_some_images()
-    return [(ledger.cache, ledger.figures()) for ledger in ledgers]
+        for tracker in trackers:
+            remove_leftovers(tracker.cache)
+            tracker.save()
+    for tracker in trackers:
+        tracker.require_some_images()
+    trackers[0].warn_of_conflicts()  # the images are the same for all
+    return [(tracker.cache, tracker.figures()) for tracker in trackers]
 
 
 def choose(
@@ -161,14 +168,14 @@ def choose(
     """
     known = [cut.target for cut in plan.cuts]
     if plan.is_complete:
-        return _settled(Filling.of([target for target in known if target], plan.order, plan.root)), None
+        return _settled(Filling.of([target for target in known if target], plan.viewed, plan.root)), None
     cuts = [cut.caches for cut in plan.cuts]
     refused: list[Obstacle] = []
     for precision, able in itertools.groupby(plan.candidates, lambda candidate: candidate.precision):
-        filling = open_filling(cuts, known, precision, plan.order, plan.root, leases)
+        filling = open_filling(cuts, known, precision, plan.viewed, plan.root, leases)
         if not filling.filled:  # another process was first
             return _settled(filling), None
-        chosen = first_trusted(able, filling, plan.order.dataset, max_pixels, refused)
+        chosen = first_trusted(able, filling, plan.viewed.dataset, max_pixels, refused)
         if chosen:
             for error in refused:
                 fact = error.fact if isinstance(error, InfidelityError) else error
@@ -185,7 +192,7 @@ def _settled(filling: Filling) -> Filling:
 
 
 def _as_cut(cut: CutSpec | Cut | PathLike) -> CutSpec | Cut:
-    return cut if isinstance(cut, (CutSpec, Cut)) else CutSpec(os.fspath(cut))
+    return cut if isinstance(cut, Cut) else as_spec(CutSpec, cut, "cut", named=True)
 
 
 def _announce(target: Target) -> None:
@@ -201,26 +208,26 @@ def _announce(target: Target) -> None:
 
 
 def _fill(
-    ledgers: Sequence[Ledger], filling: Filling, chosen: Candidate, config: ExtractConfig, progress: bool
+    trackers: Sequence[Tracker], filling: Filling, chosen: Candidate, config: ExtractConfig, progress: bool
 ) -> None:
-    crew = share_machine(
+    resources = allocate(
         config,
         engine_class(chosen.path),
         rows=filling.work.rows,
         trunk_bytes=filling.trunk.path.stat().st_size,
         has_workers=EXECUTORS[config.executor].has_workers,
     )
-    for ledger in ledgers:
-        ledger.crew = str(crew)
-        logger.info("%s: %s; %s", chosen, crew, ledger.fidelity or "the reference itself")
-    tasks = filling.work.tasks(config.shard_size, crew.batch_size, crew.workers)
+    for tracker in trackers:
+        tracker.resources = str(resources)
+        logger.info("%s: %s; %s", chosen, resources, tracker.fidelity or "the reference itself")
+    tasks = filling.work.tasks(config.shard_size, resources.batch_size, resources.workers)
     spec = WorkerSpec(
-        tuple(ledger.cache.folder.absolute() for ledger in ledgers),
+        tuple(tracker.cache.folder.absolute() for tracker in trackers),
         filling.trunk.path.absolute(),
-        crew.batch_size,
-        crew.threads,
+        resources.batch_size,
+        resources.threads,
         chosen.path,
-        crew.gpus,
+        resources.gpus,
         config.compress,
         config.max_pixels,
     )
@@ -231,11 +238,11 @@ def _fill(
                 bar.reset()  # the rate counts from when the first engine is loaded
             bar.update(images)
 
-        results = find_executor(config.executor).run(tasks, spec, crew.workers, advance)
+        results = find_executor(config.executor).run(tasks, spec, resources.workers, advance)
         with contextlib.closing(results):  # whatever happens, the workers end here
             for infos in results:
-                for ledger, info in zip(ledgers, infos, strict=True):
-                    ledger.add(info)
+                for tracker, info in zip(trackers, infos, strict=True):
+                    tracker.add(info)
 
 
 @contextlib.contextmanager

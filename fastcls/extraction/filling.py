@@ -11,7 +11,7 @@ from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache
 from fastcls.engines.trunk import Trunk
 from fastcls.extraction.caches import CutCaches
-from fastcls.extraction.coverage import Coverage, Order, find_coverage
+from fastcls.extraction.coverage import Coverage, ViewedDataset, find_coverage
 from fastcls.extraction.shard_tasks import Work
 from fastcls.extraction.shared_trunk import shared_trunk
 
@@ -33,15 +33,27 @@ class Target:
     trunk: Trunk
 
     @classmethod
-    def of(cls, caches: CutCaches, cache: Cache, trunk: Trunk, order: Order) -> Target:
+    def of(cls, caches: CutCaches, cache: Cache, trunk: Trunk, viewed: ViewedDataset) -> Target:
         """A cache and what it lacks."""
-        cache = order.served_by(cache)
-        return cls(caches, cache, find_coverage(order, cache), trunk)
+        cache = viewed.served_by(cache)
+        return cls(caches, cache, find_coverage(viewed, cache), trunk)
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing."""
         return not self.coverage.missing
+
+    @property
+    def note(self) -> str:
+        """What becomes of a split that the table of the data set has already; "" where that is plain."""
+        table, kept, lost = (
+            self.cache.listing.samples_path,
+            self.coverage.kept_split,
+            self.coverage.lost_split,
+        )
+        if kept:
+            return f"{table} keeps its split ({kept}), as the data has none. --name makes a table without it"
+        return f"{table} has another split ({lost}), which is replaced. --name keeps both" if lost else ""
 
 
 @dataclass(frozen=True)
@@ -59,11 +71,11 @@ class Filling:
     trunk: Trunk
 
     @classmethod
-    def of(cls, targets: Sequence[Target], order: Order, root: Path) -> Filling:
+    def of(cls, targets: Sequence[Target], viewed: ViewedDataset, root: Path) -> Filling:
         """Some caches, of one precision where they lack something."""
         filled = [target for target in targets if not target.is_complete]
         missing = [target.coverage.missing for target in filled]
-        work = Work.of(order.dataset.root.absolute(), missing, order.views)
+        work = Work.of(viewed.dataset.root.absolute(), missing, viewed.views)
         if len(filled) < 2:
             return cls(tuple(targets), work, (filled or targets)[0].trunk)
         caches = [target.cache for target in filled]
@@ -90,19 +102,21 @@ class Filling:
                 leases.release([target.cache.folder])
 
 
-def known_targets(cuts: Sequence[CutCaches], order: Order, leases: Leases | None) -> list[Target | None]:
+def known_targets(
+    cuts: Sequence[CutCaches], viewed: ViewedDataset, leases: Leases | None
+) -> list[Target | None]:
     """The caches that served some cuts before; None for a cut that has none.
 
     Args:
         cuts: The cuts.
-        order: The images.
+        viewed: The images, and their views.
         leases: Takes the caches; None to look at them alone.
     """
     known = [cut.known() for cut in cuts]
     while leases and leases.take([cache.folder for cache in known if cache]):
         known = [cut.known() for cut in cuts]
     return [
-        Target.of(cut, cache, Trunk(cache.trunk_path), order) if cache else None
+        Target.of(cut, cache, Trunk(cache.trunk_path), viewed) if cache else None
         for cut, cache in zip(cuts, known, strict=True)
     ]
 
@@ -111,7 +125,7 @@ def open_filling(
     cuts: Sequence[CutCaches],
     known: Sequence[Target | None],
     precision: str,
-    order: Order,
+    viewed: ViewedDataset,
     root: Path,
     leases: Leases,
 ) -> Filling:
@@ -121,7 +135,7 @@ def open_filling(
         cuts: The cuts.
         known: Their targets, as `known_targets` found them with the same leases.
         precision: What to open the others in.
-        order: The images.
+        viewed: The images, and their views.
         root: Folder of caches.
         leases: Takes the caches.
     """
@@ -136,5 +150,5 @@ def open_filling(
         if before and cache.folder == before.cache.folder and not is_changed:
             targets.append(replace(before, trunk=trunk))  # with the coverage that was found
         else:
-            targets.append(Target.of(cut, cache, trunk, order))
-    return Filling.of(targets, order, root)
+            targets.append(Target.of(cut, cache, trunk, viewed))
+    return Filling.of(targets, viewed, root)

@@ -15,14 +15,14 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.cache.lease import Leases
+from fastcls.cache.samples import SampleRow
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.engines import engine_class
 from fastcls.errors import OptionError
 from fastcls.extraction.caches import CutCaches, caches_of_cuts
-from fastcls.extraction.coverage import Order, count_missing
-from fastcls.extraction.crew import Crew, share_machine
+from fastcls.extraction.coverage import Foreseen, ViewedDataset, find_lacking, read_digests
 from fastcls.extraction.engine_choice import (
     Asked,
     Candidate,
@@ -35,6 +35,7 @@ from fastcls.extraction.engine_choice import (
 )
 from fastcls.extraction.fidelity import Fidelity, InfidelityError
 from fastcls.extraction.filling import Target, known_targets
+from fastcls.extraction.resources import Resources, allocate
 from fastcls.sizes import format_bytes
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
 
@@ -46,12 +47,12 @@ class CutPlan:
     Attributes:
         caches: The caches that serve the cut.
         target: The cache that served it before, and what is missing there; None for a cut that has none.
-        order: The images.
+        viewed: The images, and their views.
     """
 
     caches: CutCaches
     target: Target | None
-    order: Order
+    viewed: ViewedDataset
 
     @property
     def cache(self) -> Cache | None:
@@ -62,6 +63,23 @@ class CutPlan:
     def is_complete(self) -> bool:
         """Whether nothing is missing."""
         return bool(self.target and self.target.is_complete)
+
+    @property
+    def filled(self) -> Cache | None:
+        """The cache as it will be, where nothing is to be forwarded; None otherwise."""
+        if not self.cache or self.lacking:
+            return None
+        return self.cache.described_by(Foreseen(self.cache, self.viewed, self.rows))
+
+    @cached_property
+    def rows(self) -> list[SampleRow]:
+        """What is known of each image; those whose digests are not known are read."""
+        return read_digests(self.viewed, self.target.coverage if self.target else None)
+
+    @cached_property
+    def lacking(self) -> list[tuple[SampleRow, int]]:
+        """Those to be forwarded, as far as they can be read, and how many views of each."""
+        return find_lacking(self.viewed, self.cache, self.rows)
 
     @property
     def base(self) -> str:
@@ -120,15 +138,21 @@ class CutPlan:
 
     @property
     def to_forward(self) -> int:
-        """How many images are to be forwarded; those whose digests are not known are read to tell."""
+        """How many images are to be forwarded, copies counted once where there is a cache."""
         return self._missing[0]
 
-    @cached_property
+    @property
     def _missing(self) -> tuple[int, int]:
         """How many images are to be forwarded, and how many views of them."""
         if not self.target:
-            return len(self.order.dataset.samples), self.order.rows
-        return count_missing(self.order, self.target.cache, self.target.coverage)
+            return len(self.viewed.dataset.samples), self.viewed.rows
+        counts = {row.digest: count for row, count in self.lacking}
+        return len(counts), sum(counts.values())
+
+    @property
+    def note(self) -> str:
+        """What becomes of a split that the table of the data set has already; "" where that is plain."""
+        return self.target.note if self.target else ""
 
     def __str__(self) -> str:
         if self.cache:
@@ -152,7 +176,7 @@ class ExtractionPlan:
     """An extraction, decided and checked: what `extract_planned` executes.
 
     Attributes:
-        order: The images, and what is asked of them.
+        viewed: The images, and what is asked of them.
         root: Folder of caches.
         config: How it runs.
         cuts: One per cut.
@@ -161,7 +185,7 @@ class ExtractionPlan:
         machine: What this machine can run.
     """
 
-    order: Order
+    viewed: ViewedDataset
     root: Path
     config: ExtractConfig
     cuts: tuple[CutPlan, ...]
@@ -182,13 +206,13 @@ class ExtractionPlan:
         return False
 
     @property
-    def crew(self) -> Crew | None:
+    def resources(self) -> Resources | None:
         """Who would forward the images, with the first candidate; None where nothing is missing."""
         if not self.candidates:
             return None
         filled = [cut for cut in self.cuts if not cut.is_complete]
-        missing = [len(cut.target.coverage.missing) if cut.target else self.order.rows for cut in filled]
-        return share_machine(
+        missing = [len(cut.target.coverage.missing) if cut.target else self.viewed.rows for cut in filled]
+        return allocate(
             self.config,
             engine_class(self.candidates[0].path),
             rows=max(missing),
@@ -198,10 +222,10 @@ class ExtractionPlan:
 
     def describe(self) -> list[str]:
         """The plan as lines of text."""
-        lines = [str(cut) for cut in self.cuts]
+        lines = [line for cut in self.cuts for line in (str(cut), cut.note) if line]
         if self.candidates and any(cut.to_forward for cut in self.cuts):
             engine = describe_candidates(self.candidates, is_decided=self.is_decided)
-            lines += [f"{engine}. {self.crew}"]
+            lines += [f"{engine}. {self.resources}"]
         return lines
 
     def __str__(self) -> str:
@@ -232,17 +256,21 @@ def plan_extraction(
             be made, or no engine can do what was asked for.
         MissingExtraError: An engine's package is not installed.
     """
-    order = Order(dataset, views or ViewSpec(), name)
-    return make_plan(order, cuts, Path(root), config or ExtractConfig(), None)
+    viewed = ViewedDataset(dataset, views or ViewSpec(), name)
+    return make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
 
 
 def make_plan(
-    order: Order, cuts: Sequence[CutSpec | Cut], root: Path, config: ExtractConfig, leases: Leases | None
+    viewed: ViewedDataset,
+    cuts: Sequence[CutSpec | Cut],
+    root: Path,
+    config: ExtractConfig,
+    leases: Leases | None,
 ) -> ExtractionPlan:
     """Plan an extraction.
 
     Args:
-        order: The images.
+        viewed: The images, and their views.
         cuts: Cuts of one base.
         root: Folder of caches.
         config: How the extraction runs.
@@ -250,18 +278,18 @@ def make_plan(
             downloads no weights.
     """
     files.require_writable(root)
-    return _plan(order, caches_of_cuts(cuts, root), root, config, leases)
+    return _plan(viewed, caches_of_cuts(cuts, root), root, config, leases)
 
 
 def renew(plan: ExtractionPlan, leases: Leases) -> ExtractionPlan:
     """The same plan, once its caches can be changed by no other process: what is missing is found again."""
     files.require_writable(plan.root)
     cuts = [cut.caches for cut in plan.cuts]
-    return _plan(plan.order, cuts, plan.root, plan.config, leases, earlier=plan)
+    return _plan(plan.viewed, cuts, plan.root, plan.config, leases, earlier=plan)
 
 
 def _plan(
-    order: Order,
+    viewed: ViewedDataset,
     cuts: Sequence[CutCaches],
     root: Path,
     config: ExtractConfig,
@@ -269,10 +297,10 @@ def _plan(
     earlier: ExtractionPlan | None = None,
 ) -> ExtractionPlan:
     planned = tuple(
-        CutPlan(*pair, order) for pair in zip(cuts, known_targets(cuts, order, leases), strict=True)
+        CutPlan(*pair, viewed) for pair in zip(cuts, known_targets(cuts, viewed, leases), strict=True)
     )
     if all(cut.is_complete for cut in planned):
-        return ExtractionPlan(order, root, config, planned)
+        return ExtractionPlan(viewed, root, config, planned)
     for cut in planned:
         if not cut.cache or (not cut.is_complete and checked_files.damage(*cut.cache.models)):
             _ = cut.caches.built if leases else cut.caches.sketched
@@ -280,13 +308,13 @@ def _plan(
     begun = {cut.cache.manifest.precision for cut in planned if cut.cache and not cut.is_complete}
     asked = Asked(config.engine, cuts[0].precision, tuple(sorted(begun)))
     if earlier and asked == earlier.asked:
-        return ExtractionPlan(order, root, config, planned, earlier.candidates, asked, earlier.machine)
+        return ExtractionPlan(viewed, root, config, planned, earlier.candidates, asked, earlier.machine)
     machine = look_at_machine(asked)
     able = candidates(asked, machine)
     refused = _refused(planned, able)
     if all(candidate in refused for candidate in able if not candidate.stands_in):
         raise explain(asked, machine, refused.values())
-    return ExtractionPlan(order, root, config, planned, tuple(able), asked, machine)
+    return ExtractionPlan(viewed, root, config, planned, tuple(able), asked, machine)
 
 
 def _refused(cuts: Sequence[CutPlan], able: Sequence[Candidate]) -> dict[Candidate, Obstacle]:

@@ -11,7 +11,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
-from fastcls.cutter import Cut, joint_model
+from fastcls.cutter import Cut, combined_trunk
 from fastcls.engines.trunk import Trunk
 
 
@@ -28,14 +28,14 @@ def shared_trunk(cuts: Callable[[], Sequence[Cut]], caches: Sequence[Cache], roo
     path = shared_folder(caches, root) / "trunk.keras"
     if not checked_files.damage(path):
         return Trunk(path)
-    model = joint_model(cuts())
+    model = combined_trunk(cuts())
     checked_files.keep(path, model.save, of=path.parent.name)
     return Trunk(path, model)
 
 
 def shared_folder(caches: Sequence[Cache], root: Path) -> Path:
     """Where the trunk of several caches is."""
-    return root / f"joint-{files.json_digest([cache.manifest.fingerprint for cache in caches])[:12]}"
+    return root / f"shared-trunk-{files.json_digest([cache.manifest.fingerprint for cache in caches])[:12]}"
 
 
 def split_rows(rows: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

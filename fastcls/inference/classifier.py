@@ -29,7 +29,7 @@ from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
-from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least
+from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 from fastcls.used_images import UNKNOWN, UsedImages
 
@@ -76,17 +76,21 @@ class Classifier:
         )
 
     @classmethod
-    def join(cls, cache: Cache, trained: TrainedHead) -> Classifier:
+    def join(cls, cache: Cache | PathLike, trained: TrainedHead) -> Classifier:
         """Join a trained head to the trunk of the cache that it was trained on.
 
         Args:
-            cache: The cache.
+            cache: The cache, or its path.
             trained: What `train_head` returned.
 
         Raises:
             CacheError: The saved trunk is damaged.
             OptionError: The head does not take what the cache holds.
         """
+        from fastcls.training.head_trainer import TrainedHead
+
+        check_type("trained", trained, TrainedHead)
+        cache = Cache.of(cache)
         trunk = checked_files.load_model(cache.trunk_path)
         manifest = asdict(cache.manifest)
         del manifest["cuts"]
@@ -137,7 +141,7 @@ class Classifier:
             OptionError: The name ends otherwise.
             OSError: The file cannot be written.
         """
-        path = Path(path)
+        path = files.as_path(path, "path")
         if path.suffix != ".keras":
             raise OptionError(f"A classifier is saved in a file that ends in .keras. Received: {path}")
         described = json.dumps(self.described, indent=2, ensure_ascii=False)
@@ -157,7 +161,7 @@ class Classifier:
             OptionError: There is no such classifier, it was not made by fastcls, or this fastcls does not
                 make such pixels as it was trained on.
         """
-        path = Path(path)
+        path = files.as_path(path, "path")
         file = path / FILE_NAME if path.is_dir() else path
         if file.is_file() and (run := Run.of(path) if path.is_dir() else None):
             run.file(FILE_NAME)
@@ -241,7 +245,8 @@ class Classifier:
         answer = AnswerSpec(threshold=threshold, min_confidence=min_confidence)
         check_answer(answer, self.task, self.class_names)
         check_at_least("batch_size", batch_size, 1)
-        check_at_least("max_pixels", max_pixels, 1)
+        if max_pixels is not None:
+            check_at_least("max_pixels", max_pixels, 1)
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
         decoded = ahead(partial(_decode, decoder), each(images), threads=cores(), depth=2 * batch_size)
         numbered = enumerate(decoded)
@@ -250,7 +255,7 @@ class Classifier:
 
     def test(
         self,
-        dataset: Dataset,
+        dataset: Dataset | PathLike,
         out: PathLike | None = None,
         *,
         batch_size: int = 16,
@@ -260,7 +265,8 @@ class Classifier:
         """Classify labeled images: the test part of a data set, or all of one that is not split.
 
         Args:
-            dataset: The images, of classes that the classifier knows.
+            dataset: The images, of classes that the classifier knows, or their path, as `Dataset.open` takes
+                it.
             out: Folder for the files that `fastcls test` writes: tables, a picture and a row per image;
                 None to write nothing.
             batch_size: Images per forward pass.

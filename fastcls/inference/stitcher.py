@@ -6,6 +6,7 @@ from typing import Any
 
 from fastcls import graph
 from fastcls.errors import OptionError
+from fastcls.specs import check_type
 
 
 def stitch(trunk: Any, head: Any) -> Any:
@@ -27,6 +28,8 @@ def stitch(trunk: Any, head: Any) -> Any:
     """
     import keras
 
+    check_type("trunk", trunk, keras.Model)
+    check_type("head", head, keras.Model)
     given, taken = trunk.outputs[0].shape[1:], head.inputs[0].shape[1:]
     if given != taken:
         raise OptionError(

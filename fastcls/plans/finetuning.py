@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fastcls import runs
 from fastcls.backend import import_keras, reproducible_build
-from fastcls.bases.loader import without_download
+from fastcls.bases.loader import load_without_download
 from fastcls.cache.samples import SampleRow
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
@@ -18,8 +18,8 @@ from fastcls.parallel import spread
 from fastcls.plans.run import table_digest
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, TrainConfig
-from fastcls.training.finetuner import networks_of, sharing, trains_batch_norm
-from fastcls.training.loop.checkpoints import has_checkpoint
+from fastcls.training.finetuner import Finetuning, Networks, networks_of, prepare_finetuning
+from fastcls.training.loop.checkpoints import Checkpoints, has_checkpoint
 from fastcls.training.rows.selection import assign_uses
 
 
@@ -27,7 +27,8 @@ from fastcls.training.rows.selection import assign_uses
 class FinetuningPlan:
     """A training of a network that is checked, and of which nothing is done yet.
 
-    What images look like inside is not known yet: those that cannot be read are left out while it runs.
+    What images look like inside is not known yet, unless a training of them is there already: those that
+    cannot be read are left out while it runs.
 
     Attributes:
         dataset: The images.
@@ -36,11 +37,12 @@ class FinetuningPlan:
         config: How it is trained.
         head: What to put on a base.
         max_pixels: See `finetune`.
-        trainee: The network, with random weights where they would have to be downloaded first.
+        networks: The network, with random weights where they would have to be downloaded first.
         counts: Images to train and to validate on, as far as they can be read.
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
+        training: What follows from all of that, if a training of the same name is there already.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -51,24 +53,27 @@ class FinetuningPlan:
     config: TrainConfig
     head: HeadSpec | None
     max_pixels: int | None
-    trainee: Any
+    networks: Networks
     counts: tuple[int, int]
     out: Path
     folder: Path
     asked: Mapping[str, Any]
+    training: Finetuning | None = None
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """What is in the run folder in the end; names of folders end with a slash."""
+        """What is written into the run folder; names of folders end with a slash."""
+        if runs.is_complete(self.out):
+            return ()
         return files_of(None, self.config, has_val=self.counts[1] > 0)
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
-        counts, task = self.counts, self.dataset.task
-        lines = describe_training(HeadSpec("linear"), self.trainee, self.config, counts, task)
-        return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
+        model, task = self.networks.trainee, self.dataset.task
+        lines = describe_training(HeadSpec("linear"), model, self.config, self.counts, task)
+        return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 
 def plan_finetuning(
@@ -83,7 +88,9 @@ def plan_finetuning(
     options: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> FinetuningPlan:
-    """Check a training of a network, and decide all that it takes; no image is decoded, nothing is written.
+    """Check a training of a network, and decide all that it takes; nothing is written.
+
+    Images are decoded only where a training is there already, to find out whether it is of these.
 
     Args:
         dataset: The images.
@@ -112,9 +119,17 @@ def plan_finetuning(
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     begun = Classifier.load(start) if isinstance(start, Path) else start
     counts = _count_rows(dataset, config)
-    trainee = _build(dataset, begun, spec, config, head)
+    import_keras()
+    with reproducible_build():
+        networks = networks_of(dataset, begun, spec, config, head, load=load_without_download)
+    training = None
+    if networks.is_whole and not restart and (runs.is_complete(folder) or has_checkpoint(folder)):
+        training = prepare_finetuning(
+            dataset, begun, spec, config, head=head, max_pixels=max_pixels, networks=networks
+        )
+        _require_same(folder, training)
     return FinetuningPlan(
-        *(dataset, begun, spec, config, head, max_pixels, trainee, counts, out, folder, asked),
+        *(dataset, begun, spec, config, head, max_pixels, networks, counts, out, folder, asked, training),
         options=options,
         restart=restart,
     )
@@ -135,20 +150,9 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     return len(own), len(val)
 
 
-def _build(
-    dataset: Dataset,
-    begun: BaseSpec | Classifier,
-    spec: FinetuneSpec,
-    config: TrainConfig,
-    head: HeadSpec | None,
-) -> Any:
-    """The network to train; raises OptionError where its parts do not fit."""
-    # By the weights that were asked for.
-    spec = replace(spec, train_batch_norm=trains_batch_norm(begun, spec))
-    import_keras()
-    if isinstance(begun, BaseSpec):
-        begun = without_download(begun)
-    # The network that is trained has the same names as if this one were not there.
-    with sharing(), reproducible_build():
-        _, trainee = networks_of(dataset, begun, spec, config, head)
-    return trainee
+def _require_same(folder: Path, training: Finetuning) -> None:
+    """Raise OptionError where another training is complete, or was interrupted."""
+    if runs.is_complete(folder):
+        runs.require_same(folder, runs.Run.open(folder).resolved, training.identity)
+    else:
+        Checkpoints(folder, training.config.checkpoints, training.identity, {})

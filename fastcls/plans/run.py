@@ -11,8 +11,10 @@ from fastcls import files, runs
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
+from fastcls.evaluation.tester import find_test
 from fastcls.extraction.planner import CutPlan, ExtractionPlan, plan_extraction
 from fastcls.files import PathLike
+from fastcls.plans.earlier import require_same_run
 from fastcls.plans.parts import Parts, choose_shares, make_parts
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import (
@@ -51,6 +53,7 @@ class RunPlan:
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
+        test: Where the result of the test is to be written; None without a test, or if it is there.
         why: Why the head is of its kind: see `HeadChoice`.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
@@ -65,21 +68,23 @@ class RunPlan:
     out: Path
     folder: Path
     asked: Mapping[str, Any]
+    test: Path | None = None
     why: str = ""
     options: Mapping[str, Any] | None = None
     restart: bool = False
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """What is in the run folder in the end; names of folders end with a slash."""
-        own = files_of(self.head, self.config, has_val=self.counts[1] > 0)
-        return own if self.parts.untested else (*own, f"{runs.TESTS}/{self.parts.dataset.name}/")
+        """What is written into the run folder; names of folders end with a slash."""
+        new = files_of(self.head, self.config, has_val=self.counts[1] > 0)
+        own = () if runs.is_complete(self.out) else new
+        return (*own, f"{self.test.relative_to(self.out).as_posix()}/") if self.test else own
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
         parts, task = self.parts, self.parts.dataset.task
         training = describe_training(self.head, self.model, self.config, self.counts, task)
-        written = describe_files(self.out, self.folder, self.writes)
+        written = describe_files(self.out, self.folder, self.writes, restart=self.restart)
         lines = [str(parts), *parts.notes, *self.extraction.describe(), self.why, *training]
         lines += [parts.untested, written]
         return "\n".join(filter(None, lines))
@@ -146,12 +151,23 @@ def plan_run(
     planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
     choice = _choose_head(head, config, planned.cuts[0], parts.dataset, counts, views, given)
     model = _build(choice.head, planned.cuts[0], parts.dataset)
+    if not restart and (runs.is_complete(folder) or has_checkpoint(folder)):
+        require_same_run(folder, planned, choice.head, choice.config)
     return RunPlan(
         *(parts, planned, choice.head, choice.config, model, counts, out, folder, asked),
+        test=None if parts.untested else _find_test(out, parts.dataset),
         why=choice.why,
         options=options,
         restart=restart,
     )
+
+
+def _find_test(out: Path, dataset: Dataset) -> Path | None:
+    """Where the result of the test is to be written; None if it is there."""
+    if not runs.is_complete(out):
+        return out / runs.TESTS / dataset.name
+    folder, is_there = find_test(out, dataset)
+    return None if is_there else folder
 
 
 def table_digest(dataset: Dataset) -> str:

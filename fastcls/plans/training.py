@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcls import files, runs
+from fastcls import runs
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
+from fastcls.plans.earlier import require_same_training
 from fastcls.plans.wording import describe_files, describe_training, files_of
-from fastcls.runs import Run
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.specs.option import Option
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
-from fastcls.training.loop.checkpoints import Checkpoints, has_checkpoint
+from fastcls.training.loop.checkpoints import has_checkpoint
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class TrainingPlan:
 
     @property
     def writes(self) -> tuple[str, ...]:
-        """What is in the run folder in the end; names of folders end with a slash."""
+        """What is written into the run folder; names of folders end with a slash."""
+        if runs.is_complete(self.out):
+            return ()
         training = self.training
         return files_of(training.spec, training.config, has_val=training.chosen.val is not None)
 
@@ -52,7 +54,7 @@ class TrainingPlan:
         task = training.chosen.task
         lines = describe_training(training.spec, training.model, training.config, counts, task)
         lines = [*filter(None, [training.why]), *lines]
-        return "\n".join([*lines, describe_files(self.out, self.folder, self.writes)])
+        return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 
 def plan_training(
@@ -97,24 +99,3 @@ def plan_training(
     if not restart:
         require_same_training(folder, training)
     return TrainingPlan(training, out, folder, asked, options, restart)
-
-
-def require_same_training(folder: Path, training: HeadTraining) -> None:
-    """Refuse to go on with what is complete, or was interrupted, on other images or another cache.
-
-    Raises:
-        OptionError: As the message says.
-    """
-    if runs.is_complete(folder):
-        runs.require_same(folder, Run.open(folder).resolved, decided_by(training))
-    elif not training.spec.is_fitted:
-        Checkpoints(folder, training.config.checkpoints, training.identity, {})
-
-
-def decided_by(training: HeadTraining) -> dict[str, Any]:
-    """What decides a head: images and cache, but not the places of the rows, which a new cache changes."""
-    images = training.chosen.images
-    used = {use: [(row.digest, row.labels) for row in images[use]] for use in images}
-    places = {"train_rows", "val_rows"}
-    own = {name: value for name, value in training.identity.items() if name not in places}
-    return {**own, "images": files.json_digest(used)}

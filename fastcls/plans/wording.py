@@ -6,10 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fastcls import runs
+from fastcls import graph, runs
 from fastcls.specs import SCHEDULES, HeadSpec, LossSpec, TrainConfig
 from fastcls.tasks import Task
+from fastcls.training.loop.checkpoints import has_checkpoint
+from fastcls.wording import count_of
 
+_SUMMARY_LAYERS = 12  # of a larger model only counts are told
 _SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 
 
@@ -30,16 +33,31 @@ def describe_training(
     if head.is_fitted:
         refit = f"; then refitted on all {train + val}" if head.refits and val else ""
         return [f"Head: {head.kind}, fitted directly (no epochs)", f"{images}{refit}"]
-    lines: list[str] = []
-    model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
     steps = math.ceil(train / config.batch_size)
     return [
-        *lines,
+        *_describe_model(model),
         f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",
         f"Loss: {config.loss.named(task)}{_spell_loss(config.loss)}",
-        f"{images}; {steps} steps of {config.batch_size} per epoch, at most {config.epochs} epochs",
+        f"{images}; {count_of(steps, 'step')} of {config.batch_size} per epoch, at most "
+        f"{count_of(config.epochs, 'epoch')}",
+    ]
+
+
+def _describe_model(model: Any) -> list[str]:
+    """The layers of a small model; of a larger one, how many there are and which of them are trained."""
+    operations = graph.operations(model)
+    if len(operations) <= _SUMMARY_LAYERS:
+        lines: list[str] = []
+        model.summary(line_length=_SUMMARY_COLUMNS, show_trainable=True, print_fn=lines.append)
+        return lines
+    trained = [operation for operation in operations if getattr(operation, "trainable_weights", ())]
+    weights = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return [
+        f"Model: {count_of(len(operations), 'layer')}, {count_of(model.count_params(), 'parameter')}",
+        f"Trained: {count_of(len(trained), 'layer')} with weights, from {trained[0].name} to "
+        f"{trained[-1].name}, {count_of(weights, 'parameter')}",
     ]
 
 
@@ -67,17 +85,21 @@ def files_of(head: HeadSpec | None, config: TrainConfig, *, has_val: bool) -> tu
     return tuple(name for name, is_written in written.items() if is_written)
 
 
-def describe_files(out: Path, folder: Path, names: tuple[str, ...]) -> str:
+def describe_files(out: Path, folder: Path, names: tuple[str, ...], *, restart: bool) -> str:
     """What is written, or what is there already.
 
     Args:
         out: The run folder.
         folder: Where it is made: see `runs.examine`.
-        names: What a new run writes.
+        names: What is written.
+        restart: Whether what is in `folder` is given up.
     """
     if folder == out:
-        return f"{out} is already complete. Nothing was written"
-    begun = f"Would resume from {folder}. " if folder.exists() else ""
+        written = f"Would write to it: {', '.join(names)}. " if names else ""
+        return f"{out} is already complete: nothing is trained again. {written}Nothing was written"
+    begun = ""
+    if runs.is_complete(folder) or has_checkpoint(folder):
+        begun = f"Would {'discard' if restart else 'resume from'} {folder}. "
     return f"{begun}Would write to {out}: {', '.join(names)}. Nothing was written"
 
 

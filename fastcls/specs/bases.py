@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcls.errors import OptionError
+from fastcls.files import PathLike
 from fastcls.specs.converted import Converted
 from fastcls.specs.option import option, required
 from fastcls.specs.options import described, settle
+
+if TYPE_CHECKING:  # a path that is given becomes text
+    _Text = Converted[str, PathLike]
+    _OptionalText = Converted[str | None, PathLike | None]
+else:
+    _Text, _OptionalText = str, str | None
 
 POOLS = ("avg", "max", "flatten", "none")
 NAMED_WEIGHTS = ("imagenet", "random")
@@ -72,19 +80,21 @@ def _layer(value: Any) -> Any:
 class BaseSpec:
     """A base model and its input: weights, image size and normalization."""
 
-    name: str = required(
+    name: _Text = required(
         "Base model: a name from `fastcls bases`, a .keras, .h5 or SavedModel file, module:function (which "
         "returns a Keras model), or keras_hub:PRESET.",
         flag="--base",
         metavar="BASE",
         suggested=BASE_NAMES,
     )
-    weights: str | None = option(
-        None,
+    weights: _OptionalText = option(
+        None,  # type: ignore[arg-type]
         "Weights of the base: imagenet, random (seeded), or a file.",
         metavar="imagenet|random|PATH",
         shown="imagenet for keras.applications, else its own",
-        read=lambda value: "random" if value == "none" else value,  # what Keras calls None
+        read=lambda value: (
+            "random" if isinstance(value, str) and value == "none" else value
+        ),  # what Keras calls None
     )
     size: tuple[int, int] | None = option(
         None,
@@ -115,7 +125,7 @@ class BaseSpec:
 class CutSpec:
     """Where a base is cut, and how its bottlenecks are pooled, computed and stored."""
 
-    base: Converted[BaseSpec, str] = Converted(str, BaseSpec)
+    base: Converted[BaseSpec, PathLike] = Converted((str, os.PathLike), BaseSpec)
     layer: str | None = option(
         None,
         "Layer to cut at; `fastcls layers BASE` lists them. A share such as 80% means the smallest output "

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import numbers
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, shown
 
 
 def check_choice(option: str, value: str | None, choices: Collection[str | None]) -> None:
     """Raise OptionError for a value that is none of the choices."""
-    if value not in choices:
+    if not isinstance(value, (str, type(None))) or value not in choices:
         named = ", ".join(choice for choice in choices if choice)
-        raise OptionError(f"Unknown {option}: {value!r}. Choose one of: {named}")
+        raise OptionError(f"Unknown {option}: {shown(value)}. Choose one of: {named}")
 
 
-def check_at_least(option: str, value: int | None, least: int) -> None:
-    """Raise OptionError for a number below the least; None passes."""
-    if value is not None and value < least:
-        raise OptionError(f"{option} must be {least} or more. Received: {value}")
+def check_at_least(option: str, value: int, least: int) -> None:
+    """Raise OptionError for what is no whole number, or one below the least."""
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise OptionError(f"{option} must be a whole number, {least} or more. Received: {shown(value)}")
+
+
+def check_type(name: str, value: Any, kind: type) -> None:
+    """Raise OptionError for an argument of another type."""
+    if not isinstance(value, kind):
+        raise OptionError(f"{name} must be of type {kind.__name__}. Received: {shown(value)}")
+
+
+def as_list(given: Any, name: str, *single: type) -> list[Any]:
+    """Several values, of which one alone may be given.
+
+    Raises:
+        OptionError: It is neither.
+
+    >>> as_list("a.tfrecord", "files", str), as_list(("a", "b"), "files", str)
+    (['a.tfrecord'], ['a', 'b'])
+    """
+    if isinstance(given, single):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
+        raise OptionError(f"{name} must be a sequence. Received: {shown(given)}")
+    return list(given)
 
 
 def no_effect(flags: Sequence[str], choice: str) -> str:

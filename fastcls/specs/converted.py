@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 _Value = TypeVar("_Value")
 _Given = TypeVar("_Given")
@@ -16,14 +16,14 @@ class Converted(Generic[_Value, _Given]):
     from `__get__`: `CutSpec("resnet50").base` is a `BaseSpec` to everybody.
 
     Args:
-        shorthand: The type of what stands for a value.
+        shorthand: The type of what stands for a value, or several.
         convert: Makes a value of it.
         default: Makes the value where none is given; None for a field that must be given.
     """
 
     def __init__(
         self,
-        shorthand: type[_Given],
+        shorthand: type | tuple[type, ...],
         convert: Callable[[_Given], _Value],
         default: Callable[[], _Value] | None = None,
     ) -> None:
@@ -41,5 +41,6 @@ class Converted(Generic[_Value, _Given]):
         return self._default()
 
     def __set__(self, instance: Any, value: _Value | _Given) -> None:
-        made = self._convert(value) if isinstance(value, self._shorthand) else value
+        is_short = isinstance(value, self._shorthand)
+        made = self._convert(cast(_Given, value)) if is_short else value
         instance.__dict__[self._name] = made

@@ -92,6 +92,7 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         if self.workers == 0:
             raise OptionError(
-                "workers must be 1 or more. Received: 0. Use executor='inline' to extract in this process"
+                "workers must be 1 or more. Received: 0. Use --executor inline (executor='inline') to "
+                "extract in this process"
             )
         settle(self)

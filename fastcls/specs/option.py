@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, shown
 from fastcls.specs.checks import check_choice
 
 T = TypeVar("T")
@@ -174,7 +174,7 @@ class Option:
         named = [text for kind, text in kinds.items() if kind in self.types]
         if self.choices and str in self.types:
             named = [*named[:-1], f"one of {', '.join(self.choices)}"]
-        return OptionError(f"{self.name} must be {' or '.join(named)}. Received: {value!r}")
+        return OptionError(f"{self.name} must be {' or '.join(named)}. Received: {shown(value)}")
 
     def _is_within(self, value: float) -> bool:
         low, above, high, below = (

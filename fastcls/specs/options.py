@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, shown
 from fastcls.specs.checks import no_effect
 from fastcls.specs.option import KEY, Option, option
 
@@ -47,6 +48,28 @@ def settle(spec: Any) -> None:
         elif inner and not isinstance(value, inner):
             object.__setattr__(spec, each.name, _made(inner, each.name, value))
     refuse_without_effect(spec)
+
+
+def as_spec(kind: type[T], given: Any, name: str, *, named: bool = False) -> T:
+    """The spec that Python code gives, or one of the defaults.
+
+    Args:
+        kind: The spec.
+        given: One of that kind, a mapping of its fields, or None for the defaults.
+        name: What a message calls it.
+        named: Whether its first field alone, as text or a path, stands for it; None does not then.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if isinstance(given, kind):
+        return given
+    if given is None and not named:
+        return kind()
+    if named and isinstance(given, (str, os.PathLike)):
+        return kind(os.fspath(given))  # type: ignore[call-arg]
+    made: T = _made(kind, name, given, named=named)
+    return made
 
 
 def refuse_without_effect(*specs: Any) -> None:
@@ -152,13 +175,14 @@ def build(spec: type[T], values: Mapping[tuple[str, ...], Any], *path: str) -> T
     return made
 
 
-def _made(spec: Any, name: str, value: Any) -> Any:
+def _made(spec: Any, name: str, value: Any, *, named: bool = False) -> Any:
     """The spec that a mapping of its fields stands for."""
     known = [each.name for each in fields(spec)]
-    if not isinstance(value, Mapping) or not value.keys() <= {*known}:
+    if not isinstance(value, Mapping) or not value.keys() <= {*known} or (named and known[0] not in value):
+        also = f", text or a path for its {known[0]}," if named else ","
         raise OptionError(
-            f"{name} must be of type {spec.__name__}, or a mapping of its fields {', '.join(known)}. "
-            f"Received: {value!r}"
+            f"{name} must be of type {spec.__name__}{also} or a mapping of its fields {', '.join(known)}. "
+            f"Received: {shown(value)}"
         )
     return spec(**value)
 

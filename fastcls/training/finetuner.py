@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fastcls
-from fastcls.backend import computing_in, import_keras
-from fastcls.bases.loader import load_base
+from fastcls.backend import computing_in
 from fastcls.cache.samples import SampleRow
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.devices import TENSOR_CORES, gpus
-from fastcls.errors import OptionError
-from fastcls.files import PathLike
+from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import (
-    AUTO,
     BaseSpec,
     FinetuneSpec,
     HeadSpec,
     PixelRule,
     Recipe,
     TrainConfig,
-    check_labels,
-    further_head,
-    no_effect,
+    check_at_least,
 )
+from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX
 from fastcls.training.identity import network_identity
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.compile import TrainingData, compile_and_fit
 from fastcls.training.loop.objectives import OBJECTIVES
-from fastcls.training.loop.passes import KerasPasses, devices
+from fastcls.training.loop.passes import KerasPasses
 from fastcls.training.loop.snapshots import Row
-from fastcls.training.networks import build_network, trainee_of
+from fastcls.training.networks import Networks, networks_of
 from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
 from fastcls.used_images import TRAIN, UNKNOWN, VAL, UsedImages
@@ -98,12 +93,12 @@ class FinetunedNetwork:
 
 
 def finetune(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     start: BaseSpec | Classifier | PathLike,
     spec: FinetuneSpec | None = None,
     config: TrainConfig | None = None,
     *,
-    head: HeadSpec | None = None,
+    head: HeadSpec | str | None = None,
     folder: PathLike | None = None,
     max_pixels: int | None = None,
     progress: bool = False,
@@ -114,11 +109,11 @@ def finetune(
     TensorFlow. Several GPUs share each batch (`tf.distribute.MirroredStrategy`).
 
     Args:
-        dataset: The images.
+        dataset: The images, or their path as `Dataset.open` takes it.
         start: A base, or its name, or a classifier to train further.
         spec: What of it is trained, and how images come.
         config: How it is trained.
-        head: What to put on a base; a softmax layer by default.
+        head: What to put on a base, or the name of its kind; a softmax layer by default.
         folder: Where logs and checkpoints go; a training that was interrupted there goes on.
         max_pixels: Images of more pixels, when they are decoded, are left out; None for as many as the memory
             allows each decoding thread.
@@ -129,9 +124,14 @@ def finetune(
             training was interrupted in `folder`.
         DataError: A class has no readable image to train on, or there is no validation part.
     """
-    begun = start if isinstance(start, (BaseSpec, Classifier)) else BaseSpec(os.fspath(start))
-    asked = prepare_finetuning(dataset, begun, spec, config, head=head, max_pixels=max_pixels)
-    return finetune_prepared(asked, None if folder is None else Path(folder), progress=progress)
+    dataset, place = Dataset.of(dataset), None if folder is None else as_path(folder, "folder")
+    begun = start if isinstance(start, Classifier) else as_spec(BaseSpec, start, "start", named=True)
+    spec, config = as_spec(FinetuneSpec, spec, "spec"), as_spec(TrainConfig, config, "config")
+    if max_pixels is not None:
+        check_at_least("max_pixels", max_pixels, 1)
+    own = None if head is None else as_spec(HeadSpec, head, "head", named=True)
+    asked = prepare_finetuning(dataset, begun, spec, config, head=own, max_pixels=max_pixels)
+    return finetune_prepared(asked, place, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -139,26 +139,22 @@ class Finetuning:
     """A training of a network before its first step: what decides the result is known.
 
     Attributes:
-        model: The network.
-        trainee: The same layers as a model to train.
+        networks: The network.
         images: The images as pixels.
         used: The images that have a part in it, with those of the classifier to go on from.
         data: What to train on.
         spec: What of it is trained.
         config: How it is trained.
         identity: What decides the result, JSON-able.
-        strategy: How several GPUs divide the work.
     """
 
-    model: Any
-    trainee: Any
+    networks: Networks
     images: Images
     used: UsedImages
     data: TrainingData
     spec: FinetuneSpec
     config: TrainConfig
     identity: dict[str, Any]
-    strategy: Any
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -174,28 +170,38 @@ def prepare_finetuning(
     *,
     head: HeadSpec | None = None,
     max_pixels: int | None = None,
+    networks: Networks | None = None,
 ) -> Finetuning:
-    """Do all of `finetune` that comes before the first step."""
+    """Do all of `finetune` that comes before the first step.
+
+    Args:
+        dataset: The images.
+        start: See `finetune`, as for all that follow.
+        spec: What of it is trained.
+        config: How it is trained.
+        head: What to put on a base.
+        max_pixels: Of the largest image.
+        networks: What `networks_of` has made of these; None to make it here.
+    """
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
-    import_keras()
-    strategy = _strategy()
-    with strategy.scope():
-        model, trainee = networks_of(dataset, start, spec, config, head)
-        rule = _rule(start, tuple(model.inputs[0].shape[1:3]), spec)
+    networks = networks or networks_of(dataset, start, spec, config, head)
+    with networks.strategy.scope():
+        rule = _rule(start, tuple(networks.model.inputs[0].shape[1:3]), spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
         images, rows, data = _read(dataset, decoder, spec, config)
-        identity = network_identity(trainee, images, data, spec, config)
+        identity = network_identity(networks.trainee, images, data, spec, config)
     earlier = start.known_images() if isinstance(start, Classifier) else UsedImages()
     used = earlier.go_on(rows)
-    return Finetuning(model, trainee, images, used, data, spec, config, identity, strategy)
+    return Finetuning(networks, images, used, data, spec, config, identity)
 
 
 def finetune_prepared(
     asked: Finetuning, folder: Path | None = None, *, progress: bool = False
 ) -> FinetunedNetwork:
     """Do all of `finetune` from the first step on."""
-    model, trainee, data, config = asked.model, asked.trainee, asked.data, asked.config
-    with asked.strategy.scope():
+    model, trainee = asked.networks.model, asked.networks.trainee
+    data, config = asked.data, asked.config
+    with asked.networks.strategy.scope():
         checkpoints = Checkpoints(
             folder,
             config.checkpoints,
@@ -207,7 +213,7 @@ def finetune_prepared(
         precision = _precision(asked.spec.mixed_precision)
         with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
             history, best = compile_and_fit(
-                trainee, data, config, checkpoints, passes=KerasPasses(), progress=progress
+                trainee, data, config, checkpoints, passes=KerasPasses(progress=progress), progress=progress
             )
     find_thresholds = OBJECTIVES[data.task].find_thresholds
     return FinetunedNetwork(
@@ -224,94 +230,6 @@ def finetune_prepared(
         data.task,
         asked.used,
     )
-
-
-def _require_equal_shares(config: TrainConfig) -> None:
-    if config.batch_size % devices():  # Keras cannot begin with shares that differ
-        raise OptionError(
-            f"The batch size must be a multiple of the {devices()} GPUs that share each batch. "
-            f"Received: {config.batch_size}"
-        )
-
-
-def sharing() -> Any:
-    """The scope in which several GPUs share each batch, if there are several."""
-    return _strategy().scope()
-
-
-def _strategy() -> Any:
-    import tensorflow as tf
-
-    several = len(tf.config.list_logical_devices("GPU")) > 1
-    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
-
-
-def networks_of(
-    dataset: Dataset,
-    start: BaseSpec | Classifier,
-    spec: FinetuneSpec,
-    config: TrainConfig,
-    head: HeadSpec | None = None,
-) -> tuple[Any, Any]:
-    """The network before its first step, and the same layers as a model to train.
-
-    To be called in the scope of `sharing`.
-
-    Raises:
-        OptionError: As in `finetune`.
-    """
-    _require_trainable(start, head, spec)
-    _require_equal_shares(config)
-    head = softmax_head(head)
-    check_labels(head, config, dataset.task)
-    model = _network(dataset, start, head, spec, config.seed)
-    return model, trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
-
-
-def softmax_head(head: HeadSpec | None) -> HeadSpec:
-    """What is put on a base: images are trained on in epochs, and so `auto` stands for a softmax layer."""
-    head = head or HeadSpec()
-    return replace(head, kind="linear") if head.kind == AUTO else head
-
-
-def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
-    if isinstance(start, Classifier):
-        given = {"head": head is not None, "downscale": spec.downscale > 1}
-        unused = [name for name, is_given in given.items() if is_given]
-        if unused:
-            raise OptionError(no_effect(unused, "a classifier that is trained further"))
-        if made_of := start.provenance.get("head"):  # one that was finetuned before has none
-            further_head(HeadSpec(made_of["kind"]))
-    elif head and (head.is_fitted or head.traits.needs_tail):
-        raise OptionError(
-            f"--head {head.kind} is trained on a cache: use `fastcls train-head`, then start from that run"
-        )
-
-
-def _network(
-    dataset: Dataset, start: BaseSpec | Classifier, head: HeadSpec, spec: FinetuneSpec, seed: int
-) -> Any:
-    import keras
-
-    classes = dataset.found_classes
-    if isinstance(start, BaseSpec):
-        base = load_base(start)
-        keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
-        return build_network(base, head, len(classes), spec.downscale, task=dataset.task)
-    if (start.class_names, start.task) != (classes, dataset.task):
-        raise OptionError(
-            f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
-            f"per image); {dataset.given} has {', '.join(classes)} ({dataset.task} per image)"
-        )
-    keras.utils.set_random_seed(seed)
-    return start.model
-
-
-def trains_batch_norm(start: BaseSpec | Path | Classifier, spec: FinetuneSpec) -> bool:
-    """Whether batch normalization of the base is trained, where that is left open too."""
-    if spec.train_batch_norm is not None:
-        return spec.train_batch_norm
-    return isinstance(start, BaseSpec) and start.weights == "random"
 
 
 def _rule(start: BaseSpec | Classifier, size: tuple[int, int], spec: FinetuneSpec) -> PixelRule:

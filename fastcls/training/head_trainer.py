@@ -11,17 +11,19 @@ from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
-from fastcls.files import PathLike
+from fastcls.files import PathLike, as_path
 from fastcls.specs import (
     HeadSpec,
     TrainConfig,
     ViewSpec,
     check_effect,
     check_labels,
+    check_type,
     choose_head,
     further_head,
 )
 from fastcls.specs.option import Option
+from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.fitting import fit_head, require_memory
 from fastcls.training.heads.network import build_head
@@ -115,7 +117,7 @@ class HeadTraining:
 
 
 def train_head(
-    cache: Cache,
+    cache: Cache | PathLike,
     head: HeadSpec | str | None = None,
     config: TrainConfig | None = None,
     *,
@@ -129,7 +131,7 @@ def train_head(
     TensorFlow.
 
     Args:
-        cache: The bottlenecks.
+        cache: The bottlenecks, or the path of the cache.
         head: What to train, or the name of its kind ("knn"); by default logistic regression, or a softmax
             layer trained in epochs where `config` has options for that or the data are large (`auto`).
         config: How to train it.
@@ -142,9 +144,13 @@ def train_head(
         OptionError: The head does not fit, an option has no effect on it, the loss becomes NaN before
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
-    place = None if folder is None else Path(folder)
-    spec = HeadSpec(head) if isinstance(head, str) else head
-    return train_prepared(prepare_training(cache, spec, config, start=start), place, progress=progress)
+    place = None if folder is None else as_path(folder, "folder")
+    spec = None if head is None else as_spec(HeadSpec, head, "head", named=True)
+    config = as_spec(TrainConfig, config, "config")
+    if start is not None:
+        check_type("start", start, TrainedHead)
+    training = prepare_training(Cache.of(cache), spec, config, start=start)
+    return train_prepared(training, place, progress=progress)
 
 
 def prepare_training(

@@ -2,26 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastcls import graph
-from fastcls.bases.loader import Base
+from fastcls.backend import import_keras
+from fastcls.bases.loader import Base, load_base
 from fastcls.cutter import bottleneck_model, cut
+from fastcls.data.dataset import Dataset
 from fastcls.errors import OptionError, closest
+from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import FinetuneSpec, HeadSpec
+from fastcls.specs import (
+    AUTO,
+    BaseSpec,
+    FinetuneSpec,
+    HeadSpec,
+    TrainConfig,
+    check_labels,
+    further_head,
+    no_effect,
+)
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX, build_head, is_batch_norm
+from fastcls.training.loop.passes import devices
 
+_Load = Callable[[BaseSpec], tuple[Base, bool]]
 _FRONT = "downscale"
 _NOISE = (
     *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"),
     *("GaussianDropout", "GaussianNoise"),
 )
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A network before its first step.
+
+    Attributes:
+        model: RGB uint8 image (B, H, W, 3) -> probabilities (B, C).
+        trainee: The same layers as a model to train.
+        strategy: How several GPUs divide the work.
+        is_whole: Whether it has the weights that were asked for, not random ones in place of a download.
+    """
+
+    model: Any
+    trainee: Any
+    strategy: Any
+    is_whole: bool = True
+
+
+def _load(spec: BaseSpec) -> tuple[Base, bool]:
+    return load_base(spec), True
+
+
+def networks_of(
+    dataset: Dataset,
+    start: BaseSpec | Classifier,
+    spec: FinetuneSpec,
+    config: TrainConfig,
+    head: HeadSpec | None = None,
+    *,
+    load: _Load = _load,
+) -> Networks:
+    """The network before its first step.
+
+    Args:
+        dataset: The images.
+        start: See `finetune`, as for all that follow.
+        spec: What of it is trained.
+        config: How it is trained.
+        head: What to put on a base.
+        load: Loads the base; `load_without_download` to look at the network alone.
+
+    Raises:
+        OptionError: As in `finetune`.
+    """
+    import_keras()
+    _require_trainable(start, head, spec)
+    head = softmax_head(head)
+    check_labels(head, config, dataset.task)
+    strategy = _strategy()
+    with strategy.scope():
+        _require_equal_shares(config)
+        model, is_whole = _network(dataset, start, head, spec, config.seed, load)
+        trainee = trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
+    return Networks(model, trainee, strategy, is_whole)
+
+
+def softmax_head(head: HeadSpec | None) -> HeadSpec:
+    """What is put on a base: images are trained on in epochs, and so `auto` stands for a softmax layer."""
+    head = head or HeadSpec()
+    return replace(head, kind="linear") if head.kind == AUTO else head
+
+
+def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec: FinetuneSpec) -> None:
+    if isinstance(start, Classifier):
+        given = {"head": head is not None, "downscale": spec.downscale > 1}
+        unused = [name for name, is_given in given.items() if is_given]
+        if unused:
+            raise OptionError(no_effect(unused, "a classifier that is trained further"))
+        if made_of := start.provenance.get("head"):  # one that was finetuned before has none
+            further_head(HeadSpec(made_of["kind"]))
+    elif head and (head.is_fitted or head.traits.needs_tail):
+        raise OptionError(
+            f"--head {head.kind} is trained on a cache: use `fastcls train-head`, then start from that run"
+        )
+
+
+def _network(
+    dataset: Dataset, start: BaseSpec | Classifier, head: HeadSpec, spec: FinetuneSpec, seed: int, load: _Load
+) -> tuple[Any, bool]:
+    """The model, and whether it has the weights that were asked for."""
+    import keras
+
+    classes = dataset.found_classes
+    if isinstance(start, BaseSpec):
+        base, is_whole = load(start)
+        keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
+        return build_network(base, head, len(classes), spec.downscale, task=dataset.task), is_whole
+    if (start.class_names, start.task) != (classes, dataset.task):
+        raise OptionError(
+            f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
+            f"per image); {dataset.given} has {', '.join(classes)} ({dataset.task} per image)"
+        )
+    keras.utils.set_random_seed(seed)
+    return start.model, True
+
+
+def trains_batch_norm(start: BaseSpec | Classifier, spec: FinetuneSpec) -> bool:
+    """Whether batch normalization of the base is trained, where that is left open too."""
+    if spec.train_batch_norm is not None:
+        return spec.train_batch_norm
+    return isinstance(start, BaseSpec) and start.weights == "random"
+
+
+def _require_equal_shares(config: TrainConfig) -> None:
+    if config.batch_size % devices():  # Keras cannot begin with shares that differ
+        raise OptionError(
+            f"The batch size must be a multiple of the {devices()} GPUs that share each batch. "
+            f"Received: {config.batch_size}"
+        )
+
+
+def _strategy() -> Any:
+    import tensorflow as tf
+
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
 
 
 def build_network(

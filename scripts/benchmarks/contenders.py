@@ -141,10 +141,10 @@ def fastcls_extract(
         "images": figures.forwarded,
         "rate": watch.rate(),
         "seconds": figures.seconds,
-        "who": f"{figures.engine} {cache.manifest.precision}, {figures.crew}",
+        "who": f"{figures.engine} {cache.manifest.precision}, {figures.resources}",
         "cache": str(cache.folder),
         "fidelity": figures.fidelity,
-        **watch.crew,
+        **watch.resources,
     }
 
 
@@ -168,7 +168,7 @@ class Watch(Executor):
     """
 
     def __init__(self, executor: Executor) -> None:
-        self.crew: dict[str, Any] = {}
+        self.resources: dict[str, Any] = {}
         self._executor = executor
         self._timeline = Timeline()
         self._loaded: list[float] = []
@@ -179,7 +179,7 @@ class Watch(Executor):
         self, tasks: Sequence[Any], spec: Any, workers: int, on_progress: Callable[[int], Any]
     ) -> Generator[Any, None, None]:
         """Run the tasks as the executor does."""
-        self.crew = {
+        self.resources = {
             "workers": workers,
             "threads": spec.threads,
             "batch_size": spec.batch_size,
@@ -199,7 +199,7 @@ class Watch(Executor):
 
     def rate(self) -> float | None:
         """Images per second while every worker is at work; if that time is too short, from first to last."""
-        workers = max(1, self.crew.get("workers", 1))
+        workers = max(1, self.resources.get("workers", 1))
         if len(self._loaded) < workers or self._tasks < workers:
             return self._timeline.rate()
         full = self._timeline.rate(self._loaded[workers - 1], self._done[self._tasks - workers])

@@ -51,7 +51,7 @@ def measure(setup: Setup) -> list[Table]:
     runs = in_turn(actions, setup.repeats)
     done = finished(runs)
     rows = [_row(name, tried, done.get(REFERENCE, [])) for name, tried in done.items()]
-    return [Table("Extraction", _COLUMNS, rows, (*_NOTES, *_crews(done), *skips(runs)))]
+    return [Table("Extraction", _COLUMNS, rows, (*_NOTES, *_resources(done), *skips(runs)))]
 
 
 def names() -> list[str]:
@@ -82,8 +82,8 @@ def _extract(setup: Setup, name: str) -> Run:
         run = run_fresh(contenders.fastcls_extract, out=out, **setup.options, **wanted)
         if run.skipped:
             return run
-        crew = {key: run.report[key] for key in ("cache", "engine", "workers", "threads", "batch_size")}
-        alone = run_fresh(limits.engine_alone, photos=str(setup.photos), **crew)
+        resources = {key: run.report[key] for key in ("cache", "engine", "workers", "threads", "batch_size")}
+        alone = run_fresh(limits.engine_alone, photos=str(setup.photos), **resources)
     return replace(run, report={**run.report, "alone": alone.report.get("rate")})
 
 
@@ -113,7 +113,7 @@ def _whole(runs: list[Run]) -> Spread | None:
     return Spread.of(run.report["images"] / run.seconds for run in runs)
 
 
-def _crews(runs: Runs) -> tuple[str, ...]:
+def _resources(runs: Runs) -> tuple[str, ...]:
     return tuple(
         f"{name}: {tried[0].report['who']}" for name, tried in runs.items() if "who" in tried[0].report
     )

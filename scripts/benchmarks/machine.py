@@ -11,7 +11,7 @@ from fastcls.machine import cores
 
 _PACKAGES = (
     "fastcls", "tensorflow", "keras", "openvino", "nncf", "torch", "timm", "torchvision",
-    "opencv-python-headless", "h5py", "numpy",
+    "opencv-python-headless", "h5py", "numpy", "scikit-learn",
 )  # fmt: skip
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "avx_vnni")
 

@@ -19,7 +19,7 @@ Summary = dict[str, str]
 
 # Times, and what a rerun found done already.
 _VOLATILE_MEMBERS = re.compile(
-    "seconds|checksum|forwarded|reused|shards|rows|crew|engine|fidelity|requests|shared_object_id"
+    "seconds|checksum|forwarded|reused|shards|rows|resources|engine|fidelity|requests|shared_object_id"
 )
 # Digests of files that are compared themselves, perhaps but for times; times; and numbers that Keras gives.
 _ARBITRARY = re.compile(r"[0-9a-f]{32}|\d{4}-\d\d-\d\d[T@]\d\d:\d\d:\d\d\S*|(?<=^functional)_\d+$")

@@ -8,7 +8,7 @@ from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.cutter import bottleneck_model, cut, cut_points
-from fastcls.errors import MissingExtraError, OptionError
+from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
 
 keras = import_keras()
@@ -324,11 +324,3 @@ def test_load_base__saved_model_without_layers(tmp_path):
     block().export(tmp_path / "exported", verbose=False)
     with pytest.raises(OptionError, match=r"without Keras layers \(an export for serving\)"):
         load_base(str(tmp_path / "exported"))
-
-
-def test_load_base__saved_model_needs_an_extra(tmp_path, monkeypatch):
-    for name in ("saved_model.pb", "keras_metadata.pb"):
-        (tmp_path / name).write_text("")
-    monkeypatch.setitem(sys.modules, "tf_keras", None)
-    with pytest.raises(MissingExtraError, match=r"fastcls\[savedmodel\]"):
-        load_base(str(tmp_path))

@@ -48,7 +48,7 @@ def test_layers__offers_tokens_but_no_volume(fastcls, tmp_path):
     image = keras.Input((16, 16, 3))
     x = keras.layers.Rescaling(1 / 255, name="scaled")(image)
     x = keras.layers.Conv2D(8, 4, strides=4, name="patches")(x)
-    x = keras.layers.Conv1D(6, 1, name="tokens")(keras.layers.Reshape((16, 8))(x))
+    x = keras.layers.Conv1D(6, 1, name="tokens")(keras.layers.Reshape((16, 8), name="reshape")(x))
     keras.Model(image, keras.layers.Reshape((2, 8, 3, 2), name="end")(x)).save(tmp_path / "m.keras")
     lines = fastcls("layers", tmp_path / "m.keras").out.splitlines()
     assert [line.split()[0] for line in lines[1:-2]] == ["scaled", "patches", "reshape", "tokens"]

@@ -92,6 +92,15 @@ def test_finetune__refuses_what_makes_no_sense(fastcls, photos, tmp_path, option
     assert list(tmp_path.iterdir()) == []
 
 
+def test_finetune__the_plan_of_a_large_base_says_how_many_layers_are_trained(fastcls, photos, tmp_path):
+    base = ("--base", "mobilenetv2", "--weights", "random", "--size", 32, "--train", 10, "--val", "0.2")
+    planned = fastcls("finetune", photos, *base, "--out", tmp_path / "run", "--dry-run")
+    assert planned.code == 0 and planned.err == "" and planned.out.count("\n") < 10
+    model, trained = planned.out.splitlines()[:2]
+    assert model == "Model: 156 layers, 2,261,827 parameters"
+    assert trained.startswith("Trained: ") and " to head_probabilities, " in trained
+
+
 @pytest.mark.parametrize("kind", ["knn", "prototype"])
 def test_finetune__refuses_a_head_that_has_nothing_to_train(fastcls, trained, photos, tmp_path, kind):
     run, out = tmp_path / "run", tmp_path / "out"

@@ -37,6 +37,7 @@ TEXTS = {
     "val": ["0.1", "0"],
     "test": ["0.3"],
     "threshold": ["single", "per-class", "0.4"],
+    "delimiter": [";", "tab"],
 }
 COMMANDS = {
     "train-head": ["cache", "--out", "run"],

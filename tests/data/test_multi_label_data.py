@@ -83,8 +83,9 @@ def test_from_csv__images_may_lie_elsewhere(tmp_path):
         ("path,a,b\n1.jpg,1\n", None, "line 2: expected 0 or 1 .* Received: '' in column 'b'"),
         ("path,a,a\n1.jpg,1,0\n", None, "duplicate or empty column names"),
         ("path,a,b\n1.jpg,1,0\n", "|", "no column labels to split. Remove --label-separator"),
-        ("path,a\n1.jpg,1\n", None, "has only one class, 'a'"),
-        ("path,class\n1.jpg,rose\n", None, "expected 0 or 1 for each class, as there is no label column"),
+        ("path,a\n1.jpg,1\n", None, "has only one class, '1'"),
+        ("path,class,size\n1.jpg,rose,3\n", None, "has only one class, 'rose'"),
+        ("path,kind,size\n1.jpg,rose,3\n", None, "expected 0 or 1 .* Columns: 'path', 'kind', 'size'"),
         ("labels,a\n1.jpg,rose\n", "|", "no column path"),
     ],
 )
@@ -119,7 +120,9 @@ def test_open__separators_that_are_none_and_folders(tmp_path):
     for separator in ("", " ", '"', "\n"):
         with pytest.raises(OptionError, match="The label separator"):
             Dataset.open(table, label_separator=separator)
-    with pytest.raises(DataError, match="--label-separator and --image-root apply only to a CSV"):
+    with pytest.raises(
+        DataError, match="apply only to a CSV or another table of paths and labels: --label-separator"
+    ):
         Dataset.open(tmp_path, label_separator="|")
 
 

@@ -13,7 +13,9 @@ from fastcls.data import image_files, pillow_images
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import UnreadableHere, UnreadableImage, decode, read_image
 from fastcls.data.image_formats import SUFFIXES
-from fastcls.data.readers.folder import image_suffixes, is_image, list_images
+from fastcls.data.readers.folder import image_suffixes, list_images
+from fastcls.data.writers.split import write_split
+from fastcls.errors import DataError
 from fastcls.inference.inputs import each
 
 H, W = SIZE = (48, 64)
@@ -97,13 +99,22 @@ HEIC_HEADER = struct.pack(">I4s", 24, b"ftyp") + b"heic\0\0\0\0mif1heic" + bytes
 
 
 @pytest.fixture
-def bare(monkeypatch):
-    """A build that reads neither HEIC nor AVIF."""
-    monkeypatch.setattr(image_files, "has_heif", lambda: False)
-    monkeypatch.setattr(image_files.features, "check", lambda name: name != "avif")
+def install(monkeypatch):
+    """Pretends that HEIC and AVIF can be read here, or not."""
+
+    def pretend(*, present):
+        monkeypatch.setattr(image_files, "has_heif", lambda: present)
+        monkeypatch.setattr(image_files.features, "check", lambda name: present or name != "avif")
+        image_files.is_readable.cache_clear()
+
+    yield pretend
     image_files.is_readable.cache_clear()
-    yield
-    image_files.is_readable.cache_clear()
+
+
+@pytest.fixture
+def bare(install):
+    """A build that reads neither."""
+    install(present=False)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +125,7 @@ def bare(monkeypatch):
     ],
 )
 def test_a_format_that_the_build_lacks_is_not_promised_and_says_what_to_do(bare, data, remedy):
-    assert not {".heic", ".avif"} & {*image_suffixes()} and not is_image("a.HEIC") and is_image("a.jfif")
+    assert not {".heic", ".avif"} & {*image_suffixes()} and ".jfif" in image_suffixes()
     with pytest.raises(UnreadableHere, match=remedy):  # and is tried again by a later run
         decode(data, SIZE)
 
@@ -152,3 +163,25 @@ def test_the_docs_name_every_suffix():
     text = (Path(__file__).parents[2] / "docs" / "extraction.md").read_text(encoding="utf-8")
     named = text.partition("what is an image: `")[2].partition("`")[0].split()
     assert sorted(named) == sorted(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+
+
+def test_a_split_folder_keeps_what_another_machine_cannot_read(install, tmp_path, caplog):
+    """split-data with the extra for HEIC; then everything without it; then with it again."""
+    install(present=True)
+    for number in range(10):
+        for name in (f"a/{number}.heic", f"b/{number}.jpg"):
+            (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / name).write_bytes(name.encode())
+    (tmp_path / "photos/a/0.jpg").write_bytes(b"a jpeg")
+    first = write_split(Dataset.open(tmp_path / "photos"), tmp_path / "out").dataset
+    assert len(first.samples) == 21
+    install(present=False)
+    assert len(Dataset.open(tmp_path / "out").samples) == 11
+    assert "no longer exist" not in caplog.text and "10 images that are not readable here" in caplog.text
+    again = write_split(Dataset.open(tmp_path / "photos"), tmp_path / "out")
+    assert (again.added, again.vanished) == (0, 10)
+    (tmp_path / "a.csv").write_text("path,label\nphotos/a/0.heic,x\nphotos/b/0.jpg,y\n")
+    with pytest.raises(DataError, match=r"0\.heic.*To read HEIC: pip install"):
+        write_split(Dataset.open(tmp_path / "a.csv"), tmp_path / "other", allow_small=True)
+    install(present=True)
+    assert Dataset.open(tmp_path / "out") == first

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fastcls.data.dataset import SPLIT_PLAN, SPLITS, Dataset
+from fastcls.data.dataset import SPLITS, Dataset
+from fastcls.data.split_table import SPLIT_PLAN
 from fastcls.data.splitter import assign_splits, split
 from fastcls.data.writers import split as split_writer
 from fastcls.data.writers.split import write_split

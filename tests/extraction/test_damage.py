@@ -141,10 +141,10 @@ def test_extract__a_damaged_trunk_of_several_cuts_is_made_anew(work, tmp_path):
     _, dataset, some = work
     cuts = [cut_of(work[0], layer) for layer in ("first", "second")]
     extract_several(some, cuts, tmp_path, INLINE)
-    (joint,) = tmp_path.glob("joint-*/trunk.keras")
-    flip(joint)
+    (shared,) = tmp_path.glob("shared-trunk-*/trunk.keras")
+    flip(shared)
     results = extract_several(dataset, cuts, tmp_path, INLINE)
-    assert [done.forwarded for _, done in results] == [2, 2] and not checked_files.damage(joint)
+    assert [done.forwarded for _, done in results] == [2, 2] and not checked_files.damage(shared)
 
 
 def test_extract__a_damaged_quantization_is_refused_beside_its_rows(work, tmp_path):

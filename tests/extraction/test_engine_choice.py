@@ -13,7 +13,7 @@ from fastcls.cache.store import Cache, cache_folders
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
 from fastcls.extraction import engine_choice, reading
-from fastcls.extraction.coverage import Order
+from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.engine_choice import Asked, Candidate, Machine, candidates
 from fastcls.extraction.extractor import choose, extract
 from fastcls.extraction.planner import make_plan
@@ -114,9 +114,9 @@ class User:
         return CutSpec(BaseSpec(str(self._model_path), size=(8, 8)), layer="second", precision=precision)
 
     def choose(self, dataset, engine="auto", precision="auto"):
-        order, config = Order(dataset, ViewSpec()), ExtractConfig(engine)
+        viewed, config = ViewedDataset(dataset, ViewSpec()), ExtractConfig(engine)
         with Leases() as leases:
-            return choose(make_plan(order, [self._spec(precision)], self.root, config, leases), leases)
+            return choose(make_plan(viewed, [self._spec(precision)], self.root, config, leases), leases)
 
     def extract(self, dataset, precision="auto"):
         return extract(dataset, self._spec(precision), self.root, INLINE)

@@ -3,8 +3,10 @@
 import random
 from dataclasses import replace
 
+import h5py
 import pytest
 from extraction_support import encoded, save_model, write_images
+from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
 from fastcls.bases import loader
 from fastcls.data.dataset import Dataset
@@ -68,9 +70,9 @@ def test_plan__tells_what_the_extraction_then_does(cuts, data, root, seed):
         assert cut.cache is None or cut.cache.folder == cache.folder
         if made.engine:
             assert (made.engine, cache.manifest.precision) == ("tensorflow", plan.candidates[0].precision)
-            assert made.crew == str(plan.crew)
+            assert made.resources == str(plan.resources)
     again = plan_extraction(dataset, asked, root, INLINE, views=views)
-    assert again.is_complete and again.candidates == () and again.crew is None
+    assert again.is_complete and again.candidates == () and again.resources is None
     assert [cut.to_forward for cut in again.cuts] == [0] * len(asked)
 
 
@@ -105,17 +107,36 @@ def test_plan__downloads_forwards_and_writes_nothing(data, root, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("no weights, no rows")
 
-    def load(spec):
-        assert spec.weights == "random", "a download"
-        return loader.load_base(spec)
-
-    monkeypatch.setattr("fastcls.extraction.caches.load_base", load)
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(root.parent / "no weights"))
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", fail)
     monkeypatch.setattr(Trunk, "run", fail)
     monkeypatch.setattr(extractor, "find_executor", fail)
     cut = CutSpec(BaseSpec("mobilenetv2", size=(32, 32)))
     plan = plan_extraction(write_images(data, 3), [cut], root, INLINE)
     assert "3 images to forward" in str(plan) and plan.cuts[0].shape == (1280,)
     assert not root.exists()
+
+
+def test_plan__hands_on_the_base_that_it_has_built(data, root, tmp_path, monkeypatch):
+    """Weights that Keras has downloaded before are loaded for the plan."""
+    base = BaseSpec("mobilenetv2", size=(32, 32))
+    model = loader.load_base(replace(base, weights="random")).model
+    weights = tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+    weights.parent.mkdir()
+    with h5py.File(weights, "w") as file:
+        save_weights_to_hdf5_group(file, model)
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+    built, build = [], loader.build
+
+    def count(*asked, **options):
+        built.append(asked)
+        return build(*asked, **options)
+
+    monkeypatch.setattr(loader, "build", count)
+    cuts = [CutSpec(base, layer, precision="float32") for layer in (None, "block_1_project")]
+    plan = plan_extraction(write_images(data, 3), cuts, root, INLINE)
+    made = extract_planned(plan)
+    assert len(built) == 1 and [done.forwarded for _, done in made] == [3, 3]
 
 
 def test_execute__looks_again_at_what_is_missing(cuts, data, root):

@@ -95,9 +95,9 @@ def test_extract__a_cache_that_is_full_is_left_alone(dataset, model_path, tmp_pa
     cuts = cuts_of(model_path, ("first", "second"))
     extract(dataset, cuts[0], tmp_path, SINGLY)
     (_, first), (second, done) = extract_several(dataset, cuts, tmp_path, replace(SINGLY, engine=COUNTING))
-    assert (first.forwarded, first.reused, first.engine, first.crew) == (0, COUNT, "", "")
+    assert (first.forwarded, first.reused, first.engine, first.resources) == (0, COUNT, "", "")
     assert (done.forwarded, done.reused, passes(tmp_path)) == (COUNT, 0, COUNT)
-    assert not list(tmp_path.glob("joint-*"))
+    assert not list(tmp_path.glob("shared-trunk-*"))
     assert len(second.index()) == COUNT
 
 
@@ -138,7 +138,7 @@ def test_extract__another_engine_is_compared_for_each_cache(dataset, model_path,
     alone = [extract(dataset, cut, tmp_path / "alone", SINGLY)[0] for cut in cuts]
     for (cache, _), single in zip(results, alone, strict=True):
         np.testing.assert_allclose(rows_of(cache), rows_of(single), rtol=1e-3, atol=1e-5)
-    assert [path.parent.name[:6] for path in tmp_path.glob("*/openvino")] == ["joint-"]
+    assert [path.parent.name[:13] for path in tmp_path.glob("*/openvino")] == ["shared-trunk-"]
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def prepare_both(root):
     """Two caches, float32 and float16, and a trunk of both."""
     requests = [prepare(root, dtype) for dtype in ("float32", "float16")]
     caches = [find_cut(root, cut_token(request)) for request in requests]
-    joint = shared_folder(caches, root)
-    keep_no_model(joint / "trunk.keras", joint.name)
-    return caches, joint
+    shared = shared_folder(caches, root)
+    keep_no_model(shared / "trunk.keras", shared.name)
+    return caches, shared
 
 
 def forwarded(folder):
@@ -215,7 +215,7 @@ def test_extract__the_image_that_crashes_a_worker_fails_in_both(data, root):
 
 def test_extract__goes_on_where_it_was_stopped(data, root):
     write_images(data, 12, {9: RAISE})
-    caches, joint = prepare_both(root)
+    caches, shared = prepare_both(root)
     config = ExtractConfig(workers=1, batch_size=1, shard_size=4)
     with pytest.raises(WorkerError, match="the engine does not like it"):
         fill(data, root, config)
@@ -223,9 +223,9 @@ def test_extract__goes_on_where_it_was_stopped(data, root):
     assert kept[0] == kept[1] and 0 < kept[0] < 12
     (data / "b" / "000009.png").write_bytes(encoded(9))
     time.sleep(2.1)  # so that the state of the files is relied on
-    before = len(forwarded(joint))
+    before = len(forwarded(shared))
     results = fill(data, root, config)
-    assert len(forwarded(joint)) - before == 12 - kept[0]
+    assert len(forwarded(shared)) - before == 12 - kept[0]
     assert [(done.forwarded, done.reused) for _, done in results] == [(12 - kept[0], kept[0])] * 2
     # A shard that is lost in one cache is made for that one, by its own trunk.
     next(caches[1].shards_folder.glob("*.h5")).unlink()

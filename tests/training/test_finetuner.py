@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fastcls import pipeline
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
 from fastcls.data.dataset import Dataset
@@ -31,7 +32,7 @@ from fastcls.specs import (
     Recipe,
     TrainConfig,
 )
-from fastcls.training import finetuner
+from fastcls.training import networks
 from fastcls.training.finetuner import finetune
 from fastcls.training.head_trainer import train_head
 from fastcls.training.loop import passes
@@ -156,7 +157,7 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
 def test_finetune__trains_batch_normalization_from_scratch_only(photos, weights_random):
     start = BaseSpec("lenet5", weights="random") if weights_random else None
     spec = FinetuneSpec(train_batch_norm=None)
-    found = finetuner.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
+    found = networks.trains_batch_norm(start or BaseSpec("mobilenetv2"), spec)
     assert found == weights_random
 
 
@@ -196,7 +197,8 @@ from pathlib import Path
 import numpy as np
 from fastcls.data.dataset import Dataset
 from fastcls.specs import BaseSpec, FinetuneSpec, TrainConfig
-from fastcls.training import finetuner
+from fastcls.errors import OptionError
+from fastcls.training import finetuner, networks
 
 def train():
     config = TrainConfig("SGD", epochs=2, batch_size=6, learning_rate=0.05, val=0.25)
@@ -205,7 +207,7 @@ def train():
     return finetuner.finetune(data, BaseSpec({base.name!r}, normalize="tf"), spec, config)
 
 one = train()
-finetuner._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+networks._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 two = train()
 for some, others in zip(one.model.get_weights(), two.model.get_weights(), strict=True):
     np.testing.assert_allclose(some, others, atol=1e-5)
@@ -218,7 +220,7 @@ data, uneven = Dataset.open(Path({str(photos.root)!r})), TrainConfig(batch_size=
 try:
     plan_finetuning(data, BaseSpec({base.name!r}, normalize="tf"), FinetuneSpec(), uneven, Path("none/run"))
     raise AssertionError("the plan promises what the training refuses")
-except finetuner.OptionError as error:
+except OptionError as error:
     assert "multiple of the 2 GPUs" in str(error), error
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -297,13 +299,23 @@ def test_image_feed__an_image_that_is_drawn_again_looks_anew(photos):
 def test_plan_finetuning__trains_batch_normalization_by_the_weights_that_were_asked_for(
     photos, monkeypatch, tmp_path
 ):
-    def networks_of(dataset, start, spec, *rest):
-        assert (start.weights, spec.train_batch_norm) == ("random", False)
-        raise OptionError("far enough")
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "no weights"))
+    base = BaseSpec("mobilenetv2", size=(32, 32))
+    plan = finetuning.plan_finetuning(photos, base, FinetuneSpec(), CONFIG, tmp_path / "run")
+    assert not plan.networks.is_whole and "Conv1_relu" in str(plan)
+    norms = [layer for layer in plan.networks.trainee.layers if isinstance(layer, layers.BatchNormalization)]
+    assert norms and not any(layer.trainable for layer in norms)
 
-    monkeypatch.setattr(finetuning, "networks_of", networks_of)
-    with pytest.raises(OptionError, match="far enough"):
-        finetuning.plan_finetuning(photos, BaseSpec("mobilenetv2"), FinetuneSpec(), CONFIG, tmp_path / "run")
+
+def test_finetune__of_a_plan_is_that_without_one_and_builds_nothing_again(photos, tmp_path, monkeypatch):
+    base, head, spec = BaseSpec("lenet5", weights="random"), HeadSpec(layers=(8, 0.5)), FinetuneSpec()
+    config = TrainConfig(epochs=2, val=0.25, seed=3)
+    alone = finetune(photos, base, spec, config, head=head)
+    plan = finetuning.plan_finetuning(photos, base, spec, config, tmp_path / "run", head=head)
+    monkeypatch.setattr(networks, "build_network", None)
+    planned = pipeline.finetune_planned(plan)
+    for one, other in zip(alone.model.get_weights(), planned.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("batch", [23, 22, 24, 5])

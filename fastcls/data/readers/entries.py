@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from fastcls.tasks import Task
 
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "holdout"), "test"),
+}
+_EVAL = "eval"  # validates where something else is the test part
 _SHOWN = 5
+logger = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -24,19 +31,52 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """What a CSV or TFRecord files say.
+    """What a table or TFRecord files say.
 
     Attributes:
         entries: One per image.
         class_names: Sorted, those of columns without any 1 included.
         task: What is asked of an image.
+        notes: How it was read, where that had to be found out.
     """
 
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
     task: Task
+    notes: tuple[str, ...] = ()
 
 
 def some(names: Sequence[str] | Sequence[bytes]) -> str:
     """The first few names, as text for an error message."""
     return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+
+
+def split_named(name: str) -> str:
+    """The split that a name stands for, in any case; "" if it stands for none.
+
+    >>> [split_named(name) for name in ("Training", "dev", "roses")]
+    ['train', 'val', '']
+    """
+    return SPLIT_NAMES.get(name.strip().casefold(), "")
+
+
+def name_splits(names: Iterable[str], source: object) -> dict[str, str]:
+    """The split that each name of a part of one data set stands for; a warning says what is not plain.
+
+    Args:
+        names: The names, as `split_named` knows them.
+        source: Where they stand, for the warning.
+    """
+    found = {name: split_named(name) for name in sorted(names)}
+    spelled = {name.strip().casefold(): split for name, split in found.items()}
+    own = spelled.pop(_EVAL, "")
+    if own and "test" in spelled.values() and "val" not in spelled.values():
+        own = "val"
+        logger.warning("%s: 'eval' is its validation part, as it has a test part besides", source)
+        found = {name: own if name.strip().casefold() == _EVAL else split for name, split in found.items()}
+    spelled |= {_EVAL: own} if own else {}
+    for split in SPLITS:
+        same = sorted(name for name, meant in spelled.items() if meant == split)
+        if len(same) > 1:
+            logger.warning("%s: %s are one part, %s", source, " and ".join(map(repr, same)), split)
+    return found

@@ -28,12 +28,6 @@ def image_suffixes() -> list[str]:
     return sorted(suffix for kind, known in SUFFIXES.items() if is_readable(kind) for suffix in known)
 
 
-def is_image(name: str) -> bool:
-    """Whether a file name has one of `image_suffixes`, in any case."""
-    kind = named_kind(name)
-    return bool(kind) and is_readable(kind)
-
-
 class Reason(Enum):
     """Why an entry of a folder is left out."""
 
@@ -85,6 +79,13 @@ class FolderContent:
 
     images: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+
+    @property
+    def present(self) -> list[str]:
+        """Sorted paths of all image files, those included that the installed packages do not read."""
+        return sorted(
+            [*self.images, *(path for path, reason in self.left_out if reason is Reason.UNREADABLE)]
+        )
 
     @property
     def broken(self) -> list[str]:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastcls.data.image_bytes import image_keys
-from fastcls.data.readers.entries import SPLIT_NAMES, Entry, Table, some
+from fastcls.data.readers.entries import Entry, Table, some, split_named
 from fastcls.data.readers.record_classes import (
     LABEL,
     OBJECT_LABEL,
@@ -63,7 +63,7 @@ def find_tfrecords(path: Path) -> list[Path]:
 
 def _in_splits(folders: Sequence[Path]) -> list[Path]:
     """The TFRecord files in folders that are called like splits."""
-    if not all(folder.name.lower() in SPLIT_NAMES for folder in folders):
+    if not all(split_named(folder.name) for folder in folders):
         return []
     return [file for folder in sorted(folders) for file in find_tfrecords(folder)]
 
@@ -165,12 +165,12 @@ def _splits_of(files: Sequence[Path], root: Path) -> list[str]:
 
 
 def _split_of(name: str) -> str:
-    parts = re.split(r"[-_.]", name.lower())
-    return next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), "")
+    parts = re.split(r"[-_.]", name)
+    return next(filter(None, map(split_named, parts)), "")
 
 
 def _split_of_folder(folder: Path, root: Path) -> str:
-    return SPLIT_NAMES.get(folder.name.lower(), "") if folder != root else ""
+    return split_named(folder.name) if folder != root else ""
 
 
 def record_addresses(file: Path, image_key: str | None = None) -> Iterator[Path]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fastcls import files
 from fastcls.data.split_table import SplitRow
-from fastcls.errors import OptionError
 from fastcls.parallel import spread
+from fastcls.specs import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,7 @@ def place_files(rows: Sequence[SplitRow], out: Path, place: Callable[[Path, Path
 def placer(mode: str) -> Callable[[Path, Path], bool]:
     """The function that puts an image in place and says whether it had to fall back to a copy."""
     placers = {"link": _link_or_copy, "copy": _copy, "symlink": _symlink}
-    if mode not in placers:
-        raise OptionError(f"Unknown mode. Received: {mode!r}. Choose one of: {', '.join(placers)}.")
+    check_choice("mode", mode, placers)
     return placers[mode]
 
 

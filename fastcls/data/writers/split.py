@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fastcls import files, unfinished
+from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.csv import read_earlier_splits
 from fastcls.data.readers.folder import list_images
@@ -34,6 +35,7 @@ from fastcls.data.writers.split_plan import (
 from fastcls.errors import DataError
 from fastcls.files import PathLike
 from fastcls.specs import SplitSpec
+from fastcls.specs.options import as_spec
 
 _Table = TypeVar("_Table")
 
@@ -56,7 +58,7 @@ class SplitResult:
 
 
 def write_split(
-    dataset: Dataset,
+    dataset: Dataset | PathLike,
     out: PathLike,
     spec: SplitSpec | None = None,
     *,
@@ -73,7 +75,7 @@ def write_split(
     becomes `split.csv` after them. The source is only read.
 
     Args:
-        dataset: A dataset without splits.
+        dataset: A dataset without splits, or its path.
         out: The folder to make or to extend.
         spec: How to divide the dataset; 0.2 for validation and 0.2 for the test by default.
         mode: "link" makes hard links (copies where that fails): second names of the same bytes, so that
@@ -86,16 +88,18 @@ def write_split(
             table; the dataset has splits already.
         OptionError: Another process is writing to `out`, or there is no such mode.
     """
-    out, spec, place = Path(out), spec or SplitSpec(), placer(mode)
+    dataset, out, place = Dataset.of(dataset), files.as_path(out, "out"), placer(mode)
+    spec = as_spec(SplitSpec, spec, "spec")
     require_unsplit(dataset)
     if not dataset.task.has_class_folder:
         return _write_table(dataset, out, spec, allow_small=allow_small)
     require_linkable(dataset, out)
     with _claimed(out):
         earlier = _read_earlier(out, [SPLIT_PLAN, SPLIT_TABLE], read_split_rows) or []
-        images = list_images(out).images
+        images = list_images(out).present
         require_named(out, earlier, images)
         found = source_rows(dataset)
+        warn_of_conflicts(dataset.given, ((row.source, row.digest, (row.class_name,)) for row in found))
         rows, vanished = plan_rows(
             found, refresh(earlier, found, out), set(images), spec, allow_small=allow_small
         )
@@ -115,6 +119,8 @@ def _write_table(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: b
     with _claimed(out):
         earlier = _read_earlier(out, [SPLIT_TABLE], read_earlier_splits) or {}
         digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
+        names = [(sample.path, dataset.names_of(sample)) for sample in dataset.samples]
+        warn_of_conflicts(dataset.given, ((p, d, n) for (p, n), d in zip(names, digests, strict=True)))
         divided = split(dataset, spec, fixed=earlier, digests=digests, allow_small=allow_small)
         moved = move_root(divided, out)
         with files.atomic_path(out / SPLIT_TABLE) as temporary:

@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from fastcls import files
 from fastcls.data.dataset import Dataset
-from fastcls.data.readers.folder import is_image
+from fastcls.data.image_files import how_to_read, is_readable
+from fastcls.data.image_formats import named_kind
+from fastcls.data.names import nfc
 from fastcls.data.split_table import SplitRow
 from fastcls.data.splitter import assign_splits, file_digests
 from fastcls.data.tfrecord import split_address
@@ -42,13 +44,15 @@ def source_rows(dataset: Dataset) -> list[SplitRow]:
 
 def _inner_path(path: str, class_name: str) -> str:
     """The place of an image in its class folder; a CSV may have its images anywhere."""
-    if _is_in_class_folder(path, class_name):
-        return path.removeprefix(f"{class_name}/")
-    return PurePosixPath(path).name
+    return _below_class(path, class_name) or PurePosixPath(path).name
 
 
-def _is_in_class_folder(path: str, class_name: str) -> bool:
-    return path.startswith(f"{class_name}/") and ".." not in path.split("/")
+def _below_class(path: str, class_name: str) -> str:
+    """The place of an image in the folder of its class, however that composes its letters; else ""."""
+    depth = class_name.count("/") + 1
+    parts = path.split("/")
+    is_below = nfc("/".join(parts[:depth])) == class_name and ".." not in parts
+    return "/".join(parts[depth:]) if is_below else ""
 
 
 def refresh(earlier: Iterable[SplitRow], found: Iterable[SplitRow], out: Path) -> list[SplitRow]:
@@ -147,15 +151,16 @@ def require_short_names(rows: Iterable[SplitRow], out: Path) -> None:
 def _require_files(dataset: Dataset) -> None:
     if any(split_address(sample.path)[1] is not None for sample in dataset.samples):
         raise DataError(
-            f"The images of {dataset.given} are inside TFRecord files, which a folder cannot link to. Split "
-            "them in a table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test 0.2"
+            f"The images of {dataset.given} are inside TFRecord files or Parquet files, to which a folder "
+            "cannot link. Split them in a table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test "
+            "0.2"
         )
 
 
 def _require_outside(dataset: Dataset, out: Path) -> None:
     """A folder source would list its own output as a class next time; a CSV would not."""
     names = dataset.class_names
-    is_folder = all(_is_in_class_folder(sample.path, names[sample.label]) for sample in dataset.samples)
+    is_folder = all(_below_class(sample.path, names[sample.label]) for sample in dataset.samples)
     if is_folder and out.resolve().is_relative_to(dataset.root.resolve()):
         raise DataError(f"The output {out} lies in the source {dataset.root}. Choose a folder outside it.")
 
@@ -163,8 +168,11 @@ def _require_outside(dataset: Dataset, out: Path) -> None:
 def _require_listable(rows: Iterable[SplitRow]) -> None:
     """A CSV may name classes and files that a folder per class cannot represent."""
     for row in rows:
+        kind = named_kind(row.path)
+        if kind and not is_readable(kind):
+            raise DataError(f"{row.source!r} cannot be put into a folder per class: {how_to_read(kind)}.")
         is_hidden = any(part.startswith(".") for part in row.path.split("/"))
-        if is_hidden or "/" in row.class_name or "\0" in row.class_name or not is_image(row.path):
+        if is_hidden or "/" in row.class_name or "\0" in row.class_name or not kind:
             raise DataError(
                 f"{row.source!r} of class {row.class_name!r} would not be found in a folder per class. "
                 "Rename it: no leading dot, no '/' in the class name, and a suffix such as .jpg or .png."

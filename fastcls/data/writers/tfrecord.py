@@ -68,7 +68,8 @@ def write_tfrecords(
         OptionError: `out` exists with other content, another process is making it, or there are fewer images
             than files.
     """
-    check_at_least("shards", shards, 1)
+    if shards is not None:
+        check_at_least("shards", shards, 1)
     _require_lines(dataset.class_names)
     parts = _parts(dataset)
     _require_enough(parts, shards)

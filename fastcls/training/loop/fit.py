@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fastcls import interrupts
 from fastcls.errors import OptionError
@@ -18,6 +17,7 @@ from fastcls.tasks import LOSS, Monitor
 from fastcls.training.loop.checkpoints import Checkpoints, passes
 from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.passes import CompiledPasses, EpochRunner, Passes, StepListener
+from fastcls.training.loop.progress import Progress
 from fastcls.training.loop.snapshots import Row, Standing, Trainee
 from fastcls.training.rows.cached import Feed
 
@@ -64,8 +64,7 @@ def fit(
         standing.weights = trainee.model.get_weights()
     begin(standing.history)
     done = len(standing.history)
-    bar = tqdm(total=config.epochs, initial=done, unit="epoch", desc="train", disable=not progress)
-    with bar, interrupts.held():
+    with Progress(config.epochs, done, shown=progress) as shown, interrupts.held():
         while not _is_over(standing.history, config, monitor):
             row, steps = run_epoch(len(standing.history) + 1)
             row = {"epoch": len(standing.history) + 1, **row}
@@ -77,7 +76,7 @@ def fit(
             _add(standing, row, trainee.model, config, monitor)
             watch(row)
             checkpoints.save(standing, trainee)
-            bar.update()
+            shown.add(row)
             interrupts.let_through()
     if standing.weights:
         trainee.model.set_weights(standing.weights)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from fastcls import interrupts
 from fastcls.training.loop.snapshots import Row
@@ -48,7 +49,14 @@ class CompiledPasses:
 
 
 class KerasPasses:
-    """Keras's own training and evaluation: they serve several GPUs, and scale the loss for float16."""
+    """Keras's own training and evaluation: they serve several GPUs, and scale the loss for float16.
+
+    Args:
+        progress: Show a bar of the steps of each epoch on stderr.
+    """
+
+    def __init__(self, *, progress: bool = False) -> None:
+        self._progress = progress
 
     def train(self, model: Any, feed: ImageFeed, listen: StepListener | None) -> EpochRunner:
         """See `Passes`."""
@@ -56,12 +64,17 @@ class KerasPasses:
 
         def run(epoch: int) -> tuple[Row, int]:
             batches = feed.batches(epoch, devices())
-            found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
+            with self._bar(epoch, len(batches)) as watcher.bar:
+                found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
             if listen:
                 listen(epoch, np.array(watcher.seen, np.float32))
             return {name: float(values[0]) for name, values in found.items()}, watcher.finite
 
         return run
+
+    def _bar(self, epoch: int, steps: int) -> Any:
+        named = {"desc": f"epoch {epoch}", "unit": "step", "leave": False}
+        return tqdm(total=steps, **named, disable=not self._progress)
 
     def test(self, model: Any, feed: ImageFeed) -> Callable[[], Row]:
         """See `Passes`."""
@@ -160,6 +173,8 @@ def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
     class Watcher(keras.callbacks.Callback):
         """Has the number of finite steps, and loss and learning rate of each."""
 
+        bar: tqdm[Any]
+
         def on_train_begin(self, logs: Any = None) -> None:
             self.finite = 0
             self.seen: list[tuple[float, float]] = []
@@ -175,6 +190,8 @@ def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
                 self.model.stop_training = True
                 return
             self.finite += 1
+            self.bar.set_postfix_str(f"loss {mean:.3f}", refresh=False)
+            self.bar.update()
             images = min(feed.batch_size, feed.images - self._images)
             before, self._sum = self._sum, mean * (self._images + images)
             self._images += images

@@ -1,4 +1,4 @@
-"""How the machine is shared among workers."""
+"""Allocate the cores, memory and GPUs of the machine to workers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _IMAGES_PER_WORKER = 64  # fewer are done before another worker has started
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Who forwards the images.
+class Resources:
+    """What an extraction uses of the machine.
 
     Attributes:
         workers: Processes; 0 for this one.
@@ -36,10 +36,10 @@ class Crew:
         return f"{processes} x {threads}{devices}, batches of {self.batch_size}"
 
 
-def share_machine(
+def allocate(
     config: ExtractConfig, engine: type[Engine], *, rows: int, trunk_bytes: int, has_workers: bool
-) -> Crew:
-    """Share the machine among workers, as far as the user has not done it.
+) -> Resources:
+    """Choose workers, threads and batch size where the user has not.
 
     Args:
         config: What the user wants.
@@ -51,13 +51,13 @@ def share_machine(
     devices = len(gpus()) if engine.uses_gpu else 0
     batch_size = config.batch_size or (64 if devices else 8)
     if not has_workers:
-        return Crew(0, cores(), batch_size, min(devices, 1))
+        return Resources(0, cores(), batch_size, min(devices, 1))
     workers = config.workers
     if workers is None:
         fitting = min(cores(), available_memory() // engine.memory(trunk_bytes))
         useful = math.ceil(rows / max(_IMAGES_PER_WORKER, batch_size))
         workers = devices or max(1, min(fitting, useful))
-    return Crew(workers, max(1, cores() // workers), batch_size, min(devices, workers))
+    return Resources(workers, max(1, cores() // workers), batch_size, min(devices, workers))
 
 
 def _count(number: int, noun: str) -> str:

@@ -6,11 +6,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from fastcls import files
-from fastcls.cache.listing import Report
 from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
+from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.errors import DataError, WorkerError
-from fastcls.extraction.coverage import Order
+from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.fidelity import Fidelity
 from fastcls.extraction.filling import Target
 from fastcls.extraction.worker import ShardInfo
@@ -34,7 +34,7 @@ class Extraction:
         shards: Shards written in this run.
         seconds: Time from start to end.
         engine: Name of the engine, "" when there was nothing to do.
-        crew: Who ran it, in words.
+        resources: Its workers, threads and batch size, in words.
         fidelity: How near the engine comes to Keras in float32; None for TensorFlow in float32.
     """
 
@@ -49,15 +49,15 @@ class Extraction:
     shards: int
     seconds: float
     engine: str = ""
-    crew: str = ""
+    resources: str = ""
     fidelity: dict[str, float] | None = None
 
 
-class Ledger:
+class Tracker:
     """What is known of each sample of a cache while shards come in, and the tables that say so.
 
     Args:
-        order: The images.
+        viewed: The images, and their views.
         target: The cache.
         engine: Name of the engine that fills it; "" where nothing is missing.
         max_failures: See `ExtractConfig`.
@@ -65,14 +65,14 @@ class Ledger:
     """
 
     def __init__(
-        self, order: Order, target: Target, engine: str, max_failures: int | None, started: float
+        self, viewed: ViewedDataset, target: Target, engine: str, max_failures: int | None, started: float
     ) -> None:
         coverage = target.coverage
         self.cache, self.target = target.cache, target
         self.is_filled = bool(coverage.missing)
-        self.crew = ""
+        self.resources = ""
         self.failures: list[Failure] = list(coverage.failures)
-        self._order, self._engine = order, engine
+        self._viewed, self._engine = viewed, engine
         self._max_failures = max_failures
         self._places = (
             {row.path: place for place, row in enumerate(coverage.rows)} if coverage.missing else {}
@@ -113,16 +113,15 @@ class Ledger:
             fact = f"None of the {len(self._rows)} images could be read"
             raise DataError(f"{fact}: {self.failures[0].reason}")
 
+    def warn_of_conflicts(self) -> None:
+        """Log which images come with different labels, now that their digests are known."""
+        warn_of_conflicts(
+            self._viewed.dataset.given, ((row.path, row.digest, row.labels) for row in self._rows)
+        )
+
     def save(self) -> None:
         """Write the tables beside the shards, and the figures so far."""
-        dataset = self._order.dataset
-        report = Report(
-            data=str(dataset.origin),
-            root=str(dataset.root.absolute()),
-            task=dataset.task,
-            views=self._order.views,
-            extraction=asdict(self.figures()),
-        )
+        report = self._viewed.report(asdict(self.figures()))
         failures = sorted(self.failures, key=lambda failure: failure.path)
         self.cache.listing.write(report, self._rows if self._is_changed else None, failures)
         self._is_changed = False
@@ -137,9 +136,9 @@ class Ledger:
         """What has been done so far."""
         count, failed = len(self._rows), len(self.failures)
         return Extraction(
-            data=str(self._order.dataset.root.absolute()),
+            data=str(self._viewed.dataset.root.absolute()),
             images=count,
-            views=self._order.views.views,
+            views=self._viewed.views.views,
             forwarded=self._forwarded,
             rows=self._new_rows,
             reused=count - self._forwarded - failed - self._missing,
@@ -148,7 +147,7 @@ class Ledger:
             shards=self._shards,
             seconds=round(time.monotonic() - self._started, 3),
             engine=self._engine if self.is_filled else "",
-            crew=self.crew,
+            resources=self.resources,
             fidelity=asdict(self.fidelity) if self.is_filled and self.fidelity else None,
         )
 

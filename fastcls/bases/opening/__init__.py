@@ -1,0 +1,1 @@
+"""Models of others, opened into flat graphs of Keras's own layers."""

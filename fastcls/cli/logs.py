@@ -1,0 +1,23 @@
+"""What the command line shows of the log: warnings, and where there is no bar, how a training goes on."""
+
+from __future__ import annotations
+
+import logging
+
+from fastcls.cli.options import show_progress
+
+_TRAINING = "fastcls.training.loop.progress"
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
+
+
+def configure_logging() -> None:
+    """Send warnings to stderr, and the progress of trainings where no terminal shows bars."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger(_TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)

@@ -1,0 +1,140 @@
+"""Images in class folders: a folder per class, parts (train, val, test) of such, or what split-data made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fastcls.data.names import nfc
+from fastcls.data.readers.entries import SPLITS, Entry, some
+from fastcls.data.readers.folder import (
+    FolderContent,
+    LeftOut,
+    Reason,
+    image_suffixes,
+    list_images,
+    visible_folders,
+    warn_of_left_out,
+)
+from fastcls.data.readers.given import refuse_other_folder
+from fastcls.data.readers.parts import find_parts
+from fastcls.data.split_table import (
+    SPLIT_PLAN,
+    SPLIT_TABLE,
+    has_split_rows,
+    missing_rows,
+    read_split_rows,
+    require_named,
+)
+from fastcls.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def read_folder(root: Path, *, folders_are_classes: bool = False) -> tuple[list[Entry], int]:
+    """List the images of a folder of classes, or of parts.
+
+    Args:
+        root: The folder.
+        folders_are_classes: Do not take folders that are named like parts (train, val, test) as such.
+
+    Returns:
+        The images, and how many other entries are left out, with a warning.
+
+    Raises:
+        DataError: The folder is missing, cannot be listed, or was left unfinished by split-data; its folders
+            are named like parts, but are no set of parts; a class has no image; a name is not UTF-8;
+            split-data made it, and it holds images that the table does not name, or the table is damaged.
+    """
+    _require_finished_folder(root)
+    content = list_images(root)
+    has_table = has_split_rows(root / SPLIT_TABLE)
+    folders = visible_folders(root)
+    splits = {} if has_table else find_parts(root, folders, folders_are_classes=folders_are_classes)
+    entries = _table_entries(root, content) if has_table else _entries(root, content, splits)
+    taken = {entry.path for entry in entries}
+    loose = [LeftOut(path, Reason.LOOSE) for path in content.images if path not in taken]
+    left_out = [*content.left_out, *loose]
+    if has_table or splits:
+        left_out = [each for each in left_out if each.path != SPLIT_TABLE]
+        parts = [name for name in folders if name in (splits or SPLITS)]
+        folders = [name for part in parts for name in visible_folders(root / part)]
+    refuse_other_folder(root, folders, content)
+    warn_of_left_out(root, left_out)
+    _require_images(root, folders, entries)
+    return entries, len(left_out)
+
+
+def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
+    """The images of a split folder: those that its table names and that are there."""
+    rows = read_split_rows(root / SPLIT_TABLE)
+    require_named(root, rows, content.images)
+    missing = missing_rows(rows, content.present)
+    if missing:
+        logger.warning(
+            "%s: %d images listed in %s no longer exist and are left out: %s. split-data restores them if "
+            "its source still has them",
+            root,
+            len(missing),
+            SPLIT_TABLE,
+            some([row.path for row in missing]),
+        )
+    readable = {*content.images}
+    return [Entry(r.path, (r.class_name,), r.split, r.group) for r in rows if r.path in readable]
+
+
+def _entries(root: Path, content: FolderContent, splits: Mapping[str, str]) -> list[Entry]:
+    """The images of a folder of classes, or of splits: those in a class folder."""
+    _require_utf8(content.images)
+    made = (_split_entry(path, splits) if splits else _class_entry(path) for path in content.images)
+    return [entry for entry in made if entry]
+
+
+def _class_entry(path: str) -> Entry | None:
+    class_name, _, inner = path.partition("/")
+    return Entry(path, (class_name,)) if inner else None
+
+
+def _split_entry(path: str, splits: Mapping[str, str]) -> Entry | None:
+    split, _, rest = path.partition("/")
+    class_name, _, inner = rest.partition("/")
+    return Entry(path, (class_name,), splits[split]) if inner else None
+
+
+def _require_finished_folder(root: Path) -> None:
+    if not root.is_dir():
+        fact = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(
+            f"{root} {fact}. Pass a folder with one subfolder of images per class, a CSV file, or TFRecord "
+            "files."
+        )
+    if (root / SPLIT_PLAN).exists():
+        raise DataError(
+            f"{root} is incomplete: split-data was interrupted or is still running. "
+            "Run the same split-data again."
+        )
+
+
+def _require_utf8(paths: Iterable[str]) -> None:
+    bad = [os.fsencode(path) for path in paths if not _is_utf8(path)]
+    if bad:
+        raise DataError(f"{len(bad)} file names are not UTF-8: {some(bad)}. Rename them.")
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]) -> None:
+    empty = sorted(set(map(nfc, folders)) - {nfc(name) for entry in entries for name in entry.class_names})
+    if empty:
+        raise DataError(
+            f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "
+            f"them. Image suffixes: {' '.join(image_suffixes())}"
+        )

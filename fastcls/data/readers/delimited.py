@@ -1,0 +1,139 @@
+"""Text tables: their encoding, what separates the cells, and whether the first line names the columns."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from fastcls.data.readers.grid import PATH_NAMES, VAGUE_NAMES, Grid, IsImage, Rows
+from fastcls.errors import DataError
+
+_DELIMITERS = (",", ";", "\t", "|")
+_SPACE = " "
+_NAMED = {"\t": "tabs", _SPACE: "spaces"}
+_BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_PLAIN = "utf-8-sig"
+_OLD = {"cp1252": "Windows-1252 (Latin-1)", "latin-1": "Latin-1"}
+_BLOCK = 1 << 16
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def open_delimited(path: Path, delimiter: str | None, is_image: IsImage) -> Iterator[Grid]:
+    """Open a CSV or the like: a table, or a list of paths and labels without a first line of names.
+
+    Args:
+        path: The file.
+        delimiter: What separates cells; None for the one of , ; tab and | of which its first line has most,
+            or for spaces before the label where it has none.
+        is_image: Whether a cell of the first line is the path of an image, so that it names no columns.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    with _explained(path):
+        encoding = _encoding(path)
+        with path.open(encoding=encoding, newline="") as file:
+            first = next((line for line in file if line.strip()), "")
+            used = delimiter or _delimiter(first)
+            notes = ["UTF-16"] if encoding == "utf-16" else []
+            if used not in (",", delimiter):
+                notes.append(f"cells separated by {_NAMED.get(used, repr(used))}")
+            file.seek(0)
+            cells = _cells(file, used)
+            header = [name.strip() for name in next(cells, (0, []))[1]]
+            if _has_no_names(header, is_image):
+                notes.append("no first line of names: columns are numbered")
+                file.seek(0)
+                cells = _cells(file, used)
+                header = [str(number) for number in range(1, len(header) + 1)]
+            yield Grid(tuple(header), _numbered(cells, header), tuple(notes))
+
+
+@contextlib.contextmanager
+def open_own(path: Path) -> Iterator[Grid]:
+    """Open a CSV as fastcls writes it.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    with _explained(path), path.open(encoding=_PLAIN, newline="") as file:
+        cells = _cells(file, ",")
+        header = [name.strip() for name in next(cells, (0, []))[1]]
+        yield Grid(tuple(header), _numbered(cells, header))
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read as CSV: {error}. Save it as UTF-8, separate cells with commas (or name "
+            "the character with --delimiter), and quote cells that contain commas."
+        ) from error
+
+
+def _encoding(path: Path) -> str:
+    """The encoding of a text file: by its mark, or the first that fits."""
+    with path.open("rb") as file:
+        begin = file.read(3)
+    for mark, encoding in _BOMS.items():
+        if begin.startswith(mark):
+            return encoding
+    if _fits(path, _PLAIN):
+        return _PLAIN
+    encoding = next(old for old in _OLD if _fits(path, old))
+    logger.warning("%s is not UTF-8: it is read as %s", path, _OLD[encoding])
+    return encoding
+
+
+def _fits(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                if b"\0" in block:
+                    raise csv.Error("it is no text")
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _delimiter(line: str) -> str:
+    counts = {each: len(next(csv.reader([line], delimiter=each), [])) for each in _DELIMITERS}
+    best = max(_DELIMITERS, key=counts.__getitem__)
+    if counts[best] < 2:
+        return _SPACE if len(line.split()) > 1 else ","
+    return best
+
+
+def _cells(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line that is not empty, and its cells."""
+    if delimiter == _SPACE:  # paths may have spaces too
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line.strip().rsplit(None, 1)
+        return
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    for row in reader:
+        if row:
+            yield reader.line_num, row
+
+
+def _has_no_names(header: Sequence[str], is_image: IsImage) -> bool:
+    known = any(name.lower() in (*PATH_NAMES, *VAGUE_NAMES) for name in header)
+    return not known and any(is_image(cell) for cell in header if cell)
+
+
+def _numbered(cells: Iterable[tuple[int, list[str]]], header: Sequence[str]) -> Rows:
+    for number, row in cells:
+        if any(row[len(header) :]):
+            raise csv.Error(f"line {number} has {len(row)} cells for {len(header)} columns")
+        yield number, dict(zip(header, row, strict=False))

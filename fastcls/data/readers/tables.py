@@ -1,0 +1,124 @@
+"""Data sets of one or more tables: a file, Parquet files of parts, or the metadata of image folders."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastcls.data.parquet import SUFFIX, is_parquet
+from fastcls.data.readers.csv import read_csv, tells_labels
+from fastcls.data.readers.entries import Entry, Table, name_splits, split_named
+from fastcls.data.readers.folder import visible_folders
+from fastcls.data.readers.given import refuse_other_file
+from fastcls.errors import DataError
+from fastcls.specs.data import ReadSpec
+
+# What the package `datasets` calls the table of an image folder.
+_METADATA = ("metadata.csv", "metadata.jsonl", f"metadata{SUFFIX}")
+_DATA = "data"  # where it keeps Parquet files
+logger = logging.getLogger(__name__)
+
+
+def find_tables(path: Path, spec: ReadSpec) -> list[Path]:
+    """The tables of a path: itself, those of a folder, or the Parquet files of a pattern; none of others.
+
+    Args:
+        path: What the user calls the data set.
+        spec: How it is read.
+
+    Raises:
+        DataError: It is a file, but no table.
+    """
+    if path.is_file():
+        if not is_parquet(path.name):
+            refuse_other_file(path)
+        return [path]
+    if path.is_dir():
+        inside = visible_folders(path)
+        return _metadata(path, inside, spec) or _parquets(path, inside)
+    named = glob.glob(str(path)) if glob.has_magic(str(path)) else []  # noqa: PTH207 (patterns may be absolute)
+    return sorted(Path(name) for name in named if is_parquet(name) and Path(name).is_file())
+
+
+def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Table, Path]:
+    """Read tables as one.
+
+    Args:
+        tables: What `find_tables` found.
+        given: The path that it was given.
+        spec: How they are read.
+
+    Returns:
+        The table, and the folder that its paths are relative to.
+
+    Raises:
+        DataError: See `read_csv`; or some have one label per image and others several.
+    """
+    read = [read_csv(table, spec) for table in tables]
+    tasks = {table.task for table in read}
+    if len(tasks) > 1:
+        raise DataError(f"{given} has tables with one label per image, and others with several. Part them.")
+    root = Path(spec.image_root) if spec.image_root else _common_folder(tables, given)
+    parts = {} if tables == [given] else name_splits({_part(table, root) for table in tables} - {""}, given)
+    entries = [
+        _moved(entry, "" if spec.image_root else _prefix(place, root), parts.get(_part(place, root), ""))
+        for place, table in zip(tables, read, strict=True)
+        for entry in table.entries
+    ]
+    if len(tables) == 1 and tables != [given]:
+        entries = _split_by_folder(entries, given)
+    names = tuple(sorted({name for table in read for name in table.class_names}))
+    notes = tuple(dict.fromkeys(note for table in read for note in table.notes))
+    return Table(tuple(entries), names, tasks.pop(), notes), root
+
+
+def _metadata(root: Path, folders: Sequence[str], spec: ReadSpec) -> list[Path]:
+    """The tables of an image folder, or of its parts, if they tell labels."""
+    places = [root, *(root / name for name in folders if split_named(name))]
+    found = [place / name for place in places for name in _METADATA if (place / name).is_file()]
+    silent = [table for table in found if not tells_labels(table, spec)]
+    if silent:
+        logger.warning("%s has no columns file_name and label: classes are the folders", silent[0])
+        return []
+    return found
+
+
+def _parquets(root: Path, folders: Sequence[str]) -> list[Path]:
+    """Parquet files in a folder, in its folder `data`, or in those of parts."""
+    if not all(name == _DATA or split_named(name) for name in folders):
+        return []
+    places = [root, *(root / name for name in folders)]
+    return sorted(entry for place in places for entry in place.iterdir() if is_parquet(entry.name))
+
+
+def _common_folder(tables: Sequence[Path], given: Path) -> Path:
+    return given if given.is_dir() else Path(os.path.commonpath([table.parent for table in tables]))
+
+
+def _prefix(table: Path, root: Path) -> str:
+    way = table.parent.relative_to(root).as_posix()
+    return "" if way == "." else f"{way}/"
+
+
+def _part(table: Path, root: Path) -> str:
+    """What names the part of a table: a word of its name, or else its folder."""
+    words = [*re.split(r"[-_.]", table.stem), *([table.parent.name] if table.parent != root else [])]
+    return next((word for word in words if split_named(word)), "")
+
+
+def _moved(entry: Entry, prefix: str, split: str) -> Entry:
+    is_absolute = entry.path.startswith("/")
+    return entry._replace(path=entry.path if is_absolute else prefix + entry.path, split=entry.split or split)
+
+
+def _split_by_folder(entries: list[Entry], given: Path) -> list[Entry]:
+    """The metadata of an image folder may lie above the folders of its parts."""
+    tops = [entry.path.partition("/")[0] for entry in entries]
+    if any(entry.split for entry in entries) or not all(map(split_named, tops)):
+        return entries
+    splits = name_splits(set(tops), given)
+    return [entry._replace(split=splits[top]) for entry, top in zip(entries, tops, strict=True)]
