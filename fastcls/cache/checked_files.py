@@ -31,9 +31,9 @@ def keep(path: Path, write: Callable[[Path], Any], *, of: str) -> None:
         _write(path.parent, {**noted, path.name: files.file_digest(temporary)}, of)
 
 
-def note_all(folder: Path, *, of: str = "") -> None:
+def note_all(folder: Path) -> None:
     """Record the digests of all files in a folder before it is moved to its place."""
-    _write(folder, {path.name: files.file_digest(path) for path in sorted(folder.iterdir())}, of)
+    _write(folder, {path.name: files.file_digest(path) for path in sorted(folder.iterdir())}, "")
 
 
 def damage(*paths: Path) -> str:

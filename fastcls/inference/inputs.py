@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -44,7 +44,7 @@ def each(images: Images, image_key: str | None = None) -> Iterator[Single]:
         with contextlib.suppress(Exception):  # `pixels` gives the reason
             images.load()  # here, as no two threads may load the same image
         yield images
-    elif isinstance(images, Iterable) and not hasattr(images, "read"):  # whose items are lines
+    elif isinstance(images, Iterable) and not isinstance(images, Mapping) and not hasattr(images, "read"):
         for image in images:
             yield from each(image, image_key)
     else:

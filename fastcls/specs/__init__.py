@@ -10,7 +10,6 @@ from fastcls.specs.bases import (
     PRECISIONS,
     BaseSpec,
     CutSpec,
-    check_normalize,
     default_pool,
     parse_mean_std,
     share_of,
@@ -19,11 +18,9 @@ from fastcls.specs.checks import as_list, check_at_least, check_choice, check_ty
 from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
-from fastcls.specs.finetuning import MIXED_PRECISIONS, FinetuneSpec
-from fastcls.specs.heads import AUTO, FUNCTION, HEADS, NORMS, HeadKind, HeadSpec, StartSpec, Step, step_of
+from fastcls.specs.finetuning import FinetuneSpec
+from fastcls.specs.heads import AUTO, HEADS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
-    CLASS_WEIGHTS,
-    LOSSES,
     OPTIMIZERS,
     SCHEDULES,
     LossSpec,
@@ -34,40 +31,30 @@ from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
 from fastcls.specs.training import (
-    SAMPLINGS,
-    THRESHOLDS,
     TrainConfig,
     check_cut,
     check_effect,
     check_labels,
     further_head,
 )
-from fastcls.specs.views import DEFAULT_RECIPE, OPERATIONS, RECIPES, Recipe, ViewSpec
+from fastcls.specs.views import OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
     "AUTO",
-    "CLASS_WEIGHTS",
-    "DEFAULT_RECIPE",
     "DTYPES",
     "ENGINES",
     "EXECUTORS",
-    "FUNCTION",
     "HEADS",
     "LARGEST_FIT",
-    "LOSSES",
-    "MIXED_PRECISIONS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
-    "NORMS",
     "OPERATIONS",
     "OPTIMIZERS",
     "POOLS",
     "PRECISIONS",
     "QUALITIES",
     "RECIPES",
-    "SAMPLINGS",
     "SCHEDULES",
-    "THRESHOLDS",
     "UNSURE",
     "AnswerSpec",
     "BaseSpec",
@@ -100,7 +87,6 @@ __all__ = [
     "check_cut",
     "check_effect",
     "check_labels",
-    "check_normalize",
     "check_type",
     "choose_head",
     "default_pool",
