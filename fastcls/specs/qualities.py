@@ -53,8 +53,8 @@ class QualitySpec:
     quality: str = option(
         "fast",
         "Recipe of the whole job; options that are given count more. fast: all defaults. best, for photos: "
-        "about the last fifth of the base is trained as well, on augmented views, in several times the time: "
-        f"{spelled('best')}.",
+        "the last fifth of the base is trained as well, on augmented views, which takes several times as "
+        f"long: {spelled('best')}.",
         choices=QUALITIES,
         sets=QUALITIES,
     )
