@@ -20,7 +20,7 @@ _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "G
 
 
 # How far from the share that was asked for a base may be cut, for a smaller bottleneck.
-SHARE_TOLERANCE = 0.1
+SHARE_TOLERANCE = 0.15
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def default_cut_point(model: Any, points: list[CutPoint]) -> CutPoint:
 def near_share(base: Base, points: Sequence[CutPoint], share: float) -> CutPoint:
     """The cut point near a share of the multiply-adds.
 
-    Of those within a tenth of the share it is the one with the smallest output; if there are none, the
+    Of those within 15 points of the share it is the one with the smallest output; if there are none, the
     nearest. Multiply-adds are counted up to the default cut, as nothing after it becomes part of a
     classifier, and there are some on both sides.
 

@@ -82,14 +82,14 @@ def counted_flops(model):
 
 @pytest.mark.parametrize(
     ("name", "layer", "share"),
-    [("mobilenetv2", "block_14_add", 0.8), ("resnet18", None, 0.8), ("vgg16", None, 0.8)],
+    [("mobilenetv2", "block_14_add", 0.8), ("resnet18", None, 0.8), ("vgg16", "block4_pool", 0.8)],
 )
 def test_cut__at_a_share_of_the_multiply_adds(name, layer, share):
     base = load_base(BaseSpec(name, "random", (64, 64)))
     made, whole = cut(base, f"{share:.0%}"), cut(base)
     assert layer in (None, made.layer)
     counted = counted_flops(made.trunk) / counted_flops(whole.trunk)
-    assert counted == pytest.approx(share, abs=0.11)
+    assert counted == pytest.approx(share, abs=0.16)
     tail = tail_model(made)
     assert tail.trainable_weights and counted_flops(tail) > 0
     points = {point.layer: point for point in cut_points(base.model)}

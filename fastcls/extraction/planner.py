@@ -176,7 +176,7 @@ class ExtractionPlan:
     """An extraction, decided and checked: what `extract_planned` executes.
 
     Attributes:
-        viewed: The images, and their views.
+        viewed: The images, and what is asked of them.
         root: Folder of caches.
         config: How it runs.
         cuts: One per cut.

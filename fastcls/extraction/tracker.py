@@ -1,4 +1,4 @@
-"""Track what an extraction has done so far, and write the tables beside the shards."""
+"""What an extraction has done so far, and the tables beside the shards that say so."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Extraction:
 
 
 class Tracker:
-    """Tracks the samples of a cache while shards are written, and writes the tables that describe them.
+    """What is known of each sample of a cache while shards come in, and the tables that say so.
 
     Args:
         viewed: The images, and their views.

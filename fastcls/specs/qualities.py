@@ -52,9 +52,9 @@ class QualitySpec:
 
     quality: str = option(
         "fast",
-        f"Recipe of the whole job; options that are given count more. fast: all defaults. best: the last "
-        f"fifth of the base is trained, too, on augmented views, for some more points of accuracy in several "
-        f"times the time: {spelled('best')}.",
+        "Recipe of the whole job; options that are given count more. fast: all defaults. best, for photos: "
+        "about the last fifth of the base is trained as well, on augmented views, in several times the time: "
+        f"{spelled('best')}.",
         choices=QUALITIES,
         sets=QUALITIES,
     )

@@ -46,9 +46,13 @@ REQUESTS = {
         "--learning-rate 0.01 --epochs 3 --batch-size 4 --val 0.2 --normalize tf --include-top "
         "--label-separator | --image-root images --full-decode --max-pixels 5000000",
         "photos --out run --from other --train all --augment none --image-key photo --label-key kind",
+        "a.csv --out run --base resnet18 --path-column 1 --label-column kind --split-column part "
+        "--path-suffix .png --delimiter tab --folders-are-classes --conflicts drop",
     ],
     "run": [
         "photos --out run --base resnet18 --image-key photo --label-key kind",
+        "a.csv --out run --base resnet18 --path-column 1 --label-column kind --split-column part "
+        "--path-suffix .png --delimiter tab --folders-are-classes --conflicts drop",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
         "--executor processes --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "

@@ -58,6 +58,7 @@ def record(data):
         ("a.html", b"<!doctype html>", "is a web page (HTML)."),
         ("a.pdf", b"%PDF-1.7", "is a PDF document."),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_open__a_file_that_is_no_data_set_says_what_it_is(name, data, told, tmp_path):
     file = tmp_path / "photos" / "rose" / name
