@@ -14,6 +14,7 @@ from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
 from fastcls.specs import BaseSpec, CutSpec, default_pool, share_of
+from fastcls.wording import count_of
 
 # What may come after the classifying layer.
 _PASSING = ("Activation", "Softmax", "ReLU", "Dropout", "Flatten", "Reshape", "GlobalAveragePooling2D")
@@ -276,7 +277,8 @@ def _find(base: Base, points: list[CutPoint], layer: str) -> CutPoint:
         )
     if order.count(layer) > 1:
         raise OptionError(
-            f"{base.name} cannot be cut at {layer!r}: it calls that layer {order.count(layer)} times. "
+            f"{base.name} cannot be cut at {layer!r}: "
+            f"it calls that layer {count_of(order.count(layer), 'time')}. "
             f"`fastcls layers {base.name}` lists other cut points"
         )
     named = [point for point in points if point.layer == layer]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fastcls.errors import DataError, OptionError
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:  # specs name tasks, and `fastcls --help` has no use for arrays
     import numpy as np
@@ -142,7 +143,7 @@ class Task(ABC):
         if (expected and len(expected)) != (thresholds and len(thresholds)):
             raise OptionError(
                 f"A classifier of {self} per image has "
-                f"{f'{classes} thresholds, one per class' if expected else 'no thresholds'}. "
+                f"{count_of(classes, 'threshold') + ', one per class' if expected else 'no thresholds'}. "
                 f"Received: {thresholds}"
             )
 

@@ -11,12 +11,13 @@ def count_of(number: int, one: str, many: str = "") -> str:
     Args:
         number: How many.
         one: What one is called.
-        many: What several are called, where that is not `one` and an s.
+        many: What several are called, where that is not `one` with an s or es.
 
-    >>> count_of(1, "epoch"), count_of(0, "image"), count_of(2200, "class", "classes")
+    >>> count_of(1, "epoch"), count_of(0, "image"), count_of(2200, "class")
     ('1 epoch', '0 images', '2,200 classes')
     """
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+    plural = many or f"{one}{'es' if one.endswith('s') else 's'}"
+    return f"{number:,} {one if number == 1 else plural}"
 
 
 # Of a row of a history, in the order in which they are told.

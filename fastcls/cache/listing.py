@@ -31,6 +31,7 @@ from fastcls.data.names import safe_name
 from fastcls.errors import CacheError, OptionError
 from fastcls.specs import ViewSpec, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
+from fastcls.wording import count_of
 
 _NAME_BYTES = 120
 _SUFFIX = 6  # letters that tell apart two data sets of one name
@@ -291,7 +292,8 @@ def _in_words(listing: Listing) -> str:
         report = listing.report()
     except CacheError as error:
         return str(error)
-    return f"{listing.name}: {report.samples.lines} images of {report.data}, extracted {report.written}"
+    images = count_of(report.samples.lines, "image")
+    return f"{listing.name}: {images} of {report.data}, extracted {report.written}"
 
 
 def _parse_samples(path: Path, report: Report) -> list[SampleRow]:

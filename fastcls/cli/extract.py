@@ -12,6 +12,7 @@ from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_extraction
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
+from fastcls.wording import count_of
 
 
 @click.command(
@@ -79,4 +80,5 @@ def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixe
     unused = "engine", "executor", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"
     options.refuse_typed("--preview", "dry_run", *unused)  # it writes a picture
     count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
-    click.echo(f"{count} images, each with {views.views} views: {preview}. Nothing was extracted")
+    shown = f"{count_of(count, 'image')}, each with {count_of(views.views, 'view')}"
+    click.echo(f"{shown}: {preview}. Nothing was extracted")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fastcls.cli.options import complete_bases
+from fastcls.wording import count_of
 
 
 @click.command()
@@ -29,7 +30,7 @@ def import_weights(base: str, file: str, out: str | None) -> None:
     name = find_importable(base).name.lower()
     path = Path(out or f"{name}.weights.h5")
     imported = import_weights(base, Path(file), path)
-    top = f"classifier of {imported.classes} classes" if imported.classes else "no classifier"
+    top = f"classifier of {count_of(imported.classes, 'class')}" if imported.classes else "no classifier"
     click.echo(f"{name}: all {imported.tensors} tensors placed, named as {imported.source}; {top}")
     click.echo(f"Written to {path}")
     click.echo(f"Next: fastcls extract DATA --base {name} --weights {shlex.quote(str(path))}")

@@ -56,7 +56,7 @@ def print_training(trained: Any, out: str) -> None:
     step, count = step_of(trained.best), len(trained.history)
     seconds = sum(row["seconds"] for row in trained.history)
     views = trained.config.views or 1
-    classes = count_of(len(trained.class_names), "class", "classes")
+    classes = count_of(len(trained.class_names), "class")
     images = count_of(trained.train_count, "image") + (f" of {views} views each" if views > 1 else "")
     click.echo(
         f"Run {out}: {classes}, trained on {images}, validated on {trained.val_count:,}; "

@@ -45,8 +45,5 @@ def to_csv(
         dataset = split(dataset, spec, allow_small=allow_small)
     write_csv(dataset, out)
     described = ", ".join(f"{len(dataset.subset(part).samples)} {part}" for part in dataset.splits)
-    click.echo(
-        f"{out}: {len(dataset.samples)} images of {len(dataset.class_names)} classes"
-        + (f" ({described})" if described else "")
-    )
+    click.echo(f"{out}: {dataset.counted}" + (f" ({described})" if described else ""))
     click.echo(f"Next: fastcls extract {shlex.quote(str(out))} --base BASE")

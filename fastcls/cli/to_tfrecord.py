@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from fastcls.cli import options
 from fastcls.cli.options import SourceSpec, SpecCommand
+from fastcls.wording import count_of
 
 
 @click.command("to-tfrecord", cls=SpecCommand, specs={"source": SourceSpec})
@@ -31,6 +32,6 @@ def to_tfrecord(data: Path, out: Path, shards: int | None, source: SourceSpec) -
     with tqdm(total=count, unit="image", desc="pack", disable=not options.show_progress()) as bar:
         written = write_tfrecords(dataset, out, shards, watch=bar.update)
     for shard in written:
-        click.echo(f"{shard.name}: {shard.count} images, {shard.bytes / 2**20:.1f} MiB")
-    click.echo(f"{out}: {count} images of {len(dataset.class_names)} classes in {len(written)} files")
+        click.echo(f"{shard.name}: {count_of(shard.count, 'image')}, {shard.bytes / 2**20:.1f} MiB")
+    click.echo(f"{out}: {dataset.counted} in {count_of(len(written), 'file')}")
     click.echo(f"Next: fastcls extract {shlex.quote(str(out))} --base BASE")

@@ -12,6 +12,7 @@ from fastcls.data import image_bytes
 from fastcls.data.readers.entries import some
 from fastcls.errors import DataError
 from fastcls.parallel import spread
+from fastcls.wording import count_of
 
 # Path, digest ("" where unknown) and labels of an image.
 _Image = tuple[str, str, tuple[str, ...]]
@@ -72,7 +73,7 @@ def _described(source: object, conflicts: Sequence[Sequence[_Image]]) -> str:
     count = len(conflicts)
     shown = "; ".join(_in_words(group) for group in conflicts[:_SHOWN])
     more = "; ..." if count > _SHOWN else ""
-    return f"{source}: {count} image{'s' * (count != 1)} under different labels: {shown}{more}"
+    return f"{source}: {count_of(count, 'image')} under different labels: {shown}{more}"
 
 
 def _in_words(group: Iterable[_Image]) -> str:

@@ -25,6 +25,7 @@ from fastcls.specs import as_list
 from fastcls.specs.data import ReadSpec
 from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:
     import pandas
@@ -81,9 +82,14 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = Counter(sample.split for sample in self.samples)
-        parts = ", ".join(f"{sizes[name]} {name}" for name in self.splits if name)
-        shown = f"{len(self.samples)} images of {len(self.class_names)} classes"
-        return f"<Dataset {self.name}: {shown}{f' ({parts})' if parts else ''}>"
+        parts = ", ".join(f"{sizes[name]:,} {name}" for name in self.splits if name)
+        return f"<Dataset {self.name}: {self.counted}{f' ({parts})' if parts else ''}>"
+
+    @property
+    def counted(self) -> str:
+        """How many images and classes there are, in words."""
+        classes = count_of(len(self.class_names), "class")
+        return f"{count_of(len(self.samples), 'image')} of {classes}"
 
     @classmethod
     def of(cls, data: Dataset | PathLike) -> Dataset:

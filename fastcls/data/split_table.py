@@ -10,6 +10,7 @@ from fastcls import files
 from fastcls.data.csv_table import read_table, write_table
 from fastcls.data.readers.entries import SPLITS, some, split_named
 from fastcls.errors import DataError
+from fastcls.wording import count_of
 
 SPLIT_TABLE = "split.csv"  # in a complete split folder
 SPLIT_PLAN = ".split-plan.csv"  # there while some of its files may be missing
@@ -79,7 +80,8 @@ def require_named(root: Path, rows: Iterable[SplitRow], images: Iterable[str]) -
     unnamed = [path for path in images if path not in named and split_named(path.split("/")[0])]
     if unnamed:
         raise DataError(
-            f"{root} holds {len(unnamed)} images that its {SPLIT_TABLE} does not name: {some(unnamed)}. The "
+            f"{root} holds {count_of(len(unnamed), 'image')} that its {SPLIT_TABLE} does not name: "
+            f"{some(unnamed)}. The "
             "same images may be in another split. Move them into the source and run split-data again, or "
             f"delete {SPLIT_TABLE} to use the folders as they are."
         )

@@ -15,6 +15,7 @@ from fastcls.errors import DataError
 from fastcls.evaluation.pictures import draw_confusion
 from fastcls.evaluation.text_table import format_table, shorten, text_width
 from fastcls.optional import frame
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:
     import pandas
@@ -75,7 +76,7 @@ class Evaluation:
     top_k_accuracy: float
 
     def __repr__(self) -> str:
-        return f"<Evaluation of {len(self.class_names)} classes: {_totals(self)}>"
+        return f"<Evaluation of {count_of(len(self.class_names), 'class')}: {_totals(self)}>"
 
     @property
     def image_count(self) -> int:
@@ -292,7 +293,8 @@ def _confused_pairs(evaluation: Evaluation) -> str:
 
 def _totals(evaluation: Evaluation) -> str:
     text = (
-        f"accuracy {evaluation.accuracy:.3f} ({evaluation.correct_count} of {evaluation.image_count} images)"
+        f"accuracy {evaluation.accuracy:.3f} ({evaluation.correct_count:,} of "
+        f"{count_of(evaluation.image_count, 'image')})"
     )
     if evaluation.top_k < len(evaluation.class_names):
         text += f", top-{evaluation.top_k} accuracy {evaluation.top_k_accuracy:.3f}"

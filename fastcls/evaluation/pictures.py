@@ -12,6 +12,7 @@ import numpy as np
 from fastcls import files
 from fastcls.evaluation.text_table import shorten
 from fastcls.specs import Step, step_of
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(f"{np.trace(confusion)} of {confusion.sum()} images correct")
+    axes.set_title(f"{np.trace(confusion):,} of {count_of(confusion.sum(), 'image')} correct")
     _name_classes(axes, class_names)
     if len(class_names) <= _COUNTED_CLASSES:
         _write_counts(axes, confusion, shares)
@@ -73,7 +74,7 @@ def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) ->
     axes.axvline(1.5, color="white", linewidth=3)
     axes.set_yticks(*_class_ticks(class_names), parse_math=False, fontsize=8)
     axes.set_xticks(range(4), ["true\npositives", "false\nnegatives", "false\npositives", "true\nnegatives"])
-    axes.set(ylabel="class", title=f"{confusion[0].sum()} images")
+    axes.set(ylabel="class", title=count_of(confusion[0].sum(), "image"))
     if len(class_names) <= _COUNTED_CLASSES:
         _write_counts(axes, confusion, shares)
     _save(figure, path)

@@ -16,6 +16,7 @@ from fastcls.evaluation.pictures import draw_found
 from fastcls.evaluation.text_table import format_table, shorten
 from fastcls.optional import frame
 from fastcls.tasks import SEVERAL_LABELS, reach
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:
     import pandas
@@ -76,7 +77,7 @@ class MultiLabelEvaluation:
     exact_match_count: int
 
     def __repr__(self) -> str:
-        return f"<MultiLabelEvaluation of {len(self.class_names)} classes: {_totals(self)}>"
+        return f"<MultiLabelEvaluation of {count_of(len(self.class_names), 'class')}: {_totals(self)}>"
 
     @property
     def image_count(self) -> int:
@@ -269,7 +270,8 @@ def _totals(evaluation: MultiLabelEvaluation) -> str:
     return (
         f"mean AUROC {_text(evaluation.macro('auroc'))}, mAP {_text(evaluation.macro('average_precision'))}, "
         f"micro F1 {evaluation.micro_f1:.3f}, Hamming loss {evaluation.hamming_loss:.3f}, exact match "
-        f"{evaluation.exact_match:.3f} ({evaluation.exact_match_count} of {evaluation.image_count} images)"
+        f"{evaluation.exact_match:.3f} ({evaluation.exact_match_count:,} of "
+        f"{count_of(evaluation.image_count, 'image')})"
     )
 
 

@@ -96,9 +96,11 @@ class TestedOn:
         """Why the figures are not those of images that the classifier has never seen; "" if they are."""
         if not self.seen or not any(self.seen.values()):
             return ""
+        known = sum(self.seen.values())
+        images, are = count_of(self.images, "image"), "is" if known == 1 else "are"
         return (
-            f"{sum(self.seen.values()):,} of the {self.images:,} images are not new to the classifier "
-            f"({self._told}): the results say little about new images. Test on other images"
+            f"{known:,} of the {images} {are} not new to the classifier ({self._told}): the results say "
+            "little about new images. Test on other images"
         )
 
     def is_same(self, folder: Path) -> bool:
@@ -263,7 +265,7 @@ def _predict(
     pairs = zip(tested.samples, results, strict=True)
     readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]
     if not readable:
-        raise DataError(f"None of the {len(results)} test images of {tested.given} could be read")
+        raise DataError(f"None of the {count_of(len(results), 'test image')} of {tested.given} could be read")
     return readable, tuple(found for found in results if found.probabilities is None)
 
 

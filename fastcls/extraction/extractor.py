@@ -34,6 +34,7 @@ from fastcls.files import PathLike
 from fastcls.machine import cores
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec, as_list
 from fastcls.specs.options import as_spec
+from fastcls.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -200,8 +201,8 @@ def _announce(target: Target) -> None:
     change = describe_change(target.cache) if target.caches.is_new else ""
     if change:
         logger.warning(
-            "Forwarding %d images for the new cache %s. %s",
-            len(target.coverage.missing),
+            "Forwarding %s for the new cache %s. %s",
+            count_of(len(target.coverage.missing), "image"),
             target.cache.folder,
             change,
         )

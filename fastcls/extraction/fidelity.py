@@ -12,6 +12,7 @@ import numpy as np
 
 from fastcls.data.decoder import Decoder, UnreadableImage
 from fastcls.errors import OptionError
+from fastcls.wording import count_of
 
 # By precision: the largest median relative error, and the smallest cosine of any row. Engines in float32
 # differ by the order of their sums alone. What a lower precision costs depends on the weights: rounding
@@ -64,7 +65,7 @@ class Fidelity:
         return (
             f"median relative error {self.median_error:.3g} (largest {self.largest_error:.3g}), "
             f"median cosine {self.median_cosine:.6g} (smallest {self.smallest_cosine:.6g}) "
-            f"over {self.images} images"
+            f"over {count_of(self.images, 'image')}"
         )
 
     def require(self, engine: str, precision: str) -> None:

@@ -38,6 +38,7 @@ from fastcls.extraction.filling import Target, known_targets
 from fastcls.extraction.resources import Resources, allocate
 from fastcls.sizes import format_bytes
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
+from fastcls.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -165,10 +166,10 @@ class CutPlan:
     def _cost(self) -> str:
         """What is to be forwarded, and what it takes on disk."""
         images, rows = self._missing
-        views = f" in {rows} views" if rows > images else ""
+        views = f" in {count_of(rows, 'view')}" if rows > images else ""
         size = rows * math.prod(self.shape) * np.dtype(self.dtype).itemsize
         takes = f", {format_bytes(size)}" if size else ""
-        return f"{images} image{'s' * (images != 1)} to forward{views}{takes}"
+        return f"{count_of(images, 'image')} to forward{views}{takes}"
 
 
 @dataclass(frozen=True)

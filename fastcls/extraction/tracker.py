@@ -14,6 +14,7 @@ from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.fidelity import Fidelity
 from fastcls.extraction.filling import Target
 from fastcls.extraction.worker import ShardInfo
+from fastcls.wording import count_of
 
 _SAVE_EVERY_S = 60
 
@@ -103,14 +104,14 @@ class Tracker:
         """Raise WorkerError when there are more failures than allowed."""
         if self._max_failures is not None and len(self.failures) > self._max_failures:
             raise WorkerError(
-                f"{len(self.failures)} images could not be read, more than --max-failures "
+                f"{count_of(len(self.failures), 'image')} could not be read, more than --max-failures "
                 f"{self._max_failures}. They are listed in {self.cache.listing.failures_path}"
             )
 
     def require_some_images(self) -> None:
         """Raise DataError when not one image has a bottleneck."""
         if self._rows and len(self.failures) == len(self._rows):
-            fact = f"None of the {len(self._rows)} images could be read"
+            fact = f"None of the {count_of(len(self._rows), 'image')} could be read"
             raise DataError(f"{fact}: {self.failures[0].reason}")
 
     def warn_of_conflicts(self) -> None:

@@ -32,6 +32,7 @@ from fastcls.extraction.reading import ImageReader, Reading, View
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
 from fastcls.parallel import ahead
+from fastcls.wording import count_of
 
 # How long a worker without a parent may take to end in order.
 _GRACE_S = 2
@@ -167,7 +168,9 @@ class Worker:
                 self._engine = engine_class(self._spec.engine)(trunk, self._spec.threads)
             self._on_progress(0)
         # Always a full batch: a row must not depend on how many others were left to forward.
-        with _engine_trouble(f"A batch of {len(self._images)} images failed", "Try a smaller --batch-size"):
+        with _engine_trouble(
+            f"A batch of {count_of(len(self._images), 'image')} failed", "Try a smaller --batch-size"
+        ):
             return self._engine.run(self._images)
 
 

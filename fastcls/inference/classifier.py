@@ -32,6 +32,7 @@ from fastcls.runs import CLASSIFIER, Run
 from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 from fastcls.used_images import UNKNOWN, UsedImages
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:
     from fastcls.evaluation.tester import Tested
@@ -71,9 +72,8 @@ class Classifier:
         names = ", ".join(self.class_names[:_SHOWN]) + (", ..." if len(self.class_names) > _SHOWN else "")
         height, width = self.size
         source = f", loaded from {self.source}" if self.source else ""
-        return (
-            f"<Classifier of {len(self.class_names)} classes ({names}), images of {height}x{width}{source}>"
-        )
+        classes = count_of(len(self.class_names), "class")
+        return f"<Classifier of {classes} ({names}), images of {height}x{width}{source}>"
 
     @classmethod
     def join(cls, cache: Cache | PathLike, trained: TrainedHead) -> Classifier:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcls import optional
 from fastcls.specs import UNSURE, AnswerSpec
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:
     import pandas
@@ -94,7 +95,7 @@ class Predictions(list[ImageResult]):
 
     def __repr__(self) -> str:
         unreadable = sum(result.probabilities is None for result in self)
-        return f"<Predictions of {len(self)} images, {unreadable} unreadable>"
+        return f"<Predictions of {count_of(len(self), 'image')}, {unreadable} unreadable>"
 
     @property
     def unreadable(self) -> list[ImageResult]:

@@ -9,6 +9,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.splitter import carve, split
 from fastcls.errors import OptionError
 from fastcls.specs import SplitSpec, TrainConfig
+from fastcls.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,8 @@ class Parts:
 
     def __str__(self) -> str:
         counts = Counter(sample.split or "train" for sample in self.dataset.samples)
-        parts = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test"))
-        images, classes = len(self.dataset.samples), len(self.dataset.class_names)
-        return f"{self.dataset.given}: {images} images of {classes} classes; {parts}"
+        parts = ", ".join(f"{split} {counts[split]:,}" for split in ("train", "val", "test"))
+        return f"{self.dataset.given}: {self.dataset.counted}; {parts}"
 
 
 def choose_shares(dataset: Dataset, config: TrainConfig, test: float | None = None) -> SplitSpec | None:
@@ -81,7 +81,8 @@ def make_parts(dataset: Dataset, shares: SplitSpec | None, *, tests: bool) -> Pa
         dataset = carve(dataset, shares)
         count = len(dataset.subset("val").samples)
         notes = (
-            f"{dataset.given} has no validation part: using {count} images of its train part for validation "
+            f"{dataset.given} has no validation part: using {count_of(count, 'image')} "
+            f"of its train part for validation "
             f"({shares.val:g} of each class; --val sets another fraction, --val 0 trains without validation)",
         )
     elif shares:

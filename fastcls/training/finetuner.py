@@ -37,6 +37,7 @@ from fastcls.training.networks import Networks, networks_of
 from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
 from fastcls.used_images import TRAIN, UNKNOWN, VAL, UsedImages
+from fastcls.wording import count_of
 
 _VAL_BATCH = 32
 
@@ -76,7 +77,7 @@ class FinetunedNetwork:
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
-        return f"<FinetunedNetwork: {len(self.class_names)} classes, {best}>"
+        return f"<FinetunedNetwork: {count_of(len(self.class_names), 'class')}, {best}>"
 
     @property
     def classifier(self) -> Classifier:

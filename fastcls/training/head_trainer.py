@@ -35,6 +35,7 @@ from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
 from fastcls.used_images import REFIT, TRAIN, UNKNOWN, VAL, UsedImages
+from fastcls.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class TrainedHead:
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
-        return f"<TrainedHead {self.spec.kind}: {len(self.class_names)} classes, {best}>"
+        return f"<TrainedHead {self.spec.kind}: {count_of(len(self.class_names), 'class')}, {best}>"
 
 
 @dataclass(frozen=True)

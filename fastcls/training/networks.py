@@ -29,6 +29,7 @@ from fastcls.specs import (
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import HEAD_PREFIX, build_head, is_batch_norm
 from fastcls.training.loop.passes import devices
+from fastcls.wording import count_of
 
 _Load = Callable[[BaseSpec], tuple[Base, bool]]
 _FRONT = "downscale"
@@ -231,7 +232,8 @@ def _first(base: Sequence[Any], train: str) -> int:
         ]
         if int(train) > len(weighted):
             raise OptionError(
-                f"The base has only {len(weighted)} layers with weights. Received: --train {train}"
+                f"The base has only {count_of(len(weighted), 'layer')} with weights. "
+                f"Received: --train {train}"
             )
         return weighted[-int(train)]
     names = [operation.name for operation in base]

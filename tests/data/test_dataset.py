@@ -82,7 +82,7 @@ def test_from_folder_and_csv__agree_on_odd_names(tmp_path, name):
         (["a/1.jpg", "b/1.jpg", "c/note.txt"], r"empty class\): 'c'"),
         (["train/a/1.jpg", "val/a/1.jpg", "val/b/note.txt"], r"empty class\): 'b'"),
         (["a/1.jpg", "b/1.jpg", SPLIT_PLAN], "split-data was interrupted"),
-        (["a/1.jpg", os.fsdecode(b"b/\xff.jpg")], "not UTF-8"),
+        (["a/1.jpg", os.fsdecode(b"b/\xff.jpg")], "not in UTF-8"),
     ],
 )
 def test_from_folder__bad_folder(tmp_path, paths, message):
@@ -130,7 +130,7 @@ def test_from_csv__reads_optional_columns_and_absolute_paths(tmp_path):
         ("path,label,split\na.jpg,x,fold1\n", "line 2: unknown split 'fold1'"),
         (
             "path,label\na.jpg,x\nno.jpg,y\n" + "n" * 300 + ".jpg,y\n",
-            "lists 2 files that do not exist.*: 'no.jpg'",
+            r"lists files that do not exist.*\(2\): 'no.jpg'",
         ),
         ("path,label\na.jpg,x\nb.jpg,x\n", "has only one class, 'x'"),
         ('path,label\na.jpg,"x\n', "cannot be read as CSV"),

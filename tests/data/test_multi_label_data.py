@@ -59,7 +59,10 @@ def test_from_csv__a_column_per_class_says_the_same(tmp_path):
 def test_from_csv__images_may_lie_elsewhere(tmp_path):
     write(tmp_path / "images", "")
     (tmp_path / "labels.csv").write_text("path,labels\n1.jpg,a\n2.jpg,b\n")
-    with pytest.raises(DataError, match=r"2 files that do not exist.*use --image-root for another folder"):
+    with pytest.raises(
+        DataError,
+        match=r"files that do not exist or are not regular files \(2\).*use --image-root for another folder",
+    ):
         Dataset.open(tmp_path / "labels.csv", label_separator=",")
     dataset = Dataset.open(tmp_path / "labels.csv", label_separator=",", image_root=tmp_path / "images")
     assert dataset.locate(dataset.samples[0]) == tmp_path / "images/1.jpg"

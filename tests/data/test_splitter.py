@@ -202,7 +202,7 @@ def test_write_split__copies_where_links_fail(tmp_path, monkeypatch, caplog):
     photos = make_photos(tmp_path / "photos", {"a": 5, "b": 5})
     result = write_split(Dataset.from_folder(photos), tmp_path / "out", SPEC)
     assert Dataset.from_folder(tmp_path / "out") == result.dataset
-    assert "10 images were copied" in caplog.text
+    assert "Copied 10 images" in caplog.text
 
 
 def test_write_split__a_link_in_the_source_gives_a_real_file(tmp_path):
@@ -260,7 +260,7 @@ def test_write_split__refuses_a_changed_class(tmp_path):
     write_split(Dataset.from_folder(photos), out, SPEC)
     before = places(out)[digest(b"a 0")]
     (photos / "a/sub 0/0.jpg").rename(photos / "b/moved.jpg")
-    with pytest.raises(DataError, match=f"1 images changed class.*'{before}' is now 'b'"):
+    with pytest.raises(DataError, match=f"1 image changed class.*'{before}' is now 'b'"):
         write_split(Dataset.from_folder(photos), out, SPEC)
     (out / before).unlink()
     write_split(Dataset.from_folder(photos), out, SPEC)

@@ -209,7 +209,7 @@ def test_open__a_binary_target_has_two_classes(root):
         ),
         (text(["path", "x"], both), {"path_column": "3"}, r"no column '3' \(--path-column\).*path, x"),
         (text(["path", "label"], lambda *p: (p[0], "NaN")), {}, r"line 2: .* empty \(as in 7 other lines\)"),
-        (text(["path", "label"], stem), {"path_suffix": ".png"}, r"8 files.*'daisy/0\.png'"),
+        (text(["path", "label"], stem), {"path_suffix": ".png"}, r"files.*\(8\): 'daisy/0\.png'"),
         (b"path,label\0", {}, "cannot be read as CSV: it is no text"),
         ("[1]\n", {}, "no column path"),
     ],

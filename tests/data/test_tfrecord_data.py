@@ -203,7 +203,7 @@ def test_read_tfrecords__names_count_and_numbers_that_differ_are_told(tmp_path, 
         dataset = Dataset.open(tmp_path / "packed")
     assert dataset.class_names == ("aster", "rose", "tulip")
     assert [dataset.class_names[s.label] for s in dataset.samples] == ["rose", "tulip", "tulip", "aster"]
-    assert "1 classes have several numbers, such as 'tulip' with 1, 2" in caplog.text
+    assert "1 class with several numbers, such as 'tulip' with 1, 2" in caplog.text
 
 
 def test_read_tfrecords__numbers_alone_are_named_by_labels_txt(tmp_path):

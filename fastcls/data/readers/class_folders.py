@@ -29,6 +29,7 @@ from fastcls.data.split_table import (
     require_named,
 )
 from fastcls.errors import DataError
+from fastcls.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +75,11 @@ def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
     missing = missing_rows(rows, content.present)
     if missing:
         logger.warning(
-            "%s: %d images listed in %s no longer exist and are left out: %s. split-data restores them if "
-            "its source still has them",
+            "%s: images listed in %s that no longer exist are left out (%d): %s. split-data restores what "
+            "its source still has",
             root,
-            len(missing),
             SPLIT_TABLE,
+            len(missing),
             some([row.path for row in missing]),
         )
     readable = {*content.images}
@@ -120,7 +121,7 @@ def _require_finished_folder(root: Path) -> None:
 def _require_utf8(paths: Iterable[str]) -> None:
     bad = [os.fsencode(path) for path in paths if not _is_utf8(path)]
     if bad:
-        raise DataError(f"{len(bad)} file names are not UTF-8: {some(bad)}. Rename them.")
+        raise DataError(f"{count_of(len(bad), 'file name')} not in UTF-8: {some(bad)}. Rename the files.")
 
 
 def _is_utf8(path: str) -> bool:

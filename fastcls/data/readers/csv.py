@@ -19,6 +19,7 @@ from fastcls.data.readers.places import Places
 from fastcls.errors import DataError
 from fastcls.specs.data import ReadSpec
 from fastcls.tasks import SEVERAL_LABELS, Task
+from fastcls.wording import count_of
 
 # What opens a file, by its suffix; anything else is a text table.
 _OPENERS: dict[str, Opener] = {
@@ -149,7 +150,7 @@ def _labels(
     read, task, note = find_reader(path, layout, {said.cell for said in lines}, spec.label_separator)
     empty = [] if task.may_have_none else [line for said, line in lines.items() if is_missing(said.cell)]
     if empty:
-        others = f" (as in {len(empty) - 1} other lines)" if len(empty) > 1 else ""
+        others = f" (as in {count_of(len(empty) - 1, 'other line')})" if len(empty) > 1 else ""
         raise DataError(
             f"{path}, line {empty[0]}: the label is empty{others}. Fill it in or remove the line."
         )
@@ -194,7 +195,7 @@ def _entries(
                 f"group. Received: {entry[1:]}, earlier: {earlier[1:]}. Remove one of the rows."
             )
     if dropped:
-        logger.warning("%s: %d images are listed under two labels: dropped", path, len(dropped))
+        logger.warning("%s: %s under two labels dropped", path, count_of(len(dropped), "image"))
     return tuple(entry for entry in entries.values() if entry.path not in dropped)
 
 

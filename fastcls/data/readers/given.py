@@ -11,6 +11,7 @@ from fastcls.data.readers.folder import FolderContent
 from fastcls.data.readers.tfrecord import find_tfrecords
 from fastcls.data.tfrecord import begins_with_record, is_tfrecord
 from fastcls.errors import DataError
+from fastcls.wording import count_of
 
 _HEAD_BYTES = 512
 _TAR = (257, b"ustar")
@@ -58,7 +59,8 @@ def _of_images(root: Path, folders: Sequence[str], content: FolderContent) -> st
     """What a folder with images below it is, and what to do; "" where there may be classes."""
     if not folders:
         return (
-            f"it holds {len(content.images)} images, as a class folder does. Name its parent folder, which "
+            f"it holds {count_of(len(content.images), 'image')}, as a class folder does. "
+            f"Name its parent folder, which "
             f"holds a folder per class: {root.absolute().parent}"
         )
     inner = {path.split("/")[1] for path in content.images if path.count("/") > 1}

@@ -59,7 +59,8 @@ class Places:
         """Raise DataError for missing files; the message says where they may be."""
         if self.missing:
             raise DataError(
-                f"{self._table} lists {len(self.missing)} files that do not exist or are not regular files: "
+                f"{self._table} lists files that do not exist or are not regular files "
+                f"({len(self.missing):,}): "
                 f"{some(self.missing)}. Paths must be absolute or relative to {self.root}; use --image-root "
                 f"for another folder{self._hint()}."
             )

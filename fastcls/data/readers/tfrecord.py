@@ -33,6 +33,7 @@ from fastcls.data.tf_example import Example, feature_kinds, parse_example
 from fastcls.data.tfrecord import DamagedRecordError, is_tfrecord, join_address, scan
 from fastcls.errors import DataError
 from fastcls.tasks import task_of
+from fastcls.wording import count_of
 
 GROUP = "image/group"
 _NUMBERED = re.compile(r"(?P<before>.*)\d{5}-of-(?P<count>\d{5})(?P<after>.*)")  # as TensorFlow numbers
@@ -244,8 +245,8 @@ def _warn_of_numbers(numbers: dict[str, set[int]]) -> None:
     if several:
         name, found = min(several.items())
         logger.warning(
-            "%d classes have several numbers, such as %r with %s: only their names are used",
-            len(several),
+            "%s with several numbers, such as %r with %s: only the names are used",
+            count_of(len(several), "class"),
             name,
             ", ".join(map(str, found)),
         )

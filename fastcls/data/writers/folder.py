@@ -12,6 +12,7 @@ from fastcls import files
 from fastcls.data.split_table import SplitRow
 from fastcls.parallel import spread
 from fastcls.specs import check_choice
+from fastcls.wording import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def place_files(rows: Sequence[SplitRow], out: Path, place: Callable[[Path, Path
     sources = (Path(row.source) for row in rows)
     fallbacks = sum(spread(lambda pair: place(*pair), zip(sources, targets, strict=True)))
     if fallbacks:
-        logger.warning("%d images were copied: %s does not take hard links to them.", fallbacks, out)
+        logger.warning("Copied %s, as %s does not take hard links to them", count_of(fallbacks, "image"), out)
 
 
 def placer(mode: str) -> Callable[[Path, Path], bool]:

@@ -18,6 +18,7 @@ from fastcls.data.splitter import assign_splits, file_digests
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError
 from fastcls.specs import SplitSpec
+from fastcls.wording import count_of
 
 _SHOWN = 5
 _NAME_BYTES = 255
@@ -185,6 +186,7 @@ def _require_same_classes(vanished: Iterable[SplitRow], new: Iterable[SplitRow])
     if moved:
         some = ", ".join(f"{row.path!r} is now {now[row.digest]!r}" for row in moved[:_SHOWN])
         raise DataError(
-            f"{len(moved)} images changed class since the output was made: {some}. Delete these files from "
+            f"{count_of(len(moved), 'image')} changed class since the output was made: {some}. "
+            f"Delete these files from "
             "the output and run the same command again, or choose a new output folder."
         )

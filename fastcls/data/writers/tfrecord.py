@@ -21,6 +21,7 @@ from fastcls.data.readers.tfrecord import GROUP
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import check_at_least
+from fastcls.wording import count_of
 
 # What TensorFlow's guide to performance advises: files of 100 to 200 MB.
 _SHARD_BYTES = 128 << 20
@@ -138,7 +139,8 @@ def _require_enough(parts: Mapping[str, Sequence[Sample]], shards: int | None) -
         if shards and shards > len(samples):
             part = f"The {split} split" if split else "The data set"
             raise OptionError(
-                f"{part} has {len(samples)} images, fewer than --shards {shards}. Choose fewer shards"
+                f"{part} has {count_of(len(samples), 'image')}, fewer than --shards {shards}. "
+                f"Choose fewer shards"
             )
 
 

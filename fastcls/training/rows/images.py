@@ -21,6 +21,7 @@ from fastcls.parallel import ahead
 from fastcls.specs import Recipe
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.rows.sampling import draw_images, epoch_random
+from fastcls.wording import count_of
 
 # The network needs memory too.
 _MEMORY_SHARE = 4
@@ -86,7 +87,7 @@ def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray,
     images = Images([dataset.locate(sample) for sample in samples], decoder)
     readable = [place for place in range(len(samples)) if place not in images.unreadable]
     if not readable:
-        raise DataError(f"None of the {len(samples)} images of {dataset.given} could be read")
+        raise DataError(f"None of the {count_of(len(samples), 'image')} of {dataset.given} could be read")
     rows = [
         SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, images.digests[place])
         for place, sample in enumerate(samples)

@@ -17,6 +17,7 @@ from fastcls.data.splitter import assign_splits, group_units
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
 from fastcls.tasks import ONE_LABEL, Task
+from fastcls.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def _require_complete(
     missing = [path for path in missing if path not in failed]
     if missing and not config.allow_partial:
         raise CacheError(
-            f"Cache {cache.folder} is partial: {len(missing)} of {len(samples)} images have no bottleneck "
+            f"Cache {cache.folder} is partial: {len(missing):,} of {count_of(len(samples), 'image')} "
+            f"have no bottleneck "
             f"yet{_of_views(views)} (the first is {missing[0]!r}). Run the same `fastcls extract` again to "
             "complete it, or train on the others with --allow-partial"
         )
@@ -148,7 +150,7 @@ def _require_unchanged(cache: Cache, root: str, samples: Sequence[SampleRow]) ->
     changed = [row.path for row in samples if row.digest and _has_changed(root, row)]
     if changed:
         raise CacheError(
-            f"Cache {cache.folder} is stale: {len(changed)} images have changed since their extraction "
+            f"Cache {cache.folder} is stale: {count_of(len(changed), 'image')} changed since the extraction "
             f"(the first is {changed[0]!r}). Run `fastcls extract` again, or train on the old ones with "
             "--allow-stale"
         )

@@ -68,7 +68,7 @@ def test_select__refuses_changed_images_but_not_absent_ones(make_cache, tmp_path
     os.utime(image, ns=(1, 1))
     select(cache, config)  # touched, but the bytes are those that were extracted
     image.write_bytes(b"two")
-    with pytest.raises(CacheError, match=r"stale: 1 images .*'0000.png'"):
+    with pytest.raises(CacheError, match=r"stale: 1 image .*'0000.png'"):
         select(cache, config)
     select(cache, replace(config, allow_stale=True))
     image.unlink()
@@ -83,7 +83,7 @@ def test_select__an_image_whose_state_told_nothing_is_read(make_cache, tmp_path:
     for data, is_stale in ((b"one", False), (b"two", True)):
         changed = replace(first, digest=files.digest(data), state=FileState())
         write_listing(cache, [changed, *rows], root=str(tmp_path))
-        with pytest.raises(CacheError, match="stale: 1 images") if is_stale else contextlib.nullcontext():
+        with pytest.raises(CacheError, match="stale: 1 image") if is_stale else contextlib.nullcontext():
             select(cache, config)
 
 
@@ -112,7 +112,7 @@ def test_select__a_tfrecord_file_that_is_written_anew_is_stale(make_cache, tmp_p
     select(cache, config)  # touched, but the record is the one that was extracted
     for images in ((b"two",), ()):
         write(*images)
-        with pytest.raises(CacheError, match=r"stale: 1 images .*'a\.tfrecord#0"):
+        with pytest.raises(CacheError, match=r"stale: 1 image .*'a\.tfrecord#0"):
             select(cache, config)
     file.unlink()
     select(cache, config)
