@@ -58,7 +58,7 @@ learn() {
     local work=$1 photos=$2
     run fastcls split-data "$photos" --out "$work/data" --val 0.2 --test 0.2
     run fastcls extract "$work/data" "${@:3}" --cache "$work/bottlenecks" --workers 2
-    run fastcls train-head "$work/bottlenecks" --out "$work/run" --learning-rate 0.005
+    run fastcls train-head "$work/bottlenecks" --out "$work/run"
     run fastcls test "$work/run" "$work/data/test"
     list_one_per_class "$work/data/test"
     run fastcls predict "$work/run" "${one_per_class[@]}"

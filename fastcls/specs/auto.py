@@ -67,7 +67,7 @@ def _choose(
     """The kind, and why."""
     rows, features, classes = sizes
     flags = list(dict.fromkeys(_for_gradients(head, config, given)))
-    spelled = f"{rows} images x {features} features x {classes} classes"
+    spelled = f"{rows:,} images x {features} features x {classes} classes"
     if flags:
         return TRAINED, f", as {' and '.join(flags)} {'was' if len(flags) == 1 else 'were'} given"
     if views > 1:

@@ -116,7 +116,7 @@ class LossSpec:
         "L2 penalty: this times the sum of the squares of all trainable kernels.",
         low=0,
         metavar="FACTOR",
-        shown="0.003 for a linear head without --layers and --bottleneck-norm, else 0",
+        shown="0.003 for a linear head on a cache, without --layers and --bottleneck-norm; else 0",
     )
     class_weight: str = option(
         "none",

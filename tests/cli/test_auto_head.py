@@ -23,7 +23,9 @@ def _uses(run):
         return [row["use"] for row in csv.DictReader(file)]
 
 
-def test_auto__run_says_what_it_takes_and_which_images_are_trained_on(fastcls, photos, base, tmp_path):
+def test_auto__run_says_what_it_takes_and_which_images_are_trained_on(
+    fastcls, photos, base, tmp_path, caplog
+):
     run = tmp_path / "run"
     command = ("run", photos, "--base", base, "--precision", "float32", "--workers", 1)
     command = (*command, "--cache", tmp_path / "caches", "--out", run)
@@ -40,13 +42,14 @@ def test_auto__run_says_what_it_takes_and_which_images_are_trained_on(fastcls, p
     listed = fastcls("runs", tmp_path)
     assert " 36   12  logreg" in listed.out, listed.out
     again = fastcls(*command)
-    assert again.code == 0 and "already complete" in again.err
+    assert again.code == 0 and "already complete" in caplog.text
     other = fastcls(*command, "--epochs", 50)
     assert other.code == 1 and "already exists, with another training" in other.err
 
     overlap = fastcls("test", run, photos)
     told = "36 used for training, 12 used for validation, then for training"
-    assert "48 of the 60 images are not new" in overlap.err and told in overlap.err
+    assert f"48 of the 60 images are not new to the classifier ({told})" in caplog.text
+    assert told in overlap.out
 
     copied = fastcls(*command[:-1], tmp_path / "copy", "--config", run)
     assert copied.code == 0 and TAKES_LOGREG in copied.out, copied.err

@@ -157,7 +157,7 @@ def test_train_head__normalizes_the_bottleneck(fastcls, trained, tmp_path):
     options = ("--bottleneck-norm", "batch", "--layers", "8", "--epochs", 3)
     result = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "run", *options)
     assert result.code == 0, result.err
-    assert load_head(tmp_path / "run").spec == HeadSpec(layers=(8,), bottleneck_norm="batch")
+    assert load_head(tmp_path / "run").spec == HeadSpec("linear", layers=(8,), bottleneck_norm="batch")
 
 
 def test_train_head__by_another_optimizer_goes_on_from_its_run(fastcls, trained, tmp_path):
@@ -235,8 +235,6 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
         ("run {photos} --base {base} --out {out}/run --epochs 0", "epochs must be 1 or more"),
         ("extract {photos} --base {base} --shard-size 0", "shard_size must be 1 or more"),
         ("run {photos} --base {base} --out {out}/run --learning-rate -1", "must be positive"),
-        ("train-head {cache} --out {out}/run --head logreg --val 0", "--val 0.2"),
-        ("run {photos} --base {base} --out {out}/run --head logreg --val 0", "--val 0.2"),
         ("train-head {cache} --out {out}/run --warmup 50", "warmup must be less than epochs"),
         ("train-head {cache} --out {out}/run --label-smoothing 1", "below 1"),
         ("run {photos} --base {base} --out {out}/run --val 0 --schedule plateau", "needs validation images"),

@@ -201,7 +201,7 @@ def test_train_head__is_interrupted_between_two_blocks_of_steps(trained, monkeyp
 
     monkeypatch.setattr(feeder, "draw_images", press_and_draw)
     with pytest.raises(KeyboardInterrupt) as ended:
-        train_head(trained.cache)
+        train_head(trained.cache, "linear")
     assert ended.traceback[-1].name == "let_through"
 
 

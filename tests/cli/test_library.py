@@ -26,6 +26,11 @@ def made(photos, base, tmp_path_factory):
     return folder, data, library.Classifier.join(cache, trained), trained
 
 
+def seen(**counts):
+    """How many images a test has met before, by their use."""
+    return {"train": 0, "val": 0, "refit": 0, "earlier": 0, **counts}
+
+
 def test_library__gives_what_the_command_gives(made, fastcls, photos, base, tmp_path):
     folder, data, classifier, trained = made
     options = ("--base", base, "--precision", "float32", "--workers", 1, "--cache", tmp_path / "caches")
@@ -81,15 +86,15 @@ def test_test__writes_nothing_unasked_and_over_no_other_result(made, photos, tmp
 
 def test_test__knows_the_images_of_the_run_that_a_classifier_was_loaded_from(trained, photos, caplog):
     tested = library.Classifier.load(trained.run).test(library.Dataset.open(photos))
-    assert tested.on.seen == {"train": 36, "val": 12, "earlier": 0}
+    assert tested.on.seen == seen(train=36, val=12)
     assert "48 of the 60 images are not new to the classifier" in caplog.text
 
 
 def test_test__knows_the_images_of_a_classifier_that_was_never_saved(made, photos, base, caplog):
     folder, data, classifier, trained = made
     photos = library.Dataset.open(photos)
-    assert classifier.test(data).on.seen == {"train": 0, "val": 0, "earlier": 0}
-    assert classifier.test(photos).on.seen == {"train": 36, "val": 12, "earlier": 0}
+    assert classifier.test(data).on.seen == seen()
+    assert classifier.test(photos).on.seen == seen(train=36, refit=12)
     assert "48 of the 60 images are not new to the classifier" in caplog.text
     cache = library.Cache.find(folder / "caches")
     further = library.train_head(cache, None, library.TrainConfig(epochs=1, val=0), start=trained)
@@ -133,7 +138,7 @@ def test_to_frame__has_the_rows_of_each_table(made):
     rows = tested.to_frame()
     assert (rows.class_name == rows.predicted).mean() == pytest.approx(tested.evaluation.accuracy)
     assert tested.evaluation.to_frame().class_name.tolist() == list(classifier.class_names)
-    assert len(pandas.DataFrame(trained.history)) == trained.history[-1]["epoch"]
+    assert len(pandas.DataFrame(trained.history)) == len({row["c"] for row in trained.history})
 
 
 def test_to_frame__of_several_labels(tmp_path, photos):
@@ -150,7 +155,7 @@ def test_repr__is_a_line_that_tells(made, photos):
     assert repr(data) == "<Dataset photos: 60 images of 3 classes (36 train, 12 val, 12 test)>"
     cache = library.Cache.find(folder / "caches")
     assert repr(cache) == f"<Cache {cache.folder}: {cache.manifest.base} cut at pooled, 8 float32, of photos>"
-    assert repr(trained).startswith("<TrainedHead linear: 3 classes, epoch ")
+    assert repr(trained).startswith("<TrainedHead logreg: 3 classes, c ")
     tested = classifier.test(data)
     assert "12 images)" in repr(tested.evaluation) and repr(tested).startswith("<Tested on ")
     assert all("\n" not in repr(thing) for thing in (data, cache, trained, tested, classifier))

@@ -19,6 +19,7 @@ from fastcls.extraction.extractor import extract
 from fastcls.runs import Run
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
+from fastcls.used_images import USES
 
 CLASSES = ("blue", "green", "red")
 
@@ -93,7 +94,7 @@ def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, made, ta
     assert fastcls("test", made / "run", table, "--label-separator", "$", *out).code == 0
     assert f"{len(images)} of the 80 images are not new to the classifier" in caplog.text
     seen = json.loads((tmp_path / "out" / "metrics.json").read_text())["tested_on"]["seen"]
-    assert seen == {use: sum(image.use == use for image in images) for use in ("train", "val", "earlier")}
+    assert seen == {use: sum(image.use == use for image in images) for use in USES}
 
 
 def test_test__bears_a_column_of_a_class_that_no_image_has(fastcls, made, table, tmp_path):
@@ -160,9 +161,9 @@ def test_classifier__loads_with_keras_alone(made, table):
         ),
         (["split-data", "{photos}", "--label-separator", "$", "--out", "{out}"], 1, "apply only to a CSV"),
         (
-            ["train-head", "{caches}", "--out", "{out}", "--head", "logreg"],
+            ["train-head", "{caches}", "--out", "{out}", "--head", "knn"],
             1,
-            "logreg supports one label per",
+            "knn supports one label per",
         ),
         (
             ["train-head", "{caches}", "--out", "{out}", "--from", "{single}"],

@@ -142,7 +142,7 @@ def test_layers_that_are_none_are_refused_in_every_form(layers):
         (lambda: TrainConfig(learning_rate=float("nan")), "learning_rate must be positive. Received: nan"),
         (lambda: TrainConfig(threshold="x"), "a number or one of single, per-class. Received: 'x'"),
         (lambda: TrainConfig(allow_stale=1), "allow_stale must be true or false"),
-        (lambda: HeadSpec(5), "Unknown head: 5. Choose one of: linear"),
+        (lambda: HeadSpec(5), "Unknown head: 5. Choose one of: auto, linear"),
         (lambda: BaseSpec("lenet5", weights=5), "weights must be text. Received: 5"),
         (lambda: OptimizerSpec(["Adam"]), r"optimizer must be one of SGD, .*\. Received: \['Adam'\]"),
         (lambda: TrainConfig(optimizer=5), "optimizer must be of type OptimizerSpec, .*Received: 5"),

@@ -63,7 +63,7 @@ REQUESTS = {
         ),
     ),
 }
-SEEDS, DRAWN, CARRIED_OUT = range(5), 8, 2
+SEEDS, DRAWN, CARRIED_OUT = range(4), 7, 1
 
 
 class Killed(BaseException):

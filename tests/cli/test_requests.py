@@ -33,6 +33,7 @@ REQUESTS = {
         "--min-accuracy 0.5 --log-steps 10 --confusion-every 5 --name data",
         "cache --out run --optimizer AdamW --weight-decay 0.01 --schedule plateau --rate-patience 3 "
         "--rate-minimum 1e-6 --from other",
+        "cache --out run --no-refit",
         "cache --out run --head head.py:head --val 0 --checkpoint-every 0",
         "cache --out run --head logreg",
         "cache --out run --head tail --train-batch-norm --views 2 --loss binary_crossentropy --threshold 0.4 "
@@ -46,9 +47,13 @@ REQUESTS = {
         "--learning-rate 0.01 --epochs 3 --batch-size 4 --val 0.2 --normalize tf --include-top "
         "--label-separator | --image-root images --full-decode --max-pixels 5000000",
         "photos --out run --from other --train all --augment none --image-key photo --label-key kind",
+        "a.csv --out run --base resnet18 --path-column 1 --label-column kind --split-column part "
+        "--path-suffix .png --delimiter tab --folders-are-classes --conflicts drop",
     ],
     "run": [
         "photos --out run --base resnet18 --image-key photo --label-key kind",
+        "a.csv --out run --base resnet18 --path-column 1 --label-column kind --split-column part "
+        "--path-suffix .png --delimiter tab --folders-are-classes --conflicts drop",
         "photos --out run --base resnet18 --weights w.h5 --size 64x96 --normalize 0.5,0.5 --include-top "
         "--cut layer --pool max --dtype float16 --precision float32 --cache c --engine tensorflow "
         "--executor processes --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
@@ -128,7 +133,7 @@ def test_config__loaded_workers_go_where_another_executor_is_typed(tmp_path):
     [
         ({"head": "logreg", "seed": 5}, "--head logreg --seed 5"),
         ({"layers": [256, 0.4], "learning-rate": 1}, "--layers 256,0.4 --learning-rate 1"),
-        ({"layers": "256,0.4", "optimizer": "adamw", "l2": 0}, "--layers 256,0.4 --optimizer adamw"),
+        ({"layers": "256,0.4", "optimizer": "adamw", "l2": 0}, "--layers 256,0.4 --optimizer adamw --l2 0"),
         (
             {"training": {"optimizer": {"name": "SGD", "momentum": 0.5}}, "patience": 3, "views": None},
             "--optimizer sgd --momentum 0.5 --patience 3",
@@ -253,6 +258,7 @@ def test_dry_run__of_run_knows_what_is_cached(fastcls, photos, base, trained, tm
     monkeypatch.chdir(tmp_path)
     before = _state(trained.cache.folder)
     asked = ("run", photos, "--base", base, "--out", "run", "--precision", "float32", "--dry-run")
+    asked = (*asked, "--head", "linear")
     fresh = fastcls(*asked)
     assert fresh.code == 0, fresh.err
     assert "60 images of 3 classes; train 36, val 12, test 12" in fresh.out

@@ -57,7 +57,7 @@ def test_run__knows_its_images_and_its_own_test_is_of_new_ones(trained, photos):
     assert all(photos / image.path and image.labels == (image.path.split("/")[0],) for image in images)
     found = metrics(trained.run / "test" / "photos")["tested_on"]
     assert found["data"] == str(photos) and (found["part"], found["images"]) == ("test", 12)
-    assert found["seen"] == {"train": 0, "val": 0, "earlier": 0}
+    assert found["seen"] == {"train": 0, "val": 0, "refit": 0, "earlier": 0}
     assert found["model"] == files.file_digest(trained.run / "classifier.keras")
 
 
@@ -67,7 +67,12 @@ def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, run, par
     told = "9 used for training, 4 used for validation"
     assert f"13 of the 23 images are not new to the classifier ({told})" in caplog.text
     assert f"23 images; {told}" in result.out
-    assert metrics(run / "test" / "mixed")["tested_on"]["seen"] == {"train": 9, "val": 4, "earlier": 0}
+    assert metrics(run / "test" / "mixed")["tested_on"]["seen"] == {
+        "train": 9,
+        "val": 4,
+        "refit": 0,
+        "earlier": 0,
+    }
     caplog.clear()
     clean = fastcls("test", run, part("clean", new=12))
     assert clean.code == 0 and not caplog.text
@@ -153,9 +158,10 @@ def test_finetune__knows_the_images_of_the_run_that_it_goes_on_from(run, photos,
     pipeline.finetune_planned(plan_finetuning(Dataset.from_folder(fresh), run, FinetuneSpec(), config, out))
     images = Run.open(out).used.images
     assert [sum(image.use == use for image in images) for use in ("train", "val", "earlier")] == [9, 3, 48]
-    assert Run.open(out).record["images"] == {"train": 9, "val": 3, "earlier": 48, "complete": True}
+    counts = {"train": 9, "val": 3, "refit": 0, "earlier": 48}
+    assert Run.open(out).record["images"] == {**counts, "complete": True}
     on = Classifier.load(out).test(Dataset.from_folder(photos)).on
-    assert on.seen == {"train": 9, "val": 3, "earlier": 48}
+    assert on.seen == counts
     # One that goes on from it in turn, and one from a file of unknown origin.
     again = tmp_path / "again"
     pipeline.finetune_planned(plan_finetuning(Dataset.from_folder(fresh), out, FinetuneSpec(), config, again))

@@ -69,5 +69,5 @@ def test_resources__in_words(resources, text):
 
 
 def test_config__no_workers_is_no_other_executor():
-    with pytest.raises(OptionError, match=r"Received: 0.* executor='inline'"):
+    with pytest.raises(OptionError, match=r"Received: 0.*executor='inline'"):
         ExtractConfig(workers=0)

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from fastcls.specs import (
     FinetuneSpec,
     HeadSpec,
     LogSpec,
+    LossSpec,
     OptimizerSpec,
     Recipe,
     TrainConfig,
@@ -77,7 +79,7 @@ def photos(tmp_path_factory):
 def test_finetune__is_what_training_from_the_cache_is(photos, base, tmp_path, train, layer, kind):
     cut = CutSpec(base, layer, precision="float32")
     cache, _ = extract(photos, cut, tmp_path, ExtractConfig(engine="tensorflow", executor="inline"))
-    cached = train_head(cache, HeadSpec(kind), CONFIG)
+    cached = train_head(cache, HeadSpec(kind), replace(CONFIG, loss=LossSpec(l2=0.0)))
     live = finetune(photos, base, FinetuneSpec(train, **PLAIN), CONFIG)
     assert (live.train_count, live.val_count) == (cached.train_count, cached.val_count) == (18, 6)
     names = ("loss", "val_loss", "accuracy", "val_accuracy")

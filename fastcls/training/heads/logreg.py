@@ -22,7 +22,7 @@ from fastcls.training.heads.fitting import FittedHead, at_unit_length, features
 from fastcls.training.heads.folds import make_splits
 from fastcls.training.heads.links import LINKS, Link
 from fastcls.training.heads.network import build_head
-from fastcls.training.heads.regression import Regression, Solution
+from fastcls.training.heads.regression import Regression, Solution, principal_axes
 from fastcls.training.rows.selection import LabeledRows
 
 # 1e-5 to 1e3, from strong to weak, so that each fit starts near its end.
@@ -58,10 +58,10 @@ def fit_logreg(
         val_accuracy (or val_auroc), seconds; without validation cv_loss and cv_accuracy (or cv_auroc) of the
         rows that were held out are in their place.
     """
-    data = _read(spec, train, val, classes)
     # One thread: on a shared machine two that wait for each other took seven times as long, and the result
     # would depend on their number.
     with threadpool_limits(1, user_api="blas"):
+        data = _read(spec, train, val, classes)
         history, best, chosen = _sweep(data, progress=progress)
         if chosen and val and not spec.refit:
             last = chosen
@@ -84,10 +84,11 @@ class _Data:
     """Rows to train on and to choose on.
 
     Attributes:
-        rows: (N, D) float32, all of them less `center`: those to train on, then those to validate on.
+        rows: (N, R) float32, less `center` and along `axes`: those to train on, then those to validate on.
         labels: Of all.
         targets: (N, C) of them.
         center: (D,) mean of the rows to train on.
+        axes: (D, R) that all rows spread along; None for the features themselves.
         splits: Places to fit on, and places to judge the fit on.
         task: What the labels are of.
         judged: What the figures of rows that were not fitted to are called by: "val", or "cv".
@@ -97,6 +98,7 @@ class _Data:
     labels: np.ndarray
     targets: np.ndarray
     center: np.ndarray
+    axes: np.ndarray | None
     splits: Sequence[tuple[np.ndarray, np.ndarray]]
     task: Task
     judged: str
@@ -107,9 +109,10 @@ class _Data:
         return LINKS[self.task]
 
     def layer(self, solution: Solution) -> list[np.ndarray]:
-        """Kernel (D, C) and bias (C,) for rows from which nothing was taken."""
-        bias = solution.bias - self.center @ solution.kernel
-        return [solution.kernel.astype(np.float32), bias.astype(np.float32)]
+        """Kernel (D, C) and bias (C,) for rows as they were."""
+        kernel = solution.kernel if self.axes is None else self.axes @ solution.kernel
+        bias = solution.bias - self.center @ kernel
+        return [kernel.astype(np.float32), bias.astype(np.float32)]
 
     def figures(self, solutions: Sequence[Solution], side: int) -> dict[str, float]:
         """Loss and more of the rows that each solution was fitted to (side 0) or is judged on (1)."""
@@ -133,10 +136,12 @@ def _read(spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: 
     labels = np.concatenate([part.labels for part in parts])
     center = rows[: len(train)].mean(axis=0, dtype=np.float64)
     rows -= center.astype(np.float32)
+    axes = principal_axes(rows)
+    rows = rows if axes is None else rows @ axes
     places = np.arange(len(rows))
     targets = LINKS[train.task].targets(labels, classes)
     splits = [(places[: len(train)], places[len(train) :])] if val else make_splits(train, targets)
-    return _Data(rows, labels, targets, center, splits, train.task, "val" if val else "cv")
+    return _Data(rows, labels, targets, center, axes, splits, train.task, "val" if val else "cv")
 
 
 def _sweep(

@@ -18,10 +18,10 @@ from fastcls.training.rows.selection import select
 
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 9 + [3])
 SPECS = [
-    LossSpec(label_smoothing=0.2),
+    LossSpec(label_smoothing=0.2, l2=0.0),
     LossSpec(l2=0.01),
-    LossSpec(class_weight="balanced"),
-    LossSpec(class_weight="log"),
+    LossSpec(class_weight="balanced", l2=0.0),
+    LossSpec(class_weight="log", l2=0.0),
     LossSpec(label_smoothing=0.1, l2=0.003, class_weight="balanced"),
 ]
 
@@ -69,7 +69,7 @@ def test_train_head__minimizes_it(make_cache, spec):
     np.testing.assert_allclose(after[1], bias - 0.5 * slope.sum(0), atol=1e-5)
 
     val = _softmax(chosen.val.rows.read() @ after[0] + after[1])
-    plain = _loss(LossSpec(), labels, chosen.val.labels, val, [])
+    plain = _loss(LossSpec(l2=0.0), labels, chosen.val.labels, val, [])
     assert trained.history[0]["val_loss"] == pytest.approx(plain, rel=1e-5)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
-from fastcls.specs import OPTIMIZERS, HeadSpec, OptimizerSpec, ScheduleSpec, TrainConfig
+from fastcls.specs import OPTIMIZERS, HeadSpec, LossSpec, OptimizerSpec, ScheduleSpec, TrainConfig
 from fastcls.training.head_trainer import train_head
 from fastcls.training.heads.network import build_head
 from fastcls.training.loop.optimization import Rate, build_optimizer
@@ -44,7 +44,7 @@ def test_train_head__takes_each_step_at_its_rate(make_cache, spec, warmup):
     config = TrainConfig(
         OptimizerSpec("SGD"), 4, 32, RATE, replace(spec, warmup=warmup), val=0.0, seed=3, patience=0
     )
-    trained = train_head(cache, None, config)
+    trained = train_head(cache, None, replace(config, loss=LossSpec(l2=0.0)))
     kernel, bias, rates = _descent(cache, config)
     np.testing.assert_allclose(trained.model.get_weights()[0], kernel, atol=1e-4)
     np.testing.assert_allclose(trained.model.get_weights()[1], bias, atol=1e-4)
