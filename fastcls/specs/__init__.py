@@ -19,7 +19,7 @@ from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
-from fastcls.specs.heads import AUTO, HEADS, HeadKind, HeadSpec, StartSpec, Step, step_of
+from fastcls.specs.heads import AUTO, EPOCH, HEADS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     OPTIMIZERS,
     SCHEDULES,
@@ -43,6 +43,7 @@ __all__ = [
     "AUTO",
     "DTYPES",
     "ENGINES",
+    "EPOCH",
     "EXECUTORS",
     "HEADS",
     "LARGEST_FIT",

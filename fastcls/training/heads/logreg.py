@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from fastcls.specs import HeadSpec
+from fastcls.specs import HEADS, HeadSpec
 from fastcls.tasks import Task
 from fastcls.training.heads.fitting import FittedHead, at_unit_length, features
 from fastcls.training.heads.folds import make_splits
 from fastcls.training.heads.links import LINKS, Link
 from fastcls.training.heads.network import build_head
 from fastcls.training.heads.regression import Regression, Solution, principal_axes
+from fastcls.training.loop.progress import Progress
 from fastcls.training.rows.selection import LabeledRows
 
 # 1e-5 to 1e3, from strong to weak, so that each fit starts near its end.
@@ -159,18 +159,22 @@ def _sweep(
     history: list[dict[str, float]] = []
     costs: list[tuple[float, float]] = []
     solutions: list[Solution | None] = [None] * len(fits)
-    for c in tqdm(C_GRID, unit="C", desc="sweep", disable=not progress):
-        started = time.monotonic()
-        found = [fit.fit(c, start) for fit, start in zip(fits, solutions, strict=True)]
-        judged, solutions = data.figures(found, 1), [*found]
-        cost = data.task.monitor.cost({f"val_{name}": value for name, value in judged.items()})
-        costs.append((cost, judged["loss"]))
-        history.append({"c": c, **_row(data, found, judged), "seconds": round(time.monotonic() - started, 3)})
-        best, lowest = costs.index(min(costs)), min(range(len(costs)), key=lambda place: costs[place][1])
-        if best == len(history) - 1:
-            chosen = found[0]
-        if costs[lowest][1] < plateau and len(history) - 1 - max(best, lowest) >= _PATIENCE:
-            break
+    with Progress(len(C_GRID), step=HEADS["logreg"].step, shown=progress) as shown:
+        for c in C_GRID:
+            started = time.monotonic()
+            found = [fit.fit(c, start) for fit, start in zip(fits, solutions, strict=True)]
+            judged, solutions = data.figures(found, 1), [*found]
+            cost = data.task.monitor.cost({f"val_{name}": value for name, value in judged.items()})
+            costs.append((cost, judged["loss"]))
+            history.append(
+                {"c": c, **_row(data, found, judged), "seconds": round(time.monotonic() - started, 3)}
+            )
+            shown.add(history[-1])
+            best, lowest = costs.index(min(costs)), min(range(len(costs)), key=lambda place: costs[place][1])
+            if best == len(history) - 1:
+                chosen = found[0]
+            if costs[lowest][1] < plateau and len(history) - 1 - max(best, lowest) >= _PATIENCE:
+                break
     return history, history[best], chosen
 
 

@@ -45,4 +45,7 @@ def test_train_head__shows_loss_and_validation_figure(make_cache, capsys, caplog
     assert "3/3 epochs" in bar
     assert f"loss {last['loss']:.3f}, val_accuracy {last['val_accuracy']:.3f}]" in bar
     assert caplog.messages[-1] == f"Epoch 3 of at most 3: {figures_of(last)}"
+    train_head(make_cache()[0], "logreg", progress=True)
+    assert any(message.startswith("C 1e-05: loss ") for message in caplog.messages)
+    assert "/17 values of C [" in capsys.readouterr().err
     assert "val_loss" in caplog.messages[-1] and "val_accuracy" in caplog.messages[-1]
