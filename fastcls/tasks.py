@@ -1,7 +1,8 @@
 """The task: what is asked of an image, one label or several. What differs between them is found here.
 
 What needs more, such as a loss of Keras, is in one table per room, by task: `data/writers/csv.py`,
-`training/loop/objectives.py` and `evaluation/judges.py`. No other module branches on the task.
+`training/loop/objectives.py`, `training/heads/links.py` and `evaluation/judges.py`. No other module branches
+on the task.
 """
 
 from __future__ import annotations
