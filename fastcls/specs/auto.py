@@ -67,14 +67,15 @@ def _choose(
     """The kind, and why."""
     rows, features, classes = sizes
     flags = list(dict.fromkeys(_for_gradients(head, config, given)))
-    spelled = f"{rows:,} images x {features} features x {classes} classes"
+    size = rows * features * classes
+    spelled = f"{rows:,} images x {features:,} features x {classes:,} classes = {size:,}"
     if flags:
         return TRAINED, f", as {' and '.join(flags)} {'was' if len(flags) == 1 else 'were'} given"
     if views > 1:
         return TRAINED, f", as there are {views} views of each image: an epoch takes one of them"
-    if rows * features * classes > LARGEST_FIT:
-        return TRAINED, f", as {spelled} are more than {LARGEST_FIT:.0e}"
-    return FITTED, f", as {spelled} are at most {LARGEST_FIT:.0e}"
+    if size > LARGEST_FIT:
+        return TRAINED, f": {spelled}, more than {LARGEST_FIT:,}"
+    return FITTED, f": {spelled}, at most {LARGEST_FIT:,}"
 
 
 def _for_gradients(head: HeadSpec, config: TrainConfig, given: Iterable[Option]) -> Iterator[str]:
