@@ -41,7 +41,7 @@ def pixels_of(run):
     """What travels with a classifier, in both places."""
     with zipfile.ZipFile(run / "classifier.keras") as archive:
         inside = json.loads(archive.read("fastcls.json"))["pixels"]
-    assert json.loads((run / "run.json").read_text())["pixels"] == inside
+    assert json.loads((run / "run.json").read_text())["decided_by"]["pixels"] == inside
     return inside
 
 

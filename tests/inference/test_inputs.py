@@ -130,7 +130,7 @@ def test_predict__an_image_without_pixels_is_unreadable(classifier):
 
 @pytest.mark.parametrize("option", ["batch_size", "max_pixels"])
 def test_predict__refuses_numbers_below_one(option, classifier):
-    with pytest.raises(OptionError, match=f"{option} must be 1 or more. Received: 0"):
+    with pytest.raises(OptionError, match=f"{option} must be a whole number, 1 or more. Received: 0"):
         classifier.predict(photo(1), **{option: 0})
 
 

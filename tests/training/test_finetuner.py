@@ -302,7 +302,7 @@ def test_plan_finetuning__trains_batch_normalization_by_the_weights_that_were_as
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "no weights"))
     base = BaseSpec("mobilenetv2", size=(32, 32))
     plan = finetuning.plan_finetuning(photos, base, FinetuneSpec(), CONFIG, tmp_path / "run")
-    assert not plan.networks.is_whole and "Conv1_relu" in str(plan)
+    assert not plan.networks.is_whole and "from Conv1 to head_probabilities" in str(plan)
     norms = [layer for layer in plan.networks.trainee.layers if isinstance(layer, layers.BatchNormalization)]
     assert norms and not any(layer.trainable for layer in norms)
 
