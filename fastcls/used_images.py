@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,9 @@ from pathlib import Path
 from fastcls import files
 from fastcls.cache.samples import SampleRow
 from fastcls.tasks import Task
+from fastcls.wording import count_of
 
+logger = logging.getLogger(__name__)
 TRAIN, VAL = "train", "val"
 # Validated on, and then, when nothing was left to choose, trained on as well.
 REFIT = "refit"
@@ -61,11 +64,20 @@ class UsedImages:
         return {use: found[use] for use in USES}
 
     def go_on(self, rows: Mapping[str, Sequence[SampleRow]]) -> UsedImages:
-        """Those of a classifier that is trained further.
+        """Those of a classifier that is trained further; a warning says if it validates on what it has seen.
 
         Args:
             rows: What it is trained and validated on, by their use.
         """
+        trained = {image.digest for image in self.images if image.use in (TRAIN, REFIT)}
+        known = sum(row.digest in trained for row in rows.get(VAL, ()))
+        if known:
+            logger.warning(
+                "%s of the %s for validation had a part in the training that this one goes on from: figures "
+                "on them are too good. Start from a run made with --no-refit on the same split",
+                f"{known:,}",
+                count_of(len(rows[VAL]), "image"),
+            )
         own = [UsedImage(r.path, r.labels, use, r.digest) for use in rows for r in rows[use]]
         digests = {image.digest for image in own}
         earlier = (replace(each, use=EARLIER) for each in self.images if each.digest not in digests)

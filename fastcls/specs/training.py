@@ -141,7 +141,7 @@ def check_labels(head: HeadSpec, config: TrainConfig, task: Task) -> None:
     config.loss.named(task)
     if head.traits.tasks and task not in head.traits.tasks:
         taken = " or ".join(map(str, head.traits.tasks))
-        raise OptionError(f"--head {head.kind} supports {taken} per image, not {task}. Use --head linear")
+        raise OptionError(f"--head {head.kind} supports {taken} per image, not {task}. Use --head auto")
     balanced = config.loss.class_weight == "balanced" and config.loss.class_weight_multiplier is not None
     asked = {
         "min_accuracy": config.checkpoints.min_accuracy,

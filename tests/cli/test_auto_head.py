@@ -102,3 +102,15 @@ def test_auto__too_little_memory_names_the_way_out(trained, monkeypatch, tmp_pat
     with pytest.raises(OptionError, match=r"logreg needs all bottlenecks in memory.*--head linear"):
         train_head(Cache(cache))
     train_head(Cache(cache), HeadSpec("linear"), TrainConfig(epochs=1))
+
+
+def test_from__a_refitted_run_warns_that_it_validates_on_what_was_trained_on(
+    fastcls, trained, tmp_path, caplog
+):
+    for name, options, warns in (("refitted", (), True), ("kept out", ("--no-refit",), False)):
+        start, out = tmp_path / name, tmp_path / f"{name} on"
+        assert fastcls("train-head", trained.cache.folder, "--out", start, *options).code == 0
+        caplog.clear()
+        result = fastcls("train-head", trained.cache.folder, "--out", out, "--from", start, "--epochs", 1)
+        assert result.code == 0, result.err
+        assert ("images for validation had a part in the training" in caplog.text) == warns

@@ -14,7 +14,7 @@ import pytest
         ("split-data", "{data}", "--out", "{out}"),
         ("to-csv", "{data}", "--out", "{out}"),
         ("to-tfrecord", "{data}", "--out", "{out}"),
-        ("test", "{run}", "{data}"),
+        ("test", "{run}", "{data}", "--out", "{out}"),
         ("predict", "{run}", "{data}"),
     ],
     ids=lambda command: command[0],

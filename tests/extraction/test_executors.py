@@ -75,7 +75,7 @@ class ExecutorContract:
 
     def test_an_engine_that_raises_stops_the_run(self, data, root):
         write_images(data, 8, {5: RAISE})
-        with pytest.raises(WorkerError, match="A batch of 1 images failed: ValueError: the engine does not"):
+        with pytest.raises(WorkerError, match="A batch of 1 image failed: ValueError: the engine does not"):
             fill(data, root, by(self.name, batch_size=1, shard_size=4))
         assert leftovers(root) == []
 
