@@ -145,7 +145,7 @@ def world(tmp_path, monkeypatch):
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(pixels))
     model = keras.Model(pixels, keras.layers.Dense(2, activation="softmax")(x))
     saved = fastcls.Classifier(model, ("a", "b"), pixel_rule(SIZE), {})
-    saved.save(tmp_path / "runs" / "flowers" / "classifier.keras")
+    saved.save(tmp_path / "runs" / "first" / "classifier.keras")
     build = loader.build
 
     def build_random(architecture, size, weights, **options):
