@@ -147,7 +147,8 @@ def _labels(
     """How the classes of an image are read, what is asked of it, and what is not plain about that."""
     if not layout.label:
         return lambda said: said.classes, SEVERAL_LABELS, ""
-    read, task, note = find_reader(path, layout, {said.cell for said in lines}, spec.label_separator)
+    cells = {said.cell: line for said, line in reversed([*lines.items()])}
+    read, task, note = find_reader(path, layout, cells, spec.label_separator)
     empty = [] if task.may_have_none else [line for said, line in lines.items() if is_missing(said.cell)]
     if empty:
         others = f" (as in {count_of(len(empty) - 1, 'other line')})" if len(empty) > 1 else ""

@@ -1,0 +1,63 @@
+"""Tables and folders that can be read in two ways are refused, or a warning says how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastcls.data.dataset import Dataset
+from fastcls.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes of four images, in folders."""
+    for name in ("daisy", "rose"):
+        for number in range(4):
+            path = tmp_path / name / f"{number}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(f"{name} {number}".encode())
+    return tmp_path
+
+
+def write(root, *rows, columns="path;label", name="table.csv"):
+    table = root / name
+    table.write_text("\n".join([*([columns] if columns else []), *rows]))
+    return table
+
+
+@pytest.mark.parametrize("separator", [None, ",", "|"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['daisy' 'x']",
+        "['daisy'\n 'x']",
+        "[0 1]",
+        "['daisy', None]",
+        "('daisy', 'x')",
+        "{'daisy'}",
+        "[daisy, x",
+        "[daisy, x]",
+    ],
+)
+def test_open__refuses_labels_that_are_no_clean_lists(root, cell, separator):
+    table = write(root, "daisy/0.jpg;daisy", f'daisy/1.jpg;"{cell}"', "rose/0.jpg;rose", "rose/1.jpg;rose")
+    with pytest.raises(DataError, match=r"line [34]: the label looks like a list") as error:
+        Dataset.open(table, label_separator=separator, delimiter=";")
+    assert f"Received: {cell}." in str(error.value)
+
+
+@pytest.mark.parametrize("cell", ["['daisy', 'x']", "['daisy']"])
+def test_open__refuses_lists_beside_names_or_with_a_separator(root, cell):
+    table = write(root, f"daisy/0.jpg;{cell}", "rose/0.jpg;rose", "rose/1.jpg;rose")
+    with pytest.raises(DataError, match=r"line 2: the label looks like a list.*Write all cells as lists"):
+        Dataset.open(table, delimiter=";")
+    table = write(root, f"daisy/0.jpg;{cell}", f"rose/0.jpg;{cell}")
+    with pytest.raises(DataError, match=r"line 2: the label looks like a list.*Remove --label-separator"):
+        Dataset.open(table, delimiter=";", label_separator=",")
+
+
+def test_open__a_name_may_be_in_parentheses(root):
+    table = write(root, "daisy/0.jpg;(other)", "rose/0.jpg;[1]", "rose/1.jpg;(a) rose")
+    assert Dataset.open(table).class_names == ("(a) rose", "(other)", "[1]")
