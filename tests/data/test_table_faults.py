@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastcls.data.dataset import Dataset
-from fastcls.errors import DataError
+from fastcls.errors import DataError, OptionError
 
 
 @pytest.fixture
@@ -61,3 +61,36 @@ def test_open__refuses_lists_beside_names_or_with_a_separator(root, cell):
 def test_open__a_name_may_be_in_parentheses(root):
     table = write(root, "daisy/0.jpg;(other)", "rose/0.jpg;[1]", "rose/1.jpg;(a) rose")
     assert Dataset.open(table).class_names == ("(a) rose", "(other)", "[1]")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path_column": "path", "label_column": "1"},
+        {"label_column": "LABEL", "split_column": "label"},
+        {"path_column": "1", "split_column": "path"},
+    ],
+)
+def test_open__refuses_one_column_for_two_purposes(root, options):
+    table = write(root, "daisy/0.jpg,daisy", "rose/0.jpg,rose", columns="path,label")
+    first, second = (f"--{name.replace('_', '-')}" for name in options)
+    with pytest.raises(OptionError, match=f"{first} and {second} name the same column"):
+        Dataset.open(table, **options)
+
+
+@pytest.mark.parametrize(
+    ("columns", "twice"),
+    [("path,label,label", "label"), ("path,path,label", "path"), ("path,kind,kind", "kind")],
+)
+def test_open__refuses_a_column_that_is_there_twice(root, columns, twice):
+    table = write(root, "daisy/0.jpg,daisy,x", "rose/0.jpg,rose,y", columns=columns)
+    options = {"label_column": "kind"} if twice == "kind" else {}
+    with pytest.raises(
+        DataError, match=rf"has several columns '{twice}'.*Received: {columns.replace(',', ', ')}"
+    ):
+        Dataset.open(table, **options)
+
+
+def test_open__ignores_other_columns_that_are_there_twice(root):
+    table = write(root, "daisy/0.jpg,daisy,2,3", "rose/0.jpg,rose,2,3", columns="path,label,n,n")
+    assert Dataset.open(table).class_names == ("daisy", "rose")

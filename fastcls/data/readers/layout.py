@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastcls.data.readers.grid import PATH_NAMES, VAGUE_NAMES, Grid, Row
-from fastcls.errors import DataError
+from fastcls.errors import DataError, OptionError
 from fastcls.specs.data import ReadSpec
 
 # Other columns of a table with one column per class: no class can have one of these names.
@@ -61,9 +62,11 @@ def find_layout(
         is_image: Whether a cell names an image.
 
     Raises:
-        DataError: The columns cannot be told, or one that the user names is not there.
+        DataError: The columns cannot be told, or one that the user names is not there, or is there twice.
+        OptionError: The user names a column for two purposes.
     """
     names = _Names(table, grid.columns)
+    names.require_different(spec)
     told = names.named(spec.label_column, "--label-column")
     label = told or names.first(LABEL_COLUMNS) or (min(grid.single) if len(grid.single) == 1 else "")
     path = names.named(spec.path_column, "--path-column") or _path_column(grid, names, head, label, is_image)
@@ -95,6 +98,7 @@ class _Names:
     def __init__(self, table: Path, columns: Sequence[str]) -> None:
         self._table, self._columns = table, columns
         self._lowered = {name.lower(): name for name in reversed(columns)}
+        self._twice = {name for name, count in Counter(columns).items() if name and count > 1}
 
     @property
     def received(self) -> str:
@@ -103,17 +107,46 @@ class _Names:
 
     def first(self, names: Sequence[str]) -> str:
         """The first of some names that is a column; "" if none is."""
-        return next((self._lowered[name] for name in names if name in self._lowered), "")
+        return self._once(next((self._lowered[name] for name in names if name in self._lowered), ""))
 
     def named(self, asked: str | None, flag: str) -> str:
         """The column that the user means, by name or number; "" if the user says nothing."""
         if asked is None:
             return ""
         if asked in self._columns or asked.lower() in self._lowered:
-            return asked if asked in self._columns else self._lowered[asked.lower()]
+            return self._once(asked if asked in self._columns else self._lowered[asked.lower()])
         if asked.isdecimal() and 0 < int(asked) <= len(self._columns):
-            return self._columns[int(asked) - 1]
+            return self._once(self._columns[int(asked) - 1])
         raise DataError(f"{self._table} has no column {asked!r} ({flag}). Received: {self.received}.")
+
+    def require_different(self, spec: ReadSpec) -> None:
+        """Raise OptionError if the user names one column for two purposes."""
+        flags: dict[str, str] = {}
+        for flag, asked in _asked(spec):
+            column = self.named(asked, flag)
+            if column in flags:
+                raise OptionError(
+                    f"{flags[column]} and {flag} name the same column of {self._table}: {column!r}. Name "
+                    f"another for one of them. Columns: {self.received}."
+                )
+            flags |= {column: flag} if column else {}
+
+    def _once(self, name: str) -> str:
+        """A name; raises DataError if several columns have it, as nothing says which is meant."""
+        if name in self._twice:
+            raise DataError(
+                f"{self._table} has several columns {name!r}. Rename all but one. Received: {self.received}."
+            )
+        return name
+
+
+def _asked(spec: ReadSpec) -> list[tuple[str, str | None]]:
+    """The flags that name columns, and what the user says."""
+    return [
+        ("--path-column", spec.path_column),
+        ("--label-column", spec.label_column),
+        ("--split-column", spec.split_column),
+    ]
 
 
 def _path_column(
