@@ -94,3 +94,34 @@ def test_open__refuses_a_column_that_is_there_twice(root, columns, twice):
 def test_open__ignores_other_columns_that_are_there_twice(root):
     table = write(root, "daisy/0.jpg,daisy,2,3", "rose/0.jpg,rose,2,3", columns="path,label,n,n")
     assert Dataset.open(table).class_names == ("daisy", "rose")
+
+
+def test_open__says_that_folders_that_differ_in_case_are_one_part(root, caplog):
+    for part in ("train", "Train", "test"):
+        for name in ("daisy", "rose"):
+            (root / "parts" / part / name).mkdir(parents=True)
+            (root / "parts" / part / name / "1.jpg").write_bytes(f"{part} {name}".encode())
+    assert Dataset.open(root / "parts").counts()["daisy"] == {"train": 2, "test": 1}
+    assert "'Train' and 'train' are one part, train" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            ("daisy,,", "rose,,"),
+            "labels. Received: labels 'rose', earlier 'daisy'. Remove one of the rows, or leave out such "
+            "images with --conflicts drop.",
+        ),
+        (
+            ("daisy,train,", "daisy,,a"),
+            "split and group. Received: split none, earlier 'train'; group 'a', earlier none. Remove one of "
+            "the rows.",
+        ),
+    ],
+)
+def test_open__says_in_words_how_two_rows_of_an_image_differ(root, rows, said):
+    table = write(root, *(f"daisy/0.jpg,{row}" for row in rows), columns="path,label,split,group")
+    with pytest.raises(DataError) as error:
+        Dataset.open(table)
+    assert str(error.value) == f"{table}, line 3: 'daisy/0.jpg' is listed twice with different {said}"

@@ -191,13 +191,31 @@ def _entries(
         if drops and earlier.class_names != entry.class_names:
             dropped.add(entry.path)
         elif earlier != entry:
-            raise DataError(
-                f"{path}, line {line}: {entry.path!r} is listed twice with different labels, split or "
-                f"group. Received: {entry[1:]}, earlier: {earlier[1:]}. Remove one of the rows."
-            )
+            raise DataError(f"{path}, line {line}: {_contradiction(entry, earlier)}")
     if dropped:
         logger.warning("%s: %s under two labels dropped", path, count_of(len(dropped), "image"))
     return tuple(entry for entry in entries.values() if entry.path not in dropped)
+
+
+def _contradiction(entry: Entry, earlier: Entry) -> str:
+    """What two rows of one image say, and what to do."""
+    pairs = {
+        "labels": (entry.class_names, earlier.class_names),
+        "split": ((entry.split,), (earlier.split,)),
+        "group": ((entry.group,), (earlier.group,)),
+    }
+    found = {what: map(_listed, pair) for what, pair in pairs.items() if pair[0] != pair[1]}
+    received = "; ".join(f"{what} {', earlier '.join(words)}" for what, words in found.items())
+    differs = entry.class_names != earlier.class_names
+    remedy = ", or leave out such images with --conflicts drop" if differs else ""
+    return (
+        f"{entry.path!r} is listed twice with different {' and '.join(found)}. "
+        f"Received: {received}. Remove one of the rows{remedy}."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, filter(None, words))) or "none"
 
 
 def _warn(path: Path, entries: Sequence[Entry], layout: Layout, separator: str | None) -> None:
