@@ -125,3 +125,24 @@ def test_open__says_in_words_how_two_rows_of_an_image_differ(root, rows, said):
     with pytest.raises(DataError) as error:
         Dataset.open(table)
     assert str(error.value) == f"{table}, line 3: 'daisy/0.jpg' is listed twice with different {said}"
+
+
+def test_open__refuses_metadata_in_some_of_the_parts(root):
+    for part in ("train", "test"):
+        for name in ("daisy", "rose"):
+            (root / "parts" / part / name).mkdir(parents=True)
+            (root / "parts" / part / name / "1.jpg").write_bytes(f"{part} {name}".encode())
+    rows = ("daisy/1.jpg,daisy", "rose/1.jpg,rose")
+    write(root / "parts/train", *rows, columns="file_name,label", name="metadata.csv")
+    with pytest.raises(DataError, match=r"'test' has class folders without metadata.*'train/metadata\.csv'"):
+        Dataset.open(root / "parts")
+    write(root / "parts/test", *rows, columns="file_name,label", name="metadata.csv")
+    assert Dataset.open(root / "parts").counts()["daisy"] == {"train": 1, "test": 1}
+
+
+def test_open__counts_images_that_the_metadata_does_not_list(root, caplog):
+    rows = ("daisy/0.jpg,daisy", "rose/0.jpg,rose", "rose/1.jpg,rose")
+    write(root, *rows, columns="file_name,label", name="metadata.csv")
+    dataset = Dataset.open(root)
+    assert len(dataset.samples) == 3 and dataset.left_out == 5
+    assert "5 images without a row in the metadata are left out: 'daisy/1.jpg'" in caplog.text
