@@ -66,8 +66,7 @@ class Dataset:
         class_names: Sorted names; a sample's labels are indices into them.
         samples: Sorted by path.
         left_out: Number of other files in the folder: hidden, not an image, or outside class folders
-            or metadata.
-            A hidden folder counts once.
+            or metadata. A hidden folder counts once.
         task: What is asked of an image: one label, or any number of them.
         source: The folder, file or pattern that it was read from; None for the root.
         reading: How its table was read, where that had to be found out; "" for a plain one.
@@ -322,6 +321,11 @@ def _require_effect(path: Path, spec: ReadSpec, *, is_table: bool, has_records: 
         raise DataError(
             f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only to "
             "these. Remove them."
+        )
+    if spec.folders_are_classes and (is_table or has_records):
+        raise DataError(
+            f"{path} is read from {'a table' if is_table else 'TFRecord files'}, not from class folders: "
+            "--folders-are-classes has no effect. Remove it."
         )
     if spec.of_tables and not is_table:
         raise DataError(

@@ -146,3 +146,38 @@ def test_open__counts_images_that_the_metadata_does_not_list(root, caplog):
     dataset = Dataset.open(root)
     assert len(dataset.samples) == 3 and dataset.left_out == 5
     assert "5 images without a row in the metadata are left out: 'daisy/1.jpg'" in caplog.text
+
+
+def test_open__a_list_of_paths_without_suffixes_has_no_first_line_of_names(root):
+    rows = [f"{name}/{number},{name}" for name in ("daisy", "rose") for number in range(4)]
+    dataset = Dataset.open(write(root, *rows, columns=""), path_column="1", label_column="2")
+    assert dataset.samples == Dataset.open(root).samples
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "options", "flag"),
+    [
+        ("a.csv", ("path,label", "daisy/0.jpg,a", "rose/0.jpg,b"), {"path_suffix": ".png"}, "--path-suffix"),
+        ("a.csv", ("path,label", "daisy/0.jpg,a", "rose/0.jpg,b"), {"path_suffix": ".jpg"}, "--path-suffix"),
+        (
+            *("a.csv", ("path,label", "daisy/0.jpg,a", "rose/0.jpg,b"), {"folders_are_classes": True}),
+            "--folders-are-classes",
+        ),
+        (
+            "a.jsonl",
+            ('{"path": "daisy/0.jpg", "label": "a"}', '{"path": "rose/0.jpg", "label": "b"}'),
+            {"delimiter": ";"},
+            "--delimiter",
+        ),
+    ],
+)
+def test_open__refuses_options_without_effect(root, name, rows, options, flag):
+    table = write(root, *rows, columns="", name=name)
+    assert Dataset.open(table).class_names == ("a", "b")
+    with pytest.raises(DataError, match=f"{flag}.* has no effect.*Remove it"):
+        Dataset.open(table, **options)
+
+
+def test_open__a_suffix_that_one_path_needs_has_an_effect(root):
+    table = write(root, "daisy/0.jpg,a", "rose/0,b", columns="path,label")
+    assert Dataset.open(table, path_suffix=".jpg").class_names == ("a", "b")

@@ -43,7 +43,9 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
     spec = spec or ReadSpec()
     places = Places(path, Path(spec.image_root) if spec.image_root else None, spec.path_suffix)
     opener = _OPENERS.get(path.suffix.lower(), open_delimited)
-    with opener(path, spec.delimiter, places.looks_like_image) as grid:
+    if spec.delimiter is not None and opener is not open_delimited:
+        raise DataError(f"{path} is no text table: --delimiter has no effect. Remove it.")
+    with opener(path, spec.delimiter, places.names_image) as grid:
         if grid.pictures and spec.image_root:
             raise DataError(f"{path} holds the images themselves: --image-root has no effect. Remove it.")
         head, rows = grid.peek()
