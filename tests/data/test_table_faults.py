@@ -34,6 +34,7 @@ def write(root, *rows, columns="path;label", name="table.csv"):
         "['daisy' 'x']",
         "['daisy'\n 'x']",
         "[0 1]",
+        "[]",
         "['daisy', None]",
         "('daisy', 'x')",
         "{'daisy'}",
@@ -46,6 +47,12 @@ def test_open__refuses_labels_that_are_no_clean_lists(root, cell, separator):
     with pytest.raises(DataError, match=r"line [34]: the label looks like a list") as error:
         Dataset.open(table, label_separator=separator, delimiter=";")
     assert f"Received: {cell}." in str(error.value)
+
+
+def test_open__names_the_cell_that_is_no_clean_list(root):
+    table = write(root, "daisy/0.jpg;['a']", "rose/0.jpg;['a' 'b']", "rose/1.jpg;['b', 'c']")
+    with pytest.raises(DataError, match=r"line 3: the label looks like a list.*Received: \['a' 'b'\]"):
+        Dataset.open(table, delimiter=";")
 
 
 @pytest.mark.parametrize("cell", ["['daisy', 'x']", "['daisy']"])

@@ -58,19 +58,21 @@ def find_reader(
 def _refuse_broken(
     table: Path, cells: Mapping[str, int], parts_of: Callable[[str], list[str]], remedy: str
 ) -> None:
-    for cell, line in cells.items():
-        if any(map(_is_written_out, parts_of(cell))):
-            raise DataError(
-                f"{table}, line {line}: the label looks like a list, but is not read as one. "
-                f"""Received: {cell}. {remedy} such as ["daisy", "rose"], or give each image one name."""
-            )
+    found = [cell for cell in cells if any(map(_is_written_out, parts_of(cell)))]
+    if found:
+        # Beside clean lists, the cell that is none is the one to mend.
+        cell = min(found, key=lambda each: (_parse_list(each) is not None, cells[each]))
+        raise DataError(
+            f"{table}, line {cells[cell]}: the label looks like a list, but is not read as one. "
+            f"""Received: {cell}. {remedy} such as ["daisy", "rose"], or give each image one name."""
+        )
 
 
 def _is_written_out(cell: str) -> bool:
     """Whether a cell is like a list, tuple, set or array, or a piece of it; "(other)" is a name."""
     text = cell.strip()
     closing = _CLOSING.get(text[:1], "")
-    return bool(closing) and (closing not in text or bool(_WRITTEN_OUT.search(text)))
+    return bool(closing) and (closing not in text[1:].lstrip()[1:] or bool(_WRITTEN_OUT.search(text)))
 
 
 def _read_one(cell: str) -> tuple[str, ...]:
