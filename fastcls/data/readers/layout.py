@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def find_layout(
         DataError: The columns cannot be told, or one that the user names is not there, or is there twice.
         OptionError: The user names a column for two purposes.
     """
-    names = _Names(table, grid.columns)
+    names = _Names(table, grid)
     names.require_different(spec)
     told = names.named(spec.label_column, "--label-column")
     label = told or names.first(LABEL_COLUMNS) or (min(grid.single) if len(grid.single) == 1 else "")
@@ -81,7 +80,7 @@ def find_layout(
     rest = _rest(grid.columns, {path, split, group, names.first(["digest"])})
     label = label or _label_column(rest, head, names)
     if not label:
-        _require_class_columns(table, rest, spec, names)
+        _require_class_columns(table, rest, spec, names, grid.twice)
     notes = _notes(path, label, is_told=(bool(spec.path_column), bool(told)), is_plain=not grid.pictures)
     classes = () if label else tuple(sorted(rest))
     return Layout(path, label, classes, split, group, bool(told) or label in grid.single, notes)
@@ -95,10 +94,9 @@ def has_label_column(columns: Sequence[str]) -> bool:
 class _Names:
     """The column names of a table, compared in any case."""
 
-    def __init__(self, table: Path, columns: Sequence[str]) -> None:
-        self._table, self._columns = table, columns
-        self._lowered = {name.lower(): name for name in reversed(columns)}
-        self._twice = {name for name, count in Counter(columns).items() if name and count > 1}
+    def __init__(self, table: Path, grid: Grid) -> None:
+        self._table, self._columns, self._twice = table, grid.columns, grid.twice
+        self._lowered = {name.lower(): name for name in reversed(grid.columns)}
 
     @property
     def received(self) -> str:
@@ -116,7 +114,7 @@ class _Names:
         if asked in self._columns or asked.lower() in self._lowered:
             return self._once(asked if asked in self._columns else self._lowered[asked.lower()])
         if asked.isdecimal() and 0 < int(asked) <= len(self._columns):
-            return self._once(self._columns[int(asked) - 1])
+            return self._columns[int(asked) - 1]
         raise DataError(f"{self._table} has no column {asked!r} ({flag}). Received: {self.received}.")
 
     def require_different(self, spec: ReadSpec) -> None:
@@ -135,7 +133,8 @@ class _Names:
         """A name; raises DataError if several columns have it, as nothing says which is meant."""
         if name in self._twice:
             raise DataError(
-                f"{self._table} has several columns {name!r}. Rename all but one. Received: {self.received}."
+                f"{self._table} has several columns {name!r}. Rename all but one, or choose one by number "
+                f"with --path-column, --label-column or --split-column. Received: {self.received}."
             )
         return name
 
@@ -179,7 +178,9 @@ def _label_column(rest: Sequence[str], head: Sequence[Row], names: _Names) -> st
     return named if named in rest else rest[0] if len(rest) == 1 else ""
 
 
-def _require_class_columns(table: Path, columns: Sequence[str], spec: ReadSpec, names: _Names) -> None:
+def _require_class_columns(
+    table: Path, columns: Sequence[str], spec: ReadSpec, names: _Names, twice: frozenset[str]
+) -> None:
     if not columns:
         raise DataError(f"{table} has no column label. Received: {names.received}.")
     if spec.label_separator is not None:
@@ -187,7 +188,7 @@ def _require_class_columns(table: Path, columns: Sequence[str], spec: ReadSpec, 
             f"{table} has no column labels to split. Remove --label-separator for a table with one column of "
             f"0 and 1 per class, or name the column with --label-column. Received: {names.received}."
         )
-    if len(set(columns)) < len(columns) or "" in columns:
+    if twice & {*columns} or "" in columns:
         raise DataError(f"{table} has duplicate or empty column names. Received: {names.received}.")
 
 
