@@ -15,7 +15,7 @@ from fastcls.data.names import nfc, safe_name
 from fastcls.data.readers.class_folders import read_folder
 from fastcls.data.readers.csv import is_split_table, read_csv
 from fastcls.data.readers.entries import SPLITS, Entry, Table, some
-from fastcls.data.readers.tables import find_tables, read_tables
+from fastcls.data.readers.tables import count_unlisted, find_tables, read_tables
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
 from fastcls.data.split_table import SPLIT_TABLE
 from fastcls.errors import DataError, shown
@@ -65,8 +65,8 @@ class Dataset:
         root: Folder that sample paths are relative to.
         class_names: Sorted names; a sample's labels are indices into them.
         samples: Sorted by path.
-        left_out: Number of other files in the folder: hidden, not an image, or outside class folders.
-            A hidden folder counts once.
+        left_out: Number of other files in the folder: hidden, not an image, or outside class folders
+            or metadata. A hidden folder counts once.
         task: What is asked of an image: one label, or any number of them.
         source: The folder, file or pattern that it was read from; None for the root.
         reading: How its table was read, where that had to be found out; "" for a plain one.
@@ -134,7 +134,8 @@ class Dataset:
         if not tables:
             return cls.from_folder(path, folders_are_classes=spec.folders_are_classes)
         table, root = read_tables(tables, path, spec)
-        made = _build(root, table.entries, table.class_names, source=path)
+        left_out = 0 if spec.image_root else count_unlisted(tables, path, table)
+        made = _build(root, table.entries, table.class_names, source=path, left_out=left_out)
         return replace(made, task=table.task, source=path, reading=_in_words(path, table))
 
     @classmethod
@@ -320,6 +321,11 @@ def _require_effect(path: Path, spec: ReadSpec, *, is_table: bool, has_records: 
         raise DataError(
             f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only to "
             "these. Remove them."
+        )
+    if spec.folders_are_classes and (is_table or has_records):
+        raise DataError(
+            f"{path} is read from {'a table' if is_table else 'TFRecord files'}, not from class folders: "
+            "--folders-are-classes has no effect. Remove it."
         )
     if spec.of_tables and not is_table:
         raise DataError(

@@ -43,7 +43,9 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
     spec = spec or ReadSpec()
     places = Places(path, Path(spec.image_root) if spec.image_root else None, spec.path_suffix)
     opener = _OPENERS.get(path.suffix.lower(), open_delimited)
-    with opener(path, spec.delimiter, places.looks_like_image) as grid:
+    if spec.delimiter is not None and opener is not open_delimited:
+        raise DataError(f"{path} is no text table: --delimiter has no effect. Remove it.")
+    with opener(path, spec.delimiter, places.names_image) as grid:
         if grid.pictures and spec.image_root:
             raise DataError(f"{path} holds the images themselves: --image-root has no effect. Remove it.")
         head, rows = grid.peek()
@@ -147,7 +149,8 @@ def _labels(
     """How the classes of an image are read, what is asked of it, and what is not plain about that."""
     if not layout.label:
         return lambda said: said.classes, SEVERAL_LABELS, ""
-    read, task, note = find_reader(path, layout, {said.cell for said in lines}, spec.label_separator)
+    cells = {said.cell: line for said, line in reversed([*lines.items()])}
+    read, task, note = find_reader(path, layout, cells, spec.label_separator)
     empty = [] if task.may_have_none else [line for said, line in lines.items() if is_missing(said.cell)]
     if empty:
         others = f" (as in {count_of(len(empty) - 1, 'other line')})" if len(empty) > 1 else ""
@@ -190,13 +193,31 @@ def _entries(
         if drops and earlier.class_names != entry.class_names:
             dropped.add(entry.path)
         elif earlier != entry:
-            raise DataError(
-                f"{path}, line {line}: {entry.path!r} is listed twice with different labels, split or "
-                f"group. Received: {entry[1:]}, earlier: {earlier[1:]}. Remove one of the rows."
-            )
+            raise DataError(f"{path}, line {line}: {_contradiction(entry, earlier)}")
     if dropped:
         logger.warning("%s: %s under two labels dropped", path, count_of(len(dropped), "image"))
     return tuple(entry for entry in entries.values() if entry.path not in dropped)
+
+
+def _contradiction(entry: Entry, earlier: Entry) -> str:
+    """What two rows of one image say, and what to do."""
+    pairs = {
+        "labels": (entry.class_names, earlier.class_names),
+        "split": ((entry.split,), (earlier.split,)),
+        "group": ((entry.group,), (earlier.group,)),
+    }
+    found = {what: map(_listed, pair) for what, pair in pairs.items() if pair[0] != pair[1]}
+    received = "; ".join(f"{what} {', earlier '.join(words)}" for what, words in found.items())
+    differs = entry.class_names != earlier.class_names
+    remedy = ", or leave out such images with --conflicts drop" if differs else ""
+    return (
+        f"{entry.path!r} is listed twice with different {' and '.join(found)}. "
+        f"Received: {received}. Remove one of the rows{remedy}."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, filter(None, words))) or "none"
 
 
 def _warn(path: Path, entries: Sequence[Entry], layout: Layout, separator: str | None) -> None:

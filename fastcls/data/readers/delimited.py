@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import csv
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def open_delimited(path: Path, delimiter: str | None, is_image: IsImage) -> Iter
                 file.seek(0)
                 cells = _cells(file, used)
                 header = [str(number) for number in range(1, len(header) + 1)]
-            yield Grid(tuple(header), _numbered(cells, header), tuple(notes))
+            columns = _told_apart(header)
+            twice = frozenset(name for name, count in Counter(header).items() if name and count > 1)
+            yield Grid(tuple(columns), _numbered(cells, columns), tuple(notes), twice=twice)
 
 
 @contextlib.contextmanager
@@ -125,6 +128,14 @@ def _cells(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]
     for row in reader:
         if row:
             yield reader.line_num, row
+
+
+def _told_apart(header: Sequence[str]) -> list[str]:
+    """The names, with a number after those that an earlier column has."""
+    return [
+        f"{name} (column {number})" if name and name in header[: number - 1] else name
+        for number, name in enumerate(header, 1)
+    ]
 
 
 def _has_no_names(header: Sequence[str], is_image: IsImage) -> bool:

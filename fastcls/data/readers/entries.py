@@ -68,15 +68,13 @@ def name_splits(names: Iterable[str], source: object) -> dict[str, str]:
         source: Where they stand, for the warning.
     """
     found = {name: split_named(name) for name in sorted(names)}
-    spelled = {name.strip().casefold(): split for name, split in found.items()}
-    own = spelled.pop(_EVAL, "")
-    if own and "test" in spelled.values() and "val" not in spelled.values():
-        own = "val"
+    evals = [name for name in found if name.strip().casefold() == _EVAL]
+    others = {split for name, split in found.items() if name not in evals}
+    if evals and "test" in others and "val" not in others:
         logger.warning("%s: 'eval' is its validation part, as it has a test part besides", source)
-        found = {name: own if name.strip().casefold() == _EVAL else split for name, split in found.items()}
-    spelled |= {_EVAL: own} if own else {}
+        found |= dict.fromkeys(evals, "val")
     for split in SPLITS:
-        same = sorted(name for name, meant in spelled.items() if meant == split)
+        same = sorted(name for name, meant in found.items() if meant == split)
         if len(same) > 1:
             logger.warning("%s: %s are one part, %s", source, " and ".join(map(repr, same)), split)
     return found

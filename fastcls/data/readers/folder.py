@@ -34,6 +34,7 @@ class Reason(Enum):
     JUNK = "made by an operating system or a tool"
     UNREADABLE = "of a format that the installed packages do not read"
     LOOSE = "not in a class folder"
+    UNLISTED = "not listed in the metadata of the folder"
     FOLDER = "a hidden folder"
     HIDDEN = "a hidden file"
     OTHER = "named like no image"
@@ -45,6 +46,11 @@ class Reason(Enum):
 _SAID = {
     Reason.UNREADABLE: ("image that is not readable here is", "images that are not readable here are", ""),
     Reason.LOOSE: ("image in no class folder is", "images in no class folder are", ""),
+    Reason.UNLISTED: (
+        "image without a row in the metadata is",
+        "images without a row in the metadata are",
+        "",
+    ),
     Reason.FOLDER: (
         "hidden folder is",
         "hidden folders are",

@@ -33,6 +33,7 @@ class Grid:
         notes: How it is read, where that had to be found out.
         pictures: The column that holds images themselves; its cells are their addresses.
         single: Columns that are known to hold one label each.
+        twice: Names that several columns have; all but the first of these are "NAME (column NUMBER)".
     """
 
     columns: tuple[str, ...]
@@ -40,6 +41,7 @@ class Grid:
     notes: tuple[str, ...] = ()
     pictures: str = ""
     single: frozenset[str] = frozenset()
+    twice: frozenset[str] = frozenset()
 
     def peek(self) -> tuple[list[Row], Rows]:
         """The first rows, and all rows."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcls.data.readers.grid import PATH_NAMES, VAGUE_NAMES, Grid, Row
-from fastcls.errors import DataError
+from fastcls.errors import DataError, OptionError
 from fastcls.specs.data import ReadSpec
 
 # Other columns of a table with one column per class: no class can have one of these names.
@@ -61,9 +61,11 @@ def find_layout(
         is_image: Whether a cell names an image.
 
     Raises:
-        DataError: The columns cannot be told, or one that the user names is not there.
+        DataError: The columns cannot be told, or one that the user names is not there, or is there twice.
+        OptionError: The user names a column for two purposes.
     """
-    names = _Names(table, grid.columns)
+    names = _Names(table, grid)
+    names.require_different(spec)
     told = names.named(spec.label_column, "--label-column")
     label = told or names.first(LABEL_COLUMNS) or (min(grid.single) if len(grid.single) == 1 else "")
     path = names.named(spec.path_column, "--path-column") or _path_column(grid, names, head, label, is_image)
@@ -78,7 +80,7 @@ def find_layout(
     rest = _rest(grid.columns, {path, split, group, names.first(["digest"])})
     label = label or _label_column(rest, head, names)
     if not label:
-        _require_class_columns(table, rest, spec, names)
+        _require_class_columns(table, rest, spec, names, grid.twice)
     notes = _notes(path, label, is_told=(bool(spec.path_column), bool(told)), is_plain=not grid.pictures)
     classes = () if label else tuple(sorted(rest))
     return Layout(path, label, classes, split, group, bool(told) or label in grid.single, notes)
@@ -92,9 +94,9 @@ def has_label_column(columns: Sequence[str]) -> bool:
 class _Names:
     """The column names of a table, compared in any case."""
 
-    def __init__(self, table: Path, columns: Sequence[str]) -> None:
-        self._table, self._columns = table, columns
-        self._lowered = {name.lower(): name for name in reversed(columns)}
+    def __init__(self, table: Path, grid: Grid) -> None:
+        self._table, self._columns, self._twice = table, grid.columns, grid.twice
+        self._lowered = {name.lower(): name for name in reversed(grid.columns)}
 
     @property
     def received(self) -> str:
@@ -103,17 +105,47 @@ class _Names:
 
     def first(self, names: Sequence[str]) -> str:
         """The first of some names that is a column; "" if none is."""
-        return next((self._lowered[name] for name in names if name in self._lowered), "")
+        return self._once(next((self._lowered[name] for name in names if name in self._lowered), ""))
 
     def named(self, asked: str | None, flag: str) -> str:
         """The column that the user means, by name or number; "" if the user says nothing."""
         if asked is None:
             return ""
         if asked in self._columns or asked.lower() in self._lowered:
-            return asked if asked in self._columns else self._lowered[asked.lower()]
+            return self._once(asked if asked in self._columns else self._lowered[asked.lower()])
         if asked.isdecimal() and 0 < int(asked) <= len(self._columns):
             return self._columns[int(asked) - 1]
         raise DataError(f"{self._table} has no column {asked!r} ({flag}). Received: {self.received}.")
+
+    def require_different(self, spec: ReadSpec) -> None:
+        """Raise OptionError if the user names one column for two purposes."""
+        flags: dict[str, str] = {}
+        for flag, asked in _asked(spec):
+            column = self.named(asked, flag)
+            if column in flags:
+                raise OptionError(
+                    f"{flags[column]} and {flag} name the same column of {self._table}: {column!r}. Name "
+                    f"another for one of them. Columns: {self.received}."
+                )
+            flags |= {column: flag} if column else {}
+
+    def _once(self, name: str) -> str:
+        """A name; raises DataError if several columns have it, as nothing says which is meant."""
+        if name in self._twice:
+            raise DataError(
+                f"{self._table} has several columns {name!r}. Rename all but one, or choose one by number "
+                f"with --path-column, --label-column or --split-column. Received: {self.received}."
+            )
+        return name
+
+
+def _asked(spec: ReadSpec) -> list[tuple[str, str | None]]:
+    """The flags that name columns, and what the user says."""
+    return [
+        ("--path-column", spec.path_column),
+        ("--label-column", spec.label_column),
+        ("--split-column", spec.split_column),
+    ]
 
 
 def _path_column(
@@ -146,7 +178,9 @@ def _label_column(rest: Sequence[str], head: Sequence[Row], names: _Names) -> st
     return named if named in rest else rest[0] if len(rest) == 1 else ""
 
 
-def _require_class_columns(table: Path, columns: Sequence[str], spec: ReadSpec, names: _Names) -> None:
+def _require_class_columns(
+    table: Path, columns: Sequence[str], spec: ReadSpec, names: _Names, twice: frozenset[str]
+) -> None:
     if not columns:
         raise DataError(f"{table} has no column label. Received: {names.received}.")
     if spec.label_separator is not None:
@@ -154,7 +188,7 @@ def _require_class_columns(table: Path, columns: Sequence[str], spec: ReadSpec, 
             f"{table} has no column labels to split. Remove --label-separator for a table with one column of "
             f"0 and 1 per class, or name the column with --label-column. Received: {names.received}."
         )
-    if len(set(columns)) < len(columns) or "" in columns:
+    if twice & {*columns} or "" in columns:
         raise DataError(f"{table} has duplicate or empty column names. Received: {names.received}.")
 
 

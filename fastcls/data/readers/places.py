@@ -36,6 +36,7 @@ class Places:
         self.missing: list[str] = []
         self._table, self._is_told = table, suffix is not None
         self._is_decided = self._is_told
+        self._is_used = not suffix
 
     def find(self, named: str) -> str:
         """The path of a file, as POSIX has it; of one that is missing, as the table has it."""
@@ -43,7 +44,9 @@ class Places:
         path = Path(named).as_posix()
         if not self.suffix and self._exists(path):
             return path
-        found = self._spelled(path, self.suffix) or self._spelled(path, "") or self._guess(path)
+        found = self._spelled(path, self.suffix)
+        self._is_used |= bool(found) and not path.endswith(self.suffix)
+        found = found or self._spelled(path, "") or self._guess(path)
         if not found:
             self.missing.append(path + ("" if path.endswith(self.suffix) else self.suffix))
         return found or path
@@ -55,14 +58,27 @@ class Places:
             return False
         return bool(named_kind(named)) or bool(self._spelled(Path(named).as_posix(), self.suffix))
 
+    def names_image(self, cell: str) -> bool:
+        """Whether a cell looks like an image, or names a file as soon as a suffix is appended."""
+        named = cell.strip()
+        if self.looks_like_image(cell):
+            return True
+        known = [] if self._is_decided or not named else _suffixes()
+        return any(self._spelled(Path(named).as_posix(), suffix) for suffix in known)
+
     def require_all(self) -> None:
-        """Raise DataError for missing files; the message says where they may be."""
+        """Raise DataError for missing files, and for a suffix that no path needs."""
         if self.missing:
             raise DataError(
                 f"{self._table} lists files that do not exist or are not regular files "
                 f"({len(self.missing):,}): "
                 f"{some(self.missing)}. Paths must be absolute or relative to {self.root}; use --image-root "
                 f"for another folder{self._hint()}."
+            )
+        if not self._is_used:
+            raise DataError(
+                f"--path-suffix {self.suffix} has no effect: all paths in {self._table} name files "
+                "without it. Remove it."
             )
 
     def _spelled(self, path: str, suffix: str) -> str:

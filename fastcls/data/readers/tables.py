@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fastcls.data.parquet import SUFFIX, is_parquet
 from fastcls.data.readers.csv import read_csv, tells_labels
-from fastcls.data.readers.entries import Entry, Table, name_splits, split_named
-from fastcls.data.readers.folder import visible_folders
+from fastcls.data.readers.entries import Entry, Table, name_splits, some, split_named
+from fastcls.data.readers.folder import LeftOut, Reason, list_images, visible_folders, warn_of_left_out
 from fastcls.data.readers.given import refuse_other_file
 from fastcls.errors import DataError
 from fastcls.specs.data import ReadSpec
@@ -31,7 +31,8 @@ def find_tables(path: Path, spec: ReadSpec) -> list[Path]:
         spec: How it is read.
 
     Raises:
-        DataError: It is a file, but no table.
+        DataError: It is a file, but no table; or some parts of an image folder have metadata, and others
+            class folders.
     """
     if path.is_file():
         if not is_parquet(path.name):
@@ -76,6 +77,16 @@ def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Ta
     return Table(tuple(entries), names, tasks.pop(), notes), root
 
 
+def count_unlisted(tables: Sequence[Path], given: Path, table: Table) -> int:
+    """How many images of an image folder its metadata leaves out; a warning names them."""
+    if not given.is_dir() or not all(each.name in _METADATA for each in tables):
+        return 0
+    listed = {entry.path for entry in table.entries}
+    unlisted = [path for path in list_images(given).images if path not in listed]
+    warn_of_left_out(given, (LeftOut(path, Reason.UNLISTED) for path in unlisted))
+    return len(unlisted)
+
+
 def _metadata(root: Path, folders: Sequence[str], spec: ReadSpec) -> list[Path]:
     """The tables of an image folder, or of its parts, if they tell labels."""
     places = [root, *(root / name for name in folders if split_named(name))]
@@ -84,7 +95,21 @@ def _metadata(root: Path, folders: Sequence[str], spec: ReadSpec) -> list[Path]:
     if silent:
         logger.warning("%s has no columns file_name and label: classes are the folders", silent[0])
         return []
+    _require_metadata_of_parts(root, places[1:], found)
     return found
+
+
+def _require_metadata_of_parts(root: Path, parts: Sequence[Path], tables: Sequence[Path]) -> None:
+    """Raise DataError where some parts have metadata, and others class folders."""
+    having = {table.parent for table in tables}
+    lacking = [part.name for part in parts if part not in having and visible_folders(part)]
+    if lacking and having and root not in having:
+        read = some([table.relative_to(root).as_posix() for table in tables])
+        raise DataError(
+            f"{root}: {some(lacking)} {'has' if len(lacking) == 1 else 'have'} class folders "
+            f"without metadata, but the labels are read from {read}. Write metadata for all parts, or "
+            "remove it from all."
+        )
 
 
 def _parquets(root: Path, folders: Sequence[str]) -> list[Path]:
