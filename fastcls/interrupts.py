@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 EXIT_CODE = 130
-MESSAGE = "Interrupted. Finished work is kept: run the same command again to resume"
+MESSAGE = "Interrupted. What was saved is kept: run the same command again to go on from it"
 
 
 @dataclass

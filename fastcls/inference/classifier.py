@@ -204,8 +204,8 @@ class Classifier:
             batch_size: Images per forward pass.
             max_pixels: Images of more pixels, when they are decoded, are not read; None for as many as the
                 memory allows each decoding thread.
-            threshold: With several labels per image, the probability from which on a class is predicted, in
-                place of the thresholds that validation chose.
+            threshold: With several labels per image, a class is predicted when its probability reaches this,
+                in place of the thresholds that validation chose.
             min_confidence: With one label per image, where the most probable class is less probable, the
                 answer is "unsure".
 

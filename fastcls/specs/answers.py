@@ -34,7 +34,7 @@ class AnswerSpec:
     )
     threshold: float | None = option(
         None,
-        "With several labels per image: the probability from which on a class is predicted.",
+        "With several labels per image: a class is predicted when its probability reaches P.",
         low=0,
         high=1,
         metavar="P",
@@ -62,8 +62,8 @@ def check_answer(answer: AnswerSpec, task: Task, class_names: Collection[str]) -
         )
     if answer.min_confidence is not None and UNSURE in class_names:
         raise OptionError(
-            f"A class of the classifier is called {UNSURE}, which is what --min-confidence answers for an "
-            "image of none. Remove --min-confidence, and use --scores"
+            f"A class of the classifier is called {UNSURE}, which is also what --min-confidence answers "
+            "where no class is probable enough. Remove --min-confidence, and use --scores"
         )
 
 

@@ -11,7 +11,7 @@ from fastcls.specs.options import options_of, value_at
 from fastcls.specs.training import TrainConfig
 
 FITTED, TRAINED = "logreg", "linear"
-# Rows x features x classes: about what a fit takes a minute for on one core.
+# Rows x features x classes: there, each value of C took about a second on one core (39,062 x 1280 x 10).
 LARGEST_FIT = 500_000_000
 
 

@@ -124,7 +124,7 @@ def test_extract__ends_in_order_when_interrupted(data, root, number):
     process.send_signal(number)
     _, error = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert error.lstrip().startswith("Interrupted. Finished work is kept") and "Traceback" not in error
+    assert error.lstrip().startswith("Interrupted. What was saved is kept") and "Traceback" not in error
     assert living(token) == [] and leftovers(root) == []
     kept = len(cache.index())
     assert 16 <= kept < 64 and len(cache.samples()) == 64
