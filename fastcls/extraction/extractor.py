@@ -21,8 +21,9 @@ from fastcls.data.decoder import affordable_pixels
 from fastcls.engines import engine_class
 from fastcls.extraction.changes import describe_change
 from fastcls.extraction.coverage import ViewedDataset
+from fastcls.extraction.early import early_executor
 from fastcls.extraction.engine_choice import Candidate, Obstacle, explain
-from fastcls.extraction.executors import find_executor
+from fastcls.extraction.executors import Executor, find_executor
 from fastcls.extraction.fidelity import InfidelityError
 from fastcls.extraction.filling import Filling, Target, open_filling
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
@@ -97,16 +98,21 @@ def extract_several(
     started, root = time.monotonic(), files.as_path(root, "root")
     config, several = as_spec(ExtractConfig, config, "config"), as_list(cuts, "cuts", CutSpec, Cut, str, Path)
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
-    with _named(root), Leases() as leases:
-        plan = make_plan(viewed, [_as_cut(cut) for cut in several], root, config, leases)
-        return _execute(plan, leases, started, progress)
+    wanted = [_as_cut(cut) for cut in several]
+    early = early_executor(viewed.dataset, wanted, root, config, viewed.views)
+    with _named(root), early as executor, Leases() as leases:
+        plan = make_plan(viewed, wanted, root, config, leases)
+        return _execute(plan, leases, started, progress, executor)
 
 
-def extract_planned(plan: ExtractionPlan, *, progress: bool = False) -> list[tuple[Cache, Extraction]]:
+def extract_planned(
+    plan: ExtractionPlan, *, executor: Executor | None = None, progress: bool = False
+) -> list[tuple[Cache, Extraction]]:
     """Execute a plan: engines are tried in its order, and what is missing is what is missing now.
 
     Args:
         plan: Of `plan_extraction`.
+        executor: Of `early_executor`, which may have begun; by default the one that the plan names.
         progress: Show a bar on stderr.
 
     Returns:
@@ -117,11 +123,12 @@ def extract_planned(plan: ExtractionPlan, *, progress: bool = False) -> list[tup
     """
     started = time.monotonic()
     with _named(plan.root), Leases() as leases:
-        return _execute(renew(plan, leases), leases, started, progress)
+        executor = executor or find_executor(plan.config.executor)
+        return _execute(renew(plan, leases), leases, started, progress, executor)
 
 
 def _execute(
-    plan: ExtractionPlan, leases: Leases, started: float, progress: bool
+    plan: ExtractionPlan, leases: Leases, started: float, progress: bool, executor: Executor
 ) -> list[tuple[Cache, Extraction]]:
     config = plan.config
     threads = max(cores(), config.workers or 0)
@@ -143,7 +150,8 @@ def _execute(
         for tracker in trackers:
             tracker.require_few_failures()
         if chosen:
-            _fill([tracker for tracker in trackers if tracker.is_filled], filling, chosen, config, progress)
+            filled = [tracker for tracker in trackers if tracker.is_filled]
+            _fill(filled, filling, chosen, config, progress, executor)
     finally:
         for tracker in trackers:
             remove_leftovers(tracker.cache)
@@ -209,7 +217,12 @@ def _announce(target: Target) -> None:
 
 
 def _fill(
-    trackers: Sequence[Tracker], filling: Filling, chosen: Candidate, config: ExtractConfig, progress: bool
+    trackers: Sequence[Tracker],
+    filling: Filling,
+    chosen: Candidate,
+    config: ExtractConfig,
+    progress: bool,
+    executor: Executor,
 ) -> None:
     resources = allocate(
         config,
@@ -239,7 +252,7 @@ def _fill(
                 bar.reset()  # the rate counts from when the first engine is loaded
             bar.update(images)
 
-        results = find_executor(config.executor).run(tasks, spec, resources.workers, advance)
+        results = executor.run(tasks, spec, resources.workers, advance)
         with contextlib.closing(results):  # whatever happens, the workers end here
             for infos in results:
                 for tracker, info in zip(trackers, infos, strict=True):
