@@ -33,6 +33,8 @@ def early_executor(
     root: Path,
     config: ExtractConfig | None = None,
     views: ViewSpec | None = None,
+    *,
+    is_dry: bool = False,
 ) -> Iterator[Executor]:
     """An executor whose workers may have read images already when they get their tasks.
 
@@ -45,12 +47,13 @@ def early_executor(
         root: Folder of caches.
         config: How the extraction runs.
         views: What each image to train on is to have.
+        is_dry: Start nothing.
     """
     config = config or ExtractConfig()
     executor = find_executor(config.executor)
     try:
         with contextlib.suppress(FastclsError, OSError):  # the plan says what is wrong
-            if EXECUTORS[config.executor].has_workers and _is_worthwhile(dataset):
+            if not is_dry and EXECUTORS[config.executor].has_workers and _is_worthwhile(dataset):
                 executor.read_ahead(_orders(dataset, cuts, root, config, views or ViewSpec()))
         yield executor
     finally:
