@@ -92,7 +92,7 @@ def run(
     )
     dataset, root = Dataset.of(dataset), as_path(cache_root, "cache_root")
     extraction = as_spec(ExtractConfig, extraction, "extraction")
-    with early_executor(dataset, [cut], root, extraction, views) as executor:
+    with early_executor(dataset, [cut], root, extraction, views, name) as executor:
         plan = plan_run(
             *(dataset, cut, head, config, as_path(out, "out")),
             cache_root=root,

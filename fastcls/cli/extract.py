@@ -65,7 +65,7 @@ def extract(
     if preview:
         _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
-    with early_executor(dataset, cut, root, extraction, views, is_dry=dry_run) as executor:
+    with early_executor(dataset, cut, root, extraction, views, place.name, is_dry=dry_run) as executor:
         plan = plan_extraction(dataset, cut, root, extraction, views=views, name=place.name)
         if dry_run:
             click.echo(f"{plan}\nNothing was written")

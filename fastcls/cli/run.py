@@ -97,7 +97,7 @@ def run(
             "A head is trained on one cut: give one --cut. `fastcls extract` takes several."
         )
     dataset, root = source.open(photos), Path(place.cache)
-    with early_executor(dataset, cut, root, extraction, views, is_dry=dry_run) as executor:
+    with early_executor(dataset, cut, root, extraction, views, place.name, is_dry=dry_run) as executor:
         plan = plan_run(
             *(dataset, cut[0], head, replace(training, val=parts.val), Path(out)),
             cache_root=root,

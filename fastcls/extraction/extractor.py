@@ -99,7 +99,7 @@ def extract_several(
     config, several = as_spec(ExtractConfig, config, "config"), as_list(cuts, "cuts", CutSpec, Cut, str, Path)
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     wanted = [_as_cut(cut) for cut in several]
-    early = early_executor(viewed.dataset, wanted, root, config, viewed.views)
+    early = early_executor(viewed.dataset, wanted, root, config, viewed.views, name)
     with _named(root), early as executor, Leases() as leases:
         plan = make_plan(viewed, wanted, root, config, leases)
         return _execute(plan, leases, started, progress, executor)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from extraction_support import (
     ABORT,
+    fill,
     living,
     only_cache,
     prepare,
-    requested,
     start_command,
     wait_until,
     write_images,
@@ -131,37 +131,54 @@ def test_a_worker_that_dies_while_it_reads_ahead_is_replaced(data, root):
     assert len(only_cache(root).index()) == 11
 
 
-@pytest.mark.parametrize(
-    ("changes", "begins"),
-    [
-        ({}, True),
-        ({"is_dry": True}, False),
-        ({"config": ExtractConfig(executor="inline")}, False),
-        ({"config": ExtractConfig(workers=1)}, True),
-        ({"count": 127}, False),
-        ({"size": None}, False),  # only the model would tell it
-        ({"is_known": True}, False),
-        ({"base": "no such base"}, False),
-    ],
-)
-def test_workers_start_early_only_where_all_is_to_be_forwarded(data, root, monkeypatch, changes, begins):
+@pytest.fixture
+def begun(monkeypatch):
+    """What workers are told to read, on a machine where that is of use."""
+    orders = []
     monkeypatch.setattr(early, "cores", lambda: 2)
     monkeypatch.setattr(early, "has_driver", lambda: False)
-    begun = []
-    monkeypatch.setattr(ProcessExecutor, "read_ahead", lambda self, orders: begun.extend(orders))
-    known = changes.get("is_known")
-    cut = CutSpec(BaseSpec(changes.get("base", "model.keras"), size=changes.get("size", (8, 8))))
-    if known:
-        prepare(root)
-    dataset = write_images(data, changes.get("count", 130))
-    arguments = dataset, [requested(root) if known else cut], root, changes.get("config")
-    if changes.get("base"):
-        cut = replace(cut, base=replace(cut.base, size=None))
-        arguments = dataset, [cut], root, None
-    with early_executor(*arguments, is_dry=changes.get("is_dry", False)):
-        assert bool(begun) == begins
-    paths = [path for order in begun for path in order.paths]
-    assert sorted(paths) == (sorted(sample.path for sample in dataset.samples) if begins else [])
+    monkeypatch.setattr(ProcessExecutor, "read_ahead", lambda self, told: orders.append(told))
+    return orders
+
+
+def own_model(size=(8, 8)):
+    return CutSpec(BaseSpec("model.keras", size=size))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_image_is_read_by_one_worker_where_there_is_no_cache(data, root, begun, workers):
+    dataset = write_images(data, 200)
+    with early_executor(dataset, [own_model()], root, ExtractConfig(workers=workers)):
+        (orders,) = begun
+    assert len(orders) == workers and {order.rule for order in orders} == {RULE}
+    paths = [path for order in orders for path in order.paths]
+    assert sorted(paths) == sorted(sample.path for sample in dataset.samples)
+
+
+@pytest.mark.parametrize(
+    ("cut", "config", "is_dry"),
+    [
+        (own_model(), ExtractConfig(), True),
+        (own_model(), ExtractConfig(executor="inline"), False),
+        (own_model(size=None), ExtractConfig(), False),  # only the model would tell it
+        (CutSpec(BaseSpec("no such base")), ExtractConfig(), False),
+    ],
+)
+def test_nothing_starts_early(data, root, begun, cut, config, is_dry):
+    with early_executor(write_images(data, 9), [cut], root, config, is_dry=is_dry):
+        assert begun in ([], [[]])
+
+
+def test_with_a_cache_a_worker_starts_early_only_where_there_are_new_images(data, root, begun):
+    cut = prepare(root)
+    with early_executor(write_images(data, 9), [cut], root):
+        assert sum(len(order.paths) for order in begun.pop()) == 9
+    fill(data, root)
+    begun.clear()
+    with early_executor(Dataset.open(data), [cut], root):
+        assert begun == [[]]
+    with early_executor(write_images(data, 10), [cut], root):
+        assert [order.paths for order in begun[1]] == [()]
 
 
 @pytest.mark.skipif(cores() < 2 or has_driver(), reason="nothing starts early here")
