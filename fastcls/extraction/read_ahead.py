@@ -102,6 +102,7 @@ class EarlyImages:
 
 
 def _give_way() -> None:
-    """Let others go first on this thread's core; where a thread has no priority of its own, nothing."""
+    """Let the parent, which builds the trunk, go first; only Linux has priorities of threads."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICEST)
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICEST)
