@@ -29,7 +29,7 @@ from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
-from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least, check_type
+from fastcls.specs import AnswerSpec, FeaturesSpec, PixelRule, check_answer, check_at_least, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 from fastcls.used_images import UNKNOWN, UsedImages
 from fastcls.wording import count_of
@@ -260,6 +260,8 @@ class Classifier:
         *,
         batch_size: int = 16,
         max_pixels: int | None = None,
+        cache: PathLike | None = None,
+        through_model: bool = False,
         progress: bool = False,
     ) -> Tested:
         """Classify labeled images: the test part of a data set, or all of one that is not split.
@@ -271,6 +273,9 @@ class Classifier:
                 None to write nothing.
             batch_size: Images per forward pass.
             max_pixels: See `predict`.
+            cache: The cache that the run was trained on, or a folder of caches with it; None for where it was
+                when the run was made. Images whose bottlenecks are there are not forwarded again.
+            through_model: Forward all images.
             progress: Show a bar on stderr.
 
         Returns:
@@ -280,11 +285,19 @@ class Classifier:
         Raises:
             DataError: There is no test part, a class is unknown to the classifier, the images have one label
                 each and the classifier gives several (or the other way round), or no image could be read.
-            OptionError: `out` holds something else or cannot be made.
+            OptionError: `out` holds something else or cannot be made, or `cache` is not that of the run.
         """
         from fastcls.evaluation.tester import test
 
-        return test(self, dataset, out, batch_size=batch_size, max_pixels=max_pixels, progress=progress)
+        place = None if cache is None else str(files.as_path(cache, "cache"))
+        features = FeaturesSpec(through_model=through_model, cache=place)
+        return test(
+            *(self, dataset, out),
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            features=features,
+            progress=progress,
+        )
 
     def known_images(self) -> UsedImages:
         """The images that had a part in it, if it was made in this process or is of a run.
