@@ -88,6 +88,11 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Manifest:
+        """From JSON; raises KeyError or TypeError where something is missing or unknown."""
+        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+
     @property
     def pixels(self) -> PixelRule:
         """How pixels are made for the trunk."""
@@ -315,8 +320,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
     _require_version(path)
     try:
-        values = files.read_checked_json(path)
-        return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+        return Manifest.read(files.read_checked_json(path))
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Run the same `fastcls extract` again: it recreates the file, and "
