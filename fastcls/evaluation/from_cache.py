@@ -13,6 +13,7 @@ from fastcls import runs
 from fastcls.cache.index import Rows
 from fastcls.cache.store import Cache, caches_at
 from fastcls.errors import CacheError, OptionError
+from fastcls.inference.forwarder import Forwarder
 from fastcls.runs import Run
 from fastcls.training.head_reader import load_head
 
@@ -44,24 +45,28 @@ class CachedRun:
         """In which they are computed and stored."""
         return self.cache.manifest.precision, self.cache.manifest.dtype
 
-    def probabilities(self, digests: Sequence[str]) -> np.ndarray:
-        """What the head says of images by their digests: (N, C) float32, NaN where the cache has no row."""
+    def probabilities(self, digests: Sequence[str], *, converts: bool = False) -> np.ndarray:
+        """What the head says of images by their digests: (N, C) float32, NaN where the cache has no row.
+
+        Args:
+            digests: Of N images.
+            converts: Convert the head where that is worth it, so that it does without TensorFlow next time.
+        """
         output = np.full((len(digests), len(self.run.record["class_names"])), np.nan, np.float32)
         try:
             rows = self.cache.index().locate(digests)
             if rows.present.any():
-                self._fill(output, rows)
+                self._fill(output, rows, converts=converts)
         except (CacheError, OptionError, OSError) as error:
             logger.warning("%s. Images whose bottlenecks are not read are forwarded", error)
         return output
 
-    def _fill(self, output: np.ndarray, rows: Rows) -> None:
-        import tensorflow as tf
-
-        model = load_head(self.run.folder).model
+    def _fill(self, output: np.ndarray, rows: Rows, *, converts: bool) -> None:
+        digest = self.run.record["files"][runs.HEAD]
+        head = Forwarder("head", lambda: load_head(self.run.folder).model, digest)
+        run = head.choose(int(rows.present.sum()) if converts else 0)
         for places in _blocks(rows, self.cache.manifest.shape):
-            features = rows.take(places).read().astype(np.float32, copy=False)
-            output[places] = np.asarray(model(tf.constant(features), training=False))
+            output[places] = run(rows.take(places).read().astype(np.float32, copy=False))
 
 
 def cache_of(run: Run | None, given: str | None = None) -> CachedRun | None:

@@ -15,6 +15,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.evaluation.from_cache import CachedRun
 from fastcls.evaluation.parity import Parity, choose, compare
 from fastcls.evaluation.tested_on import FORWARDED
+from fastcls.inference.forwarder import WORTH
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
     from fastcls.inference.classifier import Classifier
@@ -93,7 +94,7 @@ def predict(
     rows = np.full((len(paths), len(how.classifier.class_names)), np.nan, np.float32)
     parity = None
     if source:
-        rows = source.probabilities(digests)
+        rows = source.probabilities(digests, converts=how.classifier.is_of_file)
         parity = _check(rows, labels, paths, source, how)
         if not (parity and parity.holds):
             rows[:] = np.nan
@@ -110,6 +111,8 @@ def _check(
     present, known = np.flatnonzero(_present(rows)), how.classifier
     if not len(present):
         return None
+    if len(present) >= WORTH:
+        known.keep()
     chosen = present[choose(labels[present], rows[present], known.task, known.thresholds)]
     found = [result.probabilities for result in how.run([paths[place] for place in chosen])]
     forwarded = {place: row for place, row in zip(chosen.tolist(), found, strict=True) if row is not None}
