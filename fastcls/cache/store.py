@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,6 +282,13 @@ def _without(cut: str, cuts: tuple[str, ...]) -> tuple[str, ...]:
 def cache_folders(root: Path) -> list[Path]:
     """The caches directly under a root, sorted."""
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
+
+
+def caches_at(path: Path) -> Iterator[Cache]:
+    """The cache of a folder, or those directly under it; damaged ones are left out."""
+    for folder in [path] if (path / _MANIFEST).is_file() else cache_folders(path):
+        with contextlib.suppress(CacheError, OSError):
+            yield Cache(folder)
 
 
 def is_cache(names: Set[str]) -> bool:

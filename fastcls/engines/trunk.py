@@ -57,10 +57,10 @@ class Trunk:
 
 
 def trace(model: Any) -> Any:
-    """The TensorFlow graph of a Keras model: a concrete function, (B, H, W, 3) uint8 -> (B, ...) float32."""
+    """The TensorFlow graph of a Keras model: a concrete function, such as (B, H, W, 3) uint8 -> (B, ...)."""
     import tensorflow as tf
 
-    signature = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
+    signature = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
     return tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
 
 
