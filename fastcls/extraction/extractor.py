@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import affordable_pixels
 from fastcls.engines import engine_class
+from fastcls.errors import ConversionError
 from fastcls.extraction.changes import describe_change
 from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.early import early_executor
@@ -29,7 +29,7 @@ from fastcls.extraction.filling import Filling, Target, open_filling
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
 from fastcls.extraction.resources import allocate
 from fastcls.extraction.tracker import Extraction, Tracker, remove_leftovers
-from fastcls.extraction.trial import first_trusted
+from fastcls.extraction.trial import require_trusted
 from fastcls.extraction.worker import WorkerSpec
 from fastcls.files import PathLike
 from fastcls.machine import cores
@@ -106,7 +106,11 @@ def extract_several(
 
 
 def extract_planned(
-    plan: ExtractionPlan, *, executor: Executor | None = None, progress: bool = False
+    plan: ExtractionPlan,
+    *,
+    executor: Executor | None = None,
+    progress: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[tuple[Cache, Extraction]]:
     """Execute a plan: engines are tried in its order, and what is missing is what is missing now.
 
@@ -114,6 +118,7 @@ def extract_planned(
         plan: Of `plan_extraction`.
         executor: Of `early_executor`, which may have begun; by default the one that the plan names.
         progress: Show a bar on stderr.
+        meanwhile: Called once worker processes forward images, if there are any, to begin something else.
 
     Returns:
         The cache and its figures, for each cut.
@@ -124,11 +129,16 @@ def extract_planned(
     started = time.monotonic()
     with _named(plan.root), Leases() as leases:
         executor = executor or find_executor(plan.config.executor)
-        return _execute(renew(plan, leases), leases, started, progress, executor)
+        return _execute(renew(plan, leases), leases, started, progress, executor, meanwhile)
 
 
 def _execute(
-    plan: ExtractionPlan, leases: Leases, started: float, progress: bool, executor: Executor
+    plan: ExtractionPlan,
+    leases: Leases,
+    started: float,
+    progress: bool,
+    executor: Executor,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[tuple[Cache, Extraction]]:
     config = plan.config
     threads = max(cores(), config.workers or 0)
@@ -151,7 +161,7 @@ def _execute(
             tracker.require_few_failures()
         if chosen:
             filled = [tracker for tracker in trackers if tracker.is_filled]
-            _fill(filled, filling, chosen, config, progress, executor)
+            _fill(filled, filling, chosen, config, progress, executor, meanwhile)
     finally:
         for tracker in trackers:
             remove_leftovers(tracker.cache)
@@ -175,24 +185,55 @@ def choose(
     Raises:
         OptionError: No candidate is left.
     """
-    known = [cut.target for cut in plan.cuts]
     if plan.is_complete:
-        return _settled(Filling.of([target for target in known if target], plan.viewed, plan.root)), None
-    cuts = [cut.caches for cut in plan.cuts]
-    refused: list[Obstacle] = []
-    for precision, able in itertools.groupby(plan.candidates, lambda candidate: candidate.precision):
-        filling = open_filling(cuts, known, precision, plan.viewed, plan.root, leases)
+        known = [cut.target for cut in plan.cuts if cut.target]
+        return _settled(Filling.of(known, plan.viewed, plan.root)), None
+    refused: dict[Candidate, Obstacle] = {}
+    for candidate in plan.candidates:
+        if not _is_worth_trying(candidate, refused):
+            continue
+        try:
+            filling = _open_trusted(candidate, plan, leases, max_pixels)
+        except (ConversionError, InfidelityError) as error:
+            refused[candidate] = error
+            continue
         if not filling.filled:  # another process was first
             return _settled(filling), None
-        chosen = first_trusted(able, filling, plan.viewed.dataset, max_pixels, refused)
-        if chosen:
-            for error in refused:
-                fact = error.fact if isinstance(error, InfidelityError) else error
-                logger.warning("%s. Using %s instead", fact, chosen)
-            return _settled(filling), chosen
-        filling.discard(leases)
+        for refusal in refused.values():
+            fact = refusal.fact if isinstance(refusal, InfidelityError) else refusal
+            logger.warning("%s. Using %s instead", fact, candidate)
+        return _settled(filling), candidate
     assert plan.asked
-    raise explain(plan.asked, plan.machine, refused)
+    raise explain(plan.asked, plan.machine, refused.values())
+
+
+def _is_worth_trying(candidate: Candidate, refused: Mapping[Candidate, Obstacle]) -> bool:
+    """Whether an engine may do what those before it could not: all engines of a precision round alike."""
+    before = [error for other, error in refused.items() if other.precision == candidate.precision]
+    if candidate.stands_in:
+        return any(isinstance(error, ConversionError) for error in before)
+    is_reference = engine_class(candidate.path).is_reference
+    return is_reference or not any(isinstance(error, InfidelityError) for error in before)
+
+
+def _open_trusted(
+    candidate: Candidate, plan: ExtractionPlan, leases: Leases, max_pixels: int | None
+) -> Filling:
+    """Open the caches that an engine fills; what was made for one that cannot be trusted is removed.
+
+    Raises:
+        ConversionError: It cannot convert the trunk.
+        InfidelityError: Its rows are too far off.
+    """
+    cuts, known = [cut.caches for cut in plan.cuts], [cut.target for cut in plan.cuts]
+    filling = open_filling(cuts, known, candidate, plan.viewed, plan.root, leases)
+    try:
+        if filling.filled:
+            require_trusted(candidate, filling, plan.viewed.dataset, max_pixels)
+    except (ConversionError, InfidelityError):
+        filling.discard(leases)
+        raise
+    return filling
 
 
 def _settled(filling: Filling) -> Filling:
@@ -223,6 +264,7 @@ def _fill(
     config: ExtractConfig,
     progress: bool,
     executor: Executor,
+    meanwhile: Callable[[], None],
 ) -> None:
     resources = allocate(
         config,
@@ -245,11 +287,16 @@ def _fill(
         config.compress,
         config.max_pixels,
     )
+    is_begun = False
     with tqdm(total=len(filling.work.images), unit="image", desc="extract", disable=not progress) as bar:
 
         def advance(images: int) -> None:
-            if not bar.n:
+            nonlocal is_begun
+            if not is_begun:
+                is_begun = True
                 bar.reset()  # the rate counts from when the first engine is loaded
+                if EXECUTORS[config.executor].has_workers:
+                    meanwhile()
             bar.update(images)
 
         results = executor.run(tasks, spec, resources.workers, advance)
