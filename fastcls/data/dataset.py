@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.data.conflicts import drop_conflicts
+from fastcls.data.conflicts import Claim, drop_conflicts, warn_of_conflicts
 from fastcls.data.names import nfc, safe_name
 from fastcls.data.readers.class_folders import read_folder
 from fastcls.data.readers.csv import is_split_table, read_csv
@@ -239,19 +239,26 @@ class Dataset:
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 
     def without_conflicts(self, conflicts: str = "drop") -> Dataset:
-        """The data set without identical images that have different labels; all files are read.
+        """The data set without identical images that have different labels; only files of one size are read.
 
         Args:
             conflicts: "drop" leaves out all of them, with a warning.
 
         Raises:
-            DataError: There are such images, and `conflicts` is "error".
+            DataError: There are such images, and `conflicts` is "error"; or a class has no others.
         """
-        names = [self.names_of(sample) for sample in self.samples]
-        paths = [self.locate(sample) for sample in self.samples]
-        dropped = drop_conflicts(self.given, paths, names, stops=conflicts == "error")
+        dropped = drop_conflicts(self.given, *self._claims(), stops=conflicts == "error")
         kept = (sample for place, sample in enumerate(self.samples) if place not in dropped)
         return replace(self, samples=tuple(kept)) if dropped else self
+
+    def warn_of_conflicts(self) -> None:
+        """Name and count identical images that have different labels; only files of one size are read."""
+        warn_of_conflicts(self.given, *self._claims())
+
+    def _claims(self) -> tuple[list[Path], list[Claim]]:
+        """The file of each sample, and what is said of it."""
+        claims = [Claim(sample.path, self.names_of(sample)) for sample in self.samples]
+        return [self.locate(sample) for sample in self.samples], claims
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of images by class name and split ("" for images that are not split).

@@ -99,6 +99,7 @@ def extract_several(
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     with _named(root), Leases() as leases:
         plan = make_plan(viewed, [_as_cut(cut) for cut in several], root, config, leases)
+        viewed.dataset.warn_of_conflicts()
         return _execute(plan, leases, started, progress)
 
 
@@ -150,7 +151,6 @@ def _execute(
             tracker.save()
     for tracker in trackers:
         tracker.require_some_images()
-    trackers[0].warn_of_conflicts()  # the images are the same for all
     return [(tracker.cache, tracker.figures()) for tracker in trackers]
 
 

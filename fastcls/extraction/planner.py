@@ -258,7 +258,9 @@ def plan_extraction(
         MissingExtraError: An engine's package is not installed.
     """
     viewed = ViewedDataset(dataset, views or ViewSpec(), name)
-    return make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
+    plan = make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
+    dataset.warn_of_conflicts()
+    return plan
 
 
 def make_plan(

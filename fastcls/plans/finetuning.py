@@ -128,6 +128,7 @@ def plan_finetuning(
             dataset, begun, spec, config, head=head, max_pixels=max_pixels, networks=networks
         )
         _require_same(folder, training)
+    dataset.warn_of_conflicts()
     return FinetuningPlan(
         *(dataset, begun, spec, config, head, max_pixels, networks, counts, out, folder, asked, training),
         options=options,

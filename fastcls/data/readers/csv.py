@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fastcls.data.conflicts import Claim, describe_conflicts, require_classes
 from fastcls.data.names import nfc
 from fastcls.data.readers.delimited import open_delimited, open_own
 from fastcls.data.readers.entries import SPLITS, Entry, Table, name_splits, some, split_named
@@ -52,13 +54,13 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
         layout = find_layout(path, grid, head, spec, places.looks_like_image)
         lines = _collect(path, rows, layout, places)
     read, task, note = _labels(path, layout, lines, spec)
-    entries = _entries(path, lines, read, _splits(path, lines), drops=spec.conflicts == "drop")
+    entries, dropped = _entries(path, lines, read, _splits(path, lines), drops=spec.conflicts == "drop")
     places.require_all()
     _warn(path, entries, layout, spec.label_separator)
     found = {name for entry in entries for name in entry.class_names} | set(map(nfc, layout.classes))
     suffix = f"{places.suffix} appended to paths" if places.suffix and spec.path_suffix is None else ""
     notes = tuple(filter(None, (*grid.notes, *layout.notes, suffix, note)))
-    return Table(entries, tuple(sorted(found)), task, notes)
+    return Table(entries, tuple(sorted(found)), task, notes, dropped)
 
 
 def tells_labels(path: Path, spec: ReadSpec) -> bool:
@@ -182,21 +184,28 @@ def _entries(
     splits: Mapping[str, str],
     *,
     drops: bool,
-) -> tuple[Entry, ...]:
-    """An entry per path; raises DataError where two rows say different things."""
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """An entry per path, and the paths that are dropped.
+
+    Raises:
+        DataError: Two rows say different things, or a class loses all its images.
+    """
     entries: dict[str, Entry] = {}
-    dropped = set()
+    claims: dict[str, set[Claim]] = defaultdict(set)
     for said, line in lines.items():
         names = tuple(sorted({nfc(name) for name in read(said)}))
         entry = Entry(said.path, names, splits[said.split], said.group)
         earlier = entries.setdefault(entry.path, entry)
-        if drops and earlier.class_names != entry.class_names:
-            dropped.add(entry.path)
-        elif earlier != entry:
+        claims[entry.path].add(Claim(entry.path, names))
+        if earlier != entry and not (drops and len(claims[entry.path]) > 1):
             raise DataError(f"{path}, line {line}: {_contradiction(entry, earlier)}")
+    dropped = {named: sorted(said) for named, said in claims.items() if len(said) > 1}
+    kept = tuple(entry for entry in entries.values() if entry.path not in dropped)
     if dropped:
-        logger.warning("%s: %s under two labels dropped", path, count_of(len(dropped), "image"))
-    return tuple(entry for entry in entries.values() if entry.path not in dropped)
+        logger.warning("%s. All of them are left out", describe_conflicts(path, [*dropped.values()]))
+        everything = (claim for said in claims.values() for claim in said)
+        require_classes(path, everything, (Claim(entry.path, entry.class_names) for entry in kept))
+    return kept, tuple(dropped)
 
 
 def _contradiction(entry: Entry, earlier: Entry) -> str:
@@ -209,7 +218,12 @@ def _contradiction(entry: Entry, earlier: Entry) -> str:
     found = {what: map(_listed, pair) for what, pair in pairs.items() if pair[0] != pair[1]}
     received = "; ".join(f"{what} {', earlier '.join(words)}" for what, words in found.items())
     differs = entry.class_names != earlier.class_names
-    remedy = ", or leave out such images with --conflicts drop" if differs else ""
+    remedy = (
+        ": an image has one, also with --conflicts keep. --conflicts drop leaves such images out; if an "
+        "image can have several labels, write them into one row (see --label-separator)"
+        if differs
+        else ""
+    )
     return (
         f"{entry.path!r} is listed twice with different {' and '.join(found)}. "
         f"Received: {received}. Remove one of the rows{remedy}."

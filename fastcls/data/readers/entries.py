@@ -38,12 +38,14 @@ class Table:
         class_names: Sorted, those of columns without any 1 included.
         task: What is asked of an image.
         notes: How it was read, where that had to be found out.
+        dropped: Paths of images that it lists, but that are left out.
     """
 
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
     task: Task
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 def some(names: Sequence[str] | Sequence[bytes]) -> str:

@@ -74,14 +74,19 @@ def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Ta
         entries = _split_by_folder(entries, given)
     names = tuple(sorted({name for table in read for name in table.class_names}))
     notes = tuple(dict.fromkeys(note for table in read for note in table.notes))
-    return Table(tuple(entries), names, tasks.pop(), notes), root
+    dropped = [
+        _below(named, "" if spec.image_root else _prefix(place, root))
+        for place, table in zip(tables, read, strict=True)
+        for named in table.dropped
+    ]
+    return Table(tuple(entries), names, tasks.pop(), notes, tuple(dropped)), root
 
 
 def count_unlisted(tables: Sequence[Path], given: Path, table: Table) -> int:
     """How many images of an image folder its metadata leaves out; a warning names them."""
     if not given.is_dir() or not all(each.name in _METADATA for each in tables):
         return 0
-    listed = {entry.path for entry in table.entries}
+    listed = {*table.dropped, *(entry.path for entry in table.entries)}
     unlisted = [path for path in list_images(given).images if path not in listed]
     warn_of_left_out(given, (LeftOut(path, Reason.UNLISTED) for path in unlisted))
     return len(unlisted)
@@ -136,8 +141,11 @@ def _part(table: Path, root: Path) -> str:
 
 
 def _moved(entry: Entry, prefix: str, split: str) -> Entry:
-    is_absolute = entry.path.startswith("/")
-    return entry._replace(path=entry.path if is_absolute else prefix + entry.path, split=entry.split or split)
+    return entry._replace(path=_below(entry.path, prefix), split=entry.split or split)
+
+
+def _below(path: str, prefix: str) -> str:
+    return path if path.startswith("/") else prefix + path
 
 
 def _split_by_folder(entries: list[Entry], given: Path) -> list[Entry]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache.samples import SampleRow
-from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
 from fastcls.data.views import augment
@@ -93,7 +92,6 @@ def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray,
         for place, sample in enumerate(samples)
         if place not in images.unreadable
     ]
-    warn_of_conflicts(dataset.given, ((row.path, row.digest, row.labels) for row in rows))
     return images, np.array(readable), rows
 
 
