@@ -25,7 +25,7 @@ from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, OptionError, shown
 from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
 from fastcls.specs import PixelRule, check_type
@@ -247,7 +247,10 @@ class Cache:
 
         Raises:
             CacheError: A table or row is damaged, or the data set has no such split.
+            OptionError: `split` is no name.
         """
+        if not (split is None or isinstance(split, str)):
+            raise OptionError(f"split must be the name of one, or None. Received: {shown(split)}")
         samples = [row for row in self.samples() if split is None or row.split == split]
         if not samples:
             splits = sorted({row.split for row in self.samples()})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastcls.data.conflicts import Claim, drop_conflicts, warn_of_conflicts
 from fastcls.data.names import nfc, safe_name
 from fastcls.data.readers.class_folders import read_folder
-from fastcls.data.readers.csv import is_split_table, read_csv
+from fastcls.data.readers.csv import is_split_table
 from fastcls.data.readers.entries import SPLITS, Entry, Table, some
 from fastcls.data.readers.tables import count_unlisted, find_tables, read_tables
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
@@ -175,8 +175,8 @@ class Dataset:
             OptionError: An option is invalid.
         """
         path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
-        table = read_csv(path, spec)
-        made = _build(Path(spec.image_root or path.parent), table.entries, table.class_names, source=path)
+        table, root = read_tables([path], path, spec)
+        made = _build(root, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
         return replace(made, task=table.task, source=source, reading=_in_words(path, table))
 
@@ -234,7 +234,7 @@ class Dataset:
         Raises:
             DataError: There is no split of that name.
         """
-        if split not in SPLITS:
+        if not isinstance(split, str) or split not in SPLITS:
             raise DataError(f"Unknown split. Received: {shown(split)}. Choose one of: {', '.join(SPLITS)}.")
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 

@@ -13,6 +13,7 @@ from fastcls.bases.loader import load_without_download
 from fastcls.cache.samples import SampleRow
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
+from fastcls.data.splitter import require_train_part
 from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
 from fastcls.plans.run import table_digest
@@ -138,6 +139,7 @@ def plan_finetuning(
 
 def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
     """Images to train and to validate on; raises DataError where they do not make a training."""
+    require_train_part(dataset.given, (sample.split for sample in dataset.samples))
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     keys = [sample.path for sample in samples]
     if config.val:  # the bytes decide who validates

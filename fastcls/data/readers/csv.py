@@ -12,13 +12,13 @@ from fastcls.data.conflicts import Claim, describe_conflicts, require_classes
 from fastcls.data.names import nfc
 from fastcls.data.readers.delimited import open_delimited, open_own
 from fastcls.data.readers.entries import SPLITS, Entry, Table, name_splits, some, split_named
-from fastcls.data.readers.grid import Opener, Rows, is_missing
+from fastcls.data.readers.grid import PATH_NAMES, VAGUE_NAMES, Opener, Rows, is_missing
 from fastcls.data.readers.json_lines import open_json_lines
 from fastcls.data.readers.labels import find_reader
 from fastcls.data.readers.layout import BITS, LABEL_COLUMNS, RESERVED, Layout, find_layout, has_label_column
 from fastcls.data.readers.parquet import open_parquet
 from fastcls.data.readers.places import Places
-from fastcls.errors import DataError
+from fastcls.errors import DataError, FastclsError
 from fastcls.specs.data import ReadSpec
 from fastcls.tasks import SEVERAL_LABELS, Task
 from fastcls.wording import count_of
@@ -26,9 +26,11 @@ from fastcls.wording import count_of
 # What opens a file, by its suffix; anything else is a text table.
 _OPENERS: dict[str, Opener] = {
     ".parquet": open_parquet,
+    ".json": open_json_lines,
     ".jsonl": open_json_lines,
     ".ndjson": open_json_lines,
 }
+_TEXT = (".csv", ".tsv")
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
         DataError: The table cannot be read, contradicts itself, or names files that do not exist.
     """
     spec = spec or ReadSpec()
-    places = Places(path, Path(spec.image_root) if spec.image_root else None, spec.path_suffix)
+    places = Places(path, _root(path, spec), spec.path_suffix)
     opener = _OPENERS.get(path.suffix.lower(), open_delimited)
     if spec.delimiter is not None and opener is not open_delimited:
         raise DataError(f"{path} is no text table: --delimiter has no effect. Remove it.")
@@ -58,9 +60,20 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
     places.require_all()
     _warn(path, entries, layout, spec.label_separator)
     found = {name for entry in entries for name in entry.class_names} | set(map(nfc, layout.classes))
-    suffix = f"{places.suffix} appended to paths" if places.suffix and spec.path_suffix is None else ""
+    suffix = f"{' or '.join(places.guessed)} appended to paths" if places.guessed else ""
     notes = tuple(filter(None, (*grid.notes, *layout.notes, suffix, note)))
-    return Table(entries, tuple(sorted(found)), task, notes, dropped)
+    return Table(entries, tuple(sorted(found)), task, notes, dropped, needs_suffix=places.needs_suffix)
+
+
+def _root(path: Path, spec: ReadSpec) -> Path | None:
+    """The folder of paths, if the user names one."""
+    if spec.image_root is None or Path(spec.image_root).is_dir():
+        return None if spec.image_root is None else Path(spec.image_root)
+    fact = "is not a folder" if Path(spec.image_root).exists() else "does not exist"
+    raise DataError(
+        f"--image-root {spec.image_root} {fact} ({Path(spec.image_root).absolute()}). Name the folder that "
+        f"the paths in {path} are relative to."
+    )
 
 
 def tells_labels(path: Path, spec: ReadSpec) -> bool:
@@ -68,6 +81,25 @@ def tells_labels(path: Path, spec: ReadSpec) -> bool:
     with _OPENERS.get(path.suffix.lower(), open_delimited)(path, spec.delimiter, lambda _: False) as grid:
         has_paths = spec.path_column is not None or "file_name" in grid.columns or bool(grid.pictures)
         return has_paths and (spec.label_column is not None or has_label_column(grid.columns))
+
+
+def label_tables(root: Path) -> list[Path]:
+    """The tables in a folder that seem to have paths of images and their labels."""
+    return sorted(
+        entry
+        for entry in root.iterdir()
+        if entry.suffix.lower() in (*_OPENERS, *_TEXT) and entry.is_file() and _names_labels(entry)
+    )
+
+
+def _names_labels(path: Path) -> bool:
+    try:
+        with _OPENERS.get(path.suffix.lower(), open_delimited)(path, None, lambda _: False) as grid:
+            names = {name.lower() for name in grid.columns}
+            has_paths = bool(names & {*PATH_NAMES, *VAGUE_NAMES}) or bool(grid.pictures)
+            return has_paths and (len(names) == 2 or has_label_column(grid.columns))
+    except FastclsError:  # it is none that can be read
+        return False
 
 
 def is_split_table(path: Path) -> bool:

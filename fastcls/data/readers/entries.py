@@ -39,6 +39,7 @@ class Table:
         task: What is asked of an image.
         notes: How it was read, where that had to be found out.
         dropped: Paths of images that it lists, but that are left out.
+        needs_suffix: Whether the suffix that the user names is appended to any path.
     """
 
     entries: tuple[Entry, ...]
@@ -46,6 +47,7 @@ class Table:
     task: Task
     notes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    needs_suffix: bool = False
 
 
 def some(names: Sequence[str] | Sequence[bytes]) -> str:

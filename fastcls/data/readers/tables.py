@@ -14,6 +14,7 @@ from fastcls.data.readers.csv import read_csv, tells_labels
 from fastcls.data.readers.entries import Entry, Table, name_splits, some, split_named
 from fastcls.data.readers.folder import LeftOut, Reason, list_images, visible_folders, warn_of_left_out
 from fastcls.data.readers.given import refuse_other_file
+from fastcls.data.readers.parts import warn_of_empty_parts
 from fastcls.errors import DataError
 from fastcls.specs.data import ReadSpec
 
@@ -63,6 +64,11 @@ def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Ta
     tasks = {table.task for table in read}
     if len(tasks) > 1:
         raise DataError(f"{given} has tables with one label per image, and others with several. Part them.")
+    if spec.path_suffix and not any(table.needs_suffix for table in read):
+        raise DataError(
+            f"--path-suffix {spec.path_suffix} has no effect: all paths in {given} name files without it. "
+            "Remove it."
+        )
     root = Path(spec.image_root) if spec.image_root else _common_folder(tables, given)
     parts = {} if tables == [given] else name_splits({_part(table, root) for table in tables} - {""}, given)
     entries = [
@@ -72,6 +78,9 @@ def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Ta
     ]
     if len(tables) == 1 and tables != [given]:
         entries = _split_by_folder(entries, given)
+    if tables != [given] and given.is_dir():
+        folders = [name for name in visible_folders(given) if split_named(name)]
+        warn_of_empty_parts(given, folders, [entry.path for entry in entries])
     names = tuple(sorted({name for table in read for name in table.class_names}))
     notes = tuple(dict.fromkeys(note for table in read for note in table.notes))
     dropped = [
