@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.data.conflicts import Claim, drop_conflicts, warn_of_conflicts
+from fastcls.data.conflicts import Claim, describe_conflicts, find_conflicts, require_classes
 from fastcls.data.names import nfc, safe_name
 from fastcls.data.readers.class_folders import read_folder
 from fastcls.data.readers.csv import is_split_table
@@ -247,18 +247,37 @@ class Dataset:
         Raises:
             DataError: There are such images, and `conflicts` is "error"; or a class has no others.
         """
-        dropped = drop_conflicts(self.given, *self._claims(), stops=conflicts == "error")
-        kept = (sample for place, sample in enumerate(self.samples) if place not in dropped)
-        return replace(self, samples=tuple(kept)) if dropped else self
+        groups = self._conflicts()
+        if not groups:
+            return self
+        fact = self._describe(groups)
+        if conflicts == "error":
+            raise DataError(f"{fact}. Keep one of each, or leave them all out with --conflicts drop.")
+        logger.warning("%s. All of them are left out", fact)
+        dropped = {place for group in groups for place in group}
+        kept = tuple(sample for place, sample in enumerate(self.samples) if place not in dropped)
+        made = replace(self, samples=kept)
+        require_classes(self.given, self.found_classes, made.found_classes)
+        return made
 
-    def warn_of_conflicts(self) -> None:
-        """Name and count identical images that have different labels; only files of one size are read."""
-        warn_of_conflicts(self.given, *self._claims())
+    def warn_of_conflicts(self, digests: Sequence[str] | None = None) -> None:
+        """Name and count identical images that have different labels; only files of one size are read.
 
-    def _claims(self) -> tuple[list[Path], list[Claim]]:
-        """The file of each sample, and what is said of it."""
-        claims = [Claim(sample.path, self.names_of(sample)) for sample in self.samples]
-        return [self.locate(sample) for sample in self.samples], claims
+        Args:
+            digests: Of the images, as far as they are known: "" for others.
+        """
+        if groups := self._conflicts(digests):
+            logger.warning("%s. They are kept; --conflicts drop leaves them out", self._describe(groups))
+
+    def _conflicts(self, digests: Sequence[str] | None = None) -> list[list[int]]:
+        paths, labels = [s.path for s in self.samples], [s.labels for s in self.samples]
+        return find_conflicts(self.root, paths, labels, digests)
+
+    def _describe(self, conflicts: Iterable[Iterable[int]]) -> str:
+        samples = [[self.samples[place] for place in group] for group in conflicts]
+        return describe_conflicts(
+            self.given, [[Claim(sample.path, self.names_of(sample)) for sample in group] for group in samples]
+        )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of images by class name and split ("" for images that are not split).

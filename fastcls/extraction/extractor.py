@@ -99,7 +99,7 @@ def extract_several(
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     with _named(root), Leases() as leases:
         plan = make_plan(viewed, [_as_cut(cut) for cut in several], root, config, leases)
-        viewed.dataset.warn_of_conflicts()
+        plan.warn_of_conflicts()
         return _execute(plan, leases, started, progress)
 
 

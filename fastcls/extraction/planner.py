@@ -221,6 +221,11 @@ class ExtractionPlan:
             has_workers=EXECUTORS[self.config.executor].has_workers,
         )
 
+    def warn_of_conflicts(self) -> None:
+        """Name identical images that have different labels."""
+        target = self.cuts[0].target
+        self.viewed.dataset.warn_of_conflicts([r.digest for r in target.coverage.rows] if target else None)
+
     def describe(self) -> list[str]:
         """The plan as lines of text."""
         lines = [line for cut in self.cuts for line in (str(cut), cut.note) if line]
@@ -259,7 +264,7 @@ def plan_extraction(
     """
     viewed = ViewedDataset(dataset, views or ViewSpec(), name)
     plan = make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
-    dataset.warn_of_conflicts()
+    plan.warn_of_conflicts()
     return plan
 
 

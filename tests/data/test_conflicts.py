@@ -8,7 +8,7 @@ import pytest
 
 from fastcls import files
 from fastcls.data import image_bytes
-from fastcls.data.conflicts import Claim, find_conflicts
+from fastcls.data.conflicts import find_conflicts
 from fastcls.data.dataset import Dataset
 from fastcls.data.splitter import SplitSpec
 from fastcls.data.writers.split import write_split
@@ -82,21 +82,26 @@ def test_open__what_is_dropped_is_no_image_without_a_row(root, caplog):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_find_conflicts__are_those_of_the_digests(tmp_path, seed):
-    chance, claims, paths, expected = random.Random(seed), [], [], defaultdict(list)
+    chance, labels, digests = random.Random(seed), [], []
     for number in range(60):
         # A few sizes, beginnings and ends, each alone the same in many files; some are empty or missing.
         size, begin, end = (chance.choice(choices) for choices in ([0, 9000, 9001], "ab", "cd"))
-        paths.append(tmp_path / str(number))
-        paths[-1].write_bytes((begin * 10 + "x" * size + end if size else "").encode())
-        claims.append(Claim(str(number), chance.choice([(), ("cat",), ("dog",), ("cat", "dog")])))
-        if size:
-            expected[files.file_digest(paths[-1])].append(number)
+        path = tmp_path / str(number)
+        path.write_bytes((begin * 10 + "x" * size + end if size else "").encode())
+        digests.append(files.file_digest(path) if size else "")
+        labels.append(chance.choice([(), (0,), (1,), (0, 1)]))
         if chance.random() < 0.1:
-            paths[-1].unlink()
-            expected = {key: [n for n in group if n != number] for key, group in expected.items()}
-            expected = defaultdict(list, expected)
-    wrong = [group for group in expected.values() if len({claims[place].labels for place in group}) > 1]
-    assert wrong and sorted(map(sorted, find_conflicts(paths, claims))) == sorted(wrong)
+            path.unlink()
+            digests[-1] = ""
+    expected = defaultdict(list)
+    for number, digest in enumerate(digests):
+        if digest:
+            expected[digest].append(number)
+    wrong = [group for group in expected.values() if len({labels[place] for place in group}) > 1]
+    paths = list(map(str, range(60)))
+    assert wrong and sorted(find_conflicts(tmp_path, paths, labels)) == sorted(wrong)
+    some = [digest if number % 2 else "" for number, digest in enumerate(digests)]
+    assert sorted(find_conflicts(tmp_path, paths, labels, some)) == sorted(wrong)
 
 
 def test_warn_of_conflicts__reads_nearly_nothing(root, monkeypatch, caplog):
@@ -109,6 +114,14 @@ def test_warn_of_conflicts__reads_nearly_nothing(root, monkeypatch, caplog):
     Dataset.open(root).warn_of_conflicts()
     assert "1 image under different labels" in caplog.text
     assert sorted(path.name for path in read) == ["copy.jpg", "copy.jpg"]
+
+
+def test_warn_of_conflicts__reads_nothing_that_is_known(root, monkeypatch, caplog):
+    dataset = Dataset.open(root)
+    digests = [files.file_digest(dataset.locate(sample)) for sample in dataset.samples]
+    monkeypatch.setattr(files, "open_file", None)
+    dataset.warn_of_conflicts(digests)
+    assert "1 image under different labels: 'cat/copy.jpg (cat)', 'dog/copy.jpg (dog)'" in caplog.text
 
 
 def test_write_split__warns(root, tmp_path, caplog):

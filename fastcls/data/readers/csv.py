@@ -235,8 +235,8 @@ def _entries(
     kept = tuple(entry for entry in entries.values() if entry.path not in dropped)
     if dropped:
         logger.warning("%s. All of them are left out", describe_conflicts(path, [*dropped.values()]))
-        everything = (claim for said in claims.values() for claim in said)
-        require_classes(path, everything, (Claim(entry.path, entry.class_names) for entry in kept))
+        before = (name for said in claims.values() for claim in said for name in claim.labels)
+        require_classes(path, before, (name for entry in kept for name in entry.class_names))
     return kept, tuple(dropped)
 
 

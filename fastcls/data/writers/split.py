@@ -145,9 +145,7 @@ def _checked(dataset: Dataset | PathLike, out: Path) -> Dataset:
 
 def _plan(dataset: Dataset, out: Path, spec: SplitSpec | None, *, allow_small: bool) -> _Plan:
     plan = _plan_folders if dataset.task.has_class_folder else _plan_table
-    planned = plan(dataset, out, as_spec(SplitSpec, spec, "spec"), allow_small=allow_small)
-    dataset.warn_of_conflicts()
-    return planned
+    return plan(dataset, out, as_spec(SplitSpec, spec, "spec"), allow_small=allow_small)
 
 
 def _plan_folders(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: bool) -> _Plan:
@@ -155,6 +153,7 @@ def _plan_folders(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: 
     images = list_images(out).present if out.exists() else []
     require_named(out, earlier, images)
     found = source_rows(dataset)
+    dataset.warn_of_conflicts([row.digest for row in found])
     rows, vanished = plan_rows(
         found, refresh(earlier, found, out), set(images), spec, allow_small=allow_small
     )
@@ -179,6 +178,7 @@ def _write_folders(rows: Sequence[SplitRow], missing: Sequence[SplitRow], out: P
 def _plan_table(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: bool) -> _Plan:
     earlier = _read_earlier(out, [SPLIT_TABLE], read_earlier_splits) or {}
     digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
+    dataset.warn_of_conflicts(digests)
     divided = split(dataset, spec, fixed=earlier, digests=digests, allow_small=allow_small)
     moved = move_root(divided, out)
     result = SplitResult(
