@@ -25,7 +25,7 @@ class CheckpointSpec:
         "resumed.",
         low=0,
         metavar="N",
-        shown="none are kept; an interruption loses at most half a minute",
+        shown="none are kept; Ctrl-C loses nothing, any other end at most half a minute",
         silences=lambda every: [] if every else ["checkpoint_keep", "checkpoint_best_only"],
     )
     checkpoint_keep: int = option(1, "Number of checkpoints to keep, the latest ones.", low=1, metavar="N")

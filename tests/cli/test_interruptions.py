@@ -171,14 +171,19 @@ def press(monkeypatch):
 
 @pytest.mark.parametrize(("stage", "number"), [("training", signal.SIGINT), ("validation", signal.SIGTERM)])
 def test_finetune__interrupted_inside_of_a_step_ends_in_order(
-    fastcls, trained, photos, tmp_path, press, number, stage
+    fastcls, trained, photos, tmp_path, caplog, press, number, stage
 ):
     options = ("--val", 0.2, "--epochs", 2, "--batch-size", 8, "--out", tmp_path / "run")
     pressed = press(stage, number)
-    result = fastcls("finetune", photos, "--from", trained.run, *options)
+    command = ("finetune", photos, "--from", trained.run, *options)
+    result = fastcls(*command)
     assert pressed and result.code == 130
-    assert "run the same command again" in result.err and "Traceback" not in result.err
-    assert not list(tmp_path.iterdir())  # of the first epoch, nothing is worth to go on from
+    assert re.search(r"run the same command again to go on from it \(saved: step \d of epoch 1\)", result.err)
+    assert "Traceback" not in result.err
+    again = fastcls(*command)
+    assert again.code == 0 and re.search(r"Resuming after step \d of epoch 1", caplog.text)
+    whole = fastcls(*command[:-1], tmp_path / "whole")
+    assert kept(again) == kept(whole)
 
 
 @pytest.mark.parametrize("stage", ["training", "validation"])
@@ -244,6 +249,10 @@ def kill(patch, home, name, when) -> None:
         raise Killed
 
     patch.setattr(home, name, kill_there)
+
+
+def kept(result) -> list[str]:
+    return [line for line in result.out.splitlines() if line.startswith("Kept")]
 
 
 def listed(folder) -> list[str]:
