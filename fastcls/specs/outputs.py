@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from fastcls.specs.option import option
 from fastcls.specs.options import described, settle
 
+_OF_VALIDATION = (
+    *("CheckpointSpec.min_accuracy", "CheckpointSpec.checkpoint_best_only", "LogSpec.confusion_every"),
+    *("TrainConfig.patience", "HeadSpec.refit"),
+)
+
 
 def without_validation(val: float | None) -> list[str]:
     """What has no effect where no image is left to validate on."""
-    silenced = "CheckpointSpec.min_accuracy", "CheckpointSpec.checkpoint_best_only", "LogSpec.confusion_every"
-    return [*silenced] if val == 0 else []
+    return [*_OF_VALIDATION] if val == 0 else []
 
 
 @described

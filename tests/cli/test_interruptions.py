@@ -111,9 +111,7 @@ def test_command__given_again_when_all_is_done_does_nothing_again(
     for long in ("extract_planned", "train_prepared", "prepare_finetuning"):
         monkeypatch.setattr(pipeline, long, None)
     other = fastcls(*command, *more, "--learning-rate", 0.5)
-    assert other.code == 1 and re.search(
-        r"already exists.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
-    )
+    assert other.code == 1 and re.search(r"already exists.*--learning-rate was 0\.\d+, is 0\.5", other.err)
 
 
 def test_run__of_a_cache_that_was_removed_makes_it_anew_and_trains_nothing(
@@ -135,7 +133,7 @@ def test_train_head__of_changed_labels_is_another_request(fastcls, trained, tmp_
     changed = [replace(row, labels=("red",)) if row is rows[place] else row for row in rows]
     listing.write(listing.report(), changed, listing.failures())
     refused = fastcls(*command)
-    assert refused.code == 1 and "another training (images was" in refused.err
+    assert refused.code == 1 and "another training (the images, or their labels, are others)" in refused.err
 
 
 def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, commands, photos, tmp_path):
@@ -147,7 +145,39 @@ def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, comm
         for photo in sorted((photos / name).iterdir())[:12]:
             os.link(photo, fewer / name / photo.name)
     refused = fastcls("run", fewer, *commands["run"][2:], *more)
-    assert refused.code == 1 and "another training (data was" in refused.err
+    assert refused.code == 1 and "another training (photos has changed: 60 images then, 24 now" in refused.err
+
+
+def test_a_run_that_is_there_says_what_is_not_the_same(fastcls, trained, commands, photos, tmp_path):
+    kept = fastcls("train-head", trained.cache.folder, "--no-refit", "--out", tmp_path / "kept out")
+    assert kept.code == 0, kept.err
+    other = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "kept out")
+    assert other.code == 1 and "(--no-refit was given, is not given now)" in other.err
+    for name in ("train-head", "finetune"):
+        refused = fastcls(*commands[name], "--out", trained.run)
+        assert refused.code == 1 and refused.err == (
+            f"Error: {trained.run} already exists: `fastcls run` has made it. Give `fastcls {name}` another "
+            f"--out, such as {trained.run}-{name}, or remove it first\n"
+        )
+    moved = tmp_path / "photos moved"
+    shutil.copytree(photos, moved)
+    command = (
+        *commands["run"][2:],
+        "--cache",
+        tmp_path / "caches",
+        "--workers",
+        1,
+        "--out",
+        tmp_path / "run",
+    )
+    assert fastcls("run", photos, *command).code == 0
+    assert fastcls("run", moved, *command).code == 0  # the same, wherever they are
+    (moved / "red" / "0.png").rename(moved / "red" / "new.png")
+    renamed = fastcls("run", moved, *command)
+    assert "photos_moved has changed: 60 images then and now, but not the same names" in renamed.err
+    (moved / "red" / "new.png").unlink()
+    fewer = fastcls("run", moved, *command, "--train-batch-size", 8)
+    assert "photos_moved has changed: 60 images then, 59 now; --train-batch-size was 32, is 8)" in fewer.err
 
 
 @pytest.fixture

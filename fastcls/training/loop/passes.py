@@ -91,7 +91,34 @@ class KerasPasses:
 def _pass(
     model: Any, step: Callable[[Any], Any], feeder: Feed, listen: StepListener | None = None
 ) -> EpochRunner:
-    """One pass over all rows: its metrics as means over the rows.
+    """One pass over all rows: its metrics as means over the rows."""
+    import tensorflow as tf
+
+    run_steps = _compile_steps(model, step, feeder, is_noting=listen is not None)
+
+    def run(epoch: int, begun: Begun) -> Row:
+        model.reset_metrics()
+        _go_on(model, begun)
+        passed = begun.steps * feeder.batch_size
+        for rows, labels, order in feeder.blocks(epoch):
+            passed, order = passed - len(order), order[max(passed, 0) :]
+            if not len(order):
+                continue
+            interrupts.let_through()
+            finite, seen = run_steps(rows, labels, tf.constant(order))
+            begun.steps += math.ceil(len(order) / feeder.batch_size)
+            begun.finite += int(finite)
+            begun.seen += seen.numpy().tolist()
+        if listen:
+            listen(epoch, np.array(begun.seen, np.float32))
+        figures = model.get_metrics_result().items()
+        return {name: float(value) for name, value in figures if not np.ndim(value)}
+
+    return run
+
+
+def _compile_steps(model: Any, step: Callable[[Any], Any], feeder: Feed, *, is_noting: bool) -> Any:
+    """What makes the steps of a block: how many had a finite loss; loss and rate of each, if that is wanted.
 
     The loop over the batches of a block is compiled: to start a step of a small head from Python, as
     Keras's `fit` does, costs many times the step.
@@ -109,37 +136,17 @@ def _pass(
         seen = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=(2,))
         for start in tf.range(0, tf.size(order), feeder.batch_size):
             places = order[start : start + feeder.batch_size]
-            rate = model.optimizer.learning_rate if listen else None  # of this step: it changes in it
+            rate = model.optimizer.learning_rate if is_noting else None  # of this step: it changes in it
             metrics = step((tf.cast(tf.gather(rows, places), dtype), tf.gather(labels, places)))
             # A mean that is not a number stays so: the steps before are the finite ones.
             finite += tf.cast(tf.math.is_finite(metrics["loss"]), tf.int32)
-            if listen:
+            if is_noting:
                 seen = seen.write(start // feeder.batch_size, tf.stack([losses.pop(), rate]))
         return finite, seen.stack()
 
     # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
     with _overheard(model) as losses:
-        traced = run_steps.get_concrete_function()
-
-    def run(epoch: int, begun: Begun) -> Row:
-        model.reset_metrics()
-        _go_on(model, begun)
-        passed = begun.steps * feeder.batch_size
-        for rows, labels, order in feeder.blocks(epoch):
-            passed, order = passed - len(order), order[max(passed, 0) :]
-            if not len(order):
-                continue
-            interrupts.let_through()
-            finite, seen = traced(rows, labels, tf.constant(order))
-            begun.steps += math.ceil(len(order) / feeder.batch_size)
-            begun.finite += int(finite)
-            begun.seen += seen.numpy().tolist()
-        if listen:
-            listen(epoch, np.array(begun.seen, np.float32))
-        figures = model.get_metrics_result().items()
-        return {name: float(value) for name, value in figures if not np.ndim(value)}
-
-    return run
+        return run_steps.get_concrete_function()
 
 
 def _go_on(model: Any, begun: Begun) -> None:

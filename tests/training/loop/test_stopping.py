@@ -36,9 +36,7 @@ CONFIG = TrainConfig(
     schedule=ScheduleSpec("plateau", rate_factor=0.5, rate_patience=1),
     logs=LogSpec(log_steps=1),
 )
-SGD = replace(
-    CONFIG, optimizer=OptimizerSpec("SGD", momentum=0.9), schedule=ScheduleSpec("cosine", warmup=1)
-)
+SGD = replace(CONFIG, optimizer=OptimizerSpec("SGD", momentum=0.9), schedule=ScheduleSpec("cosine", warmup=1))
 
 
 @pytest.fixture
