@@ -58,7 +58,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _told_of_data(before: Any, now: Any) -> Iterator[str]:
     """What has changed in the images; what they are called has no part in it."""
-    if not isinstance(before, dict) or not isinstance(now, dict) or before["digest"] == now["digest"]:
+    if before == now:
+        return
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        yield "its images were noted in another way, by another version of fastcls"
+        return
+    if before["digest"] == now["digest"]:
         return
     counts = count_of(before["images"], "image"), f"{now['images']:,}"
     what = f"{counts[0]} then, {counts[1]} now"
