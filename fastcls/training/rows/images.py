@@ -134,13 +134,14 @@ class ImageFeed:
         self.images = len(labels)
         self.label_shape, self.label_dtype = labels.shape[1:], labels.dtype
 
-    def batches(self, epoch: int, least: int = 1) -> Any:
+    def batches(self, epoch: int, least: int = 1, *, first: int = 0) -> Any:
         """A `tf.data.Dataset` of images (B, H, W, 3) uint8 and labels (B, ...), made in parallel.
 
         Args:
             epoch: Counted from 1.
             least: Images that the last batch must have, one per device: with a seed, an epoch leaves out
                 those of a smaller one; without, all batches are smaller instead.
+            first: How many batches to leave out, as they were trained on.
         """
         import tensorflow as tf
 
@@ -157,7 +158,10 @@ class ImageFeed:
         def read(row: Any, time: Any, label: Any) -> Any:
             return tf.ensure_shape(tf.numpy_function(load, [row, time], tf.uint8), self.shape), label
 
-        rows = tf.data.Dataset.from_tensor_slices((order, _times(order), self._labels[order]))
+        left = slice(first * size, None)
+        rows = tf.data.Dataset.from_tensor_slices(
+            (order[left], _times(order)[left], self._labels[order[left]])
+        )
         looks = rows.map(read, num_parallel_calls=cores(), deterministic=True)
         return looks.batch(size).prefetch(2)
 
