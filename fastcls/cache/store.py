@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, OptionError, shown
 from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
 from fastcls.specs import PixelRule, check_type
@@ -87,6 +87,11 @@ class Manifest:
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Manifest:
+        """From JSON; raises KeyError or TypeError where something is missing or unknown."""
+        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
 
     @property
     def pixels(self) -> PixelRule:
@@ -249,7 +254,10 @@ class Cache:
 
         Raises:
             CacheError: A table or row is damaged, or the data set has no such split.
+            OptionError: `split` is no name.
         """
+        if not (split is None or isinstance(split, str)):
+            raise OptionError(f"split must be the name of one, or None. Received: {shown(split)}")
         samples = [row for row in self.samples() if split is None or row.split == split]
         if not samples:
             splits = sorted({row.split for row in self.samples()})
@@ -279,6 +287,13 @@ def _without(cut: str, cuts: tuple[str, ...]) -> tuple[str, ...]:
 def cache_folders(root: Path) -> list[Path]:
     """The caches directly under a root, sorted."""
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
+
+
+def caches_at(path: Path) -> Iterator[Cache]:
+    """The cache of a folder, or those directly under it; damaged ones are left out."""
+    for folder in [path] if (path / _MANIFEST).is_file() else cache_folders(path):
+        with contextlib.suppress(CacheError, OSError):
+            yield Cache(folder)
 
 
 def is_cache(names: Set[str]) -> bool:
@@ -325,8 +340,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
     _require_version(path)
     try:
-        values = files.read_checked_json(path)
-        return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+        return Manifest.read(files.read_checked_json(path))
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Run the same `fastcls extract` again: it recreates the file, and "

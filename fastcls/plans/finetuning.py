@@ -13,6 +13,7 @@ from fastcls.bases.loader import load_without_download
 from fastcls.cache.samples import SampleRow
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
+from fastcls.data.splitter import require_train_part
 from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
 from fastcls.plans.run import told_of
@@ -135,6 +136,7 @@ def plan_finetuning(
             is_warned=True,
         )
         _require_same(folder, training)
+    dataset.warn_of_conflicts()
     return FinetuningPlan(
         *(dataset, begun, spec, config, head, max_pixels, networks, counts, out, folder, asked, training),
         options=options,
@@ -146,6 +148,7 @@ def _rows(
     dataset: Dataset, config: TrainConfig, *, with_digests: bool
 ) -> tuple[list[SampleRow], list[SampleRow]]:
     """Images to train and to validate on; raises DataError where they do not make a training."""
+    require_train_part(dataset.given, (sample.split for sample in dataset.samples))
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     keys = [sample.path for sample in samples]
     if config.val or with_digests:  # the bytes decide who validates

@@ -131,6 +131,7 @@ def finetune(
     if max_pixels is not None:
         check_at_least("max_pixels", max_pixels, 1)
     own = None if head is None else as_spec(HeadSpec, head, "head", named=True)
+    dataset.warn_of_conflicts()
     asked = prepare_finetuning(dataset, begun, spec, config, head=own, max_pixels=max_pixels)
     return finetune_prepared(asked, place, progress=progress)
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache.samples import SampleRow
-from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
+from fastcls.data.splitter import require_train_part
 from fastcls.data.views import augment
 from fastcls.errors import DataError
 from fastcls.machine import available_memory, cores
@@ -81,8 +81,9 @@ def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray,
         The images as pixels, the places (N,) int64 of those that could be read, and what is known of these.
 
     Raises:
-        DataError: None could be read.
+        DataError: There is none to train on, or none could be read.
     """
+    require_train_part(dataset.given, (sample.split for sample in dataset.samples))
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     images = Images([dataset.locate(sample) for sample in samples], decoder)
     readable = [place for place in range(len(samples)) if place not in images.unreadable]
@@ -93,7 +94,6 @@ def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray,
         for place, sample in enumerate(samples)
         if place not in images.unreadable
     ]
-    warn_of_conflicts(dataset.given, ((row.path, row.digest, row.labels) for row in rows))
     return images, np.array(readable), rows
 
 
