@@ -31,6 +31,7 @@ from fastcls.errors import FastclsError, WorkerError
 from fastcls.extraction.reading import ImageReader, Reading, View
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
+from fastcls.machine import keep_freed_memory
 from fastcls.parallel import ahead
 from fastcls.wording import count_of
 
@@ -217,6 +218,7 @@ class _Sink:
 
 def main() -> None:
     """Serve the connection whose descriptor is the first argument: a spec, then tasks."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
