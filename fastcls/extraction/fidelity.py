@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.data.decoder import Decoder, UnreadableImage
-from fastcls.errors import OptionError
+from fastcls.errors import InfidelityError
 from fastcls.wording import count_of
 
 # By precision: the largest median relative error, and the smallest cosine of any row. Engines in float32
@@ -26,16 +26,6 @@ BOUNDS = {
 }
 _BATCH = 8
 _TINY = 1e-90  # below the product of two lengths in float32, unless one is zero
-
-
-class InfidelityError(OptionError):
-    """The rows of an engine are further from Keras in float32 than the bound of its precision.
-
-    Attributes:
-        fact: The message without its remedy.
-    """
-
-    fact: str = ""
 
 
 @dataclass(frozen=True)
