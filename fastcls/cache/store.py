@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,11 @@ class Manifest:
     fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Manifest:
+        """From JSON; raises KeyError or TypeError where something is missing or unknown."""
+        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
 
     @property
     def pixels(self) -> PixelRule:
@@ -279,6 +284,13 @@ def cache_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
 
 
+def caches_at(path: Path) -> Iterator[Cache]:
+    """The cache of a folder, or those directly under it; damaged ones are left out."""
+    for folder in [path] if (path / _MANIFEST).is_file() else cache_folders(path):
+        with contextlib.suppress(CacheError, OSError):
+            yield Cache(folder)
+
+
 def is_cache(names: Set[str]) -> bool:
     """Whether a folder of such names is a cache, be it a damaged one."""
     return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
@@ -308,8 +320,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
     _require_version(path)
     try:
-        values = files.read_checked_json(path)
-        return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+        return Manifest.read(files.read_checked_json(path))
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Run the same `fastcls extract` again: it recreates the file, and "

@@ -67,6 +67,7 @@ def predict(
             echo_above_bar(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
         else:
             echo_above_bar(_FORMS[form](str(result.path), _ranked(result, answer), is_raw=answer.scores))
+    classifier.keep()
     if failed:
         sys.exit(1)
 

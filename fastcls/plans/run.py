@@ -194,7 +194,7 @@ def _choose_head(
 ) -> HeadChoice:
     """What is trained; raises OptionError where its rows do not fit into memory."""
     count = views.views if views else 1
-    features, classes = cut.shape[-1], len(dataset.found_classes)
+    features, classes = cut.outline.shape[-1], len(dataset.found_classes)
     choice = choose_head(
         head, config, rows=sum(counts), features=features, classes=classes, views=count, given=given
     )
@@ -209,10 +209,11 @@ def _build(head: HeadSpec, cut: CutPlan, dataset: Dataset) -> Any:
     import_keras()
     tail = _load_tail(cut) if head.traits.needs_tail else None
     with reproducible_build():  # the one that is trained has the same names as if this one were not there
-        return build_head(head, cut.shape, len(dataset.found_classes), tail, task=dataset.task)
+        return build_head(head, cut.outline.shape, len(dataset.found_classes), tail, task=dataset.task)
 
 
 def _load_tail(cut: CutPlan) -> Any:
-    require_tail(f"{cut.base} cut at {cut.layer}", cut.base, has_tail=cut.has_tail)
+    made = cut.outline
+    require_tail(f"{made.base} cut at {made.layer}", made.base, has_tail=made.has_tail)
     with reproducible_build():
         return cut.load_tail()

@@ -30,6 +30,7 @@ from fastcls.specs.optimization import (
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
+from fastcls.specs.testing import FeaturesSpec
 from fastcls.specs.training import (
     TrainConfig,
     check_cut,
@@ -63,6 +64,7 @@ __all__ = [
     "CutSpec",
     "ExecutorKind",
     "ExtractConfig",
+    "FeaturesSpec",
     "FinetuneSpec",
     "HeadChoice",
     "HeadKind",
