@@ -17,8 +17,8 @@ from fastcls.wording import count_of
 # By precision: the largest median relative error, the smallest cosine of any row, and the smallest share of
 # images that keep their nearest neighbor. Engines in float32 differ by the order of their sums alone. For
 # lower precisions the first two only find what computes something else. What rounding harms shows first
-# in the neighbors: of 128 photos at least 0.97 kept theirs with MobileNetV2 in bfloat16 but for three layers, with
-# MobileNetV1, SqueezeNet and a ViT, and 0.74 to 0.91 with MobileNetV2 in bfloat16 throughout.
+# in the neighbors: of 128 photos at least 0.97 kept theirs with MobileNetV2 in bfloat16 but for three layers,
+# with MobileNetV1, SqueezeNet and a ViT, and 0.74 to 0.91 with MobileNetV2 in bfloat16 throughout.
 BOUNDS = {
     "float32": (1e-3, 0.9999, 0.95),
     "float16": (0.05, 0.99, 0.95),
