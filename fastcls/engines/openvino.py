@@ -142,7 +142,7 @@ class SixteenBitEngine(OpenVINOEngine):
         """
         OpenVINOEngine.prepare(trunk, read_images)
         if cls.damage(trunk.path):
-            cls._save(lambda place: cls._choose(OpenVINOEngine.place(trunk.path), place), trunk.path)
+            cls._save(lambda place: cls._choose(trunk, place), trunk.path)
 
     @classmethod
     def float32_layers(cls, trunk: Path) -> tuple[str, ...]:
@@ -164,9 +164,10 @@ class SixteenBitEngine(OpenVINOEngine):
         return (*super()._files(trunk), _choice_path(cls.place(trunk)))
 
     @classmethod
-    def _choose(cls, exact: Path, place: Path) -> None:
+    def _choose(cls, trunk: Trunk, place: Path) -> None:
         """Write the trunk with its sensitive layers marked; its weights are those of the exact one."""
-        choice = sensitivity.choose_float32(exact, cls._hint, _compile_for, place)
+        exact = OpenVINOEngine.place(trunk.path)
+        choice = sensitivity.choose_float32(exact, cls._hint, _compile_for, place, trunk.float32_layers)
         if not choice.error <= sensitivity.LIMIT:
             kept = count_of(len(choice.layers), "layer")
             raise InfidelityError.of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,13 @@ class Choice:
     cost: float
 
 
-def choose_float32(ir: Path, hint: str, compile_model: Callable[..., Any], marked: Path) -> Choice:
+def choose_float32(
+    ir: Path,
+    hint: str,
+    compile_model: Callable[..., Any],
+    marked: Path,
+    layers: tuple[str, ...] | None = None,
+) -> Choice:
     """Choose the kernels of a trunk that stay in float32, and mark them.
 
     Args:
@@ -64,9 +70,10 @@ def choose_float32(ir: Path, hint: str, compile_model: Callable[..., Any], marke
         hint: OpenVINO's name of the precision of the rest, "bf16" or "f16".
         compile_model: Compiles (model, hint) for this CPU.
         marked: Where to write the .xml of the marked trunk, which has the same .bin.
+        layers: Names of the kernels, where they were chosen before.
     """
     search = _Search(ir, hint, compile_model)
-    chosen, error = search.run()
+    chosen, error = search.run() if layers is None else search.measure(layers)
     mark_precise(ir, marked, chosen)
     names, ids = tuple(kernel.name for kernel in chosen), tuple(kernel.id for kernel in chosen)
     return Choice(names, ids, error, cost_of_float32(search.kernels, chosen))
@@ -85,6 +92,11 @@ class _Search:
         size = [side.get_length() for side in list(self._model.inputs[0].get_partial_shape())[1:3]]
         self._images = crops((size[0], size[1]), _count(self.kernels))
         self._reference = self._forward(compile_model(self._model, "f32"))
+
+    def measure(self, layers: Collection[str]) -> tuple[list[Kernel], float]:
+        """Some kernels by their names, and the error that is left with them."""
+        chosen = [kernel for kernel in self.kernels if kernel.name in layers]
+        return chosen, self._error(chosen)
 
     def run(self) -> tuple[list[Kernel], float]:
         """The chosen kernels, in order, and the error that is left."""

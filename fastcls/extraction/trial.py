@@ -12,7 +12,7 @@ from fastcls.cache.store import Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, InfidelityError
 from fastcls.extraction.engine_choice import Candidate
 from fastcls.extraction.fidelity import (
     Fidelity,
@@ -53,6 +53,7 @@ class _Trial:
         """Raise InfidelityError or ConversionError for an engine that cannot be trusted."""
         engine = engine_class(candidate.path)
         self._require_calibration(engine)
+        self._trunk.float32_layers = self._float32_layers(candidate)
         engine.prepare(self._trunk, lambda: self._calibration(engine))
         if engine.is_reference:
             return
@@ -61,6 +62,16 @@ class _Trial:
             fidelity = Fidelity.read(cache.manifest.fidelity.get(candidate.engine))
             if fidelity:
                 fidelity.require(candidate.engine, candidate.precision)
+
+    def _float32_layers(self, candidate: Candidate) -> tuple[str, ...]:
+        """The layers in float32 that the caches are named by."""
+        layers, *others = {cache.manifest.float32_layers for cache in self._caches}
+        if others:
+            raise InfidelityError.of(
+                f"{candidate} needs different layers in float32 for these cuts",
+                "Extract one --cut at a time, or use --precision float32",
+            )
+        return layers
 
     def _measure(self, name: str, engine: type[Engine]) -> None:
         """Note for each cache how near the engine comes, unless that is known."""

@@ -1,5 +1,7 @@
 """The layers that rounding disturbs most stay in float32, and OpenVINO honors it."""
 
+import shutil
+
 import numpy as np
 import pytest
 from engines_support import no_images, save_trunk
@@ -92,6 +94,14 @@ def test_the_choice_is_the_same_when_it_is_made_again_and_of_an_equal_base(sensi
     assert Bfloat16Engine.float32_layers(path) == Bfloat16Engine.float32_layers(sensitive)
 
 
+def test_a_choice_that_was_made_before_is_kept(tmp_path):
+    trunk = Trunk(save_trunk(tmp_path))
+    trunk.float32_layers = ("Convolution 2",)
+    Bfloat16Engine.prepare(trunk, no_images)
+    assert Bfloat16Engine.float32_layers(trunk.path) == trunk.float32_layers
+    assert Bfloat16Engine(trunk.path, 1).run(crops((24, 20), 3)).shape == (3, 16)
+
+
 def test_a_trunk_that_no_affordable_layer_mends_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sensitivity, "_MOST_COST", 0.0)
     path = save_sensitive_trunk(tmp_path)
@@ -107,8 +117,6 @@ def test_a_mark_that_openvino_ignores_is_found(sensitive, monkeypatch):
 
 
 def test_a_damaged_choice_is_refused(sensitive, tmp_path):
-    import shutil
-
     path = shutil.copytree(sensitive.parent, tmp_path / "copy") / sensitive.name
     (Bfloat16Engine.place(path).parent / "float32-layers.json").write_text('{"layers": [], "ids": []}')
     for load in (Bfloat16Engine, Bfloat16Engine.float32_layers):
