@@ -209,6 +209,7 @@ def _prepare_finetuning(plan: FinetuningPlan) -> Finetuning:
         head=plan.head,
         max_pixels=plan.max_pixels,
         networks=plan.networks if plan.networks.is_whole else None,
+        is_warned=True,
     )
 
 

@@ -102,6 +102,7 @@ def extract_several(
     early = early_executor(viewed.dataset, wanted, root, config, viewed.views, name)
     with _named(root), early as executor, Leases() as leases:
         plan = make_plan(viewed, wanted, root, config, leases)
+        plan.warn_of_conflicts()
         return _execute(plan, leases, started, progress, executor)
 
 
@@ -168,7 +169,6 @@ def _execute(
             tracker.save()
     for tracker in trackers:
         tracker.require_some_images()
-    trackers[0].warn_of_conflicts()  # the images are the same for all
     return [(tracker.cache, tracker.figures()) for tracker in trackers]
 
 
