@@ -200,6 +200,11 @@ class ExtractionPlan:
             has_workers=EXECUTORS[self.config.executor].has_workers,
         )
 
+    def warn_of_conflicts(self) -> None:
+        """Name identical images that have different labels."""
+        target = self.cuts[0].target
+        self.viewed.dataset.warn_of_conflicts([r.digest for r in target.coverage.rows] if target else None)
+
     def describe(self) -> list[str]:
         """The plan as lines of text."""
         lines = [line for cut in self.cuts for line in (str(cut), cut.note) if line]
@@ -237,7 +242,9 @@ def plan_extraction(
         MissingExtraError: An engine's package is not installed.
     """
     viewed = ViewedDataset(dataset, views or ViewSpec(), name)
-    return make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
+    plan = make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
+    plan.warn_of_conflicts()
+    return plan
 
 
 def make_plan(
