@@ -254,7 +254,8 @@ def _openvino() -> ModuleType:
 def _convert(trunk: Trunk) -> Any:
     openvino, graph = _openvino(), trunk.graph
     try:
-        return openvino.convert_model(graph)
+        with contextlib.redirect_stdout(None):  # it reports there wherever a command line says --verbose
+            return openvino.convert_model(graph)
     except Exception as error:  # whatever the converter raises, it does not know an operation
         raise ConversionError(f"OpenVINO cannot convert this trunk: {_reason(error)}") from error
 
