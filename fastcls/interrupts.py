@@ -42,7 +42,13 @@ def was_received() -> bool:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Inside, a signal waits for `let_through` or for the end of the block; a second one does not wait."""
+    """Inside, a signal waits for `let_through` or for the end of the block; a second one does not wait.
+
+    Without effect in other threads than the main one, which gets the signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with _handled():
         _state.held += 1
         try:
@@ -66,7 +72,7 @@ def let_through() -> None:
 def _handled() -> Iterator[None]:
     """Handle Ctrl-C inside, where it would be Python's own affair: in the process of a library's user."""
     is_own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not is_own or threading.current_thread() is not threading.main_thread():
+    if not is_own:
         yield
         return
     signal.signal(signal.SIGINT, _handle)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import runs
+from fastcls.backend import import_ahead, wait_for_import
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
@@ -132,7 +133,8 @@ def run_planned(
         progress: Show bars on stderr.
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        ((cache, extracted),) = extract_planned(plan.extraction, progress=progress)
+        ((cache, extracted),) = extract_planned(plan.extraction, progress=progress, meanwhile=import_ahead)
+        wait_for_import()  # the classifier is stitched by Keras
         on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)

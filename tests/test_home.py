@@ -16,6 +16,7 @@ KEY = "0123"
 def own(tmp_path, monkeypatch):
     """An empty home."""
     monkeypatch.setenv(home.VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setattr(home, "_of_process", lambda: tmp_path / "of this process")
     home._warn.cache_clear()
     return tmp_path / "home"
 
@@ -155,7 +156,6 @@ def test_folder__is_not_one_that_others_can_write_to(own, mode, caplog):
     assert make.calls == 1
     assert find("thing", KEY) in places
     assert list(own.iterdir()) == []
-    home._remove(*places)
 
 
 def test_folder__is_not_one_of_another_user(own, monkeypatch, caplog):
@@ -194,7 +194,6 @@ def test_kept__a_read_only_home_serves_what_it_has(own, mount):
     other = kept("thing", "other", make)
     assert content(other) == content(place)
     assert (make.calls, other.is_relative_to(own)) == (2, False)
-    home._remove(other)
 
 
 def test_kept__goes_on_where_the_disk_is_full(own, mount):
@@ -203,4 +202,3 @@ def test_kept__goes_on_where_the_disk_is_full(own, mount):
     assert content(place) == {"a.txt", "inside/b.txt"}
     assert not place.is_relative_to(own)
     assert not list(own.rglob("*.txt"))
-    home._remove(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,12 +102,18 @@ def extract_several(
         return _execute(plan, leases, started, progress)
 
 
-def extract_planned(plan: ExtractionPlan, *, progress: bool = False) -> list[tuple[Cache, Extraction]]:
+def extract_planned(
+    plan: ExtractionPlan,
+    *,
+    progress: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[tuple[Cache, Extraction]]:
     """Execute a plan: engines are tried in its order, and what is missing is what is missing now.
 
     Args:
         plan: Of `plan_extraction`.
         progress: Show a bar on stderr.
+        meanwhile: Called once worker processes forward images, if there are any, to begin something else.
 
     Returns:
         The cache and its figures, for each cut.
@@ -117,11 +123,15 @@ def extract_planned(plan: ExtractionPlan, *, progress: bool = False) -> list[tup
     """
     started = time.monotonic()
     with _named(plan.root), Leases() as leases:
-        return _execute(renew(plan, leases), leases, started, progress)
+        return _execute(renew(plan, leases), leases, started, progress, meanwhile)
 
 
 def _execute(
-    plan: ExtractionPlan, leases: Leases, started: float, progress: bool
+    plan: ExtractionPlan,
+    leases: Leases,
+    started: float,
+    progress: bool,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[tuple[Cache, Extraction]]:
     config = plan.config
     threads = max(cores(), config.workers or 0)
@@ -143,7 +153,8 @@ def _execute(
         for tracker in trackers:
             tracker.require_few_failures()
         if chosen:
-            _fill([tracker for tracker in trackers if tracker.is_filled], filling, chosen, config, progress)
+            filled = [tracker for tracker in trackers if tracker.is_filled]
+            _fill(filled, filling, chosen, config, progress, meanwhile)
     finally:
         for tracker in trackers:
             remove_leftovers(tracker.cache)
@@ -240,7 +251,12 @@ def _announce(target: Target) -> None:
 
 
 def _fill(
-    trackers: Sequence[Tracker], filling: Filling, chosen: Candidate, config: ExtractConfig, progress: bool
+    trackers: Sequence[Tracker],
+    filling: Filling,
+    chosen: Candidate,
+    config: ExtractConfig,
+    progress: bool,
+    meanwhile: Callable[[], None],
 ) -> None:
     resources = allocate(
         config,
@@ -263,11 +279,16 @@ def _fill(
         config.compress,
         config.max_pixels,
     )
+    is_begun = False
     with tqdm(total=len(filling.work.images), unit="image", desc="extract", disable=not progress) as bar:
 
         def advance(images: int) -> None:
-            if not bar.n:
+            nonlocal is_begun
+            if not is_begun:
+                is_begun = True
                 bar.reset()  # the rate counts from when the first engine is loaded
+                if EXECUTORS[config.executor].has_workers:
+                    meanwhile()
             bar.update(images)
 
         results = find_executor(config.executor).run(tasks, spec, resources.workers, advance)

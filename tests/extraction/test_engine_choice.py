@@ -1,6 +1,7 @@
 """Which engine and precision a machine gets; the machines are made up."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -368,3 +369,51 @@ def test_candidates__are_ordered_by_precision_then_engine(asked, machine, expect
 def test_candidates__are_not_mixed_from_caches_of_two_precisions():
     with pytest.raises(OptionError, match="different precisions: bfloat16 and float32"):
         candidates(Asked(begun=("bfloat16", "float32")), ALL)
+
+
+# Layers that stay in float32
+
+
+def in_float32(*layers):
+    return classmethod(lambda cls, trunk: layers)
+
+
+def test_choose__layers_in_float32_are_part_of_the_cache(machine, user, dataset):
+    machine["openvino", "bfloat16"].float32_layers = in_float32("first")
+    mixed, _ = user.extract(dataset)
+    assert mixed.manifest.float32_layers == ("first",)
+    plain = user.choose(dataset, "tensorflow", "bfloat16")[0].targets[0].cache
+    assert plain.manifest.float32_layers == ()
+    assert plain.folder != mixed.folder
+
+
+def test_choose__the_layers_of_a_cache_that_is_there_count(machine, user, dataset, more_images):
+    class Loads(machine["openvino", "bfloat16"]):
+        """Has a file, beside the trunk, of its layers."""
+
+        @classmethod
+        def place(cls, trunk):
+            return trunk.parent / "loads" / "layers"
+
+        @classmethod
+        def damage(cls, trunk):
+            return "" if cls.place(trunk).exists() else "it is missing"
+
+        @classmethod
+        def prepare(cls, trunk, read_images):
+            if cls.damage(trunk.path):
+                cls.place(trunk.path).parent.mkdir()
+                cls.place(trunk.path).write_text(cls.chosen)
+
+        @classmethod
+        def float32_layers(cls, trunk):
+            return tuple(cls.place(trunk).read_text().split())
+
+    sys.modules[__name__].openvino_bfloat16 = Loads
+    Loads.chosen = "first"
+    before, _ = user.extract(dataset)
+    shutil.rmtree(home.folder())
+    Loads.chosen = "second"
+    after, done = user.extract(more_images)
+    assert (after.folder, after.manifest.float32_layers) == (before.folder, ("first",))
+    assert (done.forwarded, done.reused) == (1, COUNT)
