@@ -21,11 +21,11 @@ import h5py
 import numpy as np
 
 from fastcls import files
+from fastcls.cache.samples import DIGEST_DTYPE
 from fastcls.errors import CacheError
 
 FORMAT = "fastcls-shard"
 VERSION = 1
-DIGEST_DTYPE = np.dtype("S32")
 # Since HDF5 1.10 its own structures carry checksums: a flipped bit there is an error, not another value.
 _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18

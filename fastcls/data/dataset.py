@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import Counter
@@ -304,10 +305,8 @@ def _build(
         )
     _warn_of_case(source, class_names)
     index = {name: label for label, name in enumerate(class_names)}
-    samples = (
-        Sample(entry.path, _labels(entry.class_names, index), entry.split, entry.group)
-        for entry in sorted(entries)
-    )
+    labels = functools.cache(lambda names: _labels(names, index))  # one tuple for images of the same classes
+    samples = (Sample(path, labels(names), split, group) for path, names, split, group in sorted(entries))
     return Dataset(root, class_names, tuple(samples), left_out)
 
 

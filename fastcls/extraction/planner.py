@@ -15,7 +15,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.cache.lease import Leases
-from fastcls.cache.samples import SampleRow
+from fastcls.cache.samples import SampleRow, SampleTable
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
@@ -73,7 +73,7 @@ class CutPlan:
         return self.cache.described_by(Foreseen(self.cache, self.viewed, self.rows))
 
     @cached_property
-    def rows(self) -> list[SampleRow]:
+    def rows(self) -> SampleTable:
         """What is known of each image; those whose digests are not known are read."""
         return read_digests(self.viewed, self.target.coverage if self.target else None)
 
