@@ -17,6 +17,7 @@ from fastcls.parallel import ahead
 from fastcls.specs import ViewSpec
 
 _ABSENT = -1
+_BLOCK = 1 << 16  # digests that are looked up at once
 # Readers: while one waits for the disk, others compute checksums.
 _THREADS = 4
 logger = logging.getLogger(__name__)
@@ -94,14 +95,18 @@ class Index:
     @classmethod
     def read(cls, folder: Path, fingerprint: str) -> Index:
         """Index the shards of a folder; damaged ones count as absent and are named in a warning."""
-        whole = [(path, as_numbers(digests)) for path, digests in _whole_shards(folder, fingerprint)]
-        counts = [len(found) for _, found in whole]
-        numbers = np.concatenate([np.empty((0, 2), np.uint64), *(found for _, found in whole)])
-        shards = np.repeat(np.arange(len(whole), dtype=np.int32), counts)
+        paths, found = [], [np.empty((0, 2), np.uint64)]
+        for path, digests in _whole_shards(folder, fingerprint):
+            paths.append(path)
+            found.append(as_numbers(digests))
+        counts = [len(numbers) for numbers in found[1:]]
+        numbers = np.concatenate(found)
+        found.clear()  # memory is bounded by what is sorted below
+        shards = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
         rows = np.concatenate([np.arange(count, dtype=np.int32) for count in (0, *counts)])
         order = np.argsort(numbers[:, 0], kind="stable")
         high, low = (numbers[order, half] for half in (0, 1))
-        return cls(tuple(path for path, _ in whole), high, low, shards[order], rows[order])
+        return cls(tuple(paths), high, low, shards[order], rows[order])
 
     def __len__(self) -> int:
         return len(self.high)
@@ -120,10 +125,11 @@ class Index:
         """
         wanted = np.asarray(digests, DIGEST_DTYPE)
         shard, row = np.full((2, len(wanted)), _ABSENT, np.int32)
-        if len(self):
-            places, found = self._find(as_numbers(wanted))
-            found &= wanted != b""
-            shard[found], row[found] = self.shard[places[found]], self.row[places[found]]
+        for start in range(0, len(wanted) if len(self) else 0, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            places, found = self._find(as_numbers(wanted[part]))
+            found = np.flatnonzero(found & (wanted[part] != b""))
+            shard[part][found], row[part][found] = self.shard[places[found]], self.row[places[found]]
         return Rows(self.shards, shard, row)
 
     def _find(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +173,7 @@ def locate_views(index: Index, samples: Sequence[SampleRow], views: ViewSpec) ->
     rows = Rows(index.shards, np.full(shape, _ABSENT, np.int32), np.full(shape, _ABSENT, np.int32))
     for number in range(shape[1]):
         having = wanted > number
-        digests = table.digests[having]
+        digests = table.digests if having.all() else table.digests[having]
         keys = [row_key(digest.decode(), views, number) for digest in digests.tolist()] if number else digests
         found = index.locate(keys)
         rows.shard[having, number], rows.row[having, number] = found.shard, found.row

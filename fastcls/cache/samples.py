@@ -11,7 +11,6 @@ import contextlib
 import functools
 import itertools
 import os
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -188,9 +187,13 @@ class SampleTable(Sequence[SampleRow]):
 
 def as_numbers(digests: np.ndarray) -> np.ndarray:
     """Digests (N,) S32 as numbers: (N, 2) uint64, in the same order."""
-    letters = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, DIGEST_DTYPE.itemsize)
-    nibbles = (letters & 15) + 9 * (letters >> 6)  # of "0" to "9" and "a" to "f"
-    return (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").astype(np.uint64)
+    numbers = np.empty((len(digests), 2), np.uint64)
+    for start in range(0, len(digests), _BLOCK):
+        part = np.ascontiguousarray(digests[start : start + _BLOCK])
+        letters = part.view(np.uint8).reshape(-1, DIGEST_DTYPE.itemsize)
+        nibbles = (letters & 15) + 9 * (letters >> 6)  # of "0" to "9" and "a" to "f"
+        numbers[start : start + _BLOCK] = (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8")
+    return numbers
 
 
 def file_states(root: Path, paths: Iterable[str]) -> np.ndarray:
@@ -200,16 +203,19 @@ def file_states(root: Path, paths: Iterable[str]) -> np.ndarray:
         root: Folder that the paths are relative to.
         paths: Of the images. Those in one file, as records are, follow each other: it is looked at once.
     """
-    found, last, state = array("q"), "", _UNKNOWN
+    found, last, state = [], "", _UNKNOWN
     prefix = os.path.join(root, "")  # noqa: PTH118 (10 times quicker)
     for path in paths:
-        file = image_bytes.file_of(path)
+        file = image_bytes.file_of(path) if "#" in path else path
         if file != last:
             last, state = file, _UNKNOWN
             with contextlib.suppress(OSError):
-                state = _stored(_STAT(os.stat(file if file[0] == "/" else prefix + file)))  # noqa: PTH116
-        found.extend(state)
-    return np.frombuffer(found, np.int64).reshape(-1, 3)
+                state = _STAT(os.stat(file if file[0] == "/" else prefix + file))  # noqa: PTH116
+        found.append(state)
+    try:
+        return np.array(found, np.int64).reshape(-1, 3)
+    except OverflowError:
+        return np.array([*map(_stored, found)], np.int64)
 
 
 def _stored(state: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -241,17 +247,23 @@ def read_samples(path: Path, task: Task, same: Sequence[str] = ()) -> SampleTabl
         ValueError: It is damaged.
     """
     table, parse, intern = SampleTable([], [], [], []), functools.cache(task.read_cell), functools.cache(str)
-    digests, states = bytearray(), array("q")
+    digests, states = bytearray(), bytearray()
     for paths, labels, splits, groups, *known in read_columns(path, columns_of(task)):
         table.paths += _shared(list(paths), same)
         table.labels += map(parse, labels)
         table.splits += map(intern, splits)
         table.groups += map(intern, groups)
         digests += np.array(known[0], DIGEST_DTYPE).tobytes()
-        for state in zip(*(map(int, column) for column in known[1:]), strict=True):
-            states.extend(_stored(state))
+        states += np.array([_whole_numbers(column) for column in known[1:]]).T.tobytes()
     arrays = np.frombuffer(digests, DIGEST_DTYPE), np.frombuffer(states, np.int64).reshape(-1, 3)
     return SampleTable(*table._texts, *arrays)
+
+
+def _whole_numbers(column: Sequence[str]) -> np.ndarray:
+    try:
+        return np.fromiter(map(int, column), np.int64, len(column))
+    except OverflowError as error:
+        raise ValueError("it has numbers of more than 64 bits") from error
 
 
 def _shared(paths: list[str], known: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_
 from fastcls.data.split_table import SPLIT_TABLE
 from fastcls.errors import DataError, shown
 from fastcls.files import PathLike, as_path
+from fastcls.garbage import uncollected
 from fastcls.optional import frame
 from fastcls.specs import as_list
 from fastcls.specs.data import ReadSpec
@@ -123,6 +124,7 @@ class Dataset:
         return dataset if spec.conflicts == "keep" else dataset.without_conflicts(spec.conflicts)
 
     @classmethod
+    @uncollected()
     def _open(cls, path: Path, spec: ReadSpec) -> Dataset:
         records = find_tfrecords(path)
         tables = [] if records else find_tables(path, spec)
@@ -140,6 +142,7 @@ class Dataset:
         return replace(made, task=table.task, source=path, reading=_in_words(path, table))
 
     @classmethod
+    @uncollected()
     def from_folder(cls, root: PathLike, *, folders_are_classes: bool = False) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 

@@ -17,8 +17,11 @@ from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.entries import SPLITS
 from fastcls.extraction.shard_tasks import Wanted
+from fastcls.garbage import uncollected
 from fastcls.parallel import spread
 from fastcls.specs import ViewSpec
+
+_BLOCK = 4096  # files that are looked at before their states are compared
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Foreseen(Listing):
         return self._failures
 
 
+@uncollected()
 def find_coverage(viewed: ViewedDataset, cache: Cache) -> Coverage:
     """Find the images of a data set that lack a bottleneck of one of their views.
 
@@ -241,9 +245,10 @@ def _known_rows(
     rows = _new_rows(dataset, paths)
     rows.splits = splits
     known = np.flatnonzero(places >= 0)
-    known = known[old.states[places[known]].any(axis=1)]  # else nothing can be relied on
-    states = old.states[places[known]]
-    is_same = (file_states(dataset.root, [paths[place] for place in known.tolist()]) == states).all(axis=1)
-    same = known[is_same]
-    rows.states[same], rows.digests[same] = states[is_same], old.digests[places[same]]
+    for start in range(0, len(known), _BLOCK):
+        some = known[start : start + _BLOCK]
+        states = file_states(dataset.root, [paths[place] for place in some.tolist()])
+        # A state of zeros is none that can be relied on.
+        same = some[(states == old.states[places[some]]).all(axis=1) & states.any(axis=1)]
+        rows.states[same], rows.digests[same] = old.states[places[same]], old.digests[places[same]]
     return rows
