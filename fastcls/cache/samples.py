@@ -7,7 +7,6 @@ called `label`, or `labels` with a JSON array of names in each cell, by the task
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
@@ -23,6 +22,7 @@ import numpy as np
 from fastcls.data import image_bytes
 from fastcls.data.csv_table import read_columns, read_table, write_table
 from fastcls.tasks import Task
+from fastcls.wording import count_of
 
 FAILURE_COLUMNS = ("path", "digest", "reason")
 DIGEST_DTYPE = np.dtype("S32")
@@ -116,10 +116,15 @@ class SampleTable(Sequence[SampleRow]):
         """A table of some lines; a table as it is."""
         if isinstance(rows, SampleTable):
             return rows
-        lines = [(r.path, r.labels, r.split, r.group, r.digest, _stored(_STATE(r.state))) for r in rows]
-        *texts, digests, states = ([line[place] for line in lines] for place in range(6))
-        arrays = np.array(digests, DIGEST_DTYPE), np.array(states, np.int64).reshape(-1, 3)
-        return cls(*texts, *arrays)
+        lines = [*rows]
+        return cls(
+            [row.path for row in lines],
+            [row.labels for row in lines],
+            [row.split for row in lines],
+            [row.group for row in lines],
+            np.array([row.digest for row in lines], DIGEST_DTYPE),
+            np.array([_stored(_STATE(row.state)) for row in lines], np.int64).reshape(-1, 3),
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -136,41 +141,45 @@ class SampleTable(Sequence[SampleRow]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SampleTable):
             return isinstance(other, Sequence) and [*self] == [*other]
-        texts = ("paths", "labels", "splits", "groups")
-        is_same = all(getattr(self, name) == getattr(other, name) for name in texts)
-        return is_same and all(map(np.array_equal, self._arrays, other._arrays))
+        return (
+            all(own == its for own, its in zip(self._texts, other._texts, strict=True))
+            and np.array_equal(self.digests, other.digests)
+            and np.array_equal(self.states, other.states)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"SampleTable.of({[*self]})"
+        return f"<SampleTable: {count_of(len(self), 'sample')}>"
 
     @property
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.digests, self.states
+    def _texts(self) -> tuple[list[str], list[tuple[str, ...]], list[str], list[str]]:
+        return self.paths, self.labels, self.splits, self.groups
 
     def lines(self) -> Iterator[tuple[Any, ...]]:
         """The values of each line, digests as text."""
         for start in range(0, len(self), _BLOCK):
             part = slice(start, start + _BLOCK)
-            texts = self.paths[part], self.labels[part], self.splits[part], self.groups[part]
             digests = self.digests[part].astype("U32").tolist()
+            texts = (column[part] for column in self._texts)
             yield from zip(*texts, digests, *self.states[part].T.tolist(), strict=True)
 
-    def take(self, places: Iterable[int] | np.ndarray) -> SampleTable:
+    def take(self, places: Sequence[int] | np.ndarray) -> SampleTable:
         """Some of the lines, in another order."""
-        chosen = np.fromiter(places, np.int64) if not isinstance(places, np.ndarray) else places
+        chosen = np.asarray(places, np.int64)
         listed = chosen.tolist()
-        texts = ([column[place] for place in listed] for column in self._texts)
-        return SampleTable(*texts, *(column[chosen] for column in self._arrays))
-
-    @property
-    def _texts(self) -> tuple[list[Any], ...]:
-        return self.paths, self.labels, self.splits, self.groups
+        return SampleTable(
+            [self.paths[place] for place in listed],
+            [self.labels[place] for place in listed],
+            [self.splits[place] for place in listed],
+            [self.groups[place] for place in listed],
+            self.digests[chosen],
+            self.states[chosen],
+        )
 
     def copy(self) -> SampleTable:
         """One with digests and states of its own."""
-        return SampleTable(*self._texts, *(column.copy() for column in self._arrays))
+        return SampleTable(*self._texts, self.digests.copy(), self.states.copy())
 
     def note(self, place: int, digest: str, state: FileState) -> None:
         """Set what is known of an image's file."""
@@ -208,9 +217,11 @@ def file_states(root: Path, paths: Iterable[str]) -> np.ndarray:
     for path in paths:
         file = image_bytes.file_of(path) if "#" in path else path
         if file != last:
-            last, state = file, _UNKNOWN
-            with contextlib.suppress(OSError):
+            last = file
+            try:
                 state = _STAT(os.stat(file if file[0] == "/" else prefix + file))  # noqa: PTH116
+            except OSError:
+                state = _UNKNOWN
         found.append(state)
     try:
         return np.array(found, np.int64).reshape(-1, 3)
@@ -256,7 +267,7 @@ def read_samples(path: Path, task: Task, same: Sequence[str] = ()) -> SampleTabl
         digests += np.array(known[0], DIGEST_DTYPE).tobytes()
         states += np.array([_whole_numbers(column) for column in known[1:]]).T.tobytes()
     arrays = np.frombuffer(digests, DIGEST_DTYPE), np.frombuffer(states, np.int64).reshape(-1, 3)
-    return SampleTable(*table._texts, *arrays)
+    return SampleTable(table.paths, table.labels, table.splits, table.groups, *arrays)
 
 
 def _whole_numbers(column: Sequence[str]) -> np.ndarray:
