@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 
 from fastcls.data import image_bytes
 from fastcls.data.csv_table import read_columns, read_table, write_table
+from fastcls.parallel import spread
 from fastcls.tasks import Task
 from fastcls.wording import count_of
 
@@ -30,7 +32,8 @@ _STATE = attrgetter("size", "mtime_ns", "ctime_ns")
 _STAT = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns")
 _UNKNOWN = (0, 0, 0)
 _BOUND = 1 << 63
-_BLOCK = 4096  # lines that are in memory as objects at once
+_BLOCK = 1024  # lines that are in memory as objects at once
+_SLOW_S = 1e-4  # what a look at a file takes where a network is waited for: several threads wait then
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +208,24 @@ def as_numbers(digests: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def file_states(root: Path, paths: Iterable[str]) -> np.ndarray:
+def file_states(root: Path, paths: Sequence[str]) -> np.ndarray:
     """States of the files that hold some images, as `SampleTable` has them; all zero of a file that is gone.
 
     Args:
         root: Folder that the paths are relative to.
         paths: Of the images. Those in one file, as records are, follow each other: it is looked at once.
     """
+    blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
+    look = functools.partial(_look_at, os.path.join(root, ""))  # noqa: PTH118 (10 times quicker)
+    started = time.perf_counter()
+    found = [look(block) for block in blocks[:1]]
+    is_slow = time.perf_counter() - started > _SLOW_S * len(paths[:_BLOCK])
+    found += spread(look, blocks[1:]) if is_slow else map(look, blocks[1:])
+    return np.concatenate([np.empty((0, 3), np.int64), *found])
+
+
+def _look_at(prefix: str, paths: Iterable[str]) -> np.ndarray:
     found, last, state = [], "", _UNKNOWN
-    prefix = os.path.join(root, "")  # noqa: PTH118 (10 times quicker)
     for path in paths:
         file = image_bytes.file_of(path) if "#" in path else path
         if file != last:
@@ -224,7 +236,7 @@ def file_states(root: Path, paths: Iterable[str]) -> np.ndarray:
                 state = _UNKNOWN
         found.append(state)
     try:
-        return np.array(found, np.int64).reshape(-1, 3)
+        return np.array(found, np.int64)
     except OverflowError:
         return np.array([*map(_stored, found)], np.int64)
 

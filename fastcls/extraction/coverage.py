@@ -21,7 +21,7 @@ from fastcls.garbage import uncollected
 from fastcls.parallel import spread
 from fastcls.specs import ViewSpec
 
-_BLOCK = 4096  # files that are looked at before their states are compared
+_BLOCK = 1 << 16  # files that are looked at before their states are compared
 
 
 @dataclass(frozen=True)
