@@ -27,7 +27,7 @@ EARLIER = "earlier"
 USES = (TRAIN, VAL, REFIT, EARLIER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UsedImage:
     """An image that had a part in a classifier: one line of `images.csv`.
 
