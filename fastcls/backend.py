@@ -9,11 +9,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any
 
 from fastcls import interrupts
 from fastcls.errors import MissingExtraError, OptionError
+
+_STDERR = 2  # the descriptor that code in C++ prints to
+_ahead: list[Future[ModuleType]] = []
 
 
 def import_keras(threads: int = 0) -> ModuleType:
@@ -30,6 +34,30 @@ def import_keras(threads: int = 0) -> ModuleType:
         MissingExtraError: Keras or TensorFlow cannot be imported.
         OptionError: Keras is configured for another backend or another order of dimensions.
     """
+    if _ahead:
+        _ahead[0].result()
+    return _import(threads)
+
+
+def import_ahead() -> None:
+    """Begin to import Keras in a thread, for the `import_keras` that follows, which raises what that raises.
+
+    The main thread should import nothing of its own until `wait_for_import`: modules that import each other
+    may be seen half made by two threads.
+    """
+    if {"keras", "tensorflow"} & sys.modules.keys() or _ahead or not _can_print_aside():
+        return
+    pool = ThreadPoolExecutor(1)
+    _ahead.append(pool.submit(_import))
+    pool.shutdown(wait=False)
+
+
+def wait_for_import() -> None:
+    """Wait until what `import_ahead` began is done, or has failed."""
+    wait(_ahead)
+
+
+def _import(threads: int = 0) -> ModuleType:
     try:
         if not {"keras", "tensorflow"} & sys.modules.keys():
             _start(threads)
@@ -98,13 +126,21 @@ def _start(threads: int) -> None:
         tf.config.list_logical_devices()  # starts them, which prints the last notices
 
 
+def _can_print_aside() -> bool:
+    """Whether others can print while descriptor 2 is kept from TensorFlow."""
+    try:
+        return sys.stderr.fileno() != _STDERR
+    except (OSError, ValueError, AttributeError):  # it is no file
+        return True
+
+
 @contextlib.contextmanager
 def _stderr_kept_for_errors() -> Iterator[None]:
     # TensorFlow's C++ code writes notices to descriptor 2 before its log level can be set.
     sys.stderr.flush()
-    terminal = os.dup(2)
+    terminal = os.dup(_STDERR)
     with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
+        os.dup2(kept.fileno(), _STDERR)
         try:
             yield
         except BaseException:
@@ -113,7 +149,7 @@ def _stderr_kept_for_errors() -> Iterator[None]:
                 shutil.copyfileobj(kept, shown)
             raise
         finally:
-            os.dup2(terminal, 2)
+            os.dup2(terminal, _STDERR)
             os.close(terminal)
 
 

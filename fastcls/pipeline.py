@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import runs
+from fastcls.backend import import_ahead, wait_for_import
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
@@ -27,6 +28,7 @@ from fastcls.specs import (
     BaseSpec,
     CutSpec,
     ExtractConfig,
+    FeaturesSpec,
     HeadSpec,
     TrainConfig,
     ViewSpec,
@@ -131,7 +133,8 @@ def run_planned(
         progress: Show bars on stderr.
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        ((cache, extracted),) = extract_planned(plan.extraction, progress=progress)
+        ((cache, extracted),) = extract_planned(plan.extraction, progress=progress, meanwhile=import_ahead)
+        wait_for_import()  # the classifier is stitched by Keras
         on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
@@ -139,9 +142,13 @@ def run_planned(
     on_trained(trained)
     tested = None
     if not plan.parts.untested:
-        most = plan.extraction.config.max_pixels
         tested = run_test(
-            plan.out, plan.parts.dataset, classifier=classifier, max_pixels=most, progress=progress
+            plan.out,
+            plan.parts.dataset,
+            classifier=classifier,
+            max_pixels=plan.extraction.config.max_pixels,
+            features=FeaturesSpec(cache=str(cache.folder)),
+            progress=progress,
         )
     return RunResult(cache, extracted, classifier, trained, tested)
 
@@ -173,7 +180,7 @@ def _train(
     trained = train_prepared(training, folder, progress=progress)
     classifier = Classifier.join(training.cache, trained)
     trained.model.save(folder / runs.HEAD)
-    _complete(folder, classifier, trained, plan, deciding, training.used)
+    _complete(folder, classifier, trained, plan, deciding, training.used, cache=training.cache.folder)
     return classifier, trained
 
 
@@ -197,6 +204,7 @@ def _prepare_finetuning(plan: FinetuningPlan) -> Finetuning:
         head=plan.head,
         max_pixels=plan.max_pixels,
         networks=plan.networks if plan.networks.is_whole else None,
+        is_warned=True,
     )
 
 
@@ -235,6 +243,8 @@ def _complete(
     plan: RunPlan | TrainingPlan | FinetuningPlan,
     deciding: Mapping[str, Any],
     used: UsedImages,
+    *,
+    cache: Path | None = None,
 ) -> None:
     """Write what is left to write of a run, run.json last.
 
@@ -245,6 +255,7 @@ def _complete(
         plan: What was asked for.
         deciding: What decided the result.
         used: The images that have a part in it.
+        cache: The cache of a head.
     """
     classifier.save(folder / runs.CLASSIFIER)
     runs.write_history(folder, trained.history)
@@ -255,7 +266,8 @@ def _complete(
     asked = {**(plan.options or {}), **plan.asked}
     record = {"asked": asked, "decided_by": beyond({**decided, **deciding}, asked)}
     images = {**used.counts, "complete": used.is_complete}
-    runs.write_record(folder, {**told, **record, "images": images})
+    places = {"cache_folders": runs.seen_from(folder, cache)} if cache else {}
+    runs.write_record(folder, {**told, **record, **places, "images": images})
     forget_checkpoints(folder)  # after that: a complete training needs none to go on from
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,12 @@ class Run:
         """What was asked for, with what was decided in place of it and beyond it."""
         return resolve(self.asked, self.record["decided_by"])
 
+    @property
+    def cache_folders(self) -> list[Path]:
+        """Where the cache may be that it was trained on: as seen from the run, and where it was."""
+        places = self.record.get("cache_folders")
+        return [self.folder / place for place in places] if isinstance(places, list) else []
+
     def history(self) -> tuple[dict[str, float], ...]:
         """A row per epoch or candidate."""
         with self.file(HISTORY).open(**files.CSV_TEXT) as file:
@@ -186,6 +193,11 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     for path in named:
         files.sync(path)
     files.write_checked_json(folder / RECORD, {**record, "files": digests})
+
+
+def seen_from(folder: Path, cache: Path) -> list[str]:
+    """A cache folder as `Run.cache_folders` finds it again: relative to a run, and absolute."""
+    return [os.path.relpath(cache, folder), str(cache.absolute())]
 
 
 def is_complete(folder: Path) -> bool:
@@ -314,6 +326,11 @@ def require_same(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any])
         OptionError: They differ; the message says in what.
     """
     earlier = {name: known.get(name) for name in now}
+    if earlier.get("command") != now.get("command"):
+        raise OptionError(
+            f"{folder} already exists: `fastcls {earlier['command']}` has made it. Give `fastcls "
+            f"{now['command']}` another --out, such as {folder}-{now['command']}, or remove it first"
+        )
     if changes := differences(earlier, _plain(now)):
         raise OptionError(f"{folder} already exists, with another training ({changes}). {_TAKE_ANOTHER}")
 

@@ -152,6 +152,14 @@ class Task(ABC):
     def rank(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> list[int]:
         """The labels to predict for an image with (C,) probabilities, the most probable first."""
 
+    @abstractmethod
+    def decide(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> np.ndarray:
+        """What is predicted for images with (N, C) probabilities: the decisions of each, (N, K) int."""
+
+    @abstractmethod
+    def margins(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> np.ndarray:
+        """How clear each of these decisions is: twice the least change of probabilities that changes it."""
+
 
 class OneLabel(Task):
     """Each image has exactly one class. Label arrays are (N,) int64, indices into the class names."""
@@ -224,6 +232,17 @@ class OneLabel(Task):
     def rank(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> list[int]:
         """All labels by falling probability."""
         return _by_probability(probabilities)
+
+    def decide(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> np.ndarray:
+        """The most probable class, (N, 1)."""
+        return probabilities.argmax(axis=1)[:, None]
+
+    def margins(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> np.ndarray:
+        """The difference of the two most probable classes, (N, 1)."""
+        ordered = probabilities.copy()
+        ordered.sort(axis=1)
+        margins: np.ndarray = ordered[:, -1:] - ordered[:, -2:-1]
+        return margins
 
 
 class SeveralLabels(Task):
@@ -307,6 +326,14 @@ class SeveralLabels(Task):
         """Those that reach their threshold, by falling probability."""
         reached = reach(probabilities, thresholds or self.default_thresholds(len(probabilities)))
         return [label for label in _by_probability(probabilities) if reached[label]]
+
+    def decide(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> np.ndarray:
+        """Whether each class is predicted, (N, C)."""
+        return reach(probabilities, thresholds or ()).astype(int)
+
+    def margins(self, probabilities: np.ndarray, thresholds: Sequence[float] | None) -> np.ndarray:
+        """Twice the distance of each probability from its threshold, (N, C)."""
+        return 2 * abs(probabilities - thresholds)
 
 
 ONE_LABEL = OneLabel()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from benchmarks import extract, growth, large, machine, noop, photos, scaling, train
+from benchmarks import command, extract, growth, large, machine, noop, photos, scaling, train
 from benchmarks.setup import Setup
 
 PARTS = {
@@ -25,6 +25,7 @@ PARTS = {
     "limits": extract.measure_limits,
     "large": large.measure,
     "train": train.measure,
+    "command": command.measure,
     "noop": noop.measure,
     "scaling": scaling.measure,
     "growth": growth.measure,
@@ -84,6 +85,11 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     help="Counts that the growth is measured at.",
 )
 @click.option(
+    "--before",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="Checkout of an earlier version, to compare whole commands with.",
+)
+@click.option(
     "--json", "report", type=click.Path(path_type=Path), default=Path("benchmark.json"), show_default=True
 )
 def main(
@@ -98,14 +104,24 @@ def main(
     epochs: int,
     large_images: int,
     counts: tuple[int, ...],
+    before: Path | None,
     report: Path,
 ) -> None:
     """Compare on PHOTOS, a folder per class."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # in order: no process, no folder is left
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # in order: nothing is left
     with tempfile.TemporaryDirectory() as temporary:
         prepared = photos.prepare(folder.absolute(), Path(temporary) / "photos", size=size, limit=images)
         setup = Setup(
-            prepared, Path(temporary), base, weights, repeats, epochs, large_images, counts, contenders
+            prepared,
+            Path(temporary),
+            base,
+            weights,
+            repeats,
+            epochs,
+            large_images,
+            counts,
+            contenders,
+            before,
         )
         header = _header(setup, size)
         click.echo("\n".join(f"- {name}: {value}" for name, value in header.items()) + "\n")

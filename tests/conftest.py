@@ -2,6 +2,16 @@ import subprocess
 
 import pytest
 
+from fastcls import home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory):
+    """What is kept per machine is kept for the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(home.VARIABLE, str(tmp_path_factory.mktemp("home")))
+        yield
+
 
 @pytest.fixture
 def mount():

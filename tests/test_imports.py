@@ -18,6 +18,7 @@ FLOORS = {
     "fastcls.specs": 0,
     "fastcls.files": 0,
     "fastcls.garbage": 0,
+    "fastcls.home": 0,
     "fastcls.unfinished": 0,
     "fastcls.interrupts": 0,
     "fastcls.machine": 0,

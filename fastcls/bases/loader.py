@@ -315,8 +315,8 @@ def _normalization(name: str, model: Any, given: str | None, known: str | None =
         )
     if given and inside:
         logger.warning(
-            "%s normalizes pixels itself, and --normalize %s is applied before that. Remove it, unless the "
-            "model was trained this way",
+            "%s normalizes pixels itself, and --normalize %s is applied before that. Leave out --normalize, "
+            "unless the model was trained this way",
             name,
             given,
         )

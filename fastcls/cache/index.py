@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fastcls.cache import shard
-from fastcls.cache.samples import DIGEST_DTYPE, SampleRow, SampleTable, as_numbers
+from fastcls.cache.samples import SampleRow, SampleTable
+from fastcls.data.digests import DIGEST_DTYPE, as_numbers
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError
 from fastcls.parallel import ahead

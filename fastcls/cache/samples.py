@@ -22,12 +22,12 @@ import numpy as np
 
 from fastcls.data import image_bytes
 from fastcls.data.csv_table import read_columns, read_table, write_table
+from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.parallel import spread
 from fastcls.tasks import Task
 from fastcls.wording import count_of
 
 FAILURE_COLUMNS = ("path", "digest", "reason")
-DIGEST_DTYPE = np.dtype("S32")
 _STATE = attrgetter("size", "mtime_ns", "ctime_ns")
 _STAT = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns")
 _UNKNOWN = (0, 0, 0)
@@ -187,25 +187,6 @@ class SampleTable(Sequence[SampleRow]):
     def note(self, place: int, digest: str, state: FileState) -> None:
         """Set what is known of an image's file."""
         self.digests[place], self.states[place] = digest.encode(), _stored(_STATE(state))
-
-    @property
-    def repeated(self) -> np.ndarray:
-        """Places of all images whose digest may come more than once, few others among them: (K,) int64."""
-        high, low = as_numbers(self.digests).T
-        keys = high ^ low
-        _, kinds, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        return np.flatnonzero((counts[kinds] > 1) & (self.digests != b""))
-
-
-def as_numbers(digests: np.ndarray) -> np.ndarray:
-    """Digests (N,) S32 as numbers: (N, 2) uint64, in the same order."""
-    numbers = np.empty((len(digests), 2), np.uint64)
-    for start in range(0, len(digests), _BLOCK):
-        part = np.ascontiguousarray(digests[start : start + _BLOCK])
-        letters = part.view(np.uint8).reshape(-1, DIGEST_DTYPE.itemsize)
-        nibbles = (letters & 15) + 9 * (letters >> 6)  # of "0" to "9" and "a" to "f"
-        numbers[start : start + _BLOCK] = (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8")
-    return numbers
 
 
 def file_states(root: Path, paths: Sequence[str]) -> np.ndarray:

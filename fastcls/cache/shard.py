@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from fastcls import files
-from fastcls.cache.samples import DIGEST_DTYPE
+from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.errors import CacheError
 
 FORMAT = "fastcls-shard"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, OptionError, shown
 from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
 from fastcls.specs import PixelRule, check_type
@@ -88,6 +88,11 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Manifest:
+        """From JSON; raises KeyError or TypeError where something is missing or unknown."""
+        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+
     @property
     def pixels(self) -> PixelRule:
         """How pixels are made for the trunk."""
@@ -145,20 +150,22 @@ class Cache:
             name: The data set; None for the only one.
 
         Raises:
-            CacheError: There is none, or there are several.
+            CacheError: There is none, or there are several, of which not just one holds the data set.
         """
         path = as_path(path, "path")
         if (path / _MANIFEST).is_file():
             return cls(path, name)
         folders = cache_folders(path)
-        if len(folders) == 1:
-            return cls(folders[0], name)
         if not folders:
             raise CacheError(
                 f"No bottleneck cache in {path}. Make one with: fastcls extract DATA --base BASE"
             )
-        listed = "\n".join(f"  {folder}" for folder in folders)
-        raise CacheError(f"Several bottleneck caches in {path}. Choose one of:\n{listed}")
+        holding = [folder for folder in folders if _holds(folder, name)]
+        if len(folders) == 1 or len(holding) == 1:
+            return cls((holding or folders)[0], name)
+        listed = "\n".join(f"  {folder}: {_told(folder)}" for folder in holding or folders)
+        held = f" that hold {name}" if name and holding else "" if not name else f", and none holds {name}"
+        raise CacheError(f"Several bottleneck caches in {path}{held}. Give one of these folders:\n{listed}")
 
     @property
     def trunk_path(self) -> Path:
@@ -247,7 +254,10 @@ class Cache:
 
         Raises:
             CacheError: A table or row is damaged, or the data set has no such split.
+            OptionError: `split` is no name.
         """
+        if not (split is None or isinstance(split, str)):
+            raise OptionError(f"split must be the name of one, or None. Received: {shown(split)}")
         known = self.listing.samples()
         samples = known.take([p for p, own in enumerate(known.splits) if split is None or own == split])
         if not samples:
@@ -281,9 +291,31 @@ def cache_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
 
 
+def caches_at(path: Path) -> Iterator[Cache]:
+    """The cache of a folder, or those directly under it; damaged ones are left out."""
+    for folder in [path] if (path / _MANIFEST).is_file() else cache_folders(path):
+        with contextlib.suppress(CacheError, OSError):
+            yield Cache(folder)
+
+
 def is_cache(names: Set[str]) -> bool:
     """Whether a folder of such names is a cache, be it a damaged one."""
     return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
+
+
+def _holds(folder: Path, name: str | None) -> bool:
+    return name is None or any(listing.name == name for listing in listings(folder))
+
+
+def _told(folder: Path) -> str:
+    """What sets a cache apart from others: for a message."""
+    try:
+        known = Cache(folder).manifest
+    except CacheError as error:
+        return str(error)
+    names = ", ".join(listing.name for listing in listings(folder)) or "no data set"
+    pooled = "" if known.pool == "none" else f" ({known.pool})"
+    return f"{known.base} cut at {known.layer}{pooled}, {known.dtype}, of {names}"
 
 
 def find_cut(root: Path, cut: str) -> Cache | None:
@@ -310,8 +342,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
     _require_version(path)
     try:
-        values = files.read_checked_json(path)
-        return Manifest(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+        return Manifest.read(files.read_checked_json(path))
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{path} is damaged: {error}. Run the same `fastcls extract` again: it recreates the file, and "

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from typing import TextIO
 
 from fastcls.cli.options import show_progress
 
@@ -17,7 +20,17 @@ class _Formatter(logging.Formatter):
 
 def configure_logging() -> None:
     """Send warnings to stderr, and the progress of trainings where no terminal shows bars."""
+    sys.stderr = _apart(sys.stderr)
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger(_TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)
+
+
+def _apart(stream: TextIO) -> TextIO:
+    """The same stream by another descriptor: it is heard while what code in C++ prints is kept back."""
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # it is closed, or no file
+        return stream
+    return os.fdopen(descriptor, "w", buffering=1, encoding=stream.encoding, errors="backslashreplace")

@@ -77,20 +77,21 @@ def main() -> NoReturn:
     interrupts.install()
     try:
         cli(standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        _end_interrupted()
+    except (KeyboardInterrupt, click.Abort) as error:
+        _end_interrupted(error)
     except Exception as error:
         if interrupts.was_received():  # out of C code that was interrupted comes any exception
-            _end_interrupted()
+            _end_interrupted(error)
         _end_by(error)
     sys.exit(0)
 
 
-def _end_interrupted() -> NoReturn:
+def _end_interrupted(error: BaseException) -> NoReturn:
     # Where code that was made from a string is interrupted, as a dataclass's is, CPython makes a note of it
     # and ends `python -m` by SIGINT, although the exception was caught. The next such code clears the note.
     exec("")
-    _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
+    saved = getattr(error.__cause__ or error, "saved", "")  # click raises its own Abort from it
+    _end(interrupts.MESSAGE + (f" (saved: {saved})" if saved else ""), interrupts.EXIT_CODE)
 
 
 def _end_by(error: Exception) -> NoReturn:

@@ -9,9 +9,10 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_test
+from fastcls.specs import FeaturesSpec
 
 
-@click.command(cls=SpecCommand, specs={"source": SourceSpec, "pixels": PixelSpec})
+@click.command(cls=SpecCommand, specs={"source": SourceSpec, "features": FeaturesSpec, "pixels": PixelSpec})
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.option(
@@ -23,13 +24,22 @@ from fastcls.cli.printing import print_test
     "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
 )
 def test(
-    run: str, data: str, out: str | None, batch_size: int, source: SourceSpec, pixels: PixelSpec
+    run: str,
+    data: str,
+    out: str | None,
+    batch_size: int,
+    source: SourceSpec,
+    features: FeaturesSpec,
+    pixels: PixelSpec,
 ) -> None:
     """Test a classifier on labeled images.
 
     RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, TFRecord files, or a split
     folder, of which the test part is used. Earlier results are never overwritten. A warning says if some of
     the images were used in training.
+
+    Images whose bottlenecks are in the cache of the run are not forwarded again: only the head is applied. 32
+    of them are forwarded all the same, to check that the classifier says the same; if it does not, all are.
     """
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
@@ -39,6 +49,7 @@ def test(
         classifier=Classifier.load(run),
         batch_size=batch_size,
         max_pixels=pixels.max_pixels,
+        features=features,
         progress=options.show_progress(),
     )
     print_test(result)

@@ -67,6 +67,11 @@ class Engine:
         return ""
 
     @classmethod
+    def float32_layers(cls, trunk: Path) -> tuple[str, ...]:
+        """The layers of what `prepare` made that compute in float32 whatever the precision."""
+        return ()
+
+    @classmethod
     def memory(cls, trunk_bytes: int) -> int:
         """Peak memory of a worker process in bytes, for a trunk file of a given size.
 

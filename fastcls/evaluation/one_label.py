@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sklearn.metrics
 from numpy.typing import ArrayLike
 
 from fastcls.errors import DataError
+from fastcls.evaluation.arrays import as_numbers
 from fastcls.evaluation.pictures import draw_confusion
 from fastcls.evaluation.text_table import format_table, shorten, text_width
 from fastcls.optional import frame
@@ -180,19 +180,19 @@ def evaluate(
     Raises:
         DataError: There are no images, the shapes or labels do not fit, or a probability is not finite.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    labels = as_numbers(labels, "Labels", whole=True).astype(np.int64)
+    probabilities = as_numbers(probabilities, "Probabilities")
     _check(labels, probabilities, class_names)
-    predicted = probabilities.argmax(axis=1)
-    all_labels = np.arange(len(class_names))
-    precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
-        labels, predicted, labels=all_labels, zero_division=0.0
-    )
+    classes = len(class_names)
+    pairs = labels * classes + probabilities.argmax(axis=1)
+    confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    hits, found, support = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
     return Evaluation(
         class_names=tuple(class_names),
-        confusion=sklearn.metrics.confusion_matrix(labels, predicted, labels=all_labels),
-        precision=precision,
-        recall=recall,
-        f1=f1,
+        confusion=confusion,
+        precision=hits / np.maximum(found, 1),
+        recall=hits / np.maximum(support, 1),
+        f1=2 * hits / np.maximum(found + support, 1),
         support=support,
         top_k=min(top_k, len(class_names)),
         top_k_accuracy=_top_k_accuracy(labels, probabilities, top_k),

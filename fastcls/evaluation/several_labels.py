@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sklearn.metrics
 from numpy.typing import ArrayLike
 
-from fastcls.errors import DataError
+from fastcls.errors import DataError, shown
+from fastcls.evaluation.arrays import as_numbers
 from fastcls.evaluation.pictures import draw_found
 from fastcls.evaluation.text_table import format_table, shorten
 from fastcls.optional import frame
@@ -174,25 +174,24 @@ def evaluate_multi_label(
     Raises:
         DataError: There are no images, the shapes do not fit, or a probability is not finite.
     """
-    targets, probabilities = np.asarray(targets), np.asarray(probabilities)
+    targets, probabilities = as_numbers(targets, "Targets"), as_numbers(probabilities, "Probabilities")
     _check(targets, probabilities, class_names)
-    targets, predicted = targets.astype(int), reach(probabilities, thresholds).astype(int)
-    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
-        targets, predicted, average=None, zero_division=0.0
-    )
-    negatives, others = sklearn.metrics.multilabel_confusion_matrix(targets, predicted).transpose(1, 0, 2)
+    targets, predicted = targets.astype(bool), reach(probabilities, thresholds)
+    hits, misses = (targets & predicted).sum(axis=0), (targets & ~predicted).sum(axis=0)
+    alarms, others = (~targets & predicted).sum(axis=0), (~targets & ~predicted).sum(axis=0)
+    wrong = int((misses + alarms).sum())
     return MultiLabelEvaluation(
         class_names=tuple(class_names),
         thresholds=np.asarray(thresholds, np.float64),
         auroc=class_auroc(targets, probabilities),
         average_precision=_average_precision(targets, probabilities),
-        precision=precision,
-        recall=recall,
-        f1=f1,
-        confusion=np.column_stack([others[:, 1], others[:, 0], negatives[:, 1], negatives[:, 0]]),
-        micro_f1=float(sklearn.metrics.f1_score(targets, predicted, average="micro", zero_division=0.0)),
-        hamming_loss=float(sklearn.metrics.hamming_loss(targets, predicted)),
-        exact_match_count=int(sklearn.metrics.accuracy_score(targets, predicted, normalize=False)),
+        precision=hits / np.maximum(hits + alarms, 1),
+        recall=hits / np.maximum(hits + misses, 1),
+        f1=2 * hits / np.maximum(2 * hits + misses + alarms, 1),
+        confusion=np.column_stack([hits, misses, alarms, others]),
+        micro_f1=float(2 * hits.sum() / max(2 * hits.sum() + wrong, 1)),
+        hamming_loss=wrong / targets.size,
+        exact_match_count=int((targets == predicted).all(axis=1).sum()),
     )
 
 
@@ -221,15 +220,26 @@ def class_auroc(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each class, (C,) float64; NaN where all images or none have the class."""
     areas = np.full(targets.shape[1], np.nan)
     for label in np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0)):
-        areas[label] = sklearn.metrics.roc_auc_score(targets[:, label], probabilities[:, label])
+        positives, counts = _by_threshold(targets[:, label], probabilities[:, label])
+        negatives = counts - positives
+        below = negatives[::-1].cumsum()[::-1] - negatives / 2  # of equal probabilities, half are below
+        areas[label] = (positives * below).sum() / (positives.sum() * negatives.sum())
     return areas
 
 
 def _average_precision(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     scores = np.full(targets.shape[1], np.nan)
     for label in np.flatnonzero(targets.any(axis=0)):
-        scores[label] = sklearn.metrics.average_precision_score(targets[:, label], probabilities[:, label])
+        positives, counts = _by_threshold(targets[:, label], probabilities[:, label])
+        precision = positives.cumsum() / counts.cumsum()
+        scores[label] = (positives * precision).sum() / positives.sum()
     return scores
+
+
+def _by_threshold(has_class: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many images with the class, and how many at all, have each probability, by falling probability."""
+    _, places = np.unique(-probabilities, return_inverse=True)
+    return np.bincount(places, weights=has_class), np.bincount(places)
 
 
 def _check(targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> None:
@@ -240,6 +250,8 @@ def _check(targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence
         )
     if len(targets) == 0:
         raise DataError("There are no images to evaluate. Received: 0 rows.")
+    if not np.isin(targets, (0, 1)).all():
+        raise DataError(f"Targets must be 0 or 1. Received: {shown(targets[~np.isin(targets, (0, 1))][0])}.")
     if not np.isfinite(probabilities).all():
         raise DataError("Probabilities must be finite. Received: NaN or infinity. Did the training diverge?")
 

@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
-import fastcls
 from fastcls import files, graph
 from fastcls.data import image_bytes
-from fastcls.data.dataset import Dataset, Sample
+from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
+from fastcls.evaluation.from_cache import cache_of
 from fastcls.evaluation.judges import JUDGES, Figures
+from fastcls.evaluation.predicting import Forwarding, Predicted, predict
+from fastcls.evaluation.tested_on import FORWARDED, MEMBER, TestedOn, tested_on
 from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
-from fastcls.used_images import EARLIER, REFIT, TRAIN, UNKNOWN, VAL, UsedImages
+from fastcls.specs import FeaturesSpec
+from fastcls.used_images import UNKNOWN, UsedImages
 from fastcls.wording import count_of
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
@@ -36,80 +38,7 @@ if TYPE_CHECKING:  # `Classifier.test` comes here
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.results import ImageResult
 
-_MEMBER = "tested_on"
-_IN_WORDS = {
-    TRAIN: "used for training",
-    VAL: "used for validation",
-    REFIT: "used for validation, then for training",
-    EARLIER: "used by the run that it started from",
-}
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TestedOn:
-    """On what a classifier was tested: the member "tested_on" of metrics.json.
-
-    Attributes:
-        data: The folder, table or pattern that was tested on, absolute.
-        root: Folder that the paths of its images are relative to, absolute.
-        part: "test", or "all" of a data set that is not split.
-        images: How many, unreadable ones included.
-        unreadable: How many of them gave no prediction.
-        digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
-        model: Digest of the classifier's file, or of the graph and weights of one that was never saved.
-        seen: How many of the images had a part in the training, by their use: "train", "val", "refit"
-            (validated, then trained on), or "earlier" by a run that this one went on from. None if that is
-            unknown.
-        date: When, in UTC.
-        seconds: How long the predictions took.
-        fastcls: Version that tested.
-    """
-
-    data: str
-    root: str
-    part: str
-    images: int
-    digest: str
-    model: str
-    seen: dict[str, int] | None
-    date: str
-    unreadable: int = 0
-    seconds: float = 0.0
-    fastcls: str = fastcls.__version__
-
-    def __str__(self) -> str:
-        part = f" (its {self.part} part)" if self.part != "all" else ""
-        unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
-        images = count_of(self.images, "image")
-        return f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
-
-    @property
-    def _told(self) -> str:
-        if self.seen is None:
-            return "it is unknown which of them were used in training"
-        told = [f"{count} {_IN_WORDS[use]}" for use, count in self.seen.items() if count]
-        return ", ".join(told) or "none of them was used in training"
-
-    @property
-    def warning(self) -> str:
-        """Why the figures are not those of images that the classifier has never seen; "" if they are."""
-        if not self.seen or not any(self.seen.values()):
-            return ""
-        known = sum(self.seen.values())
-        images, are = count_of(self.images, "image"), "is" if known == 1 else "are"
-        return (
-            f"{known:,} of the {images} {are} not new to the classifier ({self._told}): the results say "
-            "little about new images. Test on other images"
-        )
-
-    def is_same(self, folder: Path) -> bool:
-        """Whether the result in a folder is of the same images, classes and classifier."""
-        try:
-            earlier = files.read_json(folder / METRICS)[_MEMBER]
-            return (earlier["digest"], earlier["model"]) == (self.digest, self.model)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
 
 
 @dataclass(frozen=True)
@@ -155,14 +84,14 @@ def test(
     *,
     batch_size: int = 16,
     max_pixels: int | None = None,
+    features: FeaturesSpec | None = None,
     progress: bool = False,
 ) -> Tested:
     """See `Classifier.test`."""
     folder = None if out is None else files.as_path(out, "out")
-    given = batch_size, max_pixels, progress
-    return _test(
-        classifier, Dataset.of(dataset), classifier.source, folder, *given, is_written=folder is not None
-    )
+    how = Forwarding(classifier, batch_size, max_pixels, progress)
+    asked = features or FeaturesSpec()
+    return _test(how, Dataset.of(dataset), classifier.source, folder, asked, is_written=folder is not None)
 
 
 def run_test(
@@ -173,6 +102,7 @@ def run_test(
     classifier: Classifier,
     batch_size: int = 16,
     max_pixels: int | None = None,
+    features: FeaturesSpec | None = None,
     progress: bool = False,
 ) -> Tested:
     """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
@@ -188,14 +118,17 @@ def run_test(
         classifier: The one in `place`.
         batch_size: Images per forward pass.
         max_pixels: See `Classifier.predict`.
+        features: What of the images is forwarded again; nothing that the cache of the run holds, by default.
         progress: Show a bar on stderr.
 
     Raises:
-        OptionError: `out` holds something else or cannot be made.
+        OptionError: `out` holds something else or cannot be made, or a cache is given that is not that of the
+            run.
         DataError: A class is unknown to the classifier, the images have one label each and the classifier
             gives several (or the other way round), or no image could be read.
     """
-    return _test(classifier, dataset, place, out, batch_size, max_pixels, progress, is_written=True)
+    how = Forwarding(classifier, batch_size, max_pixels, progress)
+    return _test(how, dataset, place, out, features or FeaturesSpec(), is_written=True)
 
 
 def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
@@ -206,7 +139,8 @@ def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
         dataset: As there.
     """
     tested = _test_part(dataset)
-    on = _tell(tested, "test" if dataset.splits else "all", files.file_digest(place / CLASSIFIER), UNKNOWN)
+    model = files.file_digest(place / CLASSIFIER)
+    on = _tell(tested, "test" if dataset.splits else "all", _digests(tested), model, UNKNOWN)
 
     def is_there(folder: Path) -> bool:
         return on.is_same(folder) and (folder / PREDICTIONS).is_file()
@@ -217,33 +151,33 @@ def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
 
 
 def _test(
-    classifier: Classifier,
+    how: Forwarding,
     dataset: Dataset,
     place: Path | None,
     out: Path | None,
-    batch_size: int,
-    max_pixels: int | None,
-    progress: bool,
+    features: FeaturesSpec,
     *,
     is_written: bool,
 ) -> Tested:
-    tested = _test_part(dataset)
+    tested, classifier = _test_part(dataset), how.classifier
     _require_fitting(tested, classifier)
     run = Run.of(place) if place else None
+    source = None if features.through_model else cache_of(run, features.cache)
     used, model = run.used if run else classifier.used, _model_digest(classifier, place)
-    on = _tell(tested, "test" if dataset.splits else "all", model, used)
+    digests = _digests(tested)
+    on = _tell(tested, "test" if dataset.splits else "all", digests, model, used)
     if is_written:
-        _require_free(next(_folders(place, tested.name, out)), on, is_asked_for=out is not None)
+        _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
     if on.warning:
         logger.warning(on.warning)
     started = time.monotonic()
-    readable, unreadable = _predict(classifier, tested, batch_size, max_pixels, progress)
-    seconds = round(time.monotonic() - started, 3)
-    on = replace(on, unreadable=len(unreadable), seconds=seconds)
-    evaluation, predictions = _judge(classifier, tested, readable)
+    labels = classifier.task.encode([*map(tested.names_of, tested.samples)], classifier.class_names)
+    found = predict(tested, labels, digests, source, how)
+    on = replace(on, seconds=round(time.monotonic() - started, 3), **found.told)
+    evaluation, predictions = _judge(classifier, tested, labels, found)
     folders = _folders(place, tested.name, out)
-    folder = _write(evaluation, predictions, on, folders) if is_written else None
-    return Tested(evaluation, predictions, unreadable, on, folder)
+    folder = _write(evaluation, predictions, on, folders, features) if is_written else None
+    return Tested(evaluation, predictions, found.unreadable, on, folder)
 
 
 def _test_part(dataset: Dataset) -> Dataset:
@@ -255,35 +189,28 @@ def _test_part(dataset: Dataset) -> Dataset:
     return part
 
 
-def _predict(
-    classifier: Classifier, tested: Dataset, batch_size: int, max_pixels: int | None, progress: bool
-) -> tuple[list[tuple[Sample, np.ndarray]], tuple[ImageResult, ...]]:
-    """The probabilities of each readable image, and the others."""
-    paths = [tested.locate(sample) for sample in tested.samples]
-    stream = classifier.stream(paths, batch_size=batch_size, max_pixels=max_pixels)
-    results = list(tqdm(stream, total=len(paths), unit="image", desc="test", disable=not progress))
-    pairs = zip(tested.samples, results, strict=True)
-    readable = [(sample, found.probabilities) for sample, found in pairs if found.probabilities is not None]
-    if not readable:
-        raise DataError(f"None of the {count_of(len(results), 'test image')} of {tested.given} could be read")
-    return readable, tuple(found for found in results if found.probabilities is None)
-
-
 def _judge(
-    classifier: Classifier, tested: Dataset, readable: list[tuple[Sample, np.ndarray]]
+    classifier: Classifier, tested: Dataset, labels: np.ndarray, found: Predicted
 ) -> tuple[Figures, tuple[Any, ...]]:
-    known = [(sample.path, tested.names_of(sample)) for sample, _ in readable]
-    labels = classifier.task.encode([names for _, names in known], classifier.class_names)
-    probabilities = np.stack([row for _, row in readable])
+    places = found.readable
+    if not places:
+        images = count_of(len(labels), "test image")
+        raise DataError(f"None of the {images} of {tested.given} could be read")
+    samples = [tested.samples[place] for place in places]
+    known = [(sample.path, tested.names_of(sample)) for sample in samples]
     judge = JUDGES[classifier.task]
-    return judge(known, labels, probabilities, classifier.class_names, classifier.thresholds)
+    rows = found.probabilities[places]
+    return judge(known, labels[places], rows, classifier.class_names, classifier.thresholds)
 
 
 # On what
 
 
-def _tell(tested: Dataset, part: str, model: str, used: UsedImages) -> TestedOn:
-    digests = list(spread(image_bytes.digest_or_blank, map(tested.locate, tested.samples)))
+def _digests(tested: Dataset) -> list[str]:
+    return list(spread(image_bytes.digest_or_blank, map(tested.locate, tested.samples)))
+
+
+def _tell(tested: Dataset, part: str, digests: list[str], model: str, used: UsedImages) -> TestedOn:
     named = sorted(zip(digests, map(tested.names_of, tested.samples), strict=True))
     return TestedOn(
         data=_as_text(tested.origin),
@@ -322,29 +249,42 @@ def _folders(place: Path | None, name: str, out: Path | None) -> Iterator[Path]:
         yield root / (f"{name}-{number}" if number > 1 else name)
 
 
-def _require_free(folder: Path, on: TestedOn, *, is_asked_for: bool) -> None:
-    if is_asked_for and folder.exists() and not on.is_same(folder) and not _is_empty(folder):
-        raise OptionError(
-            f"{folder} already exists, and is not a result of this classifier on these images. Choose "
-            "another --out, or remove it first"
-        )
+def _require_free(folder: Path, on: TestedOn, features: FeaturesSpec, *, is_asked_for: bool) -> None:
+    if is_asked_for and folder.exists() and not _is_empty(folder):
+        if not on.is_same(folder):
+            raise OptionError(
+                f"{folder} already exists, and is not a result of this classifier on these images. Choose "
+                "another --out, or remove it first"
+            )
+        if not _answers(folder, features):
+            raise OptionError(
+                f"{folder} already exists, with a result that was not made with --through-model. Choose "
+                "another --out, or remove it first"
+            )
     files.require_writable(folder)
+
+
+def _answers(folder: Path, features: FeaturesSpec) -> bool:
+    """Whether the result in a folder was made as it was asked for."""
+    return not features.through_model or tested_on(folder).get("features") == FORWARDED
 
 
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def _write(evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterator[Path]) -> Path:
+def _write(
+    evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterator[Path], features: FeaturesSpec
+) -> Path:
     """Write a result to the first folder that is free, or find the same one there."""
     for folder in folders:
-        if on.is_same(folder) and _holds(folder, evaluation):
+        if on.is_same(folder) and _answers(folder, features) and _holds(folder, evaluation):
             return folder
         if folder.exists() and not _is_empty(folder):
             continue
         try:
             with files.atomic_folder(folder) as unfinished:
-                write_evaluation(evaluation, predictions, unfinished, about={_MEMBER: asdict(on)})
+                write_evaluation(evaluation, predictions, unfinished, about={MEMBER: asdict(on)})
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -358,7 +298,7 @@ def _write(evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterato
 
 def _holds(folder: Path, evaluation: Figures) -> bool:
     """Whether the figures in a folder are these, and the predictions are there."""
-    known = {name: value for name, value in files.read_json(folder / METRICS).items() if name != _MEMBER}
+    known = {name: value for name, value in files.read_json(folder / METRICS).items() if name != MEMBER}
     is_same = files.json_digest(known) == files.json_digest(evaluation.to_dict())
     return is_same and (folder / PREDICTIONS).is_file()
 

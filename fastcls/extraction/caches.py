@@ -5,21 +5,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastcls.bases.loader import Base, load_base, load_without_download
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import checked_files, store
 from fastcls.cache.store import Cache, Manifest
-from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
+from fastcls.cutter import Cut
 from fastcls.data.decoder import pixel_rule
+from fastcls.engines import engine_class
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, OptionError
-from fastcls.extraction.fingerprint import cut_token, describe
+from fastcls.extraction.built import BuiltCut, Outline
+from fastcls.extraction.engine_choice import Candidate
+from fastcls.extraction.fingerprint import cut_token, describe, fingerprint
+from fastcls.extraction.kept_trunk import TAIL, TRUNK, KeptTrunk, is_kept, kept_key
 from fastcls.specs import CutSpec, PixelRule
 
 logger = logging.getLogger(__name__)
@@ -44,26 +50,6 @@ def caches_of_cuts(cuts: Sequence[CutSpec | Cut], root: Path) -> list[CutCaches]
         )
     first = CutCaches(cuts[0], root)
     return [first, *(CutCaches(cut, root, same_base=first) for cut in cuts[1:])]
-
-
-@dataclass(frozen=True)
-class BuiltCut:
-    """A cut, and the Keras models on both sides of it.
-
-    Attributes:
-        cut: The base, cut.
-        model: RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...).
-        tail: bottleneck -> features (B, D); None where nothing follows that could be trained.
-    """
-
-    cut: Cut
-    model: Any
-    tail: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of a bottleneck."""
-        return tuple(self.model.outputs[0].shape[1:])
 
 
 class CutCaches:
@@ -97,46 +83,78 @@ class CutCaches:
         known, base = self.known(), self._asked.base
         named = find_architecture(base.name)
         size = known.manifest.size if known else base.size
-        size = size or ((named.side, named.side) if named else self.built.cut.base.size)
+        size = size or ((named.side, named.side) if named else None)
+        size = size or (self._found.manifest.size if self._found else self.built.cut.base.size)
         return pixel_rule(size, full_decode=self._asked.full_decode)
 
     def known(self) -> Cache | None:
         """The cache that served this cut before, recognized without TensorFlow."""
         return store.find_cut(self.root, self._token) if self._token else None
 
-    def folder(self, precision: str) -> Path:
-        """Where the cache of a precision is, or would be.
+    def folder(self, candidate: Candidate) -> Path:
+        """Where the cache that an engine fills is, or would be.
 
         Raises:
             OptionError: The base, layer or weights cannot be used.
+            ConversionError: The engine cannot convert the trunk.
         """
-        known = self._known_in(precision)
-        return known.folder if known else self.root / store.folder_name(self._describe(precision))
+        known = self._known_to(candidate)
+        return known.folder if known else self.root / store.folder_name(self._describe(candidate))
 
-    def fingerprint(self, precision: str) -> str | None:
-        """That of the cache of a precision; None where only a download of weights would tell."""
-        known = self._known_in(precision)
-        if known:
+    def fingerprint(self, candidate: Candidate) -> str | None:
+        """That of the cache that an engine would fill.
+
+        Returns:
+            None where only a download of weights, or a conversion, would tell.
+        """
+        known = self.known()
+        if known and known.manifest.precision == candidate.precision:
             return known.manifest.fingerprint
-        return self._describe(precision).fingerprint if self._look[1] else None
+        if not self._found and not self._look[1]:
+            return None
+        return self._describe(candidate).fingerprint if self._kept.is_prepared(candidate) else None
 
-    def open(self, precision: str) -> tuple[Cache, Trunk]:
-        """The cache of a precision, and its trunk; what is not there, or damaged, is made.
+    def open(self, candidate: Candidate) -> tuple[Cache, Trunk]:
+        """The cache that an engine fills, and its trunk; what is not there, or damaged, is made.
 
         Raises:
             OptionError: The base, layer or weights cannot be used.
+            ConversionError: The engine cannot convert the trunk.
         """
-        known, self.is_new = self._known_in(precision), False
+        known, self.is_new = self._known_to(candidate), False
         if known and not checked_files.damage(*known.models):
-            return known, Trunk(known.trunk_path)
-        manifest = self._describe(precision)
+            cache = known
+        else:
+            cache = self._recreate(self._describe(candidate))
+        model = self.built.model if "built" in self.__dict__ else None
+        return cache, Trunk(cache.trunk_path, model, lambda: self._reference(candidate))
+
+    def prepare(self, candidate: Candidate) -> None:
+        """Make what an engine loads, where it depends on nothing of the user and the known cache lacks it.
+
+        Raises:
+            ConversionError: The engine cannot convert the trunk.
+        """
+        known = self._known_to(candidate)
+        if is_kept(candidate) and (not known or engine_class(candidate.path).damage(known.trunk_path)):
+            self._kept.prepare(candidate)
+
+    def equip(self, candidate: Candidate, cache: Cache) -> None:
+        """Put what `prepare` made into a cache that `open` has opened, and what is known of it."""
+        if is_kept(candidate) and engine_class(candidate.path).damage(cache.trunk_path):
+            self._kept.copy_engine(candidate, cache.trunk_path)
+            figures = self._kept.fidelity(candidate)
+            if figures and candidate.engine not in cache.manifest.fidelity:
+                cache.note_fidelity(candidate.engine, figures)
+
+    def _recreate(self, manifest: Manifest) -> Cache:
+        """A cache whose models are whole."""
         folder = self.root / store.folder_name(manifest)
         self.is_new = not (folder / "manifest.json").exists()
-        for saved, name in ((self.built.tail, "tail.keras"), (self.built.model, "trunk.keras")):
-            if saved:
-                _keep_model(folder / name, saved, manifest.fingerprint)
-        cache = _whole_cache(folder, manifest) or Cache.create(self.root, manifest)
-        return cache, Trunk(cache.trunk_path, self.built.model)
+        for name in (TAIL, TRUNK):
+            if (self._kept.folder / name).exists():
+                _keep_model(folder / name, self._kept.folder / name, manifest.fingerprint)
+        return _whole_cache(folder, manifest) or Cache.create(self.root, manifest)
 
     def remember(self, cache: Cache) -> None:
         """Note that this cache, and no other, serves the cut."""
@@ -151,6 +169,32 @@ class CutCaches:
         if self.is_new and not cache.shards_folder.exists():
             shutil.rmtree(cache.folder)
 
+    def check(self, *, with_weights: bool) -> None:
+        """Build the base, unless this machine knows what comes of it.
+
+        Args:
+            with_weights: Those that were asked for, even if they must be downloaded.
+
+        Raises:
+            OptionError: The base, layer or weights cannot be used.
+        """
+        if not self._found:
+            _ = self.built if with_weights else self.sketched
+
+    @property
+    def outline(self) -> Outline:
+        """What a plan must know of the cut."""
+        if self._found:
+            return Outline.of(self._manifest("float32", ()), self._found.trunk_bytes)
+        return (self.__dict__.get("built") or self.sketched).outline
+
+    def load_tail(self) -> Any:
+        """What follows the cut, as a Keras model; None where there is nothing. Its weights may be random."""
+        if self._found:
+            path = self._found.folder / TAIL
+            return checked_files.load_model(path) if path.exists() else None
+        return (self.__dict__.get("built") or self.sketched).tail
+
     @cached_property
     def built(self) -> BuiltCut:
         """The cut, with the weights that were asked for.
@@ -159,11 +203,11 @@ class CutCaches:
             OptionError: The base, layer or weights cannot be used.
         """
         if not isinstance(self._asked, CutSpec):
-            return _build(self._asked)
+            return BuiltCut.of(self._asked)
         sketched = self.__dict__.get("sketched")
         if sketched and sketched.cut.base is self._base:
             return sketched
-        return _build(_cut(self._asked, self._base))
+        return BuiltCut.of(self._asked, self._base)
 
     @cached_property
     def sketched(self) -> BuiltCut:
@@ -174,7 +218,7 @@ class CutCaches:
         """
         if not isinstance(self._asked, CutSpec):
             return self.built
-        return _build(_cut(self._asked, self._look[0]))
+        return BuiltCut.of(self._asked, self._look[0])
 
     @cached_property
     def _base(self) -> Base:
@@ -194,33 +238,65 @@ class CutCaches:
         base = self._asked.base
         return (base, True) if isinstance(base, Base) else load_without_download(base)
 
-    @property
-    def outline(self) -> BuiltCut:
-        """The cut, with whatever weights: what is built already, else `sketched`."""
-        return self.__dict__.get("built") or self.sketched
+    @cached_property
+    def _found(self) -> KeptTrunk | None:
+        """The trunk, if this machine has made it before, for whatever precision and storage type."""
+        return KeptTrunk.find(self._key) if self._key else None
 
-    def _known_in(self, precision: str) -> Cache | None:
-        known = self.known()
-        return known if known and known.manifest.precision == precision else None
-
-    def _describe(self, precision: str) -> Manifest:
+    @cached_property
+    def _kept(self) -> KeptTrunk:
+        """The trunk, which is made where it is not there."""
+        if self._found:
+            return self._found
         built = self.built
-        return describe(built.cut, built.model, built.tail, self._weights, precision)
+        manifest = describe(built.cut, built.model, built.tail, self._weights, "float32")
+        return KeptTrunk.make(self._key or kept_key(manifest.fingerprint), manifest, built.model, built.tail)
+
+    @cached_property
+    def _key(self) -> str | None:
+        if not isinstance(self._asked, CutSpec):
+            return None
+        token = cut_token(replace(self._asked, precision="auto", dtype="float32", full_decode=False))
+        return kept_key(token) if token else None
+
+    def _known_to(self, candidate: Candidate) -> Cache | None:
+        """The known cache, if an engine makes such rows as it has."""
+        known = self.known()
+        if not known or known.manifest.precision != candidate.precision:
+            return None
+        layers = known.manifest.float32_layers
+        if not is_kept(candidate):
+            return known if not layers else None
+        engine = engine_class(candidate.path)
+        is_whole = not engine.damage(known.trunk_path)
+        own = engine.float32_layers(known.trunk_path) if is_whole else self._kept.float32_layers(candidate)
+        return known if own == layers else None
+
+    def _describe(self, candidate: Candidate) -> Manifest:
+        layers = () if candidate.precision == "float32" else self._kept.float32_layers(candidate)
+        return self._manifest(candidate.precision, layers)
+
+    def _manifest(self, precision: str, float32_layers: tuple[str, ...]) -> Manifest:
+        kept, asked = self._kept.manifest, self._asked
+        rule = pixel_rule(kept.size, full_decode=asked.full_decode)
+        manifest = replace(
+            kept,
+            **{**asdict(rule), "base": asked.base.name, "weights": self._weights, "dtype": asked.dtype},
+            precision=precision,
+            float32_layers=float32_layers,
+        )
+        return replace(manifest, fingerprint=fingerprint(manifest))
+
+    def _reference(self, candidate: Candidate) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What stands for Keras, if this machine has compared it."""
+        kept = self.__dict__.get("_kept") or self._found
+        return kept.reference(candidate) if kept else None
 
     @property
     def _weights(self) -> str:
         given = self._asked.base.weights if isinstance(self._asked, CutSpec) else None
-        own = "imagenet" if find_architecture(self.built.cut.base.name) else "own"
+        own = "imagenet" if find_architecture(self._asked.base.name) else "own"
         return Path(given).name if given else own  # the digest tells files of one name apart
-
-
-def _cut(spec: CutSpec, base: Any) -> Cut:
-    kept = {name: getattr(spec, name) for name in ("pool", "dtype", "precision", "full_decode")}
-    return cut(base, spec.layer, **kept)
-
-
-def _build(made: Cut) -> BuiltCut:
-    return BuiltCut(made, bottleneck_model(made), tail_model(made))
 
 
 def _whole_cache(folder: Path, manifest: Manifest) -> Cache | None:
@@ -237,11 +313,11 @@ def _whole_cache(folder: Path, manifest: Manifest) -> Cache | None:
     return None
 
 
-def _keep_model(path: Path, model: Any, fingerprint: str) -> None:
-    """Save a model, unless it is there and whole."""
+def _keep_model(path: Path, kept: Path, fingerprint: str) -> None:
+    """Put a kept model into a cache, unless it is there and whole."""
     reason = checked_files.damage(path)
     if not reason:
         return
     if path.exists():
         logger.warning("%s. It will be recreated from the base", reason)
-    checked_files.keep(path, model.save, of=fingerprint)
+    checked_files.keep(path, lambda temporary: shutil.copyfile(kept, temporary), of=fingerprint)

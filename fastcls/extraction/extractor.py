@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import affordable_pixels
 from fastcls.engines import engine_class
+from fastcls.errors import ConversionError
 from fastcls.extraction.changes import describe_change
 from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.engine_choice import Candidate, Obstacle, explain
@@ -28,7 +28,7 @@ from fastcls.extraction.filling import Filling, Target, open_filling
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
 from fastcls.extraction.resources import allocate
 from fastcls.extraction.tracker import Extraction, Tracker, remove_leftovers
-from fastcls.extraction.trial import first_trusted
+from fastcls.extraction.trial import require_trusted
 from fastcls.extraction.worker import WorkerSpec
 from fastcls.files import PathLike
 from fastcls.machine import cores
@@ -99,15 +99,22 @@ def extract_several(
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     with _named(root), Leases() as leases:
         plan = make_plan(viewed, [_as_cut(cut) for cut in several], root, config, leases)
+        plan.warn_of_conflicts()
         return _execute(plan, leases, started, progress)
 
 
-def extract_planned(plan: ExtractionPlan, *, progress: bool = False) -> list[tuple[Cache, Extraction]]:
+def extract_planned(
+    plan: ExtractionPlan,
+    *,
+    progress: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[tuple[Cache, Extraction]]:
     """Execute a plan: engines are tried in its order, and what is missing is what is missing now.
 
     Args:
         plan: Of `plan_extraction`.
         progress: Show a bar on stderr.
+        meanwhile: Called once worker processes forward images, if there are any, to begin something else.
 
     Returns:
         The cache and its figures, for each cut.
@@ -117,11 +124,15 @@ def extract_planned(plan: ExtractionPlan, *, progress: bool = False) -> list[tup
     """
     started = time.monotonic()
     with _named(plan.root), Leases() as leases:
-        return _execute(renew(plan, leases), leases, started, progress)
+        return _execute(renew(plan, leases), leases, started, progress, meanwhile)
 
 
 def _execute(
-    plan: ExtractionPlan, leases: Leases, started: float, progress: bool
+    plan: ExtractionPlan,
+    leases: Leases,
+    started: float,
+    progress: bool,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[tuple[Cache, Extraction]]:
     config = plan.config
     threads = max(cores(), config.workers or 0)
@@ -143,14 +154,14 @@ def _execute(
         for tracker in trackers:
             tracker.require_few_failures()
         if chosen:
-            _fill([tracker for tracker in trackers if tracker.is_filled], filling, chosen, config, progress)
+            filled = [tracker for tracker in trackers if tracker.is_filled]
+            _fill(filled, filling, chosen, config, progress, meanwhile)
     finally:
         for tracker in trackers:
             remove_leftovers(tracker.cache)
             tracker.save()
     for tracker in trackers:
         tracker.require_some_images()
-    trackers[0].warn_of_conflicts()  # the images are the same for all
     return [(tracker.cache, tracker.figures()) for tracker in trackers]
 
 
@@ -167,24 +178,55 @@ def choose(
     Raises:
         OptionError: No candidate is left.
     """
-    known = [cut.target for cut in plan.cuts]
     if plan.is_complete:
-        return _settled(Filling.of([target for target in known if target], plan.viewed, plan.root)), None
-    cuts = [cut.caches for cut in plan.cuts]
-    refused: list[Obstacle] = []
-    for precision, able in itertools.groupby(plan.candidates, lambda candidate: candidate.precision):
-        filling = open_filling(cuts, known, precision, plan.viewed, plan.root, leases)
+        known = [cut.target for cut in plan.cuts if cut.target]
+        return _settled(Filling.of(known, plan.viewed, plan.root)), None
+    refused: dict[Candidate, Obstacle] = {}
+    for candidate in plan.candidates:
+        if not _is_worth_trying(candidate, refused):
+            continue
+        try:
+            filling = _open_trusted(candidate, plan, leases, max_pixels)
+        except (ConversionError, InfidelityError) as error:
+            refused[candidate] = error
+            continue
         if not filling.filled:  # another process was first
             return _settled(filling), None
-        chosen = first_trusted(able, filling, plan.viewed.dataset, max_pixels, refused)
-        if chosen:
-            for error in refused:
-                fact = error.fact if isinstance(error, InfidelityError) else error
-                logger.warning("%s. Using %s instead", fact, chosen)
-            return _settled(filling), chosen
-        filling.discard(leases)
+        for refusal in refused.values():
+            fact = refusal.fact if isinstance(refusal, InfidelityError) else refusal
+            logger.warning("%s. Using %s instead", fact, candidate)
+        return _settled(filling), candidate
     assert plan.asked
-    raise explain(plan.asked, plan.machine, refused)
+    raise explain(plan.asked, plan.machine, refused.values())
+
+
+def _is_worth_trying(candidate: Candidate, refused: Mapping[Candidate, Obstacle]) -> bool:
+    """Whether an engine may do what those before it could not: all engines of a precision round alike."""
+    before = [error for other, error in refused.items() if other.precision == candidate.precision]
+    if candidate.stands_in:
+        return any(isinstance(error, ConversionError) for error in before)
+    is_reference = engine_class(candidate.path).is_reference
+    return is_reference or not any(isinstance(error, InfidelityError) for error in before)
+
+
+def _open_trusted(
+    candidate: Candidate, plan: ExtractionPlan, leases: Leases, max_pixels: int | None
+) -> Filling:
+    """Open the caches that an engine fills; what was made for one that cannot be trusted is removed.
+
+    Raises:
+        ConversionError: It cannot convert the trunk.
+        InfidelityError: Its rows are too far off.
+    """
+    cuts, known = [cut.caches for cut in plan.cuts], [cut.target for cut in plan.cuts]
+    filling = open_filling(cuts, known, candidate, plan.viewed, plan.root, leases)
+    try:
+        if filling.filled:
+            require_trusted(candidate, filling, plan.viewed.dataset, max_pixels)
+    except (ConversionError, InfidelityError):
+        filling.discard(leases)
+        raise
+    return filling
 
 
 def _settled(filling: Filling) -> Filling:
@@ -209,7 +251,12 @@ def _announce(target: Target) -> None:
 
 
 def _fill(
-    trackers: Sequence[Tracker], filling: Filling, chosen: Candidate, config: ExtractConfig, progress: bool
+    trackers: Sequence[Tracker],
+    filling: Filling,
+    chosen: Candidate,
+    config: ExtractConfig,
+    progress: bool,
+    meanwhile: Callable[[], None],
 ) -> None:
     resources = allocate(
         config,
@@ -232,11 +279,16 @@ def _fill(
         config.compress,
         config.max_pixels,
     )
+    is_begun = False
     with tqdm(total=len(filling.work.images), unit="image", desc="extract", disable=not progress) as bar:
 
         def advance(images: int) -> None:
-            if not bar.n:
+            nonlocal is_begun
+            if not is_begun:
+                is_begun = True
                 bar.reset()  # the rate counts from when the first engine is loaded
+                if EXECUTORS[config.executor].has_workers:
+                    meanwhile()
             bar.update(images)
 
         results = find_executor(config.executor).run(tasks, spec, resources.workers, advance)

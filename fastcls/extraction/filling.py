@@ -1,4 +1,4 @@
-"""The caches that were asked for, opened in one precision, and what has to be forwarded for them."""
+"""The caches that were asked for, opened for one engine, and what has to be forwarded for them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fastcls.cache.store import Cache
 from fastcls.engines.trunk import Trunk
 from fastcls.extraction.caches import CutCaches
 from fastcls.extraction.coverage import Coverage, ViewedDataset, find_coverage
+from fastcls.extraction.engine_choice import Candidate
 from fastcls.extraction.shard_tasks import Work
 from fastcls.extraction.shared_trunk import shared_trunk
 
@@ -93,7 +94,7 @@ class Filling:
             target.caches.remember(target.cache)
 
     def discard(self, leases: Leases) -> None:
-        """Remove what was made for a precision that nobody can compute in."""
+        """Remove what was made for an engine that cannot be trusted."""
         if len(self.filled) > 1:
             shutil.rmtree(self.trunk.path.parent)
         for target in self.targets:
@@ -124,29 +125,37 @@ def known_targets(
 def open_filling(
     cuts: Sequence[CutCaches],
     known: Sequence[Target | None],
-    precision: str,
+    candidate: Candidate,
     viewed: ViewedDataset,
     root: Path,
     leases: Leases,
 ) -> Filling:
-    """Open the caches of a precision; a known cache that lacks nothing is taken in the one it has.
+    """Open the caches that an engine fills; a known cache that lacks nothing is taken as it is.
 
     Args:
         cuts: The cuts.
         known: Their targets, as `known_targets` found them with the same leases.
-        precision: What to open the others in.
+        candidate: The engine that fills the others.
         viewed: The images, and their views.
         root: Folder of caches.
         leases: Takes the caches.
+
+    Raises:
+        ConversionError: The engine cannot convert a trunk.
     """
     complete = [target if target and target.is_complete else None for target in known]
+    alone = [cut for cut, full in zip(cuts, complete, strict=True) if not full]
+    if len(alone) == 1:  # several have a trunk of their own
+        alone[0].prepare(candidate)
     is_changed = leases.take(
-        target.cache.folder if target else cut.folder(precision)
+        target.cache.folder if target else cut.folder(candidate)
         for cut, target in zip(cuts, complete, strict=True)
     )
     targets = []
     for cut, before, full in zip(cuts, known, complete, strict=True):
-        cache, trunk = (full.cache, full.trunk) if full else cut.open(precision)
+        cache, trunk = (full.cache, full.trunk) if full else cut.open(candidate)
+        if alone == [cut]:
+            cut.equip(candidate, cache)
         if before and cache.folder == before.cache.folder and not is_changed:
             targets.append(replace(before, trunk=trunk))  # with the coverage that was found
         else:

@@ -21,6 +21,7 @@ from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.engines import engine_class
 from fastcls.errors import OptionError
+from fastcls.extraction.built import Outline
 from fastcls.extraction.caches import CutCaches, caches_of_cuts
 from fastcls.extraction.coverage import Foreseen, ViewedDataset, find_lacking, read_digests
 from fastcls.extraction.engine_choice import (
@@ -82,37 +83,14 @@ class CutPlan:
         """Those to be forwarded, as far as they can be read, and how many views of each."""
         return find_lacking(self.viewed, self.cache, self.rows)
 
-    @property
-    def base(self) -> str:
-        """Name of the base."""
-        return self.cache.manifest.base if self.cache else self.caches.outline.cut.base.name
-
-    @property
-    def layer(self) -> str:
-        """Name of the cut layer."""
-        return self.cache.manifest.layer if self.cache else self.caches.outline.cut.layer
-
-    @property
-    def pooling(self) -> str:
-        """What becomes of the positions of a map or of tokens; "none" where there are none."""
-        return self.cache.manifest.pool if self.cache else self.caches.outline.cut.pooling
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one bottleneck."""
-        return self.cache.manifest.shape if self.cache else self.caches.outline.shape
-
-    @property
-    def dtype(self) -> str:
-        """Storage type of a bottleneck."""
-        return self.cache.manifest.dtype if self.cache else self.caches.outline.cut.dtype
-
-    @property
-    def has_tail(self) -> bool:
-        """Whether something follows in the base that can be trained on the bottlenecks."""
-        if self.cache:
-            return bool(self.cache.manifest.tail_digest)
-        return self.caches.outline.tail is not None
+    @cached_property
+    def outline(self) -> Outline:
+        """Base, layer, shape and the like."""
+        if not self.cache:
+            return self.caches.outline
+        path = self.cache.trunk_path
+        size = path.stat().st_size if path.exists() else self.caches.outline.trunk_bytes
+        return Outline.of(self.cache.manifest, size)
 
     def load_tail(self) -> Any:
         """What follows, as a Keras model; None where there is nothing. Its weights may be random ones.
@@ -120,9 +98,9 @@ class CutPlan:
         Raises:
             CacheError: It is damaged.
         """
-        if self.cache and self.has_tail:
-            return checked_files.load_model(self.cache.tail_path)
-        return None if self.cache else self.caches.outline.tail
+        if not self.cache:
+            return self.caches.load_tail()
+        return checked_files.load_model(self.cache.tail_path) if self.outline.has_tail else None
 
     def has_trusted(self, candidate: Candidate) -> bool:
         """Whether an engine was compared for this cache before, or needs no comparison.
@@ -158,8 +136,9 @@ class CutPlan:
     def __str__(self) -> str:
         if self.cache:
             return f"Cache {self.cache.folder}: {self._cost()}"
+        made = self.outline
         return (
-            f"{self.base} cut at {self.layer}: bottlenecks of {'x'.join(map(str, self.shape))} {self.dtype}; "
+            f"{made.base} cut at {made.layer}: bottlenecks of {'x'.join(map(str, made.shape))} {made.dtype}; "
             f"no cache in {self.caches.root} yet, {self._cost()}"
         )
 
@@ -167,7 +146,7 @@ class CutPlan:
         """What is to be forwarded, and what it takes on disk."""
         images, rows = self._missing
         views = f" in {count_of(rows, 'view')}" if rows > images else ""
-        size = rows * math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        size = rows * math.prod(self.outline.shape) * np.dtype(self.outline.dtype).itemsize
         takes = f", {format_bytes(size)}" if size else ""
         return f"{count_of(images, 'image')} to forward{views}{takes}"
 
@@ -217,9 +196,14 @@ class ExtractionPlan:
             self.config,
             engine_class(self.candidates[0].path),
             rows=max(missing),
-            trunk_bytes=max(_trunk_bytes(cut) for cut in filled),
+            trunk_bytes=max(cut.outline.trunk_bytes for cut in filled),
             has_workers=EXECUTORS[self.config.executor].has_workers,
         )
+
+    def warn_of_conflicts(self) -> None:
+        """Name identical images that have different labels."""
+        target = self.cuts[0].target
+        self.viewed.dataset.warn_of_conflicts(target.coverage.rows.digests if target else None)
 
     def describe(self) -> list[str]:
         """The plan as lines of text."""
@@ -258,7 +242,9 @@ def plan_extraction(
         MissingExtraError: An engine's package is not installed.
     """
     viewed = ViewedDataset(dataset, views or ViewSpec(), name)
-    return make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
+    plan = make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
+    plan.warn_of_conflicts()
+    return plan
 
 
 def make_plan(
@@ -304,7 +290,7 @@ def _plan(
         return ExtractionPlan(viewed, root, config, planned)
     for cut in planned:
         if not cut.cache or (not cut.is_complete and checked_files.damage(*cut.cache.models)):
-            _ = cut.caches.built if leases else cut.caches.sketched
+            cut.caches.check(with_weights=leases is not None)
     _require_different(planned)
     begun = {cut.cache.manifest.precision for cut in planned if cut.cache and not cut.is_complete}
     asked = Asked(config.engine, cuts[0].precision, tuple(sorted(begun)))
@@ -333,14 +319,7 @@ def _refused(cuts: Sequence[CutPlan], able: Sequence[Candidate]) -> dict[Candida
 
 def _require_different(cuts: Sequence[CutPlan]) -> None:
     """Refuse two cuts of one cache, such as a layer without positions, pooled in two ways."""
-    kinds = [(cut.layer, cut.pooling, cut.dtype) for cut in cuts]
+    kinds = [(cut.outline.layer, cut.outline.pooling, cut.outline.dtype) for cut in cuts]
     for place, kind in enumerate(kinds):
         if kind in kinds[:place]:
             raise OptionError(f"Two of the cuts have the same bottlenecks (at {kind[0]}). Remove one")
-
-
-def _trunk_bytes(cut: CutPlan) -> int:
-    """Size of a trunk's file; of one that is not saved yet, about that of its weights."""
-    if cut.cache and cut.cache.trunk_path.exists():
-        return cut.cache.trunk_path.stat().st_size
-    return sum(4 * math.prod(weight.shape) for weight in cut.caches.outline.model.weights)

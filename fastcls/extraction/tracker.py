@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from fastcls import files
 from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
-from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.errors import DataError, WorkerError
 from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.fidelity import Fidelity
@@ -111,11 +110,6 @@ class Tracker:
         if self._rows and len(self.failures) == len(self._rows):
             fact = f"None of the {count_of(len(self._rows), 'image')} could be read"
             raise DataError(f"{fact}: {self.failures[0].reason}")
-
-    def warn_of_conflicts(self) -> None:
-        """Log which images come with different labels, now that their digests are known."""
-        rows = self._rows.take(self._rows.repeated)
-        warn_of_conflicts(self._viewed.dataset.given, ((row.path, row.digest, row.labels) for row in rows))
 
     def save(self) -> None:
         """Write the tables beside the shards, and the figures so far."""

@@ -1,8 +1,7 @@
-"""Engines on trial: the first candidate whose rows come near enough to those of Keras in float32."""
+"""An engine on trial: whether its rows come near enough to those of Keras in float32."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 
@@ -12,11 +11,10 @@ from fastcls.cache.store import Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class
-from fastcls.errors import CacheError, ConversionError
-from fastcls.extraction.engine_choice import Candidate, Obstacle
+from fastcls.errors import CacheError
+from fastcls.extraction.engine_choice import Candidate
 from fastcls.extraction.fidelity import (
     Fidelity,
-    InfidelityError,
     compare,
     evenly_spaced,
     forward,
@@ -30,38 +28,20 @@ _COMPARED = 32
 _CALIBRATED = 96
 
 
-def first_trusted(
-    able: Iterable[Candidate],
-    filling: Filling,
-    dataset: Dataset,
-    max_pixels: int | None,
-    refused: list[Obstacle],
-) -> Candidate | None:
-    """The first engine that can be trusted with some caches.
+def require_trusted(candidate: Candidate, filling: Filling, dataset: Dataset, max_pixels: int | None) -> None:
+    """Raise InfidelityError or ConversionError for an engine that cannot be trusted with some caches.
 
     Args:
-        able: Engines of the caches' precision, in the order in which to try them.
+        candidate: An engine of the caches' precision.
         filling: The caches.
-        dataset: Where the images are that the engines are compared on.
+        dataset: Where the images are that the engine is compared on.
         max_pixels: See `decoder.decode`.
-        refused: What stands against an engine is added to it.
     """
-    trial = _Trial(filling, dataset, max_pixels)
-    cannot_convert = False
-    for candidate in able:
-        if candidate.stands_in and not cannot_convert:
-            continue
-        try:
-            trial.require(candidate)
-            return candidate
-        except (ConversionError, InfidelityError) as error:
-            refused.append(error)
-            cannot_convert |= isinstance(error, ConversionError)
-    return None
+    _Trial(filling, dataset, max_pixels).require(candidate)
 
 
 class _Trial:
-    """Engines on trial for the caches that are to be filled."""
+    """An engine on trial for the caches that are to be filled."""
 
     def __init__(self, filling: Filling, dataset: Dataset, max_pixels: int | None) -> None:
         self._trunk, self._dataset, self._max_pixels = filling.trunk, dataset, max_pixels

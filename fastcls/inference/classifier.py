@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +14,21 @@ import numpy as np
 
 import fastcls
 from fastcls import archives, files
-from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
-from fastcls.engines.trunk import freeze, trace
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
-from fastcls.inference.inputs import Images, Single, each, pixels
+from fastcls.inference.forwarder import Forward, Forwarder
+from fastcls.inference.inputs import Images, Single, listed, pixels
+from fastcls.inference.model_file import ModelFile, read_member
 from fastcls.inference.results import ImageResult, Predictions
 from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
-from fastcls.specs import AnswerSpec, PixelRule, check_answer, check_at_least, check_type
+from fastcls.specs import AnswerSpec, FeaturesSpec, PixelRule, check_answer, check_at_least, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 from fastcls.used_images import UNKNOWN, UsedImages
 from fastcls.wording import count_of
@@ -112,8 +111,18 @@ class Classifier:
     def __post_init__(self) -> None:
         self.task.require_thresholds(self.thresholds, len(self.class_names))
 
+    if not TYPE_CHECKING:  # who would no longer see what there is
+
+        def __getattr__(self, name: str) -> Any:
+            """Load the model of a file when it is needed: Keras takes seconds."""
+            if name != "model" or not self.is_of_file:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            object.__setattr__(self, "model", self._file.load_model(self.size))
+            return self.model
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_graph"}  # made anew
+        """The fields: how the model is run is found anew, perhaps where its file is not."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def rank(self, probabilities: np.ndarray, threshold: float | None = None) -> list[int]:
         """The labels of an image by falling probability; of several labels, those that are predicted.
@@ -165,21 +174,16 @@ class Classifier:
         file = path / FILE_NAME if path.is_dir() else path
         if file.is_file() and (run := Run.of(path) if path.is_dir() else None):
             run.file(FILE_NAME)
-        described = _read_member(file)
+        described = read_member(file, MEMBER)
         class_names = tuple(described.pop("class_names"))
         thresholds = described.pop("thresholds", None)
         task = _read_task(described, thresholds, len(class_names), file)
         rule = _read_pixels(described, file)
-        keras = import_keras()
-        try:
-            with reproducible_build():  # a file has no seeds of its dropouts, which may be trained further
-                model = keras.saving.load_model(file, compile=False)
-        except Exception as error:  # Keras fails on a damaged file anywhere
-            raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
-        if model.inputs[0].shape[1:3] != rule.size:
-            raise OptionError(f"{file} is damaged: its model does not take images of {rule.size}")
         thresholds = tuple(thresholds) if thresholds else None
-        return cls(model, class_names, rule, described, thresholds, task, source=file)
+        made = cls(None, class_names, rule, described, thresholds, task, source=file)
+        object.__setattr__(made, "_file", ModelFile.open(file, rule.size))
+        object.__delattr__(made, "model")
+        return made
 
     @property
     def size(self) -> tuple[int, int]:
@@ -248,10 +252,13 @@ class Classifier:
         if max_pixels is not None:
             check_at_least("max_pixels", max_pixels, 1)
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
-        decoded = ahead(partial(_decode, decoder), each(images), threads=cores(), depth=2 * batch_size)
-        numbered = enumerate(decoded)
+        singles, count = listed(images)
+        decoded = ahead(partial(_decode, decoder), singles, threads=cores(), depth=2 * batch_size)
+        numbered, run = enumerate(decoded), None
+        batch_size = min(batch_size, count or batch_size)
         while batch := list(itertools.islice(numbered, batch_size)):
-            yield from (replace(result, answer=answer) for result in self._forward(batch, batch_size))
+            run = run or self._forwarder.choose(count)
+            yield from (replace(result, answer=answer) for result in self._forward(batch, batch_size, run))
 
     def test(
         self,
@@ -260,6 +267,8 @@ class Classifier:
         *,
         batch_size: int = 16,
         max_pixels: int | None = None,
+        cache: PathLike | None = None,
+        through_model: bool = False,
         progress: bool = False,
     ) -> Tested:
         """Classify labeled images: the test part of a data set, or all of one that is not split.
@@ -271,6 +280,9 @@ class Classifier:
                 None to write nothing.
             batch_size: Images per forward pass.
             max_pixels: See `predict`.
+            cache: The cache that the run was trained on, or a folder of caches with it; None for where it was
+                when the run was made. Images whose bottlenecks are there are not forwarded again.
+            through_model: Forward all images.
             progress: Show a bar on stderr.
 
         Returns:
@@ -280,11 +292,19 @@ class Classifier:
         Raises:
             DataError: There is no test part, a class is unknown to the classifier, the images have one label
                 each and the classifier gives several (or the other way round), or no image could be read.
-            OptionError: `out` holds something else or cannot be made.
+            OptionError: `out` holds something else or cannot be made, or `cache` is not that of the run.
         """
         from fastcls.evaluation.tester import test
 
-        return test(self, dataset, out, batch_size=batch_size, max_pixels=max_pixels, progress=progress)
+        place = None if cache is None else str(files.as_path(cache, "cache"))
+        features = FeaturesSpec(through_model=through_model, cache=place)
+        return test(
+            *(self, dataset, out),
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            features=features,
+            progress=progress,
+        )
 
     def known_images(self) -> UsedImages:
         """The images that had a part in it, if it was made in this process or is of a run.
@@ -295,21 +315,28 @@ class Classifier:
         run = Run.of(self.source) if self.source else None
         return run.used if run else self.used
 
+    @property
+    def is_of_file(self) -> bool:
+        """Whether its model is that of its file, as it was loaded."""
+        return "_file" in self.__dict__
+
+    def keep(self) -> None:
+        """Convert the model of a file for this machine, where that was not done: later it starts at once."""
+        self._forwarder.keep()
+
     @cached_property
-    def _graph(self) -> Any:
-        return freeze(trace(self.model))
+    def _forwarder(self) -> Forwarder:
+        file = self.__dict__.get("_file")
+        return Forwarder("classifier", lambda: self.model, file.digest if file else "")
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
-        import tensorflow as tf
-
-        return np.asarray(self._graph(tf.constant(images))[0])
-
-    def _forward(self, batch: Sequence[tuple[int, _Decoded]], batch_size: int) -> Iterator[ImageResult]:
+    def _forward(
+        self, batch: Sequence[tuple[int, _Decoded]], batch_size: int, run: Forward
+    ) -> Iterator[ImageResult]:
         images = np.zeros((batch_size, *self.size, 3), np.uint8)  # always full: one trace, steady results
         for place, (_, decoded) in enumerate(batch):
             if decoded.pixels is not None:
                 images[place] = decoded.pixels
-        for (index, decoded), row in zip(batch, self._run(images), strict=False):
+        for (index, decoded), row in zip(batch, run(images), strict=False):
             probabilities = None if decoded.pixels is None else row
             yield ImageResult(index, decoded.path, probabilities, self, decoded.reason)
 
@@ -350,18 +377,3 @@ def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, OptionError) else "it does not say how its pixels are made"
         raise OptionError(f"{file} cannot be used: {reason}") from error
-
-
-def _read_member(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise OptionError(
-            f"There is no classifier at {file}. Train one with: fastcls train-head CACHE --out RUN"
-        )
-    try:
-        with zipfile.ZipFile(file) as archive:
-            described = archives.read_json(archive, MEMBER)
-        if not isinstance(described["class_names"], list):
-            raise ValueError("its class names are no list")
-    except Exception as error:  # zipfile fails on a damaged file anywhere
-        raise OptionError(f"{file} is not a classifier made by fastcls, or damaged: {error}") from error
-    return dict(described)

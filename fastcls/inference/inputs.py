@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import TypeAlias
 
@@ -51,6 +51,18 @@ def each(images: Images, image_key: str | None = None) -> Iterator[Single]:
         raise DataError(
             f"Expected images as paths, bytes, arrays or Pillow images. Received: {type(images).__name__}"
         )
+
+
+def listed(images: Images) -> tuple[Iterable[Single], int | None]:
+    """The single images, and how many there are where that is known before they are taken."""
+    if isinstance(images, (str, os.PathLike)):
+        paths = list(each(images))
+        return paths, len(paths)
+    if isinstance(images, np.ndarray):
+        return each(images), len(images) if images.ndim == 4 else 1
+    if isinstance(images, (bytes, bytearray, memoryview, PIL.Image.Image)):
+        return each(images), 1
+    return each(images), len(images) if isinstance(images, Sized) else None
 
 
 def pixels(decoder: Decoder, image: Single) -> np.ndarray:

@@ -93,6 +93,6 @@ def _is_readable(row: SampleRow, cut: CutPlan, decoder: Decoder) -> bool:
 
 def _fingerprint(plan: ExtractionPlan, earlier: Any) -> dict[str, str]:
     """The cache that would be filled, as far as it is known that it is not the earlier one."""
-    found = [plan.cuts[0].caches.fingerprint(candidate.precision) for candidate in plan.candidates]
+    found = [plan.cuts[0].caches.fingerprint(candidate) for candidate in plan.candidates]
     known = [fingerprint for fingerprint in found if fingerprint]
     return {} if len(known) < len(found) or earlier in known else {"cache": known[0]}

@@ -1,7 +1,7 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
 from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
-from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head
+from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head, deciding
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -30,6 +30,7 @@ from fastcls.specs.optimization import (
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
+from fastcls.specs.testing import FeaturesSpec
 from fastcls.specs.training import (
     TrainConfig,
     check_cut,
@@ -63,6 +64,7 @@ __all__ = [
     "CutSpec",
     "ExecutorKind",
     "ExtractConfig",
+    "FeaturesSpec",
     "FinetuneSpec",
     "HeadChoice",
     "HeadKind",
@@ -90,6 +92,7 @@ __all__ = [
     "check_labels",
     "check_type",
     "choose_head",
+    "deciding",
     "default_pool",
     "differences",
     "further_head",

@@ -166,7 +166,6 @@ def prepare_training(
     config = config or TrainConfig()
     spec = start_spec(head, start)
     check_effect(spec, config)
-    keras = import_keras()
     chosen = select(cache, config)
     config = replace(config, views=chosen.train.views)
     check_labels(spec, config, chosen.task)
@@ -178,11 +177,15 @@ def prepare_training(
     )
     spec, config = choice.head, choice.config
     require_memory(spec, rows, features)
-    keras.utils.set_random_seed(config.seed)
-    model = None if spec.is_fitted else start_model(cache, chosen, spec, start)
+    model = None
+    if not spec.is_fitted:  # nothing else is drawn, nor needs Keras before it is there
+        import_keras().utils.set_random_seed(config.seed)
+        model = start_model(cache, chosen, spec, start)
     identity = head_identity(cache, chosen, model, spec, config)
     own = {TRAIN: chosen.images["train"], REFIT if spec.refits else VAL: chosen.images["val"]}
-    used = (start.used if start else UsedImages()).go_on(own)
+    earlier = start.used if start else UsedImages()
+    earlier.warn_of([row.digest for row in chosen.images["val"]])
+    used = earlier.go_on(own)
     return HeadTraining(cache, chosen, spec, config, model, identity, used, choice.why)
 
 

@@ -28,6 +28,7 @@ class Setup:
         large_images: How many large photos.
         counts: How many tiny images the growth is measured at.
         contenders: Those of the extraction that run; empty for all.
+        before: Checkout of an earlier version to compare whole commands with; None for none.
     """
 
     photos: Path
@@ -39,6 +40,7 @@ class Setup:
     large_images: int
     counts: tuple[int, ...]
     contenders: tuple[str, ...]
+    before: Path | None = None
 
     @property
     def base_options(self) -> dict[str, Any]:

@@ -272,9 +272,9 @@ def _other_archive(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.write_text("hello"), "no zip archive. It may be truncated"),
-        (lambda path: path.write_bytes(b""), "no zip archive. It may be truncated"),
-        (_truncated, "no zip archive. It may be truncated"),
+        (lambda path: path.write_text("hello"), "m.keras is damaged: it is no zip archive"),
+        (lambda path: path.write_bytes(b""), "m.keras is damaged: it is no zip archive"),
+        (_truncated, "m.keras is damaged: it is truncated. Copy or download it again"),
         (_flipped, "cannot be loaded as a Keras model: "),
         (_other_archive, "cannot be loaded as a Keras model: "),
         (_with_lambda, "cannot be loaded as a Keras model: .*[Ll]ambda.*give it as module:function"),
@@ -284,6 +284,20 @@ def test_load_base__explains_what_is_wrong_with_a_file(damage, message, tmp_path
     damage(tmp_path / "m.keras")
     with pytest.raises(OptionError, match=message):
         load_base(str(tmp_path / "m.keras"))
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5", "m.keras"])
+@pytest.mark.parametrize("given_as", ["base", "weights"])
+@pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
+def test_load_base__damage_is_named_before_all_else(name, given_as, share, tmp_path):
+    path = tmp_path / name
+    block().save_weights(path) if "weights" in name else block().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    base, weights = (path, None) if given_as == "base" else ("lenet5", path)
+    with pytest.raises(OptionError) as refused:
+        load_base(str(base), weights=weights)
+    assert str(refused.value) == f"{path} is damaged: it is truncated. Copy or download it again"
 
 
 def test_load_base__runs_no_code_from_a_legacy_file(tmp_path):
@@ -301,7 +315,7 @@ def test_load_base__weights_are_no_base(tmp_path):
 @pytest.mark.parametrize("name", ["missing.keras", "missing.h5", "text.h5", "."])
 def test_load_base__no_model_there(name, tmp_path):
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(OptionError, match=r"is not a Keras model file|cannot be loaded"):
+    with pytest.raises(OptionError, match=r"is not a Keras model file|text.h5 is damaged: it is no HDF5"):
         load_base(str(tmp_path / name))
 
 

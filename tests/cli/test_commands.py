@@ -211,7 +211,23 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
     result = fastcls("train-head", tmp_path / "c", "--out", tmp_path / "run")
     assert result.code == 1
     assert "Several bottleneck caches" in result.err
-    assert all(str(folder) in result.err for folder in (tmp_path / "c").iterdir())
+    for cut, folder in zip(("conv", "pooled"), sorted((tmp_path / "c").iterdir()), strict=True):
+        assert f"{folder}: {base} cut at {cut}, float32, of photos\n" in f"{result.err}\n"
+
+
+def test_train_head__finds_the_one_cache_that_holds_a_data_set(fastcls, photos, base, tmp_path):
+    root, train = tmp_path / "c", ("train-head", tmp_path / "c", "--dry-run", "--val", 0.2, "--out")
+    for cut, name in (("conv", "one"), ("pooled", "two"), ("pooled", "both"), ("conv", "both")):
+        made = fastcls("extract", photos, "--base", base, "--cut", cut, "--cache", root, "--name", name)
+        assert made.code == 0, made.err
+    for name in ("one", "two"):
+        found = fastcls(*train, tmp_path / name, "--name", name)
+        assert found.code == 0 and "Images: 48 for training" in found.out, found.err
+    both = fastcls(*train, tmp_path / "both", "--name", "both")
+    assert both.code == 1 and f"Several bottleneck caches in {root} that hold both. Give one" in both.err
+    none = fastcls(*train, tmp_path / "none", "--name", "three")
+    assert none.code == 1 and f"caches in {root}, and none holds three. Give one" in none.err
+    assert all(str(folder) in result.err for folder in root.iterdir() for result in (both, none))
 
 
 @pytest.mark.parametrize(

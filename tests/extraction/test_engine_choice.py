@@ -1,13 +1,14 @@
 """Which engine and precision a machine gets; the machines are made up."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 from extraction_support import save_model, write_images
 
-from fastcls import engines
+from fastcls import engines, home
 from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache, cache_folders
 from fastcls.engines.trunk import Trunk
@@ -75,8 +76,9 @@ class CalibratedEngine(Engine):
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(monkeypatch, tmp_path):
     """{(engine, precision): its class}, all able; the reference is the real one."""
+    monkeypatch.setenv(home.VARIABLE, str(tmp_path / "home"))
     made = {}
     for name, classes in ENGINES.items():
         for precision, path in classes.items():
@@ -231,13 +233,11 @@ def test_choose__int8_has_no_second_engine(machine, user, dataset):
 
 @pytest.mark.parametrize("factor", [-1.0, 2.0, np.nan, np.inf])
 def test_choose__distrusts_an_engine_that_computes_something_else(machine, user, dataset, caplog, factor):
-    for key in (("openvino", "bfloat16"), ("tensorflow", "bfloat16")):
-        machine[key].factor = factor
+    """And any other in the same precision, which rounds alike."""
+    machine["openvino", "bfloat16"].factor = factor
     assert decided(user.choose(dataset)) == ("openvino", "float16")
-    assert [message.split(" is too far ")[0] for message in caplog.messages] == [
-        "openvino in bfloat16",
-        "tensorflow in bfloat16",
-    ]
+    assert [message.split(" is too far ")[0] for message in caplog.messages] == ["openvino in bfloat16"]
+    assert machine["tensorflow", "bfloat16"].loaded == 0
     remedies = {message.split(" smallest cosine of ")[1] for message in caplog.messages}
     assert remedies == {"0.85. Using openvino in float16 instead"}
     assert len(cache_folders(user.root)) == 1
@@ -369,3 +369,51 @@ def test_candidates__are_ordered_by_precision_then_engine(asked, machine, expect
 def test_candidates__are_not_mixed_from_caches_of_two_precisions():
     with pytest.raises(OptionError, match="different precisions: bfloat16 and float32"):
         candidates(Asked(begun=("bfloat16", "float32")), ALL)
+
+
+# Layers that stay in float32
+
+
+def in_float32(*layers):
+    return classmethod(lambda cls, trunk: layers)
+
+
+def test_choose__layers_in_float32_are_part_of_the_cache(machine, user, dataset):
+    machine["openvino", "bfloat16"].float32_layers = in_float32("first")
+    mixed, _ = user.extract(dataset)
+    assert mixed.manifest.float32_layers == ("first",)
+    plain = user.choose(dataset, "tensorflow", "bfloat16")[0].targets[0].cache
+    assert plain.manifest.float32_layers == ()
+    assert plain.folder != mixed.folder
+
+
+def test_choose__the_layers_of_a_cache_that_is_there_count(machine, user, dataset, more_images):
+    class Loads(machine["openvino", "bfloat16"]):
+        """Has a file, beside the trunk, of its layers."""
+
+        @classmethod
+        def place(cls, trunk):
+            return trunk.parent / "loads" / "layers"
+
+        @classmethod
+        def damage(cls, trunk):
+            return "" if cls.place(trunk).exists() else "it is missing"
+
+        @classmethod
+        def prepare(cls, trunk, read_images):
+            if cls.damage(trunk.path):
+                cls.place(trunk.path).parent.mkdir()
+                cls.place(trunk.path).write_text(cls.chosen)
+
+        @classmethod
+        def float32_layers(cls, trunk):
+            return tuple(cls.place(trunk).read_text().split())
+
+    sys.modules[__name__].openvino_bfloat16 = Loads
+    Loads.chosen = "first"
+    before, _ = user.extract(dataset)
+    shutil.rmtree(home.folder())
+    Loads.chosen = "second"
+    after, done = user.extract(more_images)
+    assert (after.folder, after.manifest.float32_layers) == (before.folder, ("first",))
+    assert (done.forwarded, done.reused) == (1, COUNT)

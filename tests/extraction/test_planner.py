@@ -59,7 +59,10 @@ def test_plan__tells_what_the_extraction_then_does(cuts, data, root, seed):
     asked = numbers.sample(cuts, numbers.randint(1, 2))
     before = everything_in(root)
     plan = plan_extraction(dataset, asked, root, INLINE, views=views)
-    told, text = [(cut.to_forward, cut.shape, cut.dtype, cut.has_tail) for cut in plan.cuts], str(plan)
+    told, text = (
+        [(cut.to_forward, cut.outline.shape, cut.outline.dtype, cut.outline.has_tail) for cut in plan.cuts],
+        str(plan),
+    )
     assert everything_in(root) == before and all(f"{row[0]} image" in text for row in told)
     done = extract_planned(plan)
     assert told == [
@@ -113,7 +116,7 @@ def test_plan__downloads_forwards_and_writes_nothing(data, root, monkeypatch):
     monkeypatch.setattr(extractor, "find_executor", fail)
     cut = CutSpec(BaseSpec("mobilenetv2", size=(32, 32)))
     plan = plan_extraction(write_images(data, 3), [cut], root, INLINE)
-    assert "3 images to forward" in str(plan) and plan.cuts[0].shape == (1280,)
+    assert "3 images to forward" in str(plan) and plan.cuts[0].outline.shape == (1280,)
     assert not root.exists()
 
 

@@ -18,6 +18,7 @@ from fastcls.cache.samples import FileState, SampleRow, SampleTable, file_states
 from fastcls.cache.shard import ShardWriter
 from fastcls.cli.main import cli
 from fastcls.data.dataset import Dataset, Sample
+from fastcls.data.digests import repeated
 from fastcls.extraction import coverage
 from fastcls.extraction.coverage import ViewedDataset, find_coverage
 from fastcls.specs import ViewSpec
@@ -170,4 +171,4 @@ def test_sample_table__is_the_rows_it_was_made_of(tmp_path, monkeypatch, task, k
         changed.note(place, files.digest(b"other"), row.state)
         assert changed != table and changed != rows
     twice = {row.digest for row in rows if row.digest and sum(row.digest == r.digest for r in rows) > 1}
-    assert {rows[place].digest for place in table.repeated} == twice
+    assert {rows[place].digest for place in repeated(table.digests)} == twice

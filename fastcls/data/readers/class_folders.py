@@ -20,7 +20,7 @@ from fastcls.data.readers.folder import (
     warn_of_left_out,
 )
 from fastcls.data.readers.given import refuse_other_folder
-from fastcls.data.readers.parts import find_parts
+from fastcls.data.readers.parts import find_parts, warn_of_empty_parts
 from fastcls.data.split_table import (
     SPLIT_PLAN,
     SPLIT_TABLE,
@@ -63,6 +63,8 @@ def read_folder(root: Path, *, folders_are_classes: bool = False) -> tuple[list[
         folders = [name for part in parts for name in visible_folders(root / part)]
     refuse_other_folder(root, folders, content)
     warn_of_left_out(root, left_out)
+    if splits:
+        warn_of_empty_parts(root, splits, (entry.path for entry in entries))
     _require_images(root, folders, entries)
     return entries, len(left_out)
 
@@ -121,8 +123,8 @@ def _require_finished_folder(root: Path) -> None:
     if not root.is_dir():
         fact = "is not a folder" if root.exists() else "does not exist"
         raise DataError(
-            f"{root} {fact}. Pass a folder with one subfolder of images per class, a CSV file, or TFRecord "
-            "files."
+            f"{root} {fact}. Pass a folder with one subfolder of images per class, a table (CSV, JSON Lines, "
+            "Parquet), or TFRecord files."
         )
     if (root / SPLIT_PLAN).exists():
         raise DataError(

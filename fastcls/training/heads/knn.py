@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcls.backend import import_keras
 from fastcls.specs import HeadSpec
 from fastcls.training.heads.fitting import (
     TEMPERATURE,
@@ -82,7 +83,7 @@ def _nearest(kernel: np.ndarray, data: LabeledRows, k: int) -> Iterator[tuple[sl
     Yields:
         Which rows, similarities (n, k) float32, descending, and places among the training rows (n, k) int32.
     """
-    from keras import ops
+    ops = import_keras().ops
 
     rows = ops.convert_to_tensor(kernel)
     step = max(1, feeder.BLOCK_BYTES // (4 * kernel.shape[1]))
@@ -111,8 +112,8 @@ def neighbor_head(
 
     Of equal similarities the row that comes first in the data set is taken, as `top_k` does.
     """
-    import keras
-    from keras import layers, ops
+    keras = import_keras()
+    layers, ops = keras.layers, keras.ops
 
     bottleneck = keras.Input(shape, name="bottleneck")
     x = layers.UnitNormalization(name="unit_length")(pooled(bottleneck))

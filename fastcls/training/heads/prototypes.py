@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcls.backend import import_keras
 from fastcls.specs import HeadSpec
 from fastcls.training.heads.fitting import TEMPERATURE, FittedHead, at_unit_length, feature_blocks, score
 from fastcls.training.heads.network import named_head, pooled
@@ -85,8 +86,8 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def prototype_head(shape: tuple[int, ...], kernel: np.ndarray, temperature: float) -> Any:
     """The head of class means (D, C) at length 1, for bottlenecks of a shape."""
-    import keras
-    from keras import layers
+    keras = import_keras()
+    layers = keras.layers
 
     bottleneck = keras.Input(shape, name="bottleneck")
     x = layers.UnitNormalization(name="unit_length")(pooled(bottleneck))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from fastcls.cache.listing import Report
 from fastcls.cache.samples import SampleRow, SampleTable, file_states
 from fastcls.cache.store import Cache
 from fastcls.data import image_bytes
-from fastcls.data.splitter import assign_splits, group_units
+from fastcls.data.splitter import assign_splits, group_units, require_train_part
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
 from fastcls.tasks import ONE_LABEL, Task
@@ -190,13 +191,14 @@ def assign_uses(
         Places of the samples of both uses, and the labels of all: see `LabeledRows.labels`.
 
     Raises:
-        DataError: There is no validation part, a class has no image to train on, or several labels per image
-            do not allow to choose an epoch. `source` is what a message calls the samples.
+        DataError: There is no training or validation part, a class has no image to train on, or several
+            labels per image do not allow to choose an epoch. `source` is what a message calls the samples.
     """
     table = SampleTable.of(samples)
+    require_train_part(source, table.splits)
     own, val = _train_val_places(table, config, source)
     labels = task.encode(table.labels, class_names)
-    _require_every_class(labels[own], class_names, task)
+    _require_every_class(table, labels, (own, val), class_names, task)
     task.require_measurable(labels[val])
     return own, val, labels
 
@@ -230,11 +232,26 @@ def _train_val_places(samples: SampleTable, config: TrainConfig, source: str) ->
     return [place for place, side in sides if side == "train"], [p for p, side in sides if side == "val"]
 
 
-def _require_every_class(labels: np.ndarray, class_names: tuple[str, ...], task: Task) -> None:
+def _require_every_class(
+    samples: SampleTable,
+    labels: np.ndarray,
+    uses: tuple[list[int], list[int]],
+    class_names: tuple[str, ...],
+    task: Task,
+) -> None:
     """Raise DataError where there are fewer than two classes, or one has no image to train on."""
     if len(class_names) < 2:
         raise DataError(f"A classifier needs at least two classes. Received: {', '.join(class_names)}")
-    counts = task.count(labels, len(class_names))
+    own, val = uses
+    counts = task.count(labels[own], len(class_names))
     absent = [class_names[label] for label in np.flatnonzero(counts == 0)]
     if absent:
-        raise DataError(f"No images to train on for: {', '.join(absent)}. Split the data again")
+        validates = {*val}
+        parts = ["val" if place in validates else row.split for place, row in enumerate(samples)]
+        found = Counter(part for part, row in zip(parts, samples, strict=True) if absent[0] in row.labels)
+        where = ", ".join(f"{count_of(count, 'image')} in {part}" for part, count in found.items())
+        raise DataError(
+            f"No images to train on for: {', '.join(absent)}. Received for {absent[0]}: "
+            f"{where or 'none outside of the test part that can be read'}. Move some to the train part, "
+            "remove the class, or split all images again"
+        )

@@ -126,9 +126,9 @@ def test_train_head__goes_on_before_a_damaged_checkpoint(make_cache, monkeypatch
 @pytest.mark.parametrize(
     ("head", "changes", "named"),
     [
-        (DROPOUT, {"learning_rate": 0.01}, r"training\.learning_rate was 0\.2, is 0\.01"),
-        (DROPOUT, {"val": 0.2}, r"train_rows was \w+, is \w+"),
-        (HeadSpec(layers=(16, 0.4)), {}, r"head\.architecture was"),
+        (DROPOUT, {"learning_rate": 0.01}, r"--learning-rate was 0\.2, is 0\.01"),
+        (DROPOUT, {"val": 0.2}, r"--val was unset, is 0\.2"),
+        (HeadSpec(layers=(16, 0.4)), {}, r"--layers was 16,0\.5, is 16,0\.4"),
     ],
 )
 def test_train_head__another_request_is_refused(make_cache, monkeypatch, tmp_path, head, changes, named):

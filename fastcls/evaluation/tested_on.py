@@ -1,0 +1,109 @@
+"""What a test says of itself: the member "tested_on" of metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastcls
+from fastcls import files
+from fastcls.evaluation.parity import Parity
+from fastcls.runs import METRICS
+from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
+from fastcls.wording import count_of
+
+MEMBER = "tested_on"
+FORWARDED = "images"
+_IN_WORDS = {
+    TRAIN: "used for training",
+    VAL: "used for validation",
+    REFIT: "used for validation, then for training",
+    EARLIER: "used by the run that it started from",
+}
+
+
+@dataclass(frozen=True)
+class TestedOn:
+    """On what a classifier was tested: the member "tested_on" of metrics.json.
+
+    Attributes:
+        data: The folder, table or pattern that was tested on, absolute.
+        root: Folder that the paths of its images are relative to, absolute.
+        part: "test", or "all" of a data set that is not split.
+        images: How many, unreadable ones included.
+        unreadable: How many of them gave no prediction.
+        digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
+        model: Digest of the classifier's file, or of the graph and weights of one that was never saved.
+        seen: How many of the images had a part in the training, by their use: "train", "val", "refit"
+            (validated, then trained on), or "earlier" by a run that this one went on from. None if that is
+            unknown.
+        date: When, in UTC.
+        seconds: How long the predictions took.
+        features: What the head was applied to: "images", which the whole classifier forwarded, or
+            "cache (PRECISION)", bottlenecks of the cache that the run was trained on.
+        cached: How many of the images have their bottlenecks from the cache; the others were forwarded.
+        parity: What a comparison of both on some of the images gave: see `Parity`; None without one.
+        fastcls: Version that tested.
+    """
+
+    data: str
+    root: str
+    part: str
+    images: int
+    digest: str
+    model: str
+    seen: dict[str, int] | None
+    date: str
+    unreadable: int = 0
+    seconds: float = 0.0
+    features: str = FORWARDED
+    cached: int = 0
+    parity: Parity | None = None
+    fastcls: str = fastcls.__version__
+
+    def __str__(self) -> str:
+        part = f" (its {self.part} part)" if self.part != "all" else ""
+        unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
+        images = count_of(self.images, "image")
+        told = f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
+        return f"{told}\n{self._of_cache}" if self.cached else told
+
+    @property
+    def _told(self) -> str:
+        if self.seen is None:
+            return "it is unknown which of them were used in training"
+        told = [f"{count} {_IN_WORDS[use]}" for use, count in self.seen.items() if count]
+        return ", ".join(told) or "none of them was used in training"
+
+    @property
+    def _of_cache(self) -> str:
+        own = "All" if self.cached == self.images else f"{self.cached:,} of them"
+        others = "" if self.cached == self.images else ", the others were forwarded"
+        return f"{own} from the {self.features}{others}; {self.parity}"
+
+    @property
+    def warning(self) -> str:
+        """Why the figures are not those of images that the classifier has never seen; "" if they are."""
+        if not self.seen or not any(self.seen.values()):
+            return ""
+        known = sum(self.seen.values())
+        images, are = count_of(self.images, "image"), "is" if known == 1 else "are"
+        return (
+            f"{known:,} of the {images} {are} not new to the classifier ({self._told}): the results say "
+            "little about new images. Test on other images"
+        )
+
+    def is_same(self, folder: Path) -> bool:
+        """Whether the result in a folder is of the same images, classes and classifier."""
+        earlier = tested_on(folder)
+        return (earlier.get("digest"), earlier.get("model")) == (self.digest, self.model)
+
+
+def tested_on(folder: Path) -> Mapping[str, Any]:
+    """What the result in a folder says of itself; empty where there is none, or it cannot be read."""
+    try:
+        return dict(files.read_json(folder / METRICS)[MEMBER])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

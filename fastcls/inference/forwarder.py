@@ -1,0 +1,77 @@
+"""What runs a saved model: an engine that it was converted for, else Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastcls import home
+from fastcls.engines import Engine
+from fastcls.engines.devices import gpus
+from fastcls.engines.trunk import freeze, trace
+from fastcls.inference.converted import converted
+
+# Fewer inputs are through Keras before a model is converted.
+WORTH = 64
+Forward = Callable[[np.ndarray], np.ndarray]
+
+
+class Forwarder:
+    """Runs a model on batches: (B, ...) -> probabilities (B, C) float32.
+
+    Args:
+        kind: What the model is, such as "classifier".
+        load: Gives the Keras model.
+        digest: Of its file; "" for a model that is not converted, as it is of no file.
+    """
+
+    def __init__(self, kind: str, load: Callable[[], Any], digest: str) -> None:
+        self._kind, self._load, self._digest = kind, load, digest
+        self._engine: Engine | None = None
+
+    def choose(self, count: int | None) -> Forward:
+        """What runs it fastest.
+
+        Args:
+            count: How many inputs there are; None if that is not known.
+        """
+        is_few = count is not None and count < WORTH
+        engine = self._find(is_worth=count is not None and not is_few)
+        if engine:
+            return engine.run
+        return self._traced if is_few else self._frozen
+
+    def keep(self) -> None:
+        """Convert it for the next time, where that was not done and can be kept."""
+        if home.folder():
+            self._find(is_worth=True)
+
+    def _find(self, *, is_worth: bool) -> Engine | None:
+        """The engine that it was converted for, or is, if that is worth it."""
+        if self._digest and not self._engine and not (is_worth and gpus()):  # on which Keras is faster
+            self._engine = converted(self._kind, self._digest, self._load if is_worth else None)
+        return self._engine
+
+    @cached_property
+    def _graph(self) -> Any:
+        return trace(self._load())
+
+    @cached_property
+    def _frozen_graph(self) -> Any:
+        return freeze(self._graph)
+
+    def _traced(self, inputs: np.ndarray) -> np.ndarray:
+        return _run(self._graph, inputs)
+
+    def _frozen(self, inputs: np.ndarray) -> np.ndarray:
+        """More to prepare, less for each input."""
+        return _run(self._frozen_graph, inputs)[0]
+
+
+def _run(graph: Any, inputs: np.ndarray) -> Any:
+    import tensorflow as tf  # not before Keras
+
+    return np.asarray(graph(tf.constant(inputs)))

@@ -1,0 +1,96 @@
+"""The file of a classifier: a Keras model and what is known of it, looked at without Keras."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastcls import archives, files
+from fastcls.backend import import_keras, reproducible_build
+from fastcls.errors import OptionError
+
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A whole file with a Keras model.
+
+    Attributes:
+        path: The file.
+        digest: Of its bytes.
+    """
+
+    path: Path
+    digest: str
+
+    @classmethod
+    def open(cls, path: Path, size: tuple[int, int]) -> ModelFile:
+        """Look at a file, as far as that can be done without Keras.
+
+        Args:
+            path: The file.
+            size: (height, width) of the image that its model is to take.
+
+        Raises:
+            OptionError: It is damaged, or takes others.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                wrong = archive.testzip()
+                described = archives.read_json(archive, _CONFIG)
+        except Exception as error:  # zipfile fails on a damaged file anywhere
+            raise OptionError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        if wrong:
+            raise OptionError(f"{path} is damaged: the checksum of its {wrong} does not match")
+        with contextlib.suppress(LookupError, TypeError):  # of another kind: Keras will tell
+            _require_size(described["config"]["layers"][0]["config"]["batch_shape"][1:3], size, path)
+        return cls(path, files.file_digest(path))
+
+    def load_model(self, size: tuple[int, int]) -> Any:
+        """The Keras model.
+
+        Raises:
+            OptionError: The file was replaced since it was opened, Keras cannot load it, or its model takes
+                images of another size.
+        """
+        keras = import_keras()
+        try:
+            if files.file_digest(self.path) != self.digest:
+                raise OptionError(f"{self.path} was replaced after it was opened. Load it again")
+            with reproducible_build():  # a file has no seeds of its dropouts, which may be trained further
+                model = keras.saving.load_model(self.path, compile=False)
+        except OptionError:
+            raise
+        except Exception as error:  # Keras fails on a damaged file anywhere
+            raise OptionError(f"{self.path} is damaged: {type(error).__name__}: {error}") from error
+        _require_size(model.inputs[0].shape[1:3], size, self.path)
+        return model
+
+
+def read_member(file: Path, name: str) -> dict[str, Any]:
+    """What travels with the model in a file.
+
+    Raises:
+        OptionError: There is none, or it is damaged.
+    """
+    if not file.is_file():
+        raise OptionError(
+            f"There is no classifier at {file}. Train one with: fastcls train-head CACHE --out RUN"
+        )
+    try:
+        with zipfile.ZipFile(file) as archive:
+            described = archives.read_json(archive, name)
+        if not isinstance(described["class_names"], list):
+            raise ValueError("its class names are no list")
+    except Exception as error:  # zipfile fails on a damaged file anywhere
+        raise OptionError(f"{file} is not a classifier made by fastcls, or damaged: {error}") from error
+    return dict(described)
+
+
+def _require_size(found: Any, size: tuple[int, int], path: Path) -> None:
+    if tuple(found) != tuple(size):
+        raise OptionError(f"{path} is damaged: its model does not take images of {tuple(size)}")

@@ -1,0 +1,30 @@
+"""From what the probabilities of a test are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastcls.specs.option import option
+from fastcls.specs.options import described, settle
+
+
+@described
+@dataclass(frozen=True)
+class FeaturesSpec:
+    """What of the tested images is forwarded again."""
+
+    through_model: bool = option(
+        False,
+        "Forward all images through the whole classifier, also those whose bottlenecks are in the cache of "
+        "the run.",
+        silences=lambda through_model: ["cache"] if through_model else [],
+    )
+    cache: str | None = option(
+        None,
+        "Cache that the run was trained on, or a folder of caches with it.",
+        metavar="DIRECTORY",
+        shown="where it was when the run was made",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
