@@ -79,7 +79,6 @@ def test_plan__memory_of_an_image_is_bounded(tmp_path, monkeypatch):
         data, root = tmp_path / f"data-{count}", tmp_path / f"cache-{count}"
         fill_by_hand(root, data, count)
         peaks[count] = peak_of_plan(root, data, count)
-    print((peaks[20_000] - peaks[5_000]) / 15_000)
     assert (peaks[20_000] - peaks[5_000]) / 15_000 < BYTES_PER_IMAGE
 
 
