@@ -38,7 +38,7 @@ _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, M
 class ShardWriter:
     """Collects the rows of one shard; `finish` gives them a place in the folder.
 
-    Rows go to the disk as they come: memory does not grow with the shard. Used as a context manager,
+    Rows go to the disk chunk by chunk: memory does not grow with the shard. Used as a context manager,
     an unfinished file is removed.
 
     Args:
@@ -62,6 +62,7 @@ class ShardWriter:
         self._folder = folder
         self._digests: list[str] = []
         self._checksums: list[int] = []
+        self._waiting: list[np.ndarray] = []  # rows that do not fill a chunk yet
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(files.temporary_folder(folder)) / "shard.h5"
             self._disk = stack.enter_context(_Disk(self._temporary, "w+b"))
@@ -102,12 +103,20 @@ class ShardWriter:
         """
         if not len(rows):
             return
-        start = len(self._digests)
-        self._rows.resize(start + len(rows), axis=0)
-        self._rows[start:] = rows
-        self._disk.check()
-        self._checksums += checksums(rows.astype(self._rows.dtype, copy=False)).tolist()
+        rows = rows.astype(self._rows.dtype)  # a copy: whoever made them may use their place again
+        self._waiting.append(rows)
+        self._checksums += checksums(rows).tolist()
         self._digests += digests
+        if len(self) - len(self._rows) >= self._rows.chunks[0]:
+            self._write()
+
+    def _write(self) -> None:
+        """Hand on the rows that wait; each call of HDF5 costs as much as writing some rows."""
+        start = len(self._rows)
+        self._rows.resize(len(self), axis=0)
+        self._rows[start:] = np.concatenate(self._waiting)
+        self._waiting = []
+        self._disk.check()
 
     def finish(self) -> Path | None:
         """Complete the file and move it to its place, named by its content; None if it has no rows.
@@ -117,6 +126,8 @@ class ShardWriter:
         """
         if not self._digests:
             return None
+        if self._waiting:
+            self._write()
         digests = np.array(self._digests, DIGEST_DTYPE)
         self._file["digests"] = digests
         self._file["checksums"] = np.array(self._checksums, np.uint32)
