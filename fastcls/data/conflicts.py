@@ -36,7 +36,7 @@ def find_conflicts(
     """Places of the images of each group that are identical and have different labels.
 
     Unless all digests are known, only the sizes of nearly all files are looked at: files of one size and of
-    different labels are read, their ends first.
+    different labels are read, their ends first; those whose digests are known are not.
 
     Args:
         root: Folder that the paths are relative to.
@@ -44,16 +44,20 @@ def find_conflicts(
         labels: Of the images.
         digests: Of the images, as far as they are known: "" for others.
     """
-    known = np.asarray([] if digests is None else digests, DIGEST_DTYPE)
-    if len(known) and (known != b"").all():
+    known = np.zeros(len(paths), DIGEST_DTYPE) if digests is None else np.asarray(digests, DIGEST_DTYPE)
+    is_known = known != b""
+    if is_known.all():
         again = repeated(known)
         return _alike(again.tolist(), known[again].tolist(), labels)
     located = (os.path.join(root, path) for path in paths)  # noqa: PTH118 (10 times quicker)
     sizes = (size if size > 0 else "" for size in image_bytes.sizes(located))
     groups = _alike(range(len(paths)), sizes, labels)
-    for identify in (image_bytes.end_digest_or_blank, image_bytes.digest_or_blank):
+    ends = () if is_known.any() else (image_bytes.end_digest_or_blank,)  # of nothing known to compare with
+    for identify in (*ends, image_bytes.digest_or_blank):
         places = sorted(place for group in groups for place in group)
-        groups = _alike(places, spread(identify, (root / paths[place] for place in places)), labels)
+        read = spread(identify, (root / paths[place] for place in places if not is_known[place]))
+        keys = (known[place].decode() if is_known[place] else next(read) for place in places)
+        groups = _alike(places, keys, labels)
     return groups
 
 
