@@ -23,7 +23,7 @@ BOUNDS = {
     "float32": (1e-3, 0.9999, 0.95),
     "float16": (0.05, 0.99, 0.95),
     "bfloat16": (0.2, 0.85, 0.95),
-    "int8": (0.25, 0.8, 0.6),
+    "int8": (0.25, 0.8, 0.75),
 }
 _AS_NEAR = 0.01  # of cosine: neighbors that differ by less are as good as each other
 _FEWEST = 16  # images of which neighbors are looked for
