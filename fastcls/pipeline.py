@@ -15,6 +15,8 @@ from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
+from fastcls.extraction.early import early_executor
+from fastcls.extraction.executors import Executor
 from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike, as_path
@@ -90,20 +92,19 @@ def run(
         HeadSpec() if head is None else as_spec(HeadSpec, head, "head", named=True),
         as_spec(TrainConfig, config, "config"),
     )
-    plan = plan_run(
-        Dataset.of(dataset),
-        cut,
-        head,
-        config,
-        as_path(out, "out"),
-        cache_root=as_path(cache_root, "cache_root"),
-        test=test,
-        views=views,
-        name=name,
-        extraction=as_spec(ExtractConfig, extraction, "extraction"),
-        restart=restart,
-    )
-    return run_planned(plan, progress=progress)
+    dataset, root = Dataset.of(dataset), as_path(cache_root, "cache_root")
+    extraction = as_spec(ExtractConfig, extraction, "extraction")
+    with early_executor(dataset, [cut], root, extraction, views, name) as executor:
+        plan = plan_run(
+            *(dataset, cut, head, config, as_path(out, "out")),
+            cache_root=root,
+            test=test,
+            views=views,
+            name=name,
+            extraction=extraction,
+            restart=restart,
+        )
+        return run_planned(plan, executor=executor, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class RunResult:
 def run_planned(
     plan: RunPlan,
     *,
+    executor: Executor | None = None,
     on_extracted: Callable[[Cache, Extraction], None] = lambda cache, extracted: None,
     on_trained: Callable[[TrainedHead], None] = lambda trained: None,
     progress: bool = False,
@@ -128,12 +130,15 @@ def run_planned(
 
     Args:
         plan: The job.
+        executor: See `extract_planned`.
         on_extracted: Gets the cache and the figures of the extraction when it has ended.
         on_trained: Gets the head when the training has ended.
         progress: Show bars on stderr.
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
-        ((cache, extracted),) = extract_planned(plan.extraction, progress=progress, meanwhile=import_ahead)
+        ((cache, extracted),) = extract_planned(
+            plan.extraction, executor=executor, progress=progress, meanwhile=import_ahead
+        )
         wait_for_import()  # the classifier is stitched by Keras
         on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
@@ -204,6 +209,7 @@ def _prepare_finetuning(plan: FinetuningPlan) -> Finetuning:
         head=plan.head,
         max_pixels=plan.max_pixels,
         networks=plan.networks if plan.networks.is_whole else None,
+        is_warned=True,
     )
 
 

@@ -326,6 +326,11 @@ def require_same(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any])
         OptionError: They differ; the message says in what.
     """
     earlier = {name: known.get(name) for name in now}
+    if earlier.get("command") != now.get("command"):
+        raise OptionError(
+            f"{folder} already exists: `fastcls {earlier['command']}` has made it. Give `fastcls "
+            f"{now['command']}` another --out, such as {folder}-{now['command']}, or remove it first"
+        )
     if changes := differences(earlier, _plain(now)):
         raise OptionError(f"{folder} already exists, with another training ({changes}). {_TAKE_ANOTHER}")
 

@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastcls import files
-from fastcls.cache.samples import SampleRow
 from fastcls.tasks import Task
 from fastcls.wording import count_of
+
+if TYPE_CHECKING:  # `fastcls --help` has no use for arrays
+    from fastcls.cache.samples import SampleRow
 
 logger = logging.getLogger(__name__)
 TRAIN, VAL = "train", "val"
@@ -24,7 +27,7 @@ EARLIER = "earlier"
 USES = (TRAIN, VAL, REFIT, EARLIER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UsedImage:
     """An image that had a part in a classifier: one line of `images.csv`.
 
@@ -63,21 +66,29 @@ class UsedImages:
         found = Counter(image.use for image in self.images)
         return {use: found[use] for use in USES}
 
+    def warn_of(self, val: Sequence[str]) -> None:
+        """Warn where a classifier that is trained further would be validated on what it has seen.
+
+        Args:
+            val: Digests of the images to validate on.
+        """
+        seen = {image.digest for image in self.images if image.use in (TRAIN, REFIT, EARLIER)}
+        known = sum(digest in seen for digest in val)
+        if known:
+            logger.warning(
+                "%s of the %s for validation had a part in the training that this one goes on from, or in "
+                "one before that: figures on them are too good. Start from a run made with --no-refit on the "
+                "same split",
+                f"{known:,}",
+                count_of(len(val), "image"),
+            )
+
     def go_on(self, rows: Mapping[str, Sequence[SampleRow]]) -> UsedImages:
-        """Those of a classifier that is trained further; a warning says if it validates on what it has seen.
+        """Those of a classifier that is trained further.
 
         Args:
             rows: What it is trained and validated on, by their use.
         """
-        trained = {image.digest for image in self.images if image.use in (TRAIN, REFIT)}
-        known = sum(row.digest in trained for row in rows.get(VAL, ()))
-        if known:
-            logger.warning(
-                "%s of the %s for validation had a part in the training that this one goes on from: figures "
-                "on them are too good. Start from a run made with --no-refit on the same split",
-                f"{known:,}",
-                count_of(len(rows[VAL]), "image"),
-            )
         own = [UsedImage(r.path, r.labels, use, r.digest) for use in rows for r in rows[use]]
         digests = {image.digest for image in own}
         earlier = (replace(each, use=EARLIER) for each in self.images if each.digest not in digests)

@@ -25,6 +25,7 @@ from fastcls.cache.shard import ShardWriter
 from fastcls.specs import DTYPES, HeadSpec
 from fastcls.training.heads.network import build_head
 from fastcls.training.loop.passes import CompiledPasses
+from fastcls.training.loop.snapshots import Begun
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import LabeledRows
 
@@ -95,7 +96,7 @@ def _epoch(feeder: Feeder) -> Callable[[], object]:
     model = build_head(HeadSpec(), feeder.shape, CLASSES)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     train = CompiledPasses().train(model, feeder)
-    return lambda: train(1)
+    return lambda: train(1, Begun())
 
 
 def _seconds(read: Callable[[], object], paths: tuple[Path, ...], *, drop: bool) -> float:

@@ -15,6 +15,7 @@ from fastcls.bases.stored_models import is_saved_model, read_stored_model, requi
 from fastcls.errors import OptionError
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file starts, whatever it is called: many are NAME.model
 
 
 def read_model(path: Path) -> Any:
@@ -26,20 +27,57 @@ def read_model(path: Path) -> Any:
         OptionError: There is no such file, it holds no model, is damaged, or has layers or functions that are
             not Keras's own.
     """
+    require_whole(path)
     if path.name.endswith(".weights.h5"):
         raise OptionError(f"{path} holds weights without a model. Use: --base NAME --weights {path}")
     if is_saved_model(path):
         return _load(path)
-    if not path.is_file() or path.suffix not in _SUFFIXES:
+    if not path.is_file() or (path.suffix not in _SUFFIXES and not _is_hdf5(path)):
         raise OptionError(f"{path} is not a Keras model file. Expected an existing .keras, .h5 or SavedModel")
-    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
-        raise OptionError(f"{path} is not a Keras model: it is no zip archive. It may be truncated")
     return _load(path)
+
+
+def require_whole(path: Path) -> None:
+    """Refuse a model or weights file that is not as long as it says, or is of another kind than its name.
+
+    Raises:
+        OptionError: As the message says.
+    """
+    if not path.is_file() or path.suffix not in _SUFFIXES:
+        return
+    reason = _broken_zip(path) if path.suffix == ".keras" else _broken_hdf5(path)
+    if reason:
+        raise OptionError(f"{path} is damaged: {reason}. Copy or download it again")
+
+
+def _broken_zip(path: Path) -> str:
+    """Why a file is no whole zip archive; "" if it is one."""
+    if zipfile.is_zipfile(path):  # which looks at its end
+        return ""
+    with path.open("rb") as file:
+        return "it is truncated" if file.read(2) == b"PK" else "it is no zip archive"
+
+
+def _broken_hdf5(path: Path) -> str:
+    """Why a file is no whole HDF5 file; "" if it is one."""
+    import h5py
+
+    try:
+        with h5py.File(path):
+            return ""
+    except OSError as error:
+        known = {"truncated file": "it is truncated", "signature not found": "it is no HDF5 file"}
+        return next((words for text, words in known.items() if text in str(error)), first_line(error))
 
 
 def looks_like_file(name: str) -> bool:
     """Whether a base's name means a file or folder, there or not."""
     return Path(name).suffix in _SUFFIXES or Path(name).exists()
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
 
 
 def first_line(error: Exception) -> str:

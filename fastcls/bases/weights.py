@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fastcls.bases.model_files import first_line, read_model
+from fastcls.bases.model_files import first_line, read_model, require_whole
 from fastcls.errors import OptionError
 
 
@@ -27,6 +27,7 @@ def load_weights(model: Any, path: Path, name: str) -> None:
             f"Expected imagenet, random, or an existing .weights.h5, .h5 or .keras file as weights. "
             f"Received: {path}"
         )
+    require_whole(path)
     try:
         if path.suffix == ".keras":
             _copy(read_model(path), model)

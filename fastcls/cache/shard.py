@@ -21,15 +21,16 @@ import h5py
 import numpy as np
 
 from fastcls import files
+from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.errors import CacheError
 
 FORMAT = "fastcls-shard"
 VERSION = 1
-DIGEST_DTYPE = np.dtype("S32")
 # Since HDF5 1.10 its own structures carry checksums: a flipped bit there is an error, not another value.
 _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18
 _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
+_CHECKED = ("format", "version", "fingerprint", "digests_checksum")
 # What h5py raises for damaged files.
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
 
@@ -37,7 +38,7 @@ _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, M
 class ShardWriter:
     """Collects the rows of one shard; `finish` gives them a place in the folder.
 
-    Rows go to the disk as they come: memory does not grow with the shard. Used as a context manager,
+    Rows go to the disk chunk by chunk: memory does not grow with the shard. Used as a context manager,
     an unfinished file is removed.
 
     Args:
@@ -61,6 +62,7 @@ class ShardWriter:
         self._folder = folder
         self._digests: list[str] = []
         self._checksums: list[int] = []
+        self._waiting: list[np.ndarray] = []  # rows that do not fill a chunk yet
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(files.temporary_folder(folder)) / "shard.h5"
             self._disk = stack.enter_context(_Disk(self._temporary, "w+b"))
@@ -101,12 +103,20 @@ class ShardWriter:
         """
         if not len(rows):
             return
-        start = len(self._digests)
-        self._rows.resize(start + len(rows), axis=0)
-        self._rows[start:] = rows
-        self._disk.check()
-        self._checksums += checksums(rows.astype(self._rows.dtype, copy=False)).tolist()
+        rows = rows.astype(self._rows.dtype)  # a copy: whoever made them may use their place again
+        self._waiting.append(rows)
+        self._checksums += checksums(rows).tolist()
         self._digests += digests
+        if len(self) - len(self._rows) >= self._rows.chunks[0]:
+            self._write()
+
+    def _write(self) -> None:
+        """Hand on the rows that wait; each call of HDF5 costs as much as writing some rows."""
+        start = len(self._rows)
+        self._rows.resize(len(self), axis=0)
+        self._rows[start:] = np.concatenate(self._waiting)
+        self._waiting = []
+        self._disk.check()
 
     def finish(self) -> Path | None:
         """Complete the file and move it to its place, named by its content; None if it has no rows.
@@ -116,6 +126,8 @@ class ShardWriter:
         """
         if not self._digests:
             return None
+        if self._waiting:
+            self._write()
         digests = np.array(self._digests, DIGEST_DTYPE)
         self._file["digests"] = digests
         self._file["checksums"] = np.array(self._checksums, np.uint32)
@@ -173,7 +185,7 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
         PermissionError: It may not be read.
     """
     with _damage_named(path), h5py.File(path, "r") as file:
-        attributes = dict(file.attrs)
+        attributes = {name: file.attrs.get(name) for name in _CHECKED}
         digests = file["digests"][:]
         counts = {len(digests), len(file["bottlenecks"]), len(file["checksums"])}
     if attributes.get("format") != FORMAT.encode() or attributes.get("version") != VERSION:

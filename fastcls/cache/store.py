@@ -25,7 +25,7 @@ from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, OptionError, shown
 from fastcls.files import PathLike, as_path
 from fastcls.optional import frame
 from fastcls.specs import PixelRule, check_type
@@ -150,20 +150,22 @@ class Cache:
             name: The data set; None for the only one.
 
         Raises:
-            CacheError: There is none, or there are several.
+            CacheError: There is none, or there are several, of which not just one holds the data set.
         """
         path = as_path(path, "path")
         if (path / _MANIFEST).is_file():
             return cls(path, name)
         folders = cache_folders(path)
-        if len(folders) == 1:
-            return cls(folders[0], name)
         if not folders:
             raise CacheError(
                 f"No bottleneck cache in {path}. Make one with: fastcls extract DATA --base BASE"
             )
-        listed = "\n".join(f"  {folder}" for folder in folders)
-        raise CacheError(f"Several bottleneck caches in {path}. Choose one of:\n{listed}")
+        holding = [folder for folder in folders if _holds(folder, name)]
+        if len(folders) == 1 or len(holding) == 1:
+            return cls((holding or folders)[0], name)
+        listed = "\n".join(f"  {folder}: {_told(folder)}" for folder in holding or folders)
+        held = f" that hold {name}" if name and holding else "" if not name else f", and none holds {name}"
+        raise CacheError(f"Several bottleneck caches in {path}{held}. Give one of these folders:\n{listed}")
 
     @property
     def trunk_path(self) -> Path:
@@ -234,7 +236,7 @@ class Cache:
 
     def samples(self) -> list[SampleRow]:
         """The images of the data set; see `Listing.samples`."""
-        return self.listing.samples()
+        return [*self.listing.samples()]
 
     def failures(self) -> list[Failure]:
         """Those that gave no bottleneck; see `Listing.failures`."""
@@ -252,14 +254,18 @@ class Cache:
 
         Raises:
             CacheError: A table or row is damaged, or the data set has no such split.
+            OptionError: `split` is no name.
         """
-        samples = [row for row in self.samples() if split is None or row.split == split]
+        if not (split is None or isinstance(split, str)):
+            raise OptionError(f"split must be the name of one, or None. Received: {shown(split)}")
+        known = self.listing.samples()
+        samples = known.take([p for p, own in enumerate(known.splits) if split is None or own == split])
         if not samples:
-            splits = sorted({row.split for row in self.samples()})
+            splits = sorted({*known.splits})
             raise CacheError(f"The data set has no image of split {split!r}. Its splits are {splits}")
-        rows = self.index().locate([row.digest for row in samples])
+        rows = self.index().locate(samples.digests)
         present = np.flatnonzero(rows.present)
-        return rows.take(present).read(), [samples[place] for place in present]
+        return rows.take(present).read(), [*samples.take(present)]
 
     def to_frame(self) -> pandas.DataFrame:
         """A row per image of the data set: as `Dataset.to_frame`, and its digest.
@@ -270,7 +276,8 @@ class Cache:
         """
         task = self.listing.report().task
         rows = (
-            (row.path, task.value(row.labels), row.split, row.group, row.digest) for row in self.samples()
+            (row.path, task.value(row.labels), row.split, row.group, row.digest)
+            for row in self.listing.samples()
         )
         return frame(rows, ("path", task.column, "split", "group", "digest"))
 
@@ -294,6 +301,21 @@ def caches_at(path: Path) -> Iterator[Cache]:
 def is_cache(names: Set[str]) -> bool:
     """Whether a folder of such names is a cache, be it a damaged one."""
     return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
+
+
+def _holds(folder: Path, name: str | None) -> bool:
+    return name is None or any(listing.name == name for listing in listings(folder))
+
+
+def _told(folder: Path) -> str:
+    """What sets a cache apart from others: for a message."""
+    try:
+        known = Cache(folder).manifest
+    except CacheError as error:
+        return str(error)
+    names = ", ".join(listing.name for listing in listings(folder)) or "no data set"
+    pooled = "" if known.pool == "none" else f" ({known.pool})"
+    return f"{known.base} cut at {known.layer}{pooled}, {known.dtype}, of {names}"
 
 
 def find_cut(root: Path, cut: str) -> Cache | None:

@@ -17,8 +17,8 @@ Place = tuple[str, ...]
 
 def read_config(
     path: Path, command: str, options: Mapping[Place, Option], known: Mapping[Place, Option]
-) -> dict[str, Any]:
-    """The options of a file by their names.
+) -> tuple[dict[str, Any], set[str]]:
+    """The options of a file by their names, and the names of those that count as typed at their defaults.
 
     A file written by hand names options as the command line does, or puts them in objects as run.json does.
 
@@ -35,7 +35,8 @@ def read_config(
     """
     path = path / runs.RECORD if path.is_dir() else path
     loaded: dict[str, Any] = {}
-    read, is_record = _read(path, command, {place[0] for place in known})
+    read, typed_of_record = _read(path, command, {place[0] for place in known})
+    is_record = typed_of_record is not None
     for place, value in _leaves(read):
         own = _find(place, options, path)
         if own is None and not _is_ignored(place, value, known, is_record=is_record):
@@ -49,11 +50,11 @@ def read_config(
         typed = _as_typed(own, value, path)
         if loaded.setdefault(own.name, typed) != typed:
             raise OptionError(f"{path} gives {own.flag} twice: {loaded[own.name]} and {typed}. Keep one")
-    return loaded
+    return loaded, {*loaded} if typed_of_record is None else typed_of_record
 
 
-def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any], bool]:
-    """What a file says of options, and whether it is the record of a run."""
+def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any], set[str] | None]:
+    """What a file says of options; and what was typed at its default, if it is the record of a run."""
     try:
         record = files.read_json(path)
     except OSError as error:
@@ -63,12 +64,12 @@ def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any
     if not isinstance(record, dict):
         raise OptionError(f'{path} contains no options. Use a JSON object such as {{"head": "logreg"}}')
     if not {"asked", "checksum"} & record.keys():
-        return record, False
+        return record, None
     asked = runs.read_record(path).get("asked")  # which checks that it is whole
     if not isinstance(asked, dict) or asked.get("command") != command:
         of = f"`fastcls {asked.get('command')}`" if isinstance(asked, dict) else "an unknown command"
         raise OptionError(f"{path} is a run of {of}. Use a run of `fastcls {command}`")
-    return {name: value for name, value in asked.items() if name in members}, True
+    return {name: value for name, value in asked.items() if name in members}, {*asked.get("typed", ())}
 
 
 def _leaves(values: Mapping[str, Any], *place: str) -> Iterator[tuple[Place, Any]]:

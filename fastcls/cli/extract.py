@@ -57,18 +57,19 @@ def extract(
     1 per class, images can have any number of labels. Images that were forwarded before are not forwarded
     again, even if their name, label or split has changed.
     """
-    from fastcls.extraction.extractor import extract_planned
+    from fastcls.extraction.extractor import extract_several
     from fastcls.extraction.planner import plan_extraction
 
     dataset, root = source.open(data), Path(place.cache)
     if preview:
         _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
-    plan = plan_extraction(dataset, cut, root, extraction, views=views, name=place.name)
+    asked: dict[str, Any] = {"views": views, "name": place.name}
     if dry_run:
-        click.echo(f"{plan}\nNothing was written")
+        click.echo(f"{plan_extraction(dataset, cut, root, extraction, **asked)}\nNothing was written")
         return
-    for cache, done in extract_planned(plan, progress=options.show_progress()):
+    progress = options.show_progress()
+    for cache, done in extract_several(dataset, cut, root, extraction, **asked, progress=progress):
         print_extraction(cache, done)
         said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
         click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -43,12 +44,14 @@ _MACHINE_TROUBLE = {
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(fastcls.__version__, prog_name="fastcls")
-def cli() -> None:
+@click.option("--verbose", is_flag=True, help="Tell more on stderr, such as how exact a precision was found.")
+def cli(*, verbose: bool) -> None:
     """A folder of images in, a classifier out.
 
     Each image goes through the frozen part of a network only once. Its features (the bottleneck) are
     cached, and classifiers train on them in seconds.
     """
+    logging.getLogger("fastcls").setLevel(logging.INFO if verbose else logging.NOTSET)
 
 
 _COMMANDS = (
@@ -77,20 +80,21 @@ def main() -> NoReturn:
     interrupts.install()
     try:
         cli(standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        _end_interrupted()
+    except (KeyboardInterrupt, click.Abort) as error:
+        _end_interrupted(error)
     except Exception as error:
         if interrupts.was_received():  # out of C code that was interrupted comes any exception
-            _end_interrupted()
+            _end_interrupted(error)
         _end_by(error)
     sys.exit(0)
 
 
-def _end_interrupted() -> NoReturn:
+def _end_interrupted(error: BaseException) -> NoReturn:
     # Where code that was made from a string is interrupted, as a dataclass's is, CPython makes a note of it
     # and ends `python -m` by SIGINT, although the exception was caught. The next such code clears the note.
     exec("")
-    _end(interrupts.MESSAGE, interrupts.EXIT_CODE)
+    saved = getattr(error.__cause__ or error, "saved", "")  # click raises its own Abort from it
+    _end(interrupts.MESSAGE + (f" (saved: {saved})" if saved else ""), interrupts.EXIT_CODE)
 
 
 def _end_by(error: Exception) -> NoReturn:

@@ -18,12 +18,13 @@ from fastcls.specs.checks import no_effect
 from fastcls.specs.data import ReadSpec
 from fastcls.specs.extraction import MAX_PIXELS, MAX_PIXELS_SHOWN
 from fastcls.specs.option import Option, option
-from fastcls.specs.options import build, described, options_of, overlay, settle, silenced_by
+from fastcls.specs.options import build, described, left_out, options_of, overlay, settle, silenced_by
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
 
 Command = Callable[..., Any]
+_TYPED = "fastcls.typed"  # in the context: names of options that --config gives as if they were typed
 # Titles in `--help` of options whose group is not called so.
 _TITLES = {
     "source": "Data",
@@ -120,6 +121,8 @@ class SpecCommand(click.Command):
             for source in (ParameterSource.DEFAULT_MAP, ParameterSource.COMMANDLINE)
         )
         settled = overlay([*known], loaded, typed)
+        for line in left_out([*known], settled):
+            click.echo(line, err=True)
         counted = {own.name: value for own, value in settled}
         if isinstance(counted.get(self.several), str):  # as a choice sets it
             counted[self.several] = (counted[self.several],)
@@ -239,7 +242,9 @@ class PixelSpec:
 def _load_config(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None and isinstance(context.command, SpecCommand):
         command = context.command
-        loaded = read_config(Path(value), str(command.name), command.options, command.known)
+        loaded, context.meta[_TYPED] = read_config(
+            Path(value), str(command.name), command.options, command.known
+        )
         several = command.several
         if loaded.get(several) is not None:
             loaded[several] = [loaded[several]]
@@ -288,10 +293,10 @@ def is_typed(*names: str) -> bool:
 
 
 def typed_options() -> list[Option]:
-    """The options of specs that the user of the running command typed, be it at their defaults."""
-    command = click.get_current_context().command
-    known = command.options.values() if isinstance(command, SpecCommand) else ()
-    return [own for own in known if is_typed(own.name)]
+    """The options that the user of the running command typed, or had in a file, be it at their defaults."""
+    context = click.get_current_context()
+    known = context.command.options.values() if isinstance(context.command, SpecCommand) else ()
+    return [own for own in known if is_typed(own.name) or own.name in context.meta.get(_TYPED, ())]
 
 
 def refuse_typed(choice: str, *names: str) -> None:

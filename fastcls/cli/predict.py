@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,13 +16,37 @@ from tqdm import tqdm
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SpecCommand
 from fastcls.cli.printing import echo_above_bar
-from fastcls.specs import AnswerSpec, check_answer
+from fastcls.specs import UNSURE, AnswerSpec, check_answer
 
 if TYPE_CHECKING:
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.results import ImageResult
 
 Ranked = list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What is printed of an image.
+
+    Attributes:
+        ranked: Classes with their probabilities.
+        answer: The class, or "unsure", where there is a least probability for an answer; "" elsewhere.
+        is_raw: Whether the classes are all of them, whichever are predicted.
+        is_long: Whether several classes were asked for.
+    """
+
+    ranked: Ranked
+    answer: str
+    is_raw: bool
+    is_long: bool
+
+    @property
+    def told(self) -> Ranked:
+        """The answer with the probability of the likeliest class and, if they were asked for, the classes."""
+        if self.answer != UNSURE:
+            return self.ranked
+        return [(UNSURE, self.ranked[0][1]), *(self.ranked if self.is_long else ())]
 
 
 @click.command(cls=SpecCommand, specs={"answer": AnswerSpec, "pixels": PixelSpec})
@@ -50,6 +75,9 @@ def predict(
     A classifier of several labels per image prints every class that reaches its threshold, which was chosen
     in validation; there may be none.
 
+    With --min-confidence, JSON has the answer and, beside it, the classes with their probabilities; with
+    --top-k the other forms list them after the answer.
+
     Unreadable images are reported on stderr and skipped; the exit code is then 1.
     """
     from fastcls.inference.classifier import Classifier
@@ -66,7 +94,7 @@ def predict(
             failed += 1
             echo_above_bar(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
         else:
-            echo_above_bar(_FORMS[form](str(result.path), _ranked(result, answer), is_raw=answer.scores))
+            echo_above_bar(_FORMS[form](str(result.path), _said(result, answer)))
     if failed:
         sys.exit(1)
 
@@ -88,26 +116,34 @@ def _stream(
     classifier.keep()  # all is printed, and the next time it starts at once
 
 
-def _ranked(result: ImageResult, answer: AnswerSpec) -> Ranked:
+def _said(result: ImageResult, answer: AnswerSpec) -> _Said:
+    is_long = answer.top_k is not None and answer.top_k > 1
     if answer.scores:
-        return result.scores(answer.top_k)
-    return result.top(answer.top_k or result.classifier.task.answers)
+        return _Said(result.scores(answer.top_k), "", is_raw=True, is_long=is_long)
+    said = "" if answer.min_confidence is None else str(result.class_name)
+    list_classes = result.scores if said else result.top  # the answer may be none of them
+    ranked = list_classes(answer.top_k or result.classifier.task.answers)
+    return _Said(ranked, said, is_raw=False, is_long=is_long)
 
 
-def _as_line(path: str, best: Ranked, *, is_raw: bool) -> str:
+def _as_line(path: str, said: _Said) -> str:
     shown = path if path.isprintable() else repr(path)
-    spec = ".6f" if is_raw else ".1%"
-    return f"{shown}: " + (", ".join(f"{name} {value:{spec}}" for name, value in best) or "no class")
+    spec = ".6f" if said.is_raw else ".1%"
+    told = [f"{name} {value:{spec}}" for name, value in said.told]
+    if said.answer == UNSURE and said.is_long:
+        return f"{shown}: {told[0]} ({', '.join(told[1:])})"
+    return f"{shown}: {', '.join(told) or 'no class'}"
 
 
-def _as_json(path: str, best: Ranked, *, is_raw: bool) -> str:
-    classes = [{"class": name, "confidence": round(value, 6)} for name, value in best]
-    return json.dumps({"path": path, "scores" if is_raw else "predictions": classes})
+def _as_json(path: str, said: _Said) -> str:
+    answer = {"answer": said.answer} if said.answer else {}
+    classes = [{"class": name, "confidence": round(value, 6)} for name, value in said.ranked]
+    return json.dumps({"path": path, **answer, "scores" if said.is_raw else "predictions": classes})
 
 
-def _as_csv(path: str, best: Ranked, *, is_raw: bool) -> bytes:
+def _as_csv(path: str, said: _Said) -> bytes:
     text = io.StringIO()
-    rows = [(path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(best, 1)]
+    rows = [(path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(said.told, 1)]
     rows = rows or [(path, 0, "", "")]  # an image without any class keeps its line
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().removesuffix("\n").encode(errors="surrogateescape")  # names need not be UTF-8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,10 @@ from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, QualitySpec, TrainCo
 from fastcls.specs.option import option
 from fastcls.specs.options import settle
 from fastcls.specs.outputs import without_validation
+
+if TYPE_CHECKING:
+    from fastcls.extraction.executors import Executor
+    from fastcls.plans.run import RunPlan
 
 
 @dataclass(frozen=True)
@@ -84,31 +89,42 @@ def run(
 
     Everything is checked before the first image. If the command is interrupted, run it again to resume.
     """
-    from fastcls import pipeline
+    from fastcls.extraction.early import early_executor
     from fastcls.plans.run import plan_run
 
     if len(cut) > 1:
         raise click.UsageError(
             "A head is trained on one cut: give one --cut. `fastcls extract` takes several."
         )
-    plan = plan_run(
-        *(source.open(photos), cut[0], head, replace(training, val=parts.val), Path(out)),
-        cache_root=Path(place.cache),
-        test=parts.test,
-        views=views,
-        name=place.name,
-        extraction=extraction,
-        given=options.typed_options(),
-        options=options.saved(recipe=recipe, source=source, parts=parts, extraction=extraction, place=place),
-        restart=restart,
-    )
-    if dry_run:
-        click.echo(str(plan))
-        return
+    dataset, root = source.open(photos), Path(place.cache)
+    with early_executor(dataset, cut, root, extraction, views, place.name, is_dry=dry_run) as executor:
+        plan = plan_run(
+            *(dataset, cut[0], head, replace(training, val=parts.val), Path(out)),
+            cache_root=root,
+            test=parts.test,
+            views=views,
+            name=place.name,
+            extraction=extraction,
+            given=options.typed_options(),
+            options=options.saved(
+                recipe=recipe, source=source, parts=parts, extraction=extraction, place=place
+            ),
+            restart=restart,
+        )
+        if dry_run:
+            click.echo(str(plan))
+        else:
+            _carry_out(plan, out, executor)
+
+
+def _carry_out(plan: RunPlan, out: str, executor: Executor) -> None:
+    from fastcls import pipeline
+
     for line in filter(None, (str(plan.parts), *plan.parts.notes, plan.why)):
         click.echo(line)
     result = pipeline.run_planned(
         plan,
+        executor=executor,
         on_extracted=print_extraction,
         on_trained=lambda trained: print_training(trained, out),
         progress=options.show_progress(),

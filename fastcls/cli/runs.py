@@ -16,8 +16,8 @@ from fastcls.sizes import format_bytes
 if TYPE_CHECKING:
     from fastcls.inventory import Entry
 
-# What is shown of the figures of one label, and of several labels, per image.
-_FIGURES = ("accuracy", "auroc", "mean_auroc")
+# What is shown of the figures of one label, and of several labels, per image: its name in words.
+_FIGURES = {"accuracy": "accuracy", "auroc": "AUROC", "mean_auroc": "AUROC"}
 
 
 @click.command()
@@ -27,8 +27,9 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
     """List runs and caches.
 
     They are searched for below each FOLDER, by default the current one; hidden folders and links are
-    skipped, and no model is loaded. VAL and TEST are accuracies, or mean AUROCs with several labels per
-    image. Unfinished and damaged ones are listed with the reason.
+    skipped, and no model is loaded. METRIC says of what the figures are: accuracy, or the mean AUROC over the
+    classes with several labels per image. VAL is that of the images for validation; TEST has one figure for
+    each data set that was tested on, by its name. Unfinished and damaged ones are listed with the reason.
     """
     from fastcls.inventory import find
 
@@ -45,11 +46,12 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _run_rows(found: Sequence[Entry]) -> str:
-    rows = [["run", "date", "size", "base", "cut", "train", "val", "head", "val", "test"]]
+    rows = [["run", "date", "size", "base", "cut", "train", "val", "head", "metric", "val", "test"]]
     for entry in found:
         if entry.kind == "run":
             counts = [str(entry.images.get(use, "-")) for use in ("train", "val")]
-            figures = [_figure(entry.val), ", ".join(map(_figure, entry.tests.values())) or "-"]
+            tests = [f"{name} {_figure(tested)}" for name, tested in entry.tests.items()]
+            figures = [_metric(entry), _figure(entry.val), ", ".join(tests) or "-"]
             rows.append([*_start(entry), *counts, entry.head or "-", *figures])
     return _table(rows)
 
@@ -70,9 +72,19 @@ def _start(entry: Entry) -> list[str]:
     return [_shown(entry.path), when, format_bytes(entry.bytes), base or "-", entry.cut or "-"]
 
 
+def _metric(entry: Entry) -> str:
+    told = dict.fromkeys(_FIGURES[name] for name in map(_chief, (entry.val, *entry.tests.values())) if name)
+    return "/".join(told) or "-"
+
+
 def _figure(figures: Mapping[str, float]) -> str:
-    known = [figures[name] for name in _FIGURES if name in figures]
-    return f"{known[0]:.3f}" if known else "-"
+    name = _chief(figures)
+    return f"{figures[name]:.3f}" if name else "-"
+
+
+def _chief(figures: Mapping[str, float]) -> str:
+    """The name of the figure that is shown; "" without one."""
+    return next((name for name in _FIGURES if name in figures), "")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import SourceSpec, SpecCommand
 from fastcls.specs import SplitSpec
+from fastcls.wording import count_of
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="How images get into --out; link makes hard links, and copies where that fails.",
 )
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and stop.")
 @click.option("--allow-small", is_flag=True, help="Accept classes too small to give every split an image.")
 def split_data(
     source: Path,
     out: Path,
     mode: str,
+    dry_run: bool,
     allow_small: bool,
     reading: SourceSpec,
     splits: SplitSpec,
@@ -48,29 +51,39 @@ def split_data(
     OUT/split.csv lists what is in OUT: images added to OUT by hand are refused, and images deleted there are
     left out until split-data brings them back.
     """
-    from fastcls.data.writers.split import write_split
+    from fastcls.data.writers.split import plan_split, write_split
 
     dataset = reading.open(source)
     if not dataset.task.has_class_folder:
         options.refuse_typed(f"{dataset.task} per image", "mode")
+    if dry_run:
+        planned = plan_split(dataset, out, splits, allow_small=allow_small)
+        _print(planned, added="Images to add")
+        placed = planned.added if dataset.task.has_class_folder else 0
+        images = f"{count_of(placed, 'image')} (--mode {mode}), " if placed else ""
+        click.echo(f"Would write to {out}: {images}split.csv. Nothing was written")
+        return
     _print(write_split(dataset, out, splits, mode=mode, allow_small=allow_small))
+    click.echo(f"Next: fastcls extract {shlex.quote(str(out))} --base BASE")
 
 
-def _print(result: SplitResult) -> None:
+def _print(result: SplitResult, added: str = "Images added") -> None:
     dataset = result.dataset
     _print_counts(dataset)
     click.echo()
     before = len(dataset.samples) - result.added
     kept = " (they keep their split: --val, --test and --seed only apply to new images)" if before else ""
-    click.echo(f"Images added: {result.added}, already there: {before}{kept}")
+    click.echo(f"{added}: {result.added}, already there: {before}{kept}")
     if result.vanished:
         kept = ", but kept" if dataset.task.has_class_folder else ""
         click.echo(f"No longer in the source{kept}: {result.vanished}")
     if result.tied:
-        click.echo(f"Kept in one split (identical, or same group): {result.tied}")
+        click.echo(
+            f"{count_of(result.tied, 'image')} are kept in one split with others, because they are identical "
+            "or of one group"
+        )
     if dataset.left_out:
         click.echo(f"Files left out (hidden, not an image, or not in a class folder): {dataset.left_out}")
-    click.echo(f"Next: fastcls extract {shlex.quote(str(dataset.root))} --base BASE")
 
 
 def _print_counts(dataset: Dataset) -> None:

@@ -41,9 +41,12 @@ def train_head(
 ) -> None:
     """Train a head on cached bottlenecks.
 
-    CACHE is a cache folder, or a folder that holds only one. The images are not needed. The result is a
-    classifier of images: the trained head, joined to the trunk. If a training is interrupted, run the same
-    command again to resume.
+    CACHE is the folder that `fastcls extract` has made of the images with a base and a cut (its output names
+    it, `fastcls runs` lists all), or the folder of several: the cache is chosen where there is one, or only
+    one that holds the data set --name; else the message lists them. The images are not needed.
+
+    The result is a classifier of images: the trained head, joined to the trunk. If a training is interrupted,
+    run the same command again to resume.
     """
     from fastcls.cache.store import Cache
     from fastcls.pipeline import train_planned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import Counter
@@ -10,16 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcls.data.conflicts import drop_conflicts
+from fastcls.data.conflicts import Claim, describe_conflicts, find_conflicts, require_classes
 from fastcls.data.names import nfc, safe_name
 from fastcls.data.readers.class_folders import read_folder
-from fastcls.data.readers.csv import is_split_table, read_csv
+from fastcls.data.readers.csv import is_split_table
 from fastcls.data.readers.entries import SPLITS, Entry, Table, some
 from fastcls.data.readers.tables import count_unlisted, find_tables, read_tables
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
 from fastcls.data.split_table import SPLIT_TABLE
 from fastcls.errors import DataError, shown
 from fastcls.files import PathLike, as_path
+from fastcls.garbage import uncollected
 from fastcls.optional import frame
 from fastcls.specs import as_list
 from fastcls.specs.data import ReadSpec
@@ -28,6 +30,7 @@ from fastcls.tasks import ONE_LABEL, Task
 from fastcls.wording import count_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
@@ -122,6 +125,7 @@ class Dataset:
         return dataset if spec.conflicts == "keep" else dataset.without_conflicts(spec.conflicts)
 
     @classmethod
+    @uncollected()
     def _open(cls, path: Path, spec: ReadSpec) -> Dataset:
         records = find_tfrecords(path)
         tables = [] if records else find_tables(path, spec)
@@ -139,6 +143,7 @@ class Dataset:
         return replace(made, task=table.task, source=path, reading=_in_words(path, table))
 
     @classmethod
+    @uncollected()
     def from_folder(cls, root: PathLike, *, folders_are_classes: bool = False) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
@@ -175,8 +180,8 @@ class Dataset:
             OptionError: An option is invalid.
         """
         path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
-        table = read_csv(path, spec)
-        made = _build(Path(spec.image_root or path.parent), table.entries, table.class_names, source=path)
+        table, root = read_tables([path], path, spec)
+        made = _build(root, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
         return replace(made, task=table.task, source=source, reading=_in_words(path, table))
 
@@ -234,24 +239,50 @@ class Dataset:
         Raises:
             DataError: There is no split of that name.
         """
-        if split not in SPLITS:
+        if not isinstance(split, str) or split not in SPLITS:
             raise DataError(f"Unknown split. Received: {shown(split)}. Choose one of: {', '.join(SPLITS)}.")
         return replace(self, samples=tuple(sample for sample in self.samples if sample.split == split))
 
     def without_conflicts(self, conflicts: str = "drop") -> Dataset:
-        """The data set without identical images that have different labels; all files are read.
+        """The data set without identical images that have different labels; only files of one size are read.
 
         Args:
             conflicts: "drop" leaves out all of them, with a warning.
 
         Raises:
-            DataError: There are such images, and `conflicts` is "error".
+            DataError: There are such images, and `conflicts` is "error"; or a class has no others.
         """
-        names = [self.names_of(sample) for sample in self.samples]
-        paths = [self.locate(sample) for sample in self.samples]
-        dropped = drop_conflicts(self.given, paths, names, stops=conflicts == "error")
-        kept = (sample for place, sample in enumerate(self.samples) if place not in dropped)
-        return replace(self, samples=tuple(kept)) if dropped else self
+        groups = self._conflicts()
+        if not groups:
+            return self
+        fact = self._describe(groups)
+        if conflicts == "error":
+            raise DataError(f"{fact}. Keep one of each, or leave them all out with --conflicts drop.")
+        logger.warning("%s. All of them are left out", fact)
+        dropped = {place for group in groups for place in group}
+        kept = tuple(sample for place, sample in enumerate(self.samples) if place not in dropped)
+        made = replace(self, samples=kept)
+        require_classes(self.given, self.found_classes, made.found_classes)
+        return made
+
+    def warn_of_conflicts(self, digests: Sequence[str] | np.ndarray | None = None) -> None:
+        """Name and count identical images that have different labels; only files of one size are read.
+
+        Args:
+            digests: Of the images, as far as they are known: "" for others.
+        """
+        if groups := self._conflicts(digests):
+            logger.warning("%s. They are kept; --conflicts drop leaves them out", self._describe(groups))
+
+    def _conflicts(self, digests: Sequence[str] | np.ndarray | None = None) -> list[list[int]]:
+        paths, labels = [s.path for s in self.samples], [s.labels for s in self.samples]
+        return find_conflicts(self.root, paths, labels, digests)
+
+    def _describe(self, conflicts: Iterable[Iterable[int]]) -> str:
+        samples = [[self.samples[place] for place in group] for group in conflicts]
+        return describe_conflicts(
+            self.given, [[Claim(sample.path, self.names_of(sample)) for sample in group] for group in samples]
+        )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of images by class name and split ("" for images that are not split).
@@ -304,10 +335,8 @@ def _build(
         )
     _warn_of_case(source, class_names)
     index = {name: label for label, name in enumerate(class_names)}
-    samples = (
-        Sample(entry.path, _labels(entry.class_names, index), entry.split, entry.group)
-        for entry in sorted(entries)
-    )
+    labels = functools.cache(lambda names: _labels(names, index))  # one tuple for images of the same classes
+    samples = (Sample(path, labels(names), split, group) for path, names, split, group in sorted(entries))
     return Dataset(root, class_names, tuple(samples), left_out)
 
 

@@ -15,6 +15,7 @@ ENCODED = "image/encoded"
 # Where the image of a record is, unless its address says so, in this order: TensorFlow's image scripts; TFDS
 # and Kaggle; FiftyOne; TensorFlow's tutorial.
 IMAGE_KEYS = (ENCODED, "image", "image_bytes", "image_raw")
+_END_BYTES = 4096
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -75,13 +76,31 @@ def digest_or_blank(path: str | Path) -> str:
         return ""
 
 
+def file_of(path: str) -> str:
+    """The file that holds an image: itself, or that of an address."""
+    return split_address(path)[0]
+
+
+def end_digest_or_blank(path: str | Path) -> str:
+    """The digest of the last bytes of a file, in which images of one size differ; "" if it cannot be read."""
+    file, place, _ = split_address(os.fspath(path))
+    if place is not None:
+        return digest_or_blank(path)
+    try:
+        with files.open_file(file) as opened:
+            opened.seek(max(0, os.fstat(opened.fileno()).st_size - _END_BYTES))
+            return files.digest(opened.read())
+    except OSError:
+        return ""
+
+
 def stat(path: str | Path) -> os.stat_result:
     """State of the file that holds an image.
 
     Raises:
         OSError: It cannot be read.
     """
-    return os.stat(split_address(os.fspath(path))[0])  # noqa: PTH116 (a Path for each of 100,000 is slow)
+    return os.stat(file_of(os.fspath(path)))  # noqa: PTH116 (a Path for each of 100,000 is slow)
 
 
 def sizes(paths: Iterable[str]) -> Iterator[int]:

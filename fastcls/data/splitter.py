@@ -17,6 +17,7 @@ from fastcls.files import PathLike
 from fastcls.parallel import spread
 from fastcls.specs import SplitSpec
 from fastcls.specs.options import as_spec
+from fastcls.wording import count_of
 
 # Images without any label are split as if that were a class.
 _NO_LABEL = ""
@@ -67,9 +68,10 @@ def carve(dataset: Dataset, spec: SplitSpec) -> Dataset:
         spec: How to divide the training images.
 
     Raises:
-        DataError: A file cannot be read, or a class is too small.
+        DataError: A file cannot be read, a class is too small, or there are no training images.
     """
     parts = [sample.split or "train" for sample in dataset.samples]
+    require_train_part(dataset.given, parts)
     own = [sample for sample, part in zip(dataset.samples, parts, strict=True) if part == "train"]
     plain = replace(dataset, samples=tuple(replace(sample, split="") for sample in own))
     divided = iter(split(plain, spec).samples)
@@ -142,11 +144,12 @@ def group_units(keys: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
             index = parents[index]
         return index
 
-    first: dict[tuple[str, str], int] = {}
+    of_key: dict[str, int] = {}
+    of_group: dict[str, int] = {}
     for index, (key, group) in enumerate(zip(keys, groups, strict=True)):
-        parents[find(index)] = find(first.setdefault(("key", key), index))
+        parents[find(index)] = find(of_key.setdefault(key, index))
         if group:
-            parents[find(index)] = find(first.setdefault(("group", group), index))
+            parents[find(index)] = find(of_group.setdefault(group, index))
     units = defaultdict(list)
     for index in range(len(keys)):
         units[find(index)].append(index)
@@ -279,6 +282,23 @@ def _readable_digest(path: Path) -> str:
         raise DataError(
             f"{str(path)!r} cannot be read: {error.strerror or error}. Check its permissions, or remove it."
         ) from error
+
+
+def require_train_part(source: object, parts: Iterable[str]) -> None:
+    """Raise DataError for data without training images.
+
+    Args:
+        source: What the data is called.
+        parts: Of each image; "" and "train" are trained on.
+    """
+    counts = Counter(part or "train" for part in parts)
+    if not counts["train"]:
+        received = ", ".join(f"{part} ({count_of(count, 'image')})" for part, count in counts.items())
+        raise DataError(
+            f"{source} has no training part. Received: {received or 'no images'}. Add images to train on (a "
+            "folder train, or rows of the split train). To train on these images, give them without their "
+            "parts: the folder of the part itself, or a table without a column of splits."
+        )
 
 
 def require_unsplit(dataset: Dataset) -> None:

@@ -9,9 +9,14 @@ from fastcls.backend import import_keras
 TENSOR_CORES = (7, 0)  # the compute capability from which float16 is fast
 
 
+def has_driver() -> bool:
+    """Whether there may be GPUs."""
+    return Path("/dev/nvidiactl").exists()
+
+
 def gpus() -> list[tuple[int, int]]:
     """Compute capability of each GPU that TensorFlow can use; TensorFlow is imported where there is one."""
-    if not Path("/dev/nvidiactl").exists():
+    if not has_driver():
         return []
     import_keras()
     import tensorflow as tf

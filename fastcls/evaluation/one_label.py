@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcls.errors import DataError
+from fastcls.evaluation.arrays import as_numbers
 from fastcls.evaluation.pictures import draw_confusion
 from fastcls.evaluation.text_table import format_table, shorten, text_width
 from fastcls.optional import frame
@@ -179,7 +180,8 @@ def evaluate(
     Raises:
         DataError: There are no images, the shapes or labels do not fit, or a probability is not finite.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    labels = as_numbers(labels, "Labels", whole=True).astype(np.int64)
+    probabilities = as_numbers(probabilities, "Probabilities")
     _check(labels, probabilities, class_names)
     classes = len(class_names)
     pairs = labels * classes + probabilities.argmax(axis=1)

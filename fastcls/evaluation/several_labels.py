@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcls.errors import DataError
+from fastcls.errors import DataError, shown
+from fastcls.evaluation.arrays import as_numbers
 from fastcls.evaluation.pictures import draw_found
 from fastcls.evaluation.text_table import format_table, shorten
 from fastcls.optional import frame
@@ -173,7 +174,7 @@ def evaluate_multi_label(
     Raises:
         DataError: There are no images, the shapes do not fit, or a probability is not finite.
     """
-    targets, probabilities = np.asarray(targets), np.asarray(probabilities)
+    targets, probabilities = as_numbers(targets, "Targets"), as_numbers(probabilities, "Probabilities")
     _check(targets, probabilities, class_names)
     targets, predicted = targets.astype(bool), reach(probabilities, thresholds)
     hits, misses = (targets & predicted).sum(axis=0), (targets & ~predicted).sum(axis=0)
@@ -249,6 +250,8 @@ def _check(targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence
         )
     if len(targets) == 0:
         raise DataError("There are no images to evaluate. Received: 0 rows.")
+    if not np.isin(targets, (0, 1)).all():
+        raise DataError(f"Targets must be 0 or 1. Received: {shown(targets[~np.isin(targets, (0, 1))][0])}.")
     if not np.isfinite(probabilities).all():
         raise DataError("Probabilities must be finite. Received: NaN or infinity. Did the training diverge?")
 

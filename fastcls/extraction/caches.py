@@ -80,12 +80,19 @@ class CutCaches:
         Raises:
             OptionError: The base cannot be used.
         """
+        told = self.told_pixels
+        if told:
+            return told
+        size = self._found.manifest.size if self._found else self.built.cut.base.size
+        return pixel_rule(size, full_decode=self._asked.full_decode)
+
+    @property
+    def told_pixels(self) -> PixelRule | None:
+        """`pixels`; None where only the base tells their size."""
         known, base = self.known(), self._asked.base
         named = find_architecture(base.name)
-        size = known.manifest.size if known else base.size
-        size = size or ((named.side, named.side) if named else None)
-        size = size or (self._found.manifest.size if self._found else self.built.cut.base.size)
-        return pixel_rule(size, full_decode=self._asked.full_decode)
+        size = known.manifest.size if known else base.size or (named and (named.side, named.side))
+        return pixel_rule(size, full_decode=self._asked.full_decode) if size else None
 
     def known(self) -> Cache | None:
         """The cache that served this cut before, recognized without TensorFlow."""

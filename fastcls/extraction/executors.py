@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from fastcls.errors import WorkerError
+from fastcls.extraction.read_ahead import ReadAhead
 from fastcls.extraction.reading import identify
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.worker import Results, ShardInfo, Worker, WorkerSpec
@@ -57,6 +58,12 @@ class Executor:
         """
         raise NotImplementedError
 
+    def read_ahead(self, orders: Sequence[ReadAhead]) -> None:
+        """Begin to read images of a run to come, one order for each worker; by default nothing happens."""
+
+    def stop(self) -> None:
+        """End what `read_ahead` began and no run has taken over."""
+
 
 def find_executor(name: str) -> Executor:
     """The executor of a name."""
@@ -83,12 +90,28 @@ class ProcessExecutor(Executor):
     halved until the one image that does it is found, which becomes a failure.
     """
 
+    def __init__(self) -> None:
+        self._early: list[_Member] = []
+
+    def read_ahead(self, orders: Sequence[ReadAhead]) -> None:
+        """See `Executor`."""
+        for place, order in enumerate(orders):
+            self._early.append(_Member(place, gpus=0))
+            self._early[-1].read_ahead(order)
+
+    def stop(self) -> None:
+        """See `Executor`."""
+        while self._early:
+            self._early.pop().stop()
+
     def run(
         self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
     ) -> Generator[Results, None, None]:
         """See `Executor`."""
         pool = _Pool(tasks, spec, workers)
         try:
+            while self._early:
+                pool.take_over(self._early.pop(0))
             yield from pool.results(on_progress)
         finally:
             pool.stop()
@@ -104,6 +127,13 @@ class _Pool:
         self._suspect: set[ShardTask] = set()  # have killed a process
         self._members: dict[Connection[Any, Any], _Member] = {}
         self._deaths = 0
+
+    def take_over(self, member: _Member) -> None:
+        """Use a process that has read ahead, if it lives and is one of those that the run is to have."""
+        if member.place < self._workers and not self._spec.gpus and member.is_alive:
+            self._admit(member)
+        else:
+            member.stop()
 
     def results(self, on_progress: Callable[[int], Any]) -> Iterator[Results]:
         """Results as they come; returns when every task has one."""
@@ -135,15 +165,25 @@ class _Pool:
         """Give waiting tasks to idle members, new ones if need be; whether anybody is at work."""
         idle = [member for member in self._members.values() if not member.task]
         while self._waiting and (idle or len(self._members) < self._workers):
-            member = idle.pop() if idle else self._hire()
-            member.give(self._waiting.popleft())
+            member = idle.pop(0) if idle else self._hire()
+            member.give(self._next_for(member))
         return any(member.task for member in self._members.values())
 
     def _hire(self) -> _Member:
         taken = {member.place for member in self._members.values()}
-        member = _Member(self._spec, min(set(range(self._workers)) - taken))
+        return self._admit(_Member(min(set(range(self._workers)) - taken), self._spec.gpus))
+
+    def _admit(self, member: _Member) -> _Member:
         self._members[member.connection] = member
+        member.begin(self._spec)
         return member
+
+    def _next_for(self, member: _Member) -> ShardTask:
+        """The first task whose images the member has read, else the first."""
+        place = next((n for n, task in enumerate(self._waiting) if member.has_read(task)), 0)
+        task = self._waiting[place]
+        del self._waiting[place]
+        return task
 
     def _bury(self, member: _Member) -> Iterator[Results]:
         """Decide what becomes of the task of a process that has died."""
@@ -171,10 +211,11 @@ class _Pool:
 class _Member:
     """One worker process and the task it is at."""
 
-    def __init__(self, spec: WorkerSpec, place: int) -> None:
+    def __init__(self, place: int, gpus: int) -> None:
         self.place = place  # among the members
         self.task: ShardTask | None = None
         self.is_ready = False
+        self._ahead: frozenset[str] = frozenset()  # paths that it was to read
         self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
         self.connection, theirs = Pipe()
         with theirs:
@@ -184,9 +225,26 @@ class _Member:
                 stdin=subprocess.DEVNULL,
                 stdout=self._chatter,
                 stderr=self._chatter,
-                env=_environment(place, spec.gpus),
+                env=_environment(place, gpus),
                 start_new_session=True,  # Ctrl-C reaches only the parent, which ends the workers in order
             )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def read_ahead(self, order: ReadAhead) -> None:
+        """Let it read images until it gets its spec."""
+        self._ahead = frozenset(order.paths)
+        self._send(order)
+
+    def has_read(self, task: ShardTask) -> bool:
+        """Whether it was to read the images of a task."""
+        return task.images[0].path in self._ahead
+
+    def begin(self, spec: WorkerSpec) -> None:
+        """Tell it what it needs to know besides its tasks."""
         self._send(spec)
 
     def give(self, task: ShardTask) -> None:

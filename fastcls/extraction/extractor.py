@@ -21,8 +21,9 @@ from fastcls.engines import engine_class
 from fastcls.errors import ConversionError
 from fastcls.extraction.changes import describe_change
 from fastcls.extraction.coverage import ViewedDataset
+from fastcls.extraction.early import early_executor
 from fastcls.extraction.engine_choice import Candidate, Obstacle, explain
-from fastcls.extraction.executors import find_executor
+from fastcls.extraction.executors import Executor, find_executor
 from fastcls.extraction.fidelity import InfidelityError
 from fastcls.extraction.filling import Filling, Target, open_filling
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
@@ -97,14 +98,18 @@ def extract_several(
     started, root = time.monotonic(), files.as_path(root, "root")
     config, several = as_spec(ExtractConfig, config, "config"), as_list(cuts, "cuts", CutSpec, Cut, str, Path)
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
-    with _named(root), Leases() as leases:
-        plan = make_plan(viewed, [_as_cut(cut) for cut in several], root, config, leases)
-        return _execute(plan, leases, started, progress)
+    wanted = [_as_cut(cut) for cut in several]
+    early = early_executor(viewed.dataset, wanted, root, config, viewed.views, name)
+    with _named(root), early as executor, Leases() as leases:
+        plan = make_plan(viewed, wanted, root, config, leases)
+        plan.warn_of_conflicts()
+        return _execute(plan, leases, started, progress, executor)
 
 
 def extract_planned(
     plan: ExtractionPlan,
     *,
+    executor: Executor | None = None,
     progress: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> list[tuple[Cache, Extraction]]:
@@ -112,6 +117,7 @@ def extract_planned(
 
     Args:
         plan: Of `plan_extraction`.
+        executor: Of `early_executor`, which may have begun; by default the one that the plan names.
         progress: Show a bar on stderr.
         meanwhile: Called once worker processes forward images, if there are any, to begin something else.
 
@@ -123,7 +129,8 @@ def extract_planned(
     """
     started = time.monotonic()
     with _named(plan.root), Leases() as leases:
-        return _execute(renew(plan, leases), leases, started, progress, meanwhile)
+        executor = executor or find_executor(plan.config.executor)
+        return _execute(renew(plan, leases), leases, started, progress, executor, meanwhile)
 
 
 def _execute(
@@ -131,6 +138,7 @@ def _execute(
     leases: Leases,
     started: float,
     progress: bool,
+    executor: Executor,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> list[tuple[Cache, Extraction]]:
     config = plan.config
@@ -154,14 +162,13 @@ def _execute(
             tracker.require_few_failures()
         if chosen:
             filled = [tracker for tracker in trackers if tracker.is_filled]
-            _fill(filled, filling, chosen, config, progress, meanwhile)
+            _fill(filled, filling, chosen, config, progress, executor, meanwhile)
     finally:
         for tracker in trackers:
             remove_leftovers(tracker.cache)
             tracker.save()
     for tracker in trackers:
         tracker.require_some_images()
-    trackers[0].warn_of_conflicts()  # the images are the same for all
     return [(tracker.cache, tracker.figures()) for tracker in trackers]
 
 
@@ -256,6 +263,7 @@ def _fill(
     chosen: Candidate,
     config: ExtractConfig,
     progress: bool,
+    executor: Executor,
     meanwhile: Callable[[], None],
 ) -> None:
     resources = allocate(
@@ -291,7 +299,7 @@ def _fill(
                     meanwhile()
             bar.update(images)
 
-        results = find_executor(config.executor).run(tasks, spec, resources.workers, advance)
+        results = executor.run(tasks, spec, resources.workers, advance)
         with contextlib.closing(results):  # whatever happens, the workers end here
             for infos in results:
                 for tracker, info in zip(trackers, infos, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fastcls.data import image_bytes
 from fastcls.data.decoder import Decoder, UnreadableHere, UnreadableImage
 from fastcls.data.views import make_view, row_key
 from fastcls.extraction.shard_tasks import ShardTask, Wanted
+from fastcls.specs import PixelRule
 
 # A file younger than this when it is read could change again without a new time of modification.
 _SETTLED_NS = 2_000_000_000
@@ -64,14 +65,36 @@ class View:
     is_last: bool = True
 
 
-class ImageReader:
-    """Reads and decodes one image file, and makes those of its views that some cache lacks."""
+# Of an image, by its root, path and rule: what was learnt of it, and its pixels; None where it is not there.
+Take = Callable[[Path, str, PixelRule], tuple[Reading, np.ndarray] | None]
 
-    def __init__(self, task: ShardTask, decoder: Decoder, known: Sequence[Index]) -> None:
+
+class ImageReader:
+    """Reads and decodes one image file, and makes those of its views that some cache lacks.
+
+    Args:
+        task: Where the image is, and what its views are.
+        decoder: Makes its pixels.
+        known: The index of each cache.
+        early: Has images that were read before; None where there are none.
+    """
+
+    def __init__(
+        self, task: ShardTask, decoder: Decoder, known: Sequence[Index], early: Take | None = None
+    ) -> None:
         self._root, self._views, self._decoder, self._known = task.root, task.views, decoder, known
+        self._early = early
 
     def __call__(self, wanted: Wanted) -> list[View]:
+        taken = self._early(self._root, wanted.path, self._decoder.rule) if self._early else None
+        if taken:
+            reading, image = taken
+            return self._views_of(wanted, reading, lambda: image)
         reading, data = identify(self._root, wanted.path)
+        return self._views_of(wanted, reading, lambda: self._decoder.decode(data))
+
+    def _views_of(self, wanted: Wanted, reading: Reading, pixels: Callable[[], np.ndarray]) -> list[View]:
+        """The views that some cache lacks, of pixels that are made if there are such views."""
         if reading.reason:
             return [View(reading, wanted.caches)]
         keys = [row_key(reading.digest, self._views, number) for number in range(wanted.views)]
@@ -80,7 +103,7 @@ class ImageReader:
         if not any(lacking):
             return [View(reading, wanted.caches)]
         try:
-            image = self._decoder.decode(data)
+            image = pixels()
         except UnreadableHere as error:  # with more memory or another package, a run tries it again
             return [View(replace(reading, digest="", reason=str(error)), wanted.caches)]
         except UnreadableImage as error:

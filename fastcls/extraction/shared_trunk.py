@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
-from fastcls.cutter import Cut, combined_trunk
 from fastcls.engines.trunk import Trunk
+
+if TYPE_CHECKING:
+    from fastcls.cutter import Cut
 
 
 def shared_trunk(cuts: Callable[[], Sequence[Cut]], caches: Sequence[Cache], root: Path) -> Trunk:
@@ -28,6 +31,8 @@ def shared_trunk(cuts: Callable[[], Sequence[Cut]], caches: Sequence[Cache], roo
     path = shared_folder(caches, root) / "trunk.keras"
     if not checked_files.damage(path):
         return Trunk(path)
+    from fastcls.cutter import combined_trunk  # workers, which import this module, do without
+
     model = combined_trunk(cuts())
     checked_files.keep(path, model.save, of=path.parent.name)
     return Trunk(path, model)

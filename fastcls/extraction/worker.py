@@ -28,9 +28,11 @@ from fastcls.cache.store import Cache
 from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class
 from fastcls.errors import FastclsError, WorkerError
-from fastcls.extraction.reading import ImageReader, Reading, View
+from fastcls.extraction.read_ahead import EarlyImages, ReadAhead
+from fastcls.extraction.reading import ImageReader, Reading, Take, View
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
+from fastcls.machine import keep_freed_memory
 from fastcls.parallel import ahead
 from fastcls.wording import count_of
 
@@ -91,15 +93,19 @@ class Worker:
         spec: Caches, batch size, threads, engine.
         on_progress: Called with the number of images that are done since the last call; with 0 when the
             engine is loaded.
+        early: Has images that were read before: see `ImageReader`.
 
     Raises:
         CacheError: A cache folder is not a cache.
     """
 
-    def __init__(self, spec: WorkerSpec, on_progress: Callable[[int], Any]) -> None:
+    def __init__(
+        self, spec: WorkerSpec, on_progress: Callable[[int], Any], early: Take | None = None
+    ) -> None:
         cv2.setNumThreads(1)  # images are decoded side by side, each by one thread
         self._spec = spec
         self._on_progress = on_progress
+        self._early = early
         self._caches = [Cache(folder) for folder in spec.caches]
         self._indexes = [cache.index() for cache in self._caches]
         self._engine: Engine | None = None
@@ -133,7 +139,7 @@ class Worker:
     def _read(self, task: ShardTask) -> Iterator[View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
         seen: set[tuple[int, str]] = set()
-        read = ImageReader(task, self._decoder, self._indexes)
+        read = ImageReader(task, self._decoder, self._indexes, self._early)
         most = max((image.views for image in task.images), default=1)
         depth = self._spec.threads + 2 * self._spec.batch_size // most
         for views in ahead(read, task.images, threads=self._spec.threads, depth=depth):
@@ -216,7 +222,8 @@ class _Sink:
 
 
 def main() -> None:
-    """Serve the connection whose descriptor is the first argument: a spec, then tasks."""
+    """Serve the connection whose descriptor is the first argument: maybe `ReadAhead`, a spec, then tasks."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -240,7 +247,12 @@ def _listen(connection: Connection[Any, Any], messages: queue.SimpleQueue[Any]) 
 
 def _serve(connection: Connection[Any, Any], messages: queue.SimpleQueue[Any]) -> None:
     try:
-        worker = Worker(messages.get(), lambda images: connection.send(("progress", images)))
+        early, message = None, messages.get()
+        if isinstance(message, ReadAhead):
+            images = EarlyImages(message)
+            message, early = messages.get(), images.take
+            images.stop()
+        worker = Worker(message, lambda count: connection.send(("progress", count)), early)
         connection.send(("ready", None))
         while True:
             connection.send(("done", worker.run(messages.get())))

@@ -13,9 +13,10 @@ from fastcls.bases.loader import load_without_download
 from fastcls.cache.samples import SampleRow
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
+from fastcls.data.splitter import require_train_part
 from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
-from fastcls.plans.run import table_digest
+from fastcls.plans.run import told_of
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, TrainConfig
 from fastcls.training.finetuner import Finetuning, Networks, networks_of, prepare_finetuning
@@ -110,7 +111,7 @@ def plan_finetuning(
     """
     asked = {
         "command": "finetune",
-        "data": table_digest(dataset),
+        "data": told_of(dataset),
         "start": None if isinstance(start, Path) else asdict(start),
         "head": asdict(head) if head else None,
         "finetuning": asdict(spec),
@@ -118,16 +119,24 @@ def plan_finetuning(
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     begun = Classifier.load(start) if isinstance(start, Path) else start
-    counts = _count_rows(dataset, config)
+    rows = _rows(dataset, config, with_digests=isinstance(begun, Classifier))
+    counts = len(rows[0]), len(rows[1])
+    if isinstance(begun, Classifier):
+        begun.known_images().warn_of([row.digest for row in rows[1]])
     import_keras()
     with reproducible_build():
         networks = networks_of(dataset, begun, spec, config, head, load=load_without_download)
     training = None
     if networks.is_whole and not restart and (runs.is_complete(folder) or has_checkpoint(folder)):
         training = prepare_finetuning(
-            dataset, begun, spec, config, head=head, max_pixels=max_pixels, networks=networks
+            *(dataset, begun, spec, config),
+            head=head,
+            max_pixels=max_pixels,
+            networks=networks,
+            is_warned=True,
         )
         _require_same(folder, training)
+    dataset.warn_of_conflicts()
     return FinetuningPlan(
         *(dataset, begun, spec, config, head, max_pixels, networks, counts, out, folder, asked, training),
         options=options,
@@ -135,11 +144,14 @@ def plan_finetuning(
     )
 
 
-def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
+def _rows(
+    dataset: Dataset, config: TrainConfig, *, with_digests: bool
+) -> tuple[list[SampleRow], list[SampleRow]]:
     """Images to train and to validate on; raises DataError where they do not make a training."""
+    require_train_part(dataset.given, (sample.split for sample in dataset.samples))
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     keys = [sample.path for sample in samples]
-    if config.val:  # the bytes decide who validates
+    if config.val or with_digests:  # the bytes decide who validates
         keys = list(spread(image_bytes.digest_or_blank, map(dataset.locate, samples)))
     rows = [
         SampleRow(sample.path, dataset.names_of(sample), sample.split, sample.group, key)
@@ -147,7 +159,7 @@ def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:
         if key
     ]
     own, val, _ = assign_uses(rows, dataset.found_classes, config, str(dataset.root), dataset.task)
-    return len(own), len(val)
+    return [rows[place] for place in own], [rows[place] for place in val]
 
 
 def _require_same(folder: Path, training: Finetuning) -> None:

@@ -28,6 +28,7 @@ from fastcls.specs import (
     check_effect,
     check_labels,
     choose_head,
+    deciding,
 )
 from fastcls.specs.option import Option
 from fastcls.training.head_trainer import require_tail
@@ -130,7 +131,7 @@ def plan_run(
             has no effect on it, or a fraction is given for data that is already split.
         DataError: The images cannot be split, or a class has none to train on.
     """
-    out, cache_root = Path(out), Path(cache_root)
+    out, cache_root, given = Path(out), Path(cache_root), tuple(given)
     check_effect(head, config)
     check_labels(head, config, dataset.task)
     check_cut(head, cut)
@@ -138,10 +139,11 @@ def plan_run(
     config = replace(config, val=0.0 if config.val == 0 else None)  # what was a share will be a part
     asked = {
         "command": "run",
-        "data": table_digest(dataset),
+        "data": told_of(dataset),
         "cut": asdict(cut),
         "head": asdict(head),
         "training": asdict(config),
+        "typed": deciding(head, config, given),
         "splits": asdict(shares) if shares else None,
         "views": asdict(views) if views else None,
     }
@@ -170,10 +172,10 @@ def _find_test(out: Path, dataset: Dataset) -> Path | None:
     return None if is_there else folder
 
 
-def table_digest(dataset: Dataset) -> str:
-    """What a data set says of its images, but not of their bytes."""
+def told_of(dataset: Dataset) -> dict[str, Any]:
+    """What a data set says of its images, but not of their bytes, to compare: see `differences`."""
     rows = [(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
-    return files.json_digest(rows)
+    return {"name": dataset.name, "images": len(rows), "digest": files.json_digest(rows)}
 
 
 def _count_rows(dataset: Dataset, config: TrainConfig) -> tuple[int, int]:

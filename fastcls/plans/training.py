@@ -12,7 +12,7 @@ from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.plans.earlier import require_same_training
 from fastcls.plans.wording import describe_files, describe_training, files_of
-from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.specs import HeadSpec, TrainConfig, deciding
 from fastcls.specs.option import Option
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
@@ -86,11 +86,13 @@ def plan_training(
         CacheError: The cache is partial, stale or damaged.
         DataError: A class has no image to train on, or there is no validation part.
     """
+    given = tuple(given)
     asked = {
         "command": "train-head",
         "cache": cache.manifest.fingerprint,
         "head": asdict(head) if head else None,
         "training": asdict(config),
+        "typed": deciding(head or HeadSpec(), config, given),
         "goes_on": start is not None,
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)

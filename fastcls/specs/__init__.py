@@ -1,7 +1,7 @@
 """What the user asked for: frozen dataclasses, each default written once."""
 
 from fastcls.specs.answers import UNSURE, AnswerSpec, check_answer
-from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head
+from fastcls.specs.auto import LARGEST_FIT, HeadChoice, choose_head, deciding
 from fastcls.specs.bases import (
     DTYPES,
     NAMED_WEIGHTS,
@@ -92,6 +92,7 @@ __all__ = [
     "check_labels",
     "check_type",
     "choose_head",
+    "deciding",
     "default_pool",
     "differences",
     "further_head",

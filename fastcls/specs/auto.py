@@ -13,6 +13,8 @@ from fastcls.specs.training import TrainConfig
 FITTED, TRAINED = "logreg", "linear"
 # Rows x features x classes: there, each value of C took about a second on one core (39,062 x 1280 x 10).
 LARGEST_FIT = 500_000_000
+# Of a head that is trained in epochs.
+_NEVER_REFITTED = "; --no-refit changes nothing there: the images for validation are never trained on"
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,22 @@ def choose_head(
     """
     why = ""
     if head.kind == AUTO:
+        asked = head
         kind, why = _choose(head, config, (rows, features, classes), views, given)
         head = replace(head, kind=kind, refit=head.refit or kind == TRAINED)  # which never trains on them
-        why = f"--head {AUTO} takes {kind}{why}"
+        unused = "" if asked.refit or kind == FITTED else _NEVER_REFITTED
+        why = f"--head {AUTO} takes {kind}{why}{unused}"
     if "loss" in head.traits.takes and config.loss.l2 is None:
         config = replace(config, loss=replace(config.loss, l2=head.l2))
     return HeadChoice(head, config, why)
+
+
+def deciding(head: HeadSpec, config: TrainConfig, given: Iterable[Option]) -> list[str]:
+    """Names of options that decide what `auto` takes although they are at their defaults: they were typed."""
+    if head.kind != AUTO or any(_for_gradients(head, config, ())):
+        return []
+    only = frozenset(silenced(FITTED))
+    return sorted(own.name for own in given if own.names & only)
 
 
 def _choose(

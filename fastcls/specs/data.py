@@ -85,7 +85,7 @@ class ReadSpec:
     conflicts: str = option(
         "keep",
         "What to do with identical images under different labels: keep them with a warning, drop all of "
-        "them, or stop. drop and error read every file once more.",
+        "them, or stop.",
         choices=CONFLICTS,
     )
 

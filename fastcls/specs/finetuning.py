@@ -23,6 +23,7 @@ class FinetuneSpec:
         "Layers of the base to train: all, none, the last N with weights (not counting batch "
         "normalization), or a layer and everything after it.",
         metavar="all|none|N|'from LAYER'",
+        silences=lambda train: ["train_batch_norm"] if train == "none" else [],
     )
     train_batch_norm: bool | None = option(
         None,

@@ -155,6 +155,8 @@ class Option:
         """
         if value is None or isinstance(value, bool):
             return f"{self.flag} unset" if value is None else self.flag
+        if isinstance(value, tuple):
+            value = ",".join(map(str, value))
         return f"{self.flag} {value:g}" if isinstance(value, float) else f"{self.flag} {value}"
 
     def _as_type(self, value: Any) -> Any:

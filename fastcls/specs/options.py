@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
@@ -13,6 +14,7 @@ from fastcls.errors import OptionError, shown
 from fastcls.specs.checks import no_effect
 from fastcls.specs.option import KEY, Option, option
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Given = Sequence[tuple[Option, Any]]
 
@@ -123,6 +125,28 @@ def overlay(known: Collection[Option], *layers: Given) -> Given:
     return held
 
 
+def left_out(known: Collection[Option], settled: Given) -> Iterator[str]:
+    """What a choice sets and another option leaves without effect, in a line for each two of them.
+
+    Args:
+        known: All options.
+        settled: What counts in the end, as `overlay` returns it.
+    """
+    for choice, chosen in settled:
+        meant = choice.sets.get(chosen, {}) if choice.sets else {}
+        for other, value in settled:
+            unused = silenced_by(other, value)
+            gone = {
+                own.spell(meant[name]): None
+                for name in meant
+                for own in known
+                if name in own.names and own.names & unused
+            }
+            if gone:
+                told = no_effect(list(gone), other.spell(value)).partition(". ")[0]
+                yield f"{told}: that part of {choice.spell(chosen)} is left out"
+
+
 def fill_in(choice: Option, chosen: Any, *specs: Any) -> list[Any]:
     """Specs in which options at their defaults have the values that a choice sets.
 
@@ -133,7 +157,10 @@ def fill_in(choice: Option, chosen: Any, *specs: Any) -> list[Any]:
     placed = [_placed(spec, str(place)) for place, spec in enumerate(specs)]
     known = [own for options in placed for own, _, _ in options]
     given = [(own, value) for options in placed for own, value, is_given in options if is_given]
-    values = {own.path: value for own, value in overlay(known, [(choice, chosen)], given)}
+    settled = overlay(known, [(choice, chosen)], given)
+    for line in left_out(known, settled):
+        logger.warning(line)
+    values = {own.path: value for own, value in settled}
     return [
         build(type(spec), {path[1:]: value for path, value in values.items() if path[0] == str(place)})
         for place, spec in enumerate(specs)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from fastcls.specs.option import option
 from fastcls.specs.options import described, settle
 
+_OF_VALIDATION = (
+    *("CheckpointSpec.min_accuracy", "CheckpointSpec.checkpoint_best_only", "LogSpec.confusion_every"),
+    *("TrainConfig.patience", "HeadSpec.refit"),
+)
+
 
 def without_validation(val: float | None) -> list[str]:
     """What has no effect where no image is left to validate on."""
-    silenced = "CheckpointSpec.min_accuracy", "CheckpointSpec.checkpoint_best_only", "LogSpec.confusion_every"
-    return [*silenced] if val == 0 else []
+    return [*_OF_VALIDATION] if val == 0 else []
 
 
 @described
@@ -25,7 +29,7 @@ class CheckpointSpec:
         "resumed.",
         low=0,
         metavar="N",
-        shown="none are kept; an interruption loses at most half a minute",
+        shown="none are kept; Ctrl-C loses nothing, any other end at most half a minute",
         silences=lambda every: [] if every else ["checkpoint_keep", "checkpoint_best_only"],
     )
     checkpoint_keep: int = option(1, "Number of checkpoints to keep, the latest ones.", low=1, metavar="N")

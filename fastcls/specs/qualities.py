@@ -42,7 +42,7 @@ def _spelled(quality: str) -> Iterator[str]:
     known = [own for spec in (CutSpec, ViewSpec, HeadSpec, TrainConfig) for own in options_of(spec).values()]
     for name, value in QUALITIES[quality].items():
         (own,) = (own for own in known if name in own.names)
-        yield own.spell(",".join(map(str, value)) if isinstance(value, tuple) else value)
+        yield own.spell(value)
 
 
 @described

@@ -131,6 +131,7 @@ def finetune(
     if max_pixels is not None:
         check_at_least("max_pixels", max_pixels, 1)
     own = None if head is None else as_spec(HeadSpec, head, "head", named=True)
+    dataset.warn_of_conflicts()
     asked = prepare_finetuning(dataset, begun, spec, config, head=own, max_pixels=max_pixels)
     return finetune_prepared(asked, place, progress=progress)
 
@@ -172,6 +173,7 @@ def prepare_finetuning(
     head: HeadSpec | None = None,
     max_pixels: int | None = None,
     networks: Networks | None = None,
+    is_warned: bool = False,
 ) -> Finetuning:
     """Do all of `finetune` that comes before the first step.
 
@@ -183,6 +185,7 @@ def prepare_finetuning(
         head: What to put on a base.
         max_pixels: Of the largest image.
         networks: What `networks_of` has made of these; None to make it here.
+        is_warned: Whether it was said that the classifier has seen images to validate on.
     """
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
     networks = networks or networks_of(dataset, start, spec, config, head)
@@ -192,6 +195,8 @@ def prepare_finetuning(
         images, rows, data = _read(dataset, decoder, spec, config)
         identity = network_identity(networks.trainee, images, data, spec, config)
     earlier = start.known_images() if isinstance(start, Classifier) else UsedImages()
+    if not is_warned:
+        earlier.warn_of([row.digest for row in rows[VAL]])
     used = earlier.go_on(rows)
     return Finetuning(networks, images, used, data, spec, config, identity)
 

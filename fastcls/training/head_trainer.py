@@ -183,7 +183,9 @@ def prepare_training(
         model = start_model(cache, chosen, spec, start)
     identity = head_identity(cache, chosen, model, spec, config)
     own = {TRAIN: chosen.images["train"], REFIT if spec.refits else VAL: chosen.images["val"]}
-    used = (start.used if start else UsedImages()).go_on(own)
+    earlier = start.used if start else UsedImages()
+    earlier.warn_of([row.digest for row in chosen.images["val"]])
+    used = earlier.go_on(own)
     return HeadTraining(cache, chosen, spec, config, model, identity, used, choice.why)
 
 

@@ -143,6 +143,7 @@ def fastcls_extract(
         "seconds": figures.seconds,
         "who": f"{figures.engine} {cache.manifest.precision}, {figures.resources}",
         "cache": str(cache.folder),
+        "side": cache.manifest.size[0],
         "fidelity": figures.fidelity,
         **watch.resources,
     }
@@ -196,6 +197,14 @@ class Watch(Executor):
         for info in self._executor.run(tasks, spec, workers, note):
             self._done.append(time.perf_counter())
             yield info
+
+    def read_ahead(self, orders: Sequence[Any]) -> None:
+        """Let the executor begin."""
+        self._executor.read_ahead(orders)
+
+    def stop(self) -> None:
+        """Let the executor end what it began."""
+        self._executor.stop()
 
     def rate(self) -> float | None:
         """Images per second while every worker is at work; if that time is too short, from first to last."""

@@ -30,6 +30,8 @@ _COLUMNS = (
     "times the loop ",
     "engine alone, images/s",
     "share of it reached",
+    "engine and decoding on the same cores, images/s",
+    "share of that reached",
     "MiB, largest process",
     "MiB, largest worker",
     "MiB, all processes",
@@ -40,6 +42,9 @@ _NOTES = (
     "After start-up: from the first finished batch to the last; with several workers, while all are at work.",
     "Engine alone: the same engine on ready batches of the same size, in as many processes at once with as "
     "many threads each.",
+    "Engine and decoding on the same cores: what is left where decoding the photos, a thread per core, takes "
+    "the cores from that engine: 1 / (1 / engine + 1 / decoding). Photos decoded during start-up (up to "
+    "256 MiB of pixels: 1,783 images of 224x224) go beyond it; the more photos there are, the less.",
 )
 
 
@@ -83,17 +88,14 @@ def _extract(setup: Setup, name: str) -> Run:
         if run.skipped:
             return run
         resources = {key: run.report[key] for key in ("cache", "engine", "workers", "threads", "batch_size")}
-        alone = run_fresh(limits.engine_alone, photos=str(setup.photos), **resources)
-    return replace(run, report={**run.report, "alone": alone.report.get("rate")})
+        alone = run_fresh(limits.engine_alone, photos=str(setup.photos), **resources).report.get("rate")
+    decoded = run_fresh(limits.decoding, photos=str(setup.photos), side=run.report["side"]).report["rate"]
+    both = 1 / (1 / alone + 1 / decoded) if alone else None
+    return replace(run, report={**run.report, "alone": alone, "both": both})
 
 
 def _row(name: str, runs: list[Run], reference: list[Run]) -> tuple[Cell, ...]:
     whole, steady = _whole(runs), reported(runs, "rate")
-    shares = [
-        run.report["rate"] / run.report["alone"]
-        for run in runs
-        if run.report.get("rate") and run.report.get("alone")
-    ]
     return (
         _LABELS.get(name, f"fastcls, {name.replace('-', ' ')}"),
         Spread.of(run.seconds for run in runs),
@@ -102,11 +104,19 @@ def _row(name: str, runs: list[Run], reference: list[Run]) -> tuple[Cell, ...]:
         steady,
         ratio(steady, reported(reference, "rate")),
         reported(runs, "alone"),
-        Spread.of(shares),
+        _share(runs, "alone"),
+        reported(runs, "both"),
+        _share(runs, "both"),
         Spread.of(run.largest_mib for run in runs),
         Spread.of(run.worker_mib for run in runs if run.worker_mib),
         Spread.of(run.together_mib for run in runs),
     )
+
+
+def _share(runs: list[Run], limit: str) -> Spread | None:
+    """What part of a limit the rate after start-up is."""
+    reports = [run.report for run in runs if run.report.get("rate") and run.report.get(limit)]
+    return Spread.of(report["rate"] / report[limit] for report in reports)
 
 
 def _whole(runs: list[Run]) -> Spread | None:

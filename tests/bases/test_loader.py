@@ -213,12 +213,22 @@ def test_load_base__size_must_fit(tmp_path):
         load_base(BaseSpec(str(tmp_path / "m.keras"), size=(32, 32)))
 
 
-@pytest.mark.parametrize("shapes", [[(8, 8, 3), (8, 8, 3)], [(8, 8, 1)], [(8, 8)]], ids=str)
-def test_load_base__takes_one_image_of_three_channels(shapes, tmp_path):
+@pytest.mark.parametrize("shapes", [[(8, 8, 3), (8, 8, 3)], [(8, 8, 2)], [(8, 8)]], ids=str)
+def test_load_base__takes_one_image_of_three_channels_or_one(shapes, tmp_path):
     inputs = [keras.Input(shape) for shape in shapes]
     keras.Model(inputs, layers.Add()([i * 2.0 for i in inputs] * 2)).save(tmp_path / "m.keras")
     with pytest.raises(OptionError, match=r"one input of RGB images .*takes: \(None, 8, 8"):
         load_base(str(tmp_path / "m.keras"))
+
+
+def test_load_base__gray_model_sees_gray_photos_as_they_are(tmp_path):
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, layers.Flatten()(layers.Conv2D(2, 3)(layers.Rescaling(1 / 255)(image))))
+    model.save(tmp_path / "m.keras")
+    base = load_base(str(tmp_path / "m.keras"))
+    assert base.normalize == "none" and base.model.input_shape == (None, 8, 8, 3)
+    gray = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(base.model(np.repeat(gray, 3, axis=-1)), model(gray), atol=1e-5)
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "random"])
@@ -272,9 +282,9 @@ def _other_archive(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.write_text("hello"), "no zip archive. It may be truncated"),
-        (lambda path: path.write_bytes(b""), "no zip archive. It may be truncated"),
-        (_truncated, "no zip archive. It may be truncated"),
+        (lambda path: path.write_text("hello"), "m.keras is damaged: it is no zip archive"),
+        (lambda path: path.write_bytes(b""), "m.keras is damaged: it is no zip archive"),
+        (_truncated, "m.keras is damaged: it is truncated. Copy or download it again"),
         (_flipped, "cannot be loaded as a Keras model: "),
         (_other_archive, "cannot be loaded as a Keras model: "),
         (_with_lambda, "cannot be loaded as a Keras model: .*[Ll]ambda.*give it as module:function"),
@@ -284,6 +294,20 @@ def test_load_base__explains_what_is_wrong_with_a_file(damage, message, tmp_path
     damage(tmp_path / "m.keras")
     with pytest.raises(OptionError, match=message):
         load_base(str(tmp_path / "m.keras"))
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5", "m.keras"])
+@pytest.mark.parametrize("given_as", ["base", "weights"])
+@pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
+def test_load_base__damage_is_named_before_all_else(name, given_as, share, tmp_path):
+    path = tmp_path / name
+    block().save_weights(path) if "weights" in name else block().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    base, weights = (path, None) if given_as == "base" else ("lenet5", path)
+    with pytest.raises(OptionError) as refused:
+        load_base(str(base), weights=weights)
+    assert str(refused.value) == f"{path} is damaged: it is truncated. Copy or download it again"
 
 
 def test_load_base__runs_no_code_from_a_legacy_file(tmp_path):
@@ -301,7 +325,7 @@ def test_load_base__weights_are_no_base(tmp_path):
 @pytest.mark.parametrize("name", ["missing.keras", "missing.h5", "text.h5", "."])
 def test_load_base__no_model_there(name, tmp_path):
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(OptionError, match=r"is not a Keras model file|cannot be loaded"):
+    with pytest.raises(OptionError, match=r"is not a Keras model file|text.h5 is damaged: it is no HDF5"):
         load_base(str(tmp_path / name))
 
 

@@ -64,8 +64,8 @@ def test_load_weights__refuses_other_files(tmp_path):
     truncated.write_bytes(whole[: len(whole) // 2])
     text = tmp_path / "text.h5"
     text.write_text("not HDF5")
-    for path in (truncated, text):
-        with pytest.raises(OptionError, match="do not fit"):
+    for path, message in ((truncated, "is damaged: it is truncated"), (text, "damaged: it is no HDF5 file")):
+        with pytest.raises(OptionError, match=message):
             load_weights(model, path, "chain")
     (tmp_path / "w.txt").write_text("")
     for path in (tmp_path / "missing.weights.h5", tmp_path, tmp_path / "w.txt"):

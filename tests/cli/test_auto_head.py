@@ -10,6 +10,7 @@ import pytest
 
 from fastcls.cache.store import Cache
 from fastcls.errors import OptionError
+from fastcls.runs import Run
 from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import train_head
@@ -58,17 +59,38 @@ def test_auto__run_says_what_it_takes_and_which_images_are_trained_on(
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (["--epochs", 50], "--epochs was"),
-        (["--optimizer", "adam", "--layers", 8], "--layers and --optimizer were"),
-        (["--checkpoint-every", 0, "--no-refit"], "--checkpoint-every was"),
+        (["--epochs", 50], "--epochs was given"),
+        (["--optimizer", "adam", "--layers", 8], "--layers and --optimizer were given"),
+        (
+            ["--checkpoint-every", 0, "--no-refit"],
+            "--checkpoint-every was given; --no-refit changes nothing there: the images for validation are "
+            "never trained on",
+        ),
     ],
 )
 def test_auto__a_typed_option_of_epochs_takes_linear(fastcls, trained, tmp_path, given, why):
     run = tmp_path / "run"
     made = fastcls("train-head", trained.cache.folder, "--out", run, *given)
-    assert made.code == 0 and f"--head auto takes linear, as {why} given\n" in made.out, made.err
+    assert made.code == 0 and f"--head auto takes linear, as {why}\n" in made.out, made.err
     assert "Refitted" not in made.out and load_head(run).spec.kind == "linear"
     assert set(_uses(run)) == {"train", "val"}
+
+
+@pytest.mark.parametrize("given", [["--epochs", 50], ["--optimizer", "adam"], ["--patience", 10]])
+def test_auto__the_options_of_its_run_take_the_same_head(fastcls, trained, tmp_path, given):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    command = ("train-head", trained.cache.folder, "--out")
+    assert fastcls(*command, first, *given).code == 0
+    again = fastcls(*command, second, "--config", first)
+    assert again.code == 0 and f"takes linear, as {given[0]} was given\n" in again.out, again.err
+    assert Run.open(first).resolved == Run.open(second).resolved
+    assert fastcls(*command, third, "--config", second, "--head", "logreg").code == 0
+    assert load_head(third).spec.kind == "logreg"
+    (tmp_path / "job.json").write_text(json.dumps({given[0].removeprefix("--"): given[1]}))
+    by_hand = fastcls(*command, tmp_path / "fourth", "--config", tmp_path / "job.json")
+    assert by_hand.code == 0 and f"takes linear, as {given[0]} was given\n" in by_hand.out, by_hand.err
+    other = fastcls(*command, first)
+    assert other.code == 1 and f"({given[0]} was given, is not given now)" in other.err
 
 
 def test_auto__no_refit_keeps_validation_out(fastcls, trained, tmp_path):

@@ -1,7 +1,9 @@
 """Full fine-tuning as a user types it."""
 
 import json
+import re
 
+import cv2
 import pytest
 from requests_support import require_each_fact_once
 
@@ -116,3 +118,24 @@ def test_run__a_tail_needs_a_cut(fastcls, photos, tmp_path):
     result = fastcls("run", photos, *options, "--out", tmp_path / "run")
     assert result.code == 1 and "none follow the default one" in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_finetune__warns_of_validation_images_that_an_earlier_training_has_seen(
+    fastcls, trained, photos, tmp_path, caplog
+):
+    """Also where it was not the one that it goes on from; the dry run says it too, and each says it once."""
+    other, between, out = tmp_path / "other", tmp_path / "between", tmp_path / "run"
+    for name in ("red", "blue", "green"):
+        (other / name).mkdir(parents=True)
+        for photo in sorted((photos / name).iterdir())[:6]:
+            image = cv2.imread(str(photo))
+            cv2.imwrite(str(other / name / photo.name), image[::-1])
+    command = ("finetune", "--val", 0.25, "--epochs", 1)
+    made = fastcls(*command, other, "--from", trained.run, "--out", between)
+    assert made.code == 0 and "had a part" not in caplog.text, made.err
+    for more in (["--dry-run"], []):
+        caplog.clear()
+        result = fastcls(*command, photos, "--from", between, "--out", out, *more)
+        assert result.code == 0, result.err
+        told = re.findall(r"(\d+) of the 15 images for validation had a part", caplog.text)
+        assert len(told) == 1 and int(told[0]) > 0

@@ -111,9 +111,7 @@ def test_command__given_again_when_all_is_done_does_nothing_again(
     for long in ("extract_planned", "train_prepared", "prepare_finetuning"):
         monkeypatch.setattr(pipeline, long, None)
     other = fastcls(*command, *more, "--learning-rate", 0.5)
-    assert other.code == 1 and re.search(
-        r"already exists.*training\.learning_rate was 0\.\d+, is 0\.5", other.err
-    )
+    assert other.code == 1 and re.search(r"already exists.*--learning-rate was 0\.\d+, is 0\.5", other.err)
 
 
 def test_run__of_a_cache_that_was_removed_makes_it_anew_and_trains_nothing(
@@ -135,7 +133,7 @@ def test_train_head__of_changed_labels_is_another_request(fastcls, trained, tmp_
     changed = [replace(row, labels=("red",)) if row is rows[place] else row for row in rows]
     listing.write(listing.report(), changed, listing.failures())
     refused = fastcls(*command)
-    assert refused.code == 1 and "another training (images was" in refused.err
+    assert refused.code == 1 and "another training (the images, or their labels, are others)" in refused.err
 
 
 def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, commands, photos, tmp_path):
@@ -147,7 +145,39 @@ def test_run__of_other_photos_is_refused_before_they_are_forwarded(fastcls, comm
         for photo in sorted((photos / name).iterdir())[:12]:
             os.link(photo, fewer / name / photo.name)
     refused = fastcls("run", fewer, *commands["run"][2:], *more)
-    assert refused.code == 1 and "another training (data was" in refused.err
+    assert refused.code == 1 and "another training (photos has changed: 60 images then, 24 now" in refused.err
+
+
+def test_a_run_that_is_there_says_what_is_not_the_same(fastcls, trained, commands, photos, tmp_path):
+    kept = fastcls("train-head", trained.cache.folder, "--no-refit", "--out", tmp_path / "kept out")
+    assert kept.code == 0, kept.err
+    other = fastcls("train-head", trained.cache.folder, "--out", tmp_path / "kept out")
+    assert other.code == 1 and "(--no-refit was given, is not given now)" in other.err
+    for name in ("train-head", "finetune"):
+        refused = fastcls(*commands[name], "--out", trained.run)
+        assert refused.code == 1 and refused.err == (
+            f"Error: {trained.run} already exists: `fastcls run` has made it. Give `fastcls {name}` another "
+            f"--out, such as {trained.run}-{name}, or remove it first\n"
+        )
+    moved = tmp_path / "photos moved"
+    shutil.copytree(photos, moved)
+    command = (
+        *commands["run"][2:],
+        "--cache",
+        tmp_path / "caches",
+        "--workers",
+        1,
+        "--out",
+        tmp_path / "run",
+    )
+    assert fastcls("run", photos, *command).code == 0
+    assert fastcls("run", moved, *command).code == 0  # the same, wherever they are
+    (moved / "red" / "0.png").rename(moved / "red" / "new.png")
+    renamed = fastcls("run", moved, *command)
+    assert "photos_moved has changed: 60 images then and now, but not the same names" in renamed.err
+    (moved / "red" / "new.png").unlink()
+    fewer = fastcls("run", moved, *command, "--train-batch-size", 8)
+    assert "photos_moved has changed: 60 images then, 59 now; --train-batch-size was 32, is 8)" in fewer.err
 
 
 @pytest.fixture
@@ -171,14 +201,19 @@ def press(monkeypatch):
 
 @pytest.mark.parametrize(("stage", "number"), [("training", signal.SIGINT), ("validation", signal.SIGTERM)])
 def test_finetune__interrupted_inside_of_a_step_ends_in_order(
-    fastcls, trained, photos, tmp_path, press, number, stage
+    fastcls, trained, photos, tmp_path, caplog, press, number, stage
 ):
     options = ("--val", 0.2, "--epochs", 2, "--batch-size", 8, "--out", tmp_path / "run")
     pressed = press(stage, number)
-    result = fastcls("finetune", photos, "--from", trained.run, *options)
+    command = ("finetune", photos, "--from", trained.run, *options)
+    result = fastcls(*command)
     assert pressed and result.code == 130
-    assert "run the same command again" in result.err and "Traceback" not in result.err
-    assert not list(tmp_path.iterdir())  # of the first epoch, nothing is worth to go on from
+    assert re.search(r"run the same command again to go on from it \(saved: step \d of epoch 1\)", result.err)
+    assert "Traceback" not in result.err
+    again = fastcls(*command)
+    assert again.code == 0 and re.search(r"Resuming after step \d of epoch 1", caplog.text)
+    whole = fastcls(*command[:-1], tmp_path / "whole")
+    assert kept(again) == kept(whole)
 
 
 @pytest.mark.parametrize("stage", ["training", "validation"])
@@ -244,6 +279,10 @@ def kill(patch, home, name, when) -> None:
         raise Killed
 
     patch.setattr(home, name, kill_there)
+
+
+def kept(result) -> list[str]:
+    return [line for line in result.out.splitlines() if line.startswith("Kept")]
 
 
 def listed(folder) -> list[str]:

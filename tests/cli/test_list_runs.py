@@ -1,6 +1,7 @@
 """`fastcls runs`: what is there, whole or not."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -41,8 +42,11 @@ def test_runs__prints_tables(fastcls, home, monkeypatch):
     monkeypatch.chdir(home)
     result = fastcls("runs")
     runs, caches = (part.splitlines() for part in result.out.split("\n\n"))
-    assert runs[0].split() == ["run", "date", "size", "base", "cut", "train", "val", "head", "val", "test"]
+    columns = ["run", "date", "size", "base", "cut", "train", "val", "head", "metric", "val", "test"]
+    assert runs[0].split() == columns
     assert runs[1].startswith("runs/first ") and len(runs) == len(caches) == 2
+    tested = json.loads((home / "runs/first/test/photos/metrics.json").read_text())["accuracy"]
+    assert re.search(rf"linear +accuracy +\d\.\d+ +photos {tested:.3f}$", runs[1])
     assert "photos 60" in caches[1] and result.err == ""
 
 

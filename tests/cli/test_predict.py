@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -134,8 +135,22 @@ def test_predict__below_the_least_confidence_the_answer_is_unsure_in_every_form(
     assert [one.confidence for one in found] == [one.confidence for one in plain]
     lines = [line.split(": ") for line in fastcls(*asked).out.splitlines()]
     assert {path: said.split()[0] for path, said in lines} == expected
-    objects = map(json.loads, fastcls(*asked, "--json", "--top-k", 3).out.splitlines())
-    assert {row["path"]: row["predictions"][0]["class"] for row in objects} == expected
+    likely = {str(one.path): [name for name, _ in one.scores()] for one in plain}
+    for top_k in (None, 1, 3):
+        more = ("--json",) if top_k is None else ("--json", "--top-k", top_k)
+        objects = [json.loads(line) for line in fastcls(*asked, *more).out.splitlines()]
+        assert {row["path"]: row["answer"] for row in objects} == expected
+        named = {row["path"]: [each["class"] for each in row["predictions"]] for row in objects}
+        assert named == {path: names[: top_k or 1] for path, names in likely.items()}
+    for path, said in (line.split(": ") for line in fastcls(*asked, "--top-k", 2).out.splitlines()):
+        answer = "unsure 00.0% (" if expected[path] == "unsure" else ""
+        names = re.sub(r"\d+\.\d", "00.0", said).removeprefix(answer).removesuffix(")")
+        assert names == ", ".join(f"{name} 00.0%" for name in likely[path][:2])
+    ranked = {path: [] for path in expected}
+    for row in csv.DictReader(io.StringIO(fastcls(*asked, "--csv", "--top-k", 2).out)):
+        ranked[row["path"]].append(row["class"])
+    unsure = {path: ["unsure"] * (answer == "unsure") for path, answer in expected.items()}
+    assert ranked == {path: [*unsure[path], *names[:2]] for path, names in likely.items()}
     rows = csv.DictReader(io.StringIO(fastcls(*asked, "--csv").out))
     assert {row["path"]: row["class"] for row in rows} == expected
     pytest.importorskip("pandas")

@@ -280,7 +280,7 @@ def test_train_head__interrupted_goes_on_by_the_same_command(fastcls, trained, t
     assert interrupted.code == 130 and "run the same command again" in interrupted.err
     assert not run.exists() and (unfinished / "history.csv").exists()
     other = fastcls(*asked, "--out", run, "--learning-rate", 0.5)
-    assert other.code == 1 and "training.learning_rate was 0.001, is 0.5" in other.err
+    assert other.code == 1 and "--learning-rate was 0.001, is 0.5" in other.err
     resumed = fastcls(*asked, "--out", run)
     assert resumed.code == 0 and "Resuming after epoch 2" in caplog.text
     heads = [load_head(folder).model.get_weights() for folder in (tmp_path / "whole", run)]

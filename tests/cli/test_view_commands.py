@@ -94,4 +94,4 @@ def test_train_head__a_run_on_views_of_another_recipe_is_another_training(fastcl
     assert fastcls(*train).code == 0
     assert fastcls(*extract, "--views", 2, "--augment", "rotate=20").code == 0
     other = fastcls(*train)
-    assert other.code == 1 and "views.augment was flip=0.5, is rotate=-20:20" in other.err, other.err
+    assert other.code == 1 and "--augment was flip=0.5, is rotate=-20:20" in other.err, other.err

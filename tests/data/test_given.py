@@ -67,7 +67,7 @@ def test_open__a_file_that_is_no_data_set_says_what_it_is(name, data, told, tmp_
     with pytest.raises(DataError) as caught:
         Dataset.open(file)
     assert told.format(root=tmp_path / "photos", file=file) in str(caught.value)
-    assert "A data set is a folder with a folder of images per class, a table, or TFRecord files" in str(
+    assert "a folder of images per class, a table (CSV, JSON Lines, Parquet), or TFRecord" in str(
         caught.value
     )
 

@@ -121,8 +121,9 @@ def test_open__says_that_folders_that_differ_in_case_are_one_part(root, caplog):
     [
         (
             ("daisy,,", "rose,,"),
-            "labels. Received: labels 'rose', earlier 'daisy'. Remove one of the rows, or leave out such "
-            "images with --conflicts drop.",
+            "labels. Received: labels 'rose', earlier 'daisy'. Remove one of the rows: an image has one, "
+            "also with --conflicts keep. --conflicts drop leaves such images out; if an image can have "
+            "several labels, write them into one row (see --label-separator).",
         ),
         (
             ("daisy,train,", "daisy,,a"),

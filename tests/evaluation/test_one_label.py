@@ -122,6 +122,12 @@ def test_evaluate__confusion_rows_are_true_classes():
         (np.array([0, 2]), np.ones((2, 2)), r"0\.\.1. Received: 0\.\.2"),
         (np.array([0, -1]), np.ones((2, 2)), r"Received: -1\.\.0"),
         (np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]]), "NaN"),
+        (["cat", "dog"], np.ones((2, 2)), r"Labels must be an array of integers. Received: \['cat', 'dog'\]"),
+        ([0.0, 1.0], np.ones((2, 2)), r"Labels must be an array of integers. Received: \[0\.0, 1\.0\]"),
+        ([[0], [0, 1]], np.ones((2, 2)), "Labels must be an array of integers"),
+        (None, np.ones((2, 2)), "Labels must be an array of integers. Received: None"),
+        ([0, 1], [["a", "b"]] * 2, "Probabilities must be an array of numbers"),
+        ([0, 1], [[0.5, 0.5], [1.0]], "Probabilities must be an array of numbers"),
     ],
 )
 def test_evaluate__refuses(labels, probabilities, message):

@@ -66,6 +66,10 @@ def test_evaluate__equals_scikit_learn():
         (np.ones((3, 2)), np.ones((3, 3)), r"Received: \(3, 2\) and \(3, 3\)"),
         (np.ones((0, 3)), np.ones((0, 3)), "no images"),
         (np.ones((1, 3)), np.array([[0.1, np.nan, 0.2]]), "must be finite"),
+        (np.full((1, 3), 2), np.ones((1, 3)), "Targets must be 0 or 1. Received: .*2"),
+        (np.full((1, 3), np.nan), np.ones((1, 3)), "Targets must be 0 or 1. Received: .*nan"),
+        ([["a", "b", "c"]], np.ones((1, 3)), "Targets must be an array of numbers"),
+        ([[1, 0, 1]], [[1, 0], [1]], "Probabilities must be an array of numbers"),
     ],
 )
 def test_evaluate__refuses(targets, probabilities, message):

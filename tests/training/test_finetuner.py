@@ -134,10 +134,10 @@ def test_finetune__goes_on_exactly_after_an_interruption(photos, base, tmp_path,
     def failing(*arguments):
         run = make(*arguments)
 
-        def run_or_stop(epoch):
+        def run_or_stop(epoch, begun):
             if epoch == 3:
                 raise KeyboardInterrupt
-            return run(epoch)
+            return run(epoch, begun)
 
         return run_or_stop
 

@@ -115,9 +115,7 @@ def test_train_head__does_not_go_on_from_what_has_no_gradient(make_cache, kind):
 def test_train_head__batch_normalization_learns_the_rows_it_saw(make_cache):
     cache, _, _ = make_cache(600)
     rows = select(cache, QUICK).train.rows.read()
-    trained = train_head(
-        cache, HeadSpec(bottleneck_norm="batch"), replace(QUICK, epochs=40, patience=0, val=0.0)
-    )
+    trained = train_head(cache, HeadSpec(bottleneck_norm="batch"), replace(QUICK, epochs=40, val=0.0))
     norm = next(layer for layer in trained.model.layers if "normalized" in layer.name)
     gamma, beta, mean, variance = norm.get_weights()
     np.testing.assert_allclose(mean, rows.mean(axis=0), atol=0.1)

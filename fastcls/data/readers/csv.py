@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fastcls.data.conflicts import Claim, describe_conflicts, require_classes
 from fastcls.data.names import nfc
 from fastcls.data.readers.delimited import open_delimited, open_own
 from fastcls.data.readers.entries import SPLITS, Entry, Table, name_splits, some, split_named
-from fastcls.data.readers.grid import Opener, Rows, is_missing
+from fastcls.data.readers.grid import PATH_NAMES, VAGUE_NAMES, Opener, Rows, is_missing
 from fastcls.data.readers.json_lines import open_json_lines
 from fastcls.data.readers.labels import find_reader
 from fastcls.data.readers.layout import BITS, LABEL_COLUMNS, RESERVED, Layout, find_layout, has_label_column
 from fastcls.data.readers.parquet import open_parquet
 from fastcls.data.readers.places import Places
-from fastcls.errors import DataError
+from fastcls.errors import DataError, FastclsError
 from fastcls.specs.data import ReadSpec
 from fastcls.tasks import SEVERAL_LABELS, Task
 from fastcls.wording import count_of
@@ -24,9 +26,11 @@ from fastcls.wording import count_of
 # What opens a file, by its suffix; anything else is a text table.
 _OPENERS: dict[str, Opener] = {
     ".parquet": open_parquet,
+    ".json": open_json_lines,
     ".jsonl": open_json_lines,
     ".ndjson": open_json_lines,
 }
+_TEXT = (".csv", ".tsv")
 logger = logging.getLogger(__name__)
 
 
@@ -41,7 +45,7 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
         DataError: The table cannot be read, contradicts itself, or names files that do not exist.
     """
     spec = spec or ReadSpec()
-    places = Places(path, Path(spec.image_root) if spec.image_root else None, spec.path_suffix)
+    places = Places(path, _root(path, spec), spec.path_suffix)
     opener = _OPENERS.get(path.suffix.lower(), open_delimited)
     if spec.delimiter is not None and opener is not open_delimited:
         raise DataError(f"{path} is no text table: --delimiter has no effect. Remove it.")
@@ -52,13 +56,24 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
         layout = find_layout(path, grid, head, spec, places.looks_like_image)
         lines = _collect(path, rows, layout, places)
     read, task, note = _labels(path, layout, lines, spec)
-    entries = _entries(path, lines, read, _splits(path, lines), drops=spec.conflicts == "drop")
+    entries, dropped = _entries(path, lines, read, _splits(path, lines), drops=spec.conflicts == "drop")
     places.require_all()
     _warn(path, entries, layout, spec.label_separator)
     found = {name for entry in entries for name in entry.class_names} | set(map(nfc, layout.classes))
-    suffix = f"{places.suffix} appended to paths" if places.suffix and spec.path_suffix is None else ""
+    suffix = f"{' or '.join(places.guessed)} appended to paths" if places.guessed else ""
     notes = tuple(filter(None, (*grid.notes, *layout.notes, suffix, note)))
-    return Table(entries, tuple(sorted(found)), task, notes)
+    return Table(entries, tuple(sorted(found)), task, notes, dropped, needs_suffix=places.needs_suffix)
+
+
+def _root(path: Path, spec: ReadSpec) -> Path | None:
+    """The folder of paths, if the user names one."""
+    if spec.image_root is None or Path(spec.image_root).is_dir():
+        return None if spec.image_root is None else Path(spec.image_root)
+    fact = "is not a folder" if Path(spec.image_root).exists() else "does not exist"
+    raise DataError(
+        f"--image-root {spec.image_root} {fact} ({Path(spec.image_root).absolute()}). Name the folder that "
+        f"the paths in {path} are relative to."
+    )
 
 
 def tells_labels(path: Path, spec: ReadSpec) -> bool:
@@ -66,6 +81,25 @@ def tells_labels(path: Path, spec: ReadSpec) -> bool:
     with _OPENERS.get(path.suffix.lower(), open_delimited)(path, spec.delimiter, lambda _: False) as grid:
         has_paths = spec.path_column is not None or "file_name" in grid.columns or bool(grid.pictures)
         return has_paths and (spec.label_column is not None or has_label_column(grid.columns))
+
+
+def label_tables(root: Path) -> list[Path]:
+    """The tables in a folder that seem to have paths of images and their labels."""
+    return sorted(
+        entry
+        for entry in root.iterdir()
+        if entry.suffix.lower() in (*_OPENERS, *_TEXT) and entry.is_file() and _names_labels(entry)
+    )
+
+
+def _names_labels(path: Path) -> bool:
+    try:
+        with _OPENERS.get(path.suffix.lower(), open_delimited)(path, None, lambda _: False) as grid:
+            names = {name.lower() for name in grid.columns}
+            has_paths = bool(names & {*PATH_NAMES, *VAGUE_NAMES}) or bool(grid.pictures)
+            return has_paths and (len(names) == 2 or has_label_column(grid.columns))
+    except FastclsError:  # it is none that can be read
+        return False
 
 
 def is_split_table(path: Path) -> bool:
@@ -182,21 +216,28 @@ def _entries(
     splits: Mapping[str, str],
     *,
     drops: bool,
-) -> tuple[Entry, ...]:
-    """An entry per path; raises DataError where two rows say different things."""
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """An entry per path, and the paths that are dropped.
+
+    Raises:
+        DataError: Two rows say different things, or a class loses all its images.
+    """
     entries: dict[str, Entry] = {}
-    dropped = set()
+    claims: dict[str, set[Claim]] = defaultdict(set)
     for said, line in lines.items():
         names = tuple(sorted({nfc(name) for name in read(said)}))
         entry = Entry(said.path, names, splits[said.split], said.group)
         earlier = entries.setdefault(entry.path, entry)
-        if drops and earlier.class_names != entry.class_names:
-            dropped.add(entry.path)
-        elif earlier != entry:
+        claims[entry.path].add(Claim(entry.path, names))
+        if earlier != entry and not (drops and len(claims[entry.path]) > 1):
             raise DataError(f"{path}, line {line}: {_contradiction(entry, earlier)}")
+    dropped = {named: sorted(said) for named, said in claims.items() if len(said) > 1}
+    kept = tuple(entry for entry in entries.values() if entry.path not in dropped)
     if dropped:
-        logger.warning("%s: %s under two labels dropped", path, count_of(len(dropped), "image"))
-    return tuple(entry for entry in entries.values() if entry.path not in dropped)
+        logger.warning("%s. All of them are left out", describe_conflicts(path, [*dropped.values()]))
+        before = (name for said in claims.values() for claim in said for name in claim.labels)
+        require_classes(path, before, (name for entry in kept for name in entry.class_names))
+    return kept, tuple(dropped)
 
 
 def _contradiction(entry: Entry, earlier: Entry) -> str:
@@ -209,7 +250,12 @@ def _contradiction(entry: Entry, earlier: Entry) -> str:
     found = {what: map(_listed, pair) for what, pair in pairs.items() if pair[0] != pair[1]}
     received = "; ".join(f"{what} {', earlier '.join(words)}" for what, words in found.items())
     differs = entry.class_names != earlier.class_names
-    remedy = ", or leave out such images with --conflicts drop" if differs else ""
+    remedy = (
+        ": an image has one, also with --conflicts keep. --conflicts drop leaves such images out; if an "
+        "image can have several labels, write them into one row (see --label-separator)"
+        if differs
+        else ""
+    )
     return (
         f"{entry.path!r} is listed twice with different {' and '.join(found)}. "
         f"Received: {received}. Remove one of the rows{remedy}."

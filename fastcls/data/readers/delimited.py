@@ -6,17 +6,26 @@ import codecs
 import contextlib
 import csv
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from fastcls.data.readers.grid import PATH_NAMES, VAGUE_NAMES, Grid, IsImage, Rows
 from fastcls.errors import DataError
+from fastcls.wording import count_of
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SPACE = " "
 _NAMED = {"\t": "tabs", _SPACE: "spaces"}
+_COMMENT = "#"
+_EXCEL = re.compile(
+    r"\"?sep=([^\w\s\"]|\t)\"?[,;\t]*", re.IGNORECASE
+)  # its own line for what separates cells
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# UTF-16 without a mark, by which of its first bytes are not 0: names begin with plain letters.
+_HALVES = {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}
 _PLAIN = "utf-8-sig"
 _OLD = {"cp1252": "Windows-1252 (Latin-1)", "latin-1": "Latin-1"}
 _BLOCK = 1 << 16
@@ -39,18 +48,20 @@ def open_delimited(path: Path, delimiter: str | None, is_image: IsImage) -> Iter
     with _explained(path):
         encoding = _encoding(path)
         with path.open(encoding=encoding, newline="") as file:
-            first = next((line for line in file if line.strip()), "")
-            used = delimiter or _delimiter(first)
-            notes = ["UTF-16"] if encoding == "utf-16" else []
+            begin = _look_at_begin(file, delimiter, is_image)
+            used = begin.delimiter
+            notes = ["UTF-16"] if encoding.startswith("utf-16") else []
             if used not in (",", delimiter):
                 notes.append(f"cells separated by {_NAMED.get(used, repr(used))}")
-            file.seek(0)
-            cells = _cells(file, used)
+            if begin.comments:
+                notes.append(f"{count_of(begin.comments, 'line')} with # left out")
+            cells = _cells(file, used, begin.skipped)
             header = [name.strip() for name in next(cells, (0, []))[1]]
+            if begin.is_marked:
+                header[0] = header[0].lstrip(f"{_COMMENT} ")
             if _has_no_names(header, is_image):
                 notes.append("no first line of names: columns are numbered")
-                file.seek(0)
-                cells = _cells(file, used)
+                cells = _cells(file, used, begin.skipped)
                 header = [str(number) for number in range(1, len(header) + 1)]
             columns = _told_apart(header)
             twice = frozenset(name for name, count in Counter(header).items() if name and count > 1)
@@ -65,9 +76,64 @@ def open_own(path: Path) -> Iterator[Grid]:
         DataError: It cannot be read.
     """
     with _explained(path), path.open(encoding=_PLAIN, newline="") as file:
-        cells = _cells(file, ",")
+        cells = _cells(file, ",", 0)
         header = [name.strip() for name in next(cells, (0, []))[1]]
         yield Grid(tuple(header), _numbered(cells, header))
+
+
+class _Begin(NamedTuple):
+    """How a text table begins.
+
+    Attributes:
+        delimiter: What separates its cells.
+        skipped: How many lines come before its first.
+        comments: How many of these are comments.
+        is_marked: Whether the names of its columns follow a "#", as NumPy writes them.
+    """
+
+    delimiter: str
+    skipped: int
+    comments: int
+    is_marked: bool
+
+
+def _look_at_begin(file: Iterable[str], delimiter: str | None, is_image: IsImage) -> _Begin:
+    skipped, told, first = 0, "", ""
+    comments: list[str] = []
+    for first in file:
+        excel = _EXCEL.fullmatch(first.rstrip("\r\n")) if not (told or comments) else None
+        told = excel[1] if excel else told
+        if not excel and first.strip():
+            if not _may_be_comment(first, delimiter or told, is_image):
+                break
+            comments.append(first)
+        skipped, first = skipped + 1, ""
+    used = delimiter or told or _delimiter(first or "".join(comments[-1:]))
+    is_marked = bool(comments) and _has_names(comments[-1], first, used, is_image)
+    if is_marked:  # blank lines between them do not matter
+        skipped, comments = skipped - 1, comments[:-1]
+    return _Begin(used, skipped, len(comments), is_marked)
+
+
+def _may_be_comment(line: str, delimiter: str, is_image: IsImage) -> bool:
+    """Whether a line is one, or the names of columns after a "#"; "#1.jpg,rose" is neither."""
+    if not line.startswith(_COMMENT):
+        return False
+    return line.startswith(f"{_COMMENT} ") or not any(
+        map(is_image, _row(line, delimiter or _delimiter(line)))
+    )
+
+
+def _has_names(comment: str, first: str, delimiter: str, is_image: IsImage) -> bool:
+    """Whether a comment names the columns of the line after it."""
+    names, cells = _row(comment.lstrip(f"{_COMMENT} "), delimiter), _row(first, delimiter)
+    if any(name.strip().lower() in PATH_NAMES for name in names):
+        return True
+    return len(names) == len(cells) > 1 and any(map(is_image, cells))
+
+
+def _row(line: str, delimiter: str) -> list[str]:
+    return next((cells for _, cells in _split([line], delimiter)), [])
 
 
 @contextlib.contextmanager
@@ -84,10 +150,13 @@ def _explained(path: Path) -> Iterator[None]:
 def _encoding(path: Path) -> str:
     """The encoding of a text file: by its mark, or the first that fits."""
     with path.open("rb") as file:
-        begin = file.read(3)
+        begin = file.read(4)
     for mark, encoding in _BOMS.items():
         if begin.startswith(mark):
             return encoding
+    half = _HALVES.get(bytes(map(bool, begin)))
+    if half and _fits(path, half):
+        return half
     if _fits(path, _PLAIN):
         return _PLAIN
     encoding = next(old for old in _OLD if _fits(path, old))
@@ -100,9 +169,8 @@ def _fits(path: Path, encoding: str) -> bool:
     try:
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
-                if b"\0" in block:
+                if "\0" in decoder.decode(block):
                     raise csv.Error("it is no text")
-                decoder.decode(block)
             decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
@@ -117,8 +185,15 @@ def _delimiter(line: str) -> str:
     return best
 
 
-def _cells(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The number of each line that is not empty, and its cells."""
+def _cells(file: TextIO, delimiter: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line that is not empty, and its cells; from the line after some others."""
+    file.seek(0)
+    for _ in range(skipped):
+        file.readline()
+    return ((skipped + number, row) for number, row in _split(file, delimiter))
+
+
+def _split(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     if delimiter == _SPACE:  # paths may have spaces too
         for number, line in enumerate(file, 1):
             if line.strip():

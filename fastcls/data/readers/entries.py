@@ -38,12 +38,16 @@ class Table:
         class_names: Sorted, those of columns without any 1 included.
         task: What is asked of an image.
         notes: How it was read, where that had to be found out.
+        dropped: Paths of images that it lists, but that are left out.
+        needs_suffix: Whether the suffix that the user names is appended to any path.
     """
 
     entries: tuple[Entry, ...]
     class_names: tuple[str, ...]
     task: Task
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    needs_suffix: bool = False
 
 
 def some(names: Sequence[str] | Sequence[bytes]) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from fastcls.data.image_formats import describe_other, kind_of
+from fastcls.data.readers.csv import label_tables
+from fastcls.data.readers.entries import some
 from fastcls.data.readers.folder import FolderContent
 from fastcls.data.readers.tfrecord import find_tfrecords
+from fastcls.data.split_table import has_split_rows
 from fastcls.data.tfrecord import begins_with_record, is_tfrecord
 from fastcls.errors import DataError
 from fastcls.wording import count_of
@@ -18,6 +22,7 @@ _TAR = (257, b"ustar")
 # What `describe_other` calls a file that may be a table.
 _MAYBE_TABLE = ("text", "of an unknown format", "only zero bytes")
 _UNPACK = {"a zip archive": "unzip", "a gzip archive": "gunzip -k", "an archive (7z or RAR)": "7z x"}
+logger = logging.getLogger(__name__)
 
 
 def refuse_other_file(path: Path) -> None:
@@ -34,13 +39,13 @@ def refuse_other_file(path: Path) -> None:
     told = _described(path, head)
     if told:
         raise DataError(
-            f"{path} is {told}. A data set is a folder with a folder of images per class, a table, or "
-            "TFRecord files."
+            f"{path} is {told}. A data set is a folder with a folder of images per class, a table "
+            "(CSV, JSON Lines, Parquet), or TFRecord files."
         )
 
 
 def refuse_other_folder(root: Path, folders: Sequence[str], content: FolderContent) -> None:
-    """Refuse a folder that is a class, or that lies above or beside the data.
+    """Refuse a folder that is a class, or that lies above or beside the data; warn of tables of labels in it.
 
     Args:
         root: The folder.
@@ -50,9 +55,23 @@ def refuse_other_folder(root: Path, folders: Sequence[str], content: FolderConte
     Raises:
         DataError: It is one; the message says what was meant.
     """
+    tables = name_label_tables(root)
+    if tables and len(folders) < 2:
+        raise DataError(f"{root} has no class folders{tables}.")
     told = _of_images(root, folders, content) if content.images else _of_records(root, folders, content)
     if told:
         raise DataError(f"{root} has no class folders: {told}")
+    if tables:
+        logger.warning("%s: classes are its folders%s", root, tables)
+
+
+def name_label_tables(root: Path) -> str:
+    """What tables of labels a folder has, and what to do; "" if there is none, but that of a split folder."""
+    tables = [table for table in label_tables(root) if not has_split_rows(table)]
+    if not tables:
+        return ""
+    names = some([table.name for table in tables])
+    return f", but {names} in it may have the labels: if so, give the table, {shlex.quote(str(tables[0]))}"
 
 
 def _of_images(root: Path, folders: Sequence[str], content: FolderContent) -> str:
@@ -63,8 +82,10 @@ def _of_images(root: Path, folders: Sequence[str], content: FolderContent) -> st
             f"Name its parent folder, which "
             f"holds a folder per class: {root.absolute().parent}"
         )
+    if len(folders) > 1:
+        return ""
     inner = {path.split("/")[1] for path in content.images if path.count("/") > 1}
-    if len(folders) == 1 and len(inner) > 1:
+    if len(inner) > 1:
         return f"the only folder in it holds folders of images itself. Name that: {root / folders[0]}"
     return ""
 

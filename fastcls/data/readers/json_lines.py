@@ -25,6 +25,9 @@ def open_json_lines(path: Path, delimiter: str | None, is_image: IsImage) -> Ite
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
+            if file.read(1) == "[" and path.suffix.lower() == ".json":
+                raise _is_array(path)
+            file.seek(0)
             first = next(_objects(file), (0, {}))[1]
             file.seek(0)
             yield Grid(tuple(first), _rows(file))
@@ -33,6 +36,15 @@ def open_json_lines(path: Path, delimiter: str | None, is_image: IsImage) -> Ite
             f"{path} cannot be read as JSON Lines: {error}. Each line must be an object such as "
             '{"file_name": "a.jpg", "label": "cat"}'
         ) from error
+
+
+def _is_array(path: Path) -> DataError:
+    lines = path.with_suffix(".jsonl").name
+    return DataError(
+        f"{path} holds one JSON array. Tables are CSV, JSON Lines (an object per line) or Parquet. To write "
+        f"it as JSON Lines, in Python: pandas.read_json({path.name!r}).to_json({lines!r}, "
+        "orient='records', lines=True)"
+    )
 
 
 def _rows(file: Iterator[str]) -> Rows:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fastcls.data.readers.entries import SPLITS, name_splits, some, split_named
 from fastcls.data.readers.folder import visible_folders
+from fastcls.data.readers.given import name_label_tables
 from fastcls.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,27 @@ def find_parts(root: Path, folders: Sequence[str], *, folders_are_classes: bool 
     raise DataError(
         f"{root}: its folders {some(named)} are named like parts of a data set, but {why}. Expected: "
         f"{', '.join(SPLITS)} (or training, dev, ...) with a folder per class in each. If they are classes, "
-        "add --folders-are-classes; if a table has the labels, give the table."
+        f"add --folders-are-classes{name_label_tables(root) or '; if a table has the labels, give it'}."
     )
+
+
+def warn_of_empty_parts(root: Path, parts: Iterable[str], paths: Iterable[str]) -> None:
+    """Name the folders of parts that no image is taken from.
+
+    Args:
+        root: The folder of a data set.
+        parts: Names of the folders.
+        paths: Of the images, relative to `root`.
+    """
+    tops = {path.partition("/")[0] for path in paths}
+    empty = [name for name in parts if name not in tops]
+    if empty:
+        logger.warning(
+            "%s: no image is taken from %s: the data set is read as if %s were not there",
+            root,
+            some([f"{name}/" for name in empty]),
+            "it" if len(empty) == 1 else "they",
+        )
 
 
 def _why_no_parts(named: Sequence[str], others: Sequence[str], inside: dict[str, list[str]]) -> str:

@@ -13,6 +13,7 @@ from fastcls.data.readers.folder import image_suffixes
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError
 
+_TRIES = 100  # paths of which no suffix makes a file, before the others are taken as missing too
 _COMMON = (".jpg", ".jpeg", ".png")
 
 
@@ -22,33 +23,35 @@ class Places:
     Args:
         table: The table.
         root: Folder that its paths are relative to; None for its own.
-        suffix: What is appended to each path; None for what the first path needs that names no file.
+        suffix: What is appended to each path that does not end so; None for what a path needs to name a file.
 
     Attributes:
         root: The folder.
-        suffix: What is appended; "" for nothing.
+        guessed: What is appended to some path, as it was found out.
+        needs_suffix: Whether the suffix that the user names is appended to any path.
         missing: Paths of which no file was found.
     """
 
     def __init__(self, table: Path, root: Path | None, suffix: str | None) -> None:
         self.root = root or table.parent
-        self.suffix = suffix or ""
+        self.guessed: list[str] = []
+        self.needs_suffix = False
         self.missing: list[str] = []
-        self._table, self._is_told = table, suffix is not None
-        self._is_decided = self._is_told
-        self._is_used = not suffix
+        self._table, self._suffix, self._is_told = table, suffix or "", suffix is not None
+        self._tries = 0 if self._is_told else _TRIES
 
     def find(self, named: str) -> str:
         """The path of a file, as POSIX has it; of one that is missing, as the table has it."""
         # "./a" and "a" are one file.
         path = Path(named).as_posix()
-        if not self.suffix and self._exists(path):
+        if not self._suffix and self._exists(path):
             return path
-        found = self._spelled(path, self.suffix)
-        self._is_used |= bool(found) and not path.endswith(self.suffix)
+        found = self._spelled(path, self._suffix)
+        self.needs_suffix |= bool(found) and not path.endswith(self._suffix)
         found = found or self._spelled(path, "") or self._guess(path)
         if not found:
-            self.missing.append(path + ("" if path.endswith(self.suffix) else self.suffix))
+            suffix = self._suffix or "".join(self.guessed[:1] if not named_kind(path) else ())
+            self.missing.append(path + ("" if path.endswith(suffix) else suffix))
         return found or path
 
     def looks_like_image(self, cell: str) -> bool:
@@ -56,29 +59,23 @@ class Places:
         named = cell.strip()
         if not named:
             return False
-        return bool(named_kind(named)) or bool(self._spelled(Path(named).as_posix(), self.suffix))
+        return bool(named_kind(named)) or bool(self._spelled(Path(named).as_posix(), self._suffix))
 
     def names_image(self, cell: str) -> bool:
         """Whether a cell looks like an image, or names a file as soon as a suffix is appended."""
         named = cell.strip()
         if self.looks_like_image(cell):
             return True
-        known = [] if self._is_decided or not named else _suffixes()
+        known = [] if self._is_told or not named else _suffixes()
         return any(self._spelled(Path(named).as_posix(), suffix) for suffix in known)
 
     def require_all(self) -> None:
-        """Raise DataError for missing files, and for a suffix that no path needs."""
+        """Raise DataError for missing files."""
         if self.missing:
             raise DataError(
                 f"{self._table} lists files that do not exist or are not regular files "
-                f"({len(self.missing):,}): "
-                f"{some(self.missing)}. Paths must be absolute or relative to {self.root}; use --image-root "
-                f"for another folder{self._hint()}."
-            )
-        if not self._is_used:
-            raise DataError(
-                f"--path-suffix {self.suffix} has no effect: all paths in {self._table} name files "
-                "without it. Remove it."
+                f"({len(self.missing):,}): {some(self.missing)}. Paths must be absolute or relative to "
+                f"{self.root.absolute()}; use --image-root for another folder{self._hint()}."
             )
 
     def _spelled(self, path: str, suffix: str) -> str:
@@ -87,14 +84,15 @@ class Places:
         return next((choice for choice in _spellings(path) if self._exists(choice)), "")
 
     def _guess(self, path: str) -> str:
-        """The file of a path without a suffix: the first such decides the suffix of all."""
-        if self._is_decided or named_kind(path):
+        """The file of a path without a suffix: those that other paths needed come first."""
+        if not self._tries or named_kind(path):
             return ""
-        self._is_decided = True
-        for suffix in _suffixes():
+        for suffix in dict.fromkeys([*self.guessed, *_suffixes()]):
             if found := self._spelled(path, suffix):
-                self.suffix = suffix
+                if suffix not in self.guessed:
+                    self.guessed.append(suffix)
                 return found
+        self._tries -= 1
         return ""
 
     def _exists(self, path: str) -> bool:

@@ -14,6 +14,7 @@ from fastcls.data.readers.csv import read_csv, tells_labels
 from fastcls.data.readers.entries import Entry, Table, name_splits, some, split_named
 from fastcls.data.readers.folder import LeftOut, Reason, list_images, visible_folders, warn_of_left_out
 from fastcls.data.readers.given import refuse_other_file
+from fastcls.data.readers.parts import warn_of_empty_parts
 from fastcls.errors import DataError
 from fastcls.specs.data import ReadSpec
 
@@ -63,6 +64,11 @@ def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Ta
     tasks = {table.task for table in read}
     if len(tasks) > 1:
         raise DataError(f"{given} has tables with one label per image, and others with several. Part them.")
+    if spec.path_suffix and not any(table.needs_suffix for table in read):
+        raise DataError(
+            f"--path-suffix {spec.path_suffix} has no effect: all paths in {given} name files without it. "
+            "Remove it."
+        )
     root = Path(spec.image_root) if spec.image_root else _common_folder(tables, given)
     parts = {} if tables == [given] else name_splits({_part(table, root) for table in tables} - {""}, given)
     entries = [
@@ -72,16 +78,24 @@ def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Ta
     ]
     if len(tables) == 1 and tables != [given]:
         entries = _split_by_folder(entries, given)
+    if tables != [given] and given.is_dir():
+        folders = [name for name in visible_folders(given) if split_named(name)]
+        warn_of_empty_parts(given, folders, [entry.path for entry in entries])
     names = tuple(sorted({name for table in read for name in table.class_names}))
     notes = tuple(dict.fromkeys(note for table in read for note in table.notes))
-    return Table(tuple(entries), names, tasks.pop(), notes), root
+    dropped = [
+        _below(named, "" if spec.image_root else _prefix(place, root))
+        for place, table in zip(tables, read, strict=True)
+        for named in table.dropped
+    ]
+    return Table(tuple(entries), names, tasks.pop(), notes, tuple(dropped)), root
 
 
 def count_unlisted(tables: Sequence[Path], given: Path, table: Table) -> int:
     """How many images of an image folder its metadata leaves out; a warning names them."""
     if not given.is_dir() or not all(each.name in _METADATA for each in tables):
         return 0
-    listed = {entry.path for entry in table.entries}
+    listed = {*table.dropped, *(entry.path for entry in table.entries)}
     unlisted = [path for path in list_images(given).images if path not in listed]
     warn_of_left_out(given, (LeftOut(path, Reason.UNLISTED) for path in unlisted))
     return len(unlisted)
@@ -136,8 +150,11 @@ def _part(table: Path, root: Path) -> str:
 
 
 def _moved(entry: Entry, prefix: str, split: str) -> Entry:
-    is_absolute = entry.path.startswith("/")
-    return entry._replace(path=entry.path if is_absolute else prefix + entry.path, split=entry.split or split)
+    return entry._replace(path=_below(entry.path, prefix), split=entry.split or split)
+
+
+def _below(path: str, prefix: str) -> str:
+    return path if path.startswith("/") else prefix + path
 
 
 def _split_by_folder(entries: list[Entry], given: Path) -> list[Entry]:

@@ -14,6 +14,8 @@ from fastcls.parallel import spread
 from fastcls.specs import check_choice
 from fastcls.wording import count_of
 
+# Puts an image in its place, and says whether it had to fall back to a copy.
+Place = Callable[[Path, Path], bool]
 logger = logging.getLogger(__name__)
 
 
@@ -24,7 +26,7 @@ def prepare_folders(rows: Iterable[SplitRow], out: Path) -> None:
         files.remove_leftovers(folder)
 
 
-def place_files(rows: Sequence[SplitRow], out: Path, place: Callable[[Path, Path], bool]) -> None:
+def place_files(rows: Sequence[SplitRow], out: Path, place: Place) -> None:
     targets = [out / row.path for row in rows]
     for target in targets:
         if target.is_symlink():  # of an earlier run, to where its image no longer is
@@ -35,8 +37,8 @@ def place_files(rows: Sequence[SplitRow], out: Path, place: Callable[[Path, Path
         logger.warning("Copied %s, as %s does not take hard links to them", count_of(fallbacks, "image"), out)
 
 
-def placer(mode: str) -> Callable[[Path, Path], bool]:
-    """The function that puts an image in place and says whether it had to fall back to a copy."""
+def placer(mode: str) -> Place:
+    """The function that puts an image in its place in such a mode."""
     placers = {"link": _link_or_copy, "copy": _copy, "symlink": _symlink}
     check_choice("mode", mode, placers)
     return placers[mode]

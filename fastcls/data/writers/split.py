@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from fastcls import files, unfinished
-from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.csv import read_earlier_splits
 from fastcls.data.readers.folder import list_images
@@ -24,7 +23,7 @@ from fastcls.data.split_table import (
 )
 from fastcls.data.splitter import file_digests, group_units, require_unsplit, split
 from fastcls.data.writers.csv import move_root, require_column_names, write_samples
-from fastcls.data.writers.folder import place_files, placer, prepare_folders
+from fastcls.data.writers.folder import Place, place_files, placer, prepare_folders
 from fastcls.data.writers.split_plan import (
     plan_rows,
     refresh,
@@ -42,7 +41,7 @@ _Table = TypeVar("_Table")
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What `write_split` did.
+    """What `write_split` did, or would do.
 
     Attributes:
         dataset: The split folder.
@@ -88,49 +87,112 @@ def write_split(
             table; the dataset has splits already.
         OptionError: Another process is writing to `out`, or there is no such mode.
     """
-    dataset, out, place = Dataset.of(dataset), files.as_path(out, "out"), placer(mode)
-    spec = as_spec(SplitSpec, spec, "spec")
+    out, place = files.as_path(out, "out"), placer(mode)
+    dataset = _checked(dataset, out)
+    with _claimed(out):
+        plan = _plan(dataset, out, spec, allow_small=allow_small)
+        plan.write(place)
+    return plan.result
+
+
+def plan_split(
+    dataset: Dataset | PathLike,
+    out: PathLike,
+    spec: SplitSpec | None = None,
+    *,
+    allow_small: bool = False,
+) -> SplitResult:
+    """What `write_split` would do; nothing is written.
+
+    Args:
+        dataset: See `write_split`, as for all that follow.
+        out: The folder to make or to extend.
+        spec: How to divide the dataset.
+        allow_small: Accept classes too small to give every split an image.
+
+    Raises:
+        FastclsError: As there.
+    """
+    out = files.as_path(out, "out")
+    dataset = _checked(dataset, out)
+    with _explained(out):
+        if out.exists():
+            with files.locked(out, unfinished.at_work(out)):
+                pass
+        return _plan(dataset, out, spec, allow_small=allow_small).result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is decided, and what carries it out with a function that puts an image in its place."""
+
+    result: SplitResult
+    write: Callable[[Place], None]
+
+
+def _checked(dataset: Dataset | PathLike, out: Path) -> Dataset:
+    dataset = Dataset.of(dataset)
     require_unsplit(dataset)
-    if not dataset.task.has_class_folder:
-        return _write_table(dataset, out, spec, allow_small=allow_small)
-    require_linkable(dataset, out)
-    with _claimed(out):
-        earlier = _read_earlier(out, [SPLIT_PLAN, SPLIT_TABLE], read_split_rows) or []
-        images = list_images(out).present
-        require_named(out, earlier, images)
-        found = source_rows(dataset)
-        warn_of_conflicts(dataset.given, ((row.source, row.digest, (row.class_name,)) for row in found))
-        rows, vanished = plan_rows(
-            found, refresh(earlier, found, out), set(images), spec, allow_small=allow_small
-        )
-        require_short_names(rows, out)
-        missing = missing_rows(rows, images)
-        write_split_rows(out / SPLIT_PLAN, rows)
-        prepare_folders(rows, out)
-        place_files(missing, out, place)
-        (out / SPLIT_PLAN).rename(out / SPLIT_TABLE)
-        files.sync(out)
+    if dataset.task.has_class_folder:
+        require_linkable(dataset, out)
+    else:
+        require_column_names(dataset)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file. Choose another output folder.")
+    files.require_writable(out)
+    return dataset
+
+
+def _plan(dataset: Dataset, out: Path, spec: SplitSpec | None, *, allow_small: bool) -> _Plan:
+    plan = _plan_folders if dataset.task.has_class_folder else _plan_table
+    return plan(dataset, out, as_spec(SplitSpec, spec, "spec"), allow_small=allow_small)
+
+
+def _plan_folders(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: bool) -> _Plan:
+    earlier = _read_earlier(out, [SPLIT_PLAN, SPLIT_TABLE], read_split_rows) or []
+    images = list_images(out).present if out.exists() else []
+    require_named(out, earlier, images)
+    found = source_rows(dataset)
+    dataset.warn_of_conflicts([row.digest for row in found])
+    rows, vanished = plan_rows(
+        found, refresh(earlier, found, out), set(images), spec, allow_small=allow_small
+    )
+    require_short_names(rows, out)
+    missing = missing_rows(rows, images)
     tied = _count_tied([row.digest for row in rows], [row.group for row in rows])
-    return SplitResult(_as_dataset(rows, out, dataset.left_out), len(missing), vanished, tied)
+    made = _as_dataset(rows, out, dataset.left_out)
+    return _Plan(
+        SplitResult(made, len(missing), vanished, tied),
+        lambda place: _write_folders(rows, missing, out, place),
+    )
 
 
-def _write_table(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: bool) -> SplitResult:
-    require_column_names(dataset)
-    with _claimed(out):
-        earlier = _read_earlier(out, [SPLIT_TABLE], read_earlier_splits) or {}
-        digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
-        names = [(sample.path, dataset.names_of(sample)) for sample in dataset.samples]
-        warn_of_conflicts(dataset.given, ((p, d, n) for (p, n), d in zip(names, digests, strict=True)))
-        divided = split(dataset, spec, fixed=earlier, digests=digests, allow_small=allow_small)
-        moved = move_root(divided, out)
-        with files.atomic_path(out / SPLIT_TABLE) as temporary:
-            write_samples(temporary, moved, digests)
-    return SplitResult(
+def _write_folders(rows: Sequence[SplitRow], missing: Sequence[SplitRow], out: Path, place: Place) -> None:
+    write_split_rows(out / SPLIT_PLAN, rows)
+    prepare_folders(rows, out)
+    place_files(missing, out, place)
+    (out / SPLIT_PLAN).rename(out / SPLIT_TABLE)
+    files.sync(out)
+
+
+def _plan_table(dataset: Dataset, out: Path, spec: SplitSpec, *, allow_small: bool) -> _Plan:
+    earlier = _read_earlier(out, [SPLIT_TABLE], read_earlier_splits) or {}
+    digests = file_digests([dataset.locate(sample) for sample in dataset.samples])
+    dataset.warn_of_conflicts(digests)
+    divided = split(dataset, spec, fixed=earlier, digests=digests, allow_small=allow_small)
+    moved = move_root(divided, out)
+    result = SplitResult(
         replace(moved, samples=tuple(sorted(moved.samples, key=lambda sample: sample.path))),
         added=sum(digest not in earlier for digest in digests),
         vanished=len(set(earlier) - set(digests)),
         tied=_count_tied(digests, [sample.group for sample in dataset.samples]),
     )
+    return _Plan(result, lambda _: _write_table(moved, digests, out))
+
+
+def _write_table(dataset: Dataset, digests: Sequence[str], out: Path) -> None:
+    with files.atomic_path(out / SPLIT_TABLE) as temporary:
+        write_samples(temporary, dataset, digests)
 
 
 def _read_earlier(out: Path, tables: Sequence[str], read: Callable[[Path], _Table]) -> _Table | None:
@@ -172,8 +234,6 @@ def _claimed(out: Path) -> Iterator[None]:
     """
     with _explained(out):
         is_new = not out.exists()
-        if not is_new and not out.is_dir():
-            raise DataError(f"{out} is a file. Choose another output folder.")
         files.make_folder(out)
         with files.locked(out, unfinished.at_work(out)):
             try:

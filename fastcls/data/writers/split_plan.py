@@ -138,7 +138,8 @@ def _marked(path: PurePosixPath, mark: str) -> str:
 
 def require_short_names(rows: Iterable[SplitRow], out: Path) -> None:
     """Refuse names that the file system does not accept, before anything is written."""
-    longest = os.pathconf(out, "PC_NAME_MAX")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    longest = os.pathconf(there, "PC_NAME_MAX")
     for row in rows:
         size = max(len(part.encode()) for part in row.path.split("/"))
         if size > longest:

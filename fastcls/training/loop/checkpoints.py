@@ -20,10 +20,11 @@ from fastcls.specs import CheckpointSpec
 from fastcls.tasks import LOSS, Monitor
 from fastcls.training.loop.snapshots import Row, Snapshot, Standing, Trainee, write_snapshot
 
-# Unless the user says how often: what a training that is killed may lose.
+# Unless the user says how often: what a training that is killed may lose. One that is stopped loses nothing.
 _LOSE_AT_MOST_S = 30.0
 # Of a training that is not finished: if the last one is damaged, the one before is there.
 _GO_ON_FROM = 2
+_STOPPED = "stopped.keras"  # beside these, of one that was stopped within an epoch
 logger = logging.getLogger(__name__)
 
 
@@ -73,25 +74,47 @@ class Checkpoints:
                 f"Cannot resume the training from {self.found.path}: {type(error).__name__}: {error}. Remove "
                 "this file, or start over with --restart"
             ) from error
-        logger.warning("Resuming after epoch %d of the training in %s", len(standing.history), self.folder)
+        epochs, steps = len(standing.history), standing.begun.steps
+        where = f"after step {steps} of epoch {epochs + 1}" if steps else f"after epoch {epochs}"
+        logger.warning("Resuming %s of the training in %s", where, self.folder)
         for path in _numbered(self.folder / "checkpoints"):
             if _epoch_of(path) > len(standing.history):
                 path.unlink()
-        self._keep(self.found.path, standing)
+        if self.found.path.name != _STOPPED:
+            self._keep(self.found.path, standing)
         return standing
 
     def save(self, standing: Standing, trainee: Trainee) -> None:
-        """Write a checkpoint, if it is time for one."""
+        """Write a checkpoint of the epoch that has ended, if it is time for one."""
         row = standing.history[-1]
         if self.folder is None or not self._is_due(row):
             return
-        if not all(np.isfinite(weight).all() for weight in trainee.model.get_weights()):
-            return  # without validation, only the next epoch shows that the last step was one too far
         path = _resume_folder(self.folder) / f"epoch-{row['epoch']:04.0f}.keras"
-        write_snapshot(path, standing, trainee, {"identity": self._identity, **self._about})
+        if not self._write(path, standing, trainee):
+            return
+        path.with_name(_STOPPED).unlink(missing_ok=True)
         _prune(path.parent, _GO_ON_FROM)
         self._keep(path, standing)
         self._saved = time.monotonic()
+
+    def stop(self, standing: Standing, trainee: Trainee) -> str:
+        """Write where a training stands that is stopped between two steps.
+
+        Returns:
+            Where that is, in words; "" where nothing is worth to be kept, or nothing is to be written.
+        """
+        epochs, steps = len(standing.history), standing.begun.steps
+        if self.folder is None or self._spec.checkpoint_every == 0 or not (epochs or steps):
+            return ""
+        if not self._write(_resume_folder(self.folder) / _STOPPED, standing, trainee):
+            return ""
+        return f"step {steps} of epoch {epochs + 1}" if steps else f"epoch {epochs}"
+
+    def _write(self, path: Path, standing: Standing, trainee: Trainee) -> bool:
+        if not all(np.isfinite(weight).all() for weight in trainee.model.get_weights()):
+            return False  # without validation, only the next epoch shows that the last step was one too far
+        write_snapshot(path, standing, trainee, {"identity": self._identity, **self._about})
+        return True
 
     def _keep(self, path: Path, standing: Standing) -> None:
         """Keep what the last epoch has written, if the user asked for it and it is not there already."""
@@ -108,7 +131,7 @@ class Checkpoints:
             forget_checkpoints(self.folder)
 
     def _find(self, folder: Path) -> Snapshot | None:
-        for path in reversed(_numbered(_resume_folder(folder))):
+        for path in _to_go_on_from(folder):
             try:
                 found = Snapshot.read(path)
             except OptionError as error:
@@ -130,12 +153,19 @@ class Checkpoints:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a training that was interrupted can go on in this folder."""
-    return bool(_numbered(_resume_folder(folder)))
+    return bool(_to_go_on_from(folder))
 
 
 def forget_checkpoints(folder: Path) -> None:
     """Remove what a training goes on from; the checkpoints that the user asked for stay."""
     shutil.rmtree(_resume_folder(folder), ignore_errors=True)
+
+
+def _to_go_on_from(folder: Path) -> list[Path]:
+    """The best to go on from first."""
+    place = _resume_folder(folder)
+    stopped = place / _STOPPED
+    return [*([stopped] if stopped.is_file() else []), *reversed(_numbered(place))]
 
 
 def _resume_folder(folder: Path) -> Path:

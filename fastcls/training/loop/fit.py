@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastcls.training.loop.checkpoints import Checkpoints, passes
 from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.passes import CompiledPasses, EpochRunner, Passes, StepListener
 from fastcls.training.loop.progress import Progress
-from fastcls.training.loop.snapshots import Row, Standing, Trainee
+from fastcls.training.loop.snapshots import Begun, Row, Standing, Trainee
 from fastcls.training.rows.cached import Feed
 
 logger = logging.getLogger(__name__)
@@ -66,22 +67,33 @@ def fit(
     done = len(standing.history)
     with Progress(config.epochs, done, shown=progress) as shown, interrupts.held():
         while not _is_over(standing.history, config, monitor):
-            row, steps = run_epoch(len(standing.history) + 1)
-            row = {"epoch": len(standing.history) + 1, **row}
-            if not _is_finite(row):
-                if standing.best is None:
-                    checkpoints.forget()
-                _give_up(row, steps, standing.best)
-                break
-            _add(standing, row, trainee.model, config, monitor)
-            watch(row)
-            checkpoints.save(standing, trainee)
-            shown.add(row)
-            interrupts.let_through()
+            with _saved_where_it_stops(standing, trainee, checkpoints):
+                row = run_epoch(len(standing.history) + 1, standing.begun)
+                row = {"epoch": len(standing.history) + 1, **row}
+                if not _is_finite(row):
+                    if standing.best is None:
+                        checkpoints.forget()
+                    _give_up(row, standing.begun.finite, standing.best)
+                    break
+                _add(standing, row, trainee.model, config, monitor)
+                watch(row)
+                checkpoints.save(standing, trainee)
+                shown.add(row)
+                interrupts.let_through()
     if standing.weights:
         trainee.model.set_weights(standing.weights)
     _warn_of_low_accuracy(standing, config)
     return standing
+
+
+@contextlib.contextmanager
+def _saved_where_it_stops(standing: Standing, trainee: Trainee, checkpoints: Checkpoints) -> Iterator[None]:
+    """Inside, a training that is stopped between two steps is saved first."""
+    try:
+        yield
+    except interrupts.Stopped as stopped:
+        stopped.saved = checkpoints.stop(standing, trainee)
+        raise
 
 
 def _is_over(history: Sequence[Row], config: TrainConfig, monitor: Monitor) -> bool:
@@ -94,6 +106,7 @@ def _is_over(history: Sequence[Row], config: TrainConfig, monitor: Monitor) -> b
 
 def _add(standing: Standing, row: Row, model: Any, config: TrainConfig, monitor: Monitor) -> None:
     standing.history.append(row)
+    standing.begun = Begun()
 
     def rank(row: Row) -> tuple[bool, float]:
         return passes(row, config.checkpoints), -monitor.cost(row)
@@ -130,7 +143,7 @@ def epoch_runner(
         train: What to train on.
         val: What to validate on, if anything.
         passes: How a pass is made; by compiled loops unless it is said.
-        listen: Gets loss and learning rate of each step, a block of steps at a time.
+        listen: Gets loss and learning rate of each step of an epoch.
         val_metrics: Keras metrics that see the validation rows; they hold what they saw until the next epoch.
     """
     passes = passes or CompiledPasses()
@@ -138,13 +151,17 @@ def epoch_runner(
     # The same layers, whatever the loss that trains them.
     validate = OBJECTIVES[val.task].validator(model, val, val_metrics, passes.test) if val else dict
 
-    def run_epoch(epoch: int) -> tuple[Row, int]:
-        started = time.monotonic()
-        rate = _learning_rate(model)
-        metrics, steps = train_pass(epoch)
-        metrics |= validate()
-        seconds = round(time.monotonic() - started, 3)
-        return {**metrics, "learning_rate": rate, "seconds": seconds}, steps
+    def run_epoch(epoch: int, begun: Begun) -> Row:
+        started = time.monotonic() - begun.seconds
+        if begun.rate is None:
+            begun.rate = _learning_rate(model)
+        try:
+            if begun.figures is None:
+                begun.figures = train_pass(epoch, begun)
+            figures = {**begun.figures, **validate()}
+        finally:
+            begun.seconds = round(time.monotonic() - started, 3)
+        return {**figures, "learning_rate": begun.rate, "seconds": begun.seconds}
 
     return run_epoch
 

@@ -37,7 +37,6 @@ class TrainingLog:
         self._tensorboard = TensorBoardLog(folder / "tensorboard" if folder else None)
         is_drawn = folder is not None and spec.confusion_every > 0
         self._confusion = confusion_metric(len(class_names)) if is_drawn else None
-        self._step = 0  # of the epoch that runs
 
     def __enter__(self) -> TrainingLog:
         return self
@@ -78,7 +77,6 @@ class TrainingLog:
         """Write down an epoch."""
         if self._folder is None:
             return
-        self._step = 0
         self._write_row(row)
         if self._confusion is not None and row["epoch"] % self._spec.confusion_every == 0:
             picture = self._folder / "confusion" / f"epoch-{row['epoch']:04.0f}.png"
@@ -89,8 +87,7 @@ class TrainingLog:
         self._tensorboard.write(row)
 
     def _write_steps(self, epoch: int, seen: np.ndarray) -> None:
-        first = (epoch - 1) * self._steps + self._step + 1
-        self._step += len(seen)
+        first = (epoch - 1) * self._steps + 1
         rows = [
             {"epoch": epoch, "step": step, "loss": str(loss), "learning_rate": str(rate)}
             for step, (loss, rate) in enumerate(seen, start=first)

@@ -15,13 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from fastcls import interrupts
-from fastcls.training.loop.snapshots import Row
+from fastcls.training.loop.snapshots import Begun, Row
 from fastcls.training.rows.cached import Feed
 from fastcls.training.rows.images import ImageFeed
 
-# Trains for an epoch (counted from 1): its figures, and in how many steps the loss was finite.
-EpochRunner = Callable[[int], tuple[Row, int]]
-# Gets an epoch and, of some of its steps in order, loss and learning rate: (S, 2) float32.
+# Trains for an epoch (counted from 1), from where it was begun; notes there how far it comes. Its figures.
+EpochRunner = Callable[[int, Begun], Row]
+# Gets an epoch and, of its steps in order, loss and learning rate: (S, 2) float32.
 StepListener = Callable[[int, np.ndarray], None]
 
 
@@ -45,7 +45,7 @@ class CompiledPasses:
     def test(self, model: Any, feed: Feed) -> Callable[[], Row]:
         """See `Passes`."""
         run = _pass(model, model.test_step, feed)
-        return lambda: run(1)[0]
+        return lambda: run(1, Begun())
 
 
 class KerasPasses:
@@ -62,19 +62,20 @@ class KerasPasses:
         """See `Passes`."""
         watcher = _watcher(feed, is_noting=listen is not None)
 
-        def run(epoch: int) -> tuple[Row, int]:
-            batches = feed.batches(epoch, devices())
-            with self._bar(epoch, len(batches)) as watcher.bar:
+        def run(epoch: int, begun: Begun) -> Row:
+            batches = feed.batches(epoch, devices(), first=begun.steps)
+            watcher.begun = begun
+            with self._bar(epoch, begun.steps, len(batches)) as watcher.bar:
                 found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
             if listen:
-                listen(epoch, np.array(watcher.seen, np.float32))
-            return {name: float(values[0]) for name, values in found.items()}, watcher.finite
+                listen(epoch, np.array(begun.seen, np.float32))
+            return {name: float(values[0]) for name, values in found.items()}
 
         return run
 
-    def _bar(self, epoch: int, steps: int) -> Any:
+    def _bar(self, epoch: int, done: int, left: int) -> Any:
         named = {"desc": f"epoch {epoch}", "unit": "step", "leave": False}
-        return tqdm(total=steps, **named, disable=not self._progress)
+        return tqdm(initial=done, total=done + left, **named, disable=not self._progress)
 
     def test(self, model: Any, feed: ImageFeed) -> Callable[[], Row]:
         """See `Passes`."""
@@ -90,7 +91,34 @@ class KerasPasses:
 def _pass(
     model: Any, step: Callable[[Any], Any], feeder: Feed, listen: StepListener | None = None
 ) -> EpochRunner:
-    """One pass over all rows: its metrics as means over the rows, and how many steps had a finite loss.
+    """One pass over all rows: its metrics as means over the rows."""
+    import tensorflow as tf
+
+    run_steps = _compile_steps(model, step, feeder, is_noting=listen is not None)
+
+    def run(epoch: int, begun: Begun) -> Row:
+        model.reset_metrics()
+        _go_on(model, begun)
+        passed = begun.steps * feeder.batch_size
+        for rows, labels, order in feeder.blocks(epoch):
+            passed, order = passed - len(order), order[max(passed, 0) :]
+            if not len(order):
+                continue
+            interrupts.let_through()
+            finite, seen = run_steps(rows, labels, tf.constant(order))
+            begun.steps += math.ceil(len(order) / feeder.batch_size)
+            begun.finite += int(finite)
+            begun.seen += seen.numpy().tolist()
+        if listen:
+            listen(epoch, np.array(begun.seen, np.float32))
+        figures = model.get_metrics_result().items()
+        return {name: float(value) for name, value in figures if not np.ndim(value)}
+
+    return run
+
+
+def _compile_steps(model: Any, step: Callable[[Any], Any], feeder: Feed, *, is_noting: bool) -> Any:
+    """What makes the steps of a block: how many had a finite loss; loss and rate of each, if that is wanted.
 
     The loop over the batches of a block is compiled: to start a step of a small head from Python, as
     Keras's `fit` does, costs many times the step.
@@ -108,31 +136,25 @@ def _pass(
         seen = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=(2,))
         for start in tf.range(0, tf.size(order), feeder.batch_size):
             places = order[start : start + feeder.batch_size]
-            rate = model.optimizer.learning_rate if listen else None  # of this step: it changes in it
+            rate = model.optimizer.learning_rate if is_noting else None  # of this step: it changes in it
             metrics = step((tf.cast(tf.gather(rows, places), dtype), tf.gather(labels, places)))
             # A mean that is not a number stays so: the steps before are the finite ones.
             finite += tf.cast(tf.math.is_finite(metrics["loss"]), tf.int32)
-            if listen:
+            if is_noting:
                 seen = seen.write(start // feeder.batch_size, tf.stack([losses.pop(), rate]))
         return finite, seen.stack()
 
     # Traced here: TensorFlow warns of a function that is traced again for each of several trainings.
     with _overheard(model) as losses:
-        traced = run_steps.get_concrete_function()
+        return run_steps.get_concrete_function()
 
-    def run(epoch: int) -> tuple[Row, int]:
-        model.reset_metrics()
-        finite = 0
-        for rows, labels, order in feeder.blocks(epoch):
-            steps, seen = traced(rows, labels, tf.constant(order))
-            interrupts.let_through()
-            finite += int(steps)
-            if listen:
-                listen(epoch, seen.numpy())
-        figures = model.get_metrics_result().items()
-        return {name: float(value) for name, value in figures if not np.ndim(value)}, finite
 
-    return run
+def _go_on(model: Any, begun: Begun) -> None:
+    """Put the metrics where they were when an epoch was stopped."""
+    if begun.metrics:
+        for variable, value in zip(model.metrics_variables, begun.metrics, strict=True):
+            variable.assign(value)
+        begun.metrics = []
 
 
 @contextlib.contextmanager
@@ -167,34 +189,49 @@ def _gate() -> Any:
 
 
 def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
-    """A callback that ends an epoch where the loss is no number, and notes each step if that is wanted."""
+    """A callback that ends an epoch where the loss is no number, and notes how far it has come."""
     import keras
 
     class Watcher(keras.callbacks.Callback):
-        """Has the number of finite steps, and loss and learning rate of each."""
+        """Has the epoch."""
 
         bar: tqdm[Any]
+        begun: Begun
 
-        def on_train_begin(self, logs: Any = None) -> None:
-            self.finite = 0
-            self.seen: list[tuple[float, float]] = []
-            self._images, self._sum = 0, 0.0
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self._images = self.begun.steps * feed.batch_size
+            if len(self.begun.metrics) > len(self.model.metrics_variables):
+                _build_metrics(self.model, feed)
+            _go_on(self.model, self.begun)
+            self._sum = float(self.model.get_metrics_result()["loss"]) * self._images if self._images else 0.0
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            interrupts.let_through()
             self._rate = float(self.model.optimizer.learning_rate) if is_noting else 0.0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            interrupts.let_through()
+            self.begun.steps += 1
             mean = float(logs["loss"])  # over the epoch so far
             if not math.isfinite(mean):
                 self.model.stop_training = True
                 return
-            self.finite += 1
+            self.begun.finite += 1
             self.bar.set_postfix_str(f"loss {mean:.3f}", refresh=False)
             self.bar.update()
+            if is_noting:
+                self._note(mean)
+
+        def _note(self, mean: float) -> None:
             images = min(feed.batch_size, feed.images - self._images)
             before, self._sum = self._sum, mean * (self._images + images)
             self._images += images
-            self.seen.append(((self._sum - before) / images, self._rate))
+            self.begun.seen.append(((self._sum - before) / images, self._rate))
 
     return Watcher()
+
+
+def _build_metrics(model: Any, feed: ImageFeed) -> None:
+    """Make the variables of a model's metrics where Keras would make them in the first step that it takes."""
+    labels = np.zeros((1, *feed.label_shape), feed.label_dtype)
+    model.compute_metrics(None, labels, np.zeros((1, *model.output_shape[1:]), np.float32))
+    model.reset_metrics()

@@ -1,10 +1,11 @@
-"""Where a training stands at the end of an epoch, as a file: to use it, and to go on exactly.
+"""Where a training stands, as a file: to use it, and to go on exactly.
 
 A snapshot is a `.keras` file, which plain Keras loads, with more members in the same zip archive:
 
     fastcls/state.json    the rows of the epochs so far, and what the training says of itself
-    fastcls/KIND/N.npy    what else decides the next epoch: the states of random layers ("random"), the
-                          optimizer's variables, and the weights of the best epoch if it is another ("best")
+    fastcls/KIND/N.npy    what else decides the next step: the states of random layers ("random"), the
+                          optimizer's variables, the weights of the best epoch if they are others ("best");
+                          within an epoch also those of the metrics, and what was seen of each step ("seen")
     fastcls.json          what makes the model a classifier of images, if it is one
 
 It knows Keras models and optimizers, not heads.
@@ -27,24 +28,49 @@ from fastcls.backend import computing_in
 from fastcls.errors import OptionError
 
 Row = dict[str, float]
-VERSION = 2
+VERSION = 3
 _STATE = "fastcls/state.json"
 _CLASSIFIER = "fastcls.json"  # where `Classifier.load` looks
 
 
 @dataclass
+class Begun:
+    """How far an epoch has come.
+
+    Attributes:
+        steps: How many are done.
+        finite: How many of these had a finite loss.
+        rate: Learning rate of its first step; None before that.
+        seconds: How long it has taken.
+        figures: Its metrics, once all steps are done.
+        seen: Loss and learning rate of each step, where someone listens.
+        metrics: Variables of the metrics, if it is gone on with and steps are left.
+    """
+
+    steps: int = 0
+    finite: int = 0
+    rate: float | None = None
+    seconds: float = 0.0
+    figures: Row | None = None
+    seen: list[tuple[float, float]] = field(default_factory=list)
+    metrics: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass
 class Standing:
-    """Where a training stands at the end of an epoch.
+    """Where a training stands.
 
     Attributes:
         history: A row per epoch so far.
         best: The one whose weights are to be the result; None without validation.
         weights: Its weights; None if they are those that the model has.
+        begun: The epoch after these, as far as it has come.
     """
 
     history: list[Row] = field(default_factory=list)
     best: Row | None = None
     weights: list[np.ndarray] | None = None
+    begun: Begun = field(default_factory=Begun)
 
 
 class Resumable(Protocol):
@@ -127,7 +153,9 @@ class Snapshot:
         _assign(optimizer.variables, self._arrays("optimizer"))
         trainee.schedule.set_state(self.state["schedule"])
         history, best = self.state["history"], self.state["best_epoch"]
-        return Standing(history, history[best - 1] if best else None, self._arrays("best") or None)
+        seen = [(loss, rate) for array in self._arrays("seen") for loss, rate in array.tolist()]
+        begun = Begun(**self.state["begun"], seen=seen, metrics=self._arrays("metrics"))
+        return Standing(history, history[best - 1] if best else None, self._arrays("best") or None, begun)
 
     def _arrays(self, kind: str) -> list[np.ndarray]:
         with zipfile.ZipFile(self.path) as archive:
@@ -138,7 +166,7 @@ class Snapshot:
 def _check(state: Any) -> None:
     if state["version"] != VERSION:
         raise ValueError(f"it has version {state['version']}, this fastcls reads {VERSION}")
-    kinds = {"identity": dict, "history": list, "best_epoch": int, "schedule": dict}
+    kinds = {"identity": dict, "history": list, "best_epoch": int, "schedule": dict, "begun": dict}
     wrong = [name for name, kind in kinds.items() if not isinstance(state[name], kind)]
     if wrong:
         raise ValueError(f"missing or invalid {', '.join(wrong)}")
@@ -149,7 +177,7 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
 
     Args:
         path: A `.keras` file, which appears whole.
-        standing: The epochs so far.
+        standing: The epochs so far, and the one that is begun.
         trainee: What was trained.
         about: More for state.json. What it has as "classifier" goes to fastcls.json instead.
     """
@@ -157,13 +185,20 @@ def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapp
     classifier = about.pop("classifier", None)
     optimizer = trainee.model.optimizer.variables
     kinds = {"random": _values(trainee.random_states), "optimizer": _values(optimizer)}
-    if standing.best is not standing.history[-1]:
+    begun = standing.begun
+    if begun.steps or standing.best is not standing.history[-1]:
         kinds["best"] = standing.weights or []
+    if begun.steps and not begun.figures:
+        kinds["metrics"] = _values(trainee.model.metrics_variables)
+    if begun.seen:
+        kinds["seen"] = [np.array(begun.seen)]
+    told = {name: value for name, value in vars(begun).items() if name not in ("seen", "metrics")}
     state = {
         **about,
         "version": VERSION,
         "history": standing.history,
         "best_epoch": standing.best["epoch"] if standing.best else 0,
+        "begun": told,
         "schedule": trainee.schedule.get_state(),
     }
     with files.atomic_path(path) as temporary:

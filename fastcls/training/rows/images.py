@@ -11,9 +11,9 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache.samples import SampleRow
-from fastcls.data.conflicts import warn_of_conflicts
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
+from fastcls.data.splitter import require_train_part
 from fastcls.data.views import augment
 from fastcls.errors import DataError
 from fastcls.machine import available_memory, cores
@@ -81,8 +81,9 @@ def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray,
         The images as pixels, the places (N,) int64 of those that could be read, and what is known of these.
 
     Raises:
-        DataError: None could be read.
+        DataError: There is none to train on, or none could be read.
     """
+    require_train_part(dataset.given, (sample.split for sample in dataset.samples))
     samples = [sample for sample in dataset.samples if sample.split != "test"]
     images = Images([dataset.locate(sample) for sample in samples], decoder)
     readable = [place for place in range(len(samples)) if place not in images.unreadable]
@@ -93,7 +94,6 @@ def read_images(dataset: Dataset, decoder: Decoder) -> tuple[Images, np.ndarray,
         for place, sample in enumerate(samples)
         if place not in images.unreadable
     ]
-    warn_of_conflicts(dataset.given, ((row.path, row.digest, row.labels) for row in rows))
     return images, np.array(readable), rows
 
 
@@ -134,13 +134,14 @@ class ImageFeed:
         self.images = len(labels)
         self.label_shape, self.label_dtype = labels.shape[1:], labels.dtype
 
-    def batches(self, epoch: int, least: int = 1) -> Any:
+    def batches(self, epoch: int, least: int = 1, *, first: int = 0) -> Any:
         """A `tf.data.Dataset` of images (B, H, W, 3) uint8 and labels (B, ...), made in parallel.
 
         Args:
             epoch: Counted from 1.
             least: Images that the last batch must have, one per device: with a seed, an epoch leaves out
                 those of a smaller one; without, all batches are smaller instead.
+            first: How many batches to leave out, as they were trained on.
         """
         import tensorflow as tf
 
@@ -157,7 +158,10 @@ class ImageFeed:
         def read(row: Any, time: Any, label: Any) -> Any:
             return tf.ensure_shape(tf.numpy_function(load, [row, time], tf.uint8), self.shape), label
 
-        rows = tf.data.Dataset.from_tensor_slices((order, _times(order), self._labels[order]))
+        left = slice(first * size, None)
+        rows = tf.data.Dataset.from_tensor_slices(
+            (order[left], _times(order)[left], self._labels[order[left]])
+        )
         looks = rows.map(read, num_parallel_calls=cores(), deterministic=True)
         return looks.batch(size).prefetch(2)
 

@@ -126,9 +126,9 @@ def test_train_head__goes_on_before_a_damaged_checkpoint(make_cache, monkeypatch
 @pytest.mark.parametrize(
     ("head", "changes", "named"),
     [
-        (DROPOUT, {"learning_rate": 0.01}, r"training\.learning_rate was 0\.2, is 0\.01"),
-        (DROPOUT, {"val": 0.2}, r"train_rows was \w+, is \w+"),
-        (HeadSpec(layers=(16, 0.4)), {}, r"head\.architecture was"),
+        (DROPOUT, {"learning_rate": 0.01}, r"--learning-rate was 0\.2, is 0\.01"),
+        (DROPOUT, {"val": 0.2}, r"--val was unset, is 0\.2"),
+        (HeadSpec(layers=(16, 0.4)), {}, r"--layers was 16,0\.5, is 16,0\.4"),
     ],
 )
 def test_train_head__another_request_is_refused(make_cache, monkeypatch, tmp_path, head, changes, named):
@@ -149,13 +149,13 @@ def test_train_head__other_labels_or_another_start_are_refused(make_cache, monke
     with pytest.raises(Killed), monkeypatch.context() as patch:
         _kill(patch, 1, "save")
         train_head(cache, None, ADAM, start=start, folder=tmp_path)
-    with pytest.raises(OptionError, match=r"head\.weights was"):
+    with pytest.raises(OptionError, match="the weights to start from are others"):
         train_head(cache, DROPOUT, ADAM, folder=tmp_path)
     rows = cache.samples()
     places = [place for place, row in enumerate(rows) if row.split == "train"][:2]
     rows[places[0]] = replace(rows[places[0]], labels=rows[places[1]].labels)
     write_listing(cache, rows)
-    with pytest.raises(OptionError, match="train_rows was"):
+    with pytest.raises(OptionError, match="the images to train on, or their labels, are others"):
         train_head(cache, None, ADAM, start=start, folder=tmp_path)
 
 

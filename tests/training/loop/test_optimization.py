@@ -41,9 +41,7 @@ def test_rate__of_each_step(spec, warmup):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
 def test_train_head__takes_each_step_at_its_rate(make_cache, spec, warmup):
     cache, _, _ = make_cache(200)
-    config = TrainConfig(
-        OptimizerSpec("SGD"), 4, 32, RATE, replace(spec, warmup=warmup), val=0.0, seed=3, patience=0
-    )
+    config = TrainConfig(OptimizerSpec("SGD"), 4, 32, RATE, replace(spec, warmup=warmup), val=0.0, seed=3)
     trained = train_head(cache, None, replace(config, loss=LossSpec(l2=0.0)))
     kernel, bias, rates = _descent(cache, config)
     np.testing.assert_allclose(trained.model.get_weights()[0], kernel, atol=1e-4)

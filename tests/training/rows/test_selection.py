@@ -15,7 +15,7 @@ from fastcls import files
 from fastcls.backend import import_keras
 from fastcls.cache.samples import Failure, FileState
 from fastcls.data.tfrecord import join_address
-from fastcls.errors import CacheError, DataError
+from fastcls.errors import CacheError, DataError, OptionError
 from fastcls.specs import TrainConfig
 from fastcls.training.rows.selection import select
 
@@ -129,6 +129,21 @@ def test_select__without_validation_part_asks_how_to_proceed(make_cache):
     assert np.bincount(divided.val.labels).tolist() == [10, 10, 10]
 
 
+def test_select__refuses_data_without_a_training_part(make_cache):
+    cache, _, _ = make_cache()
+    write_listing(cache, [replace(row, split="test") for row in cache.samples()])
+    for config in (TrainConfig(), TrainConfig(val=0.0), TrainConfig(val=0.2)):
+        with pytest.raises(DataError, match=r"no training part. Received: test \(120 images\)\. Add images"):
+            select(cache, config)
+
+
+def test_read__takes_the_name_of_a_part(make_cache):
+    cache, _, _ = make_cache()
+    for split in (np.array(["train", "val"]), ["train"], 1):
+        with pytest.raises(OptionError, match=r"split must be the name of one, or None\. Received: "):
+            cache.read(split)
+
+
 def test_select__a_carved_validation_part_does_not_tear_groups(make_cache):
     cache, _, _ = make_cache()
     rows = [replace(row, split="", group=f"{place // 6}") for place, row in enumerate(cache.samples())]
@@ -146,7 +161,10 @@ def test_select__refuses_a_class_without_training_image(make_cache):
     cache, _, _ = make_cache()
     rows = cache.samples()
     write_listing(cache, [replace(row, labels=("rare",)) if row.split == "test" else row for row in rows])
-    with pytest.raises(DataError, match="No images to train on for: rare"):
+    with pytest.raises(
+        DataError,
+        match=r"No images to train on for: rare\. Received for rare: \d+ images in test\. Move some",
+    ):
         select(cache, TrainConfig())
     write_listing(cache, [replace(row, labels=("only",)) for row in rows])
     with pytest.raises(DataError, match=r"at least two classes.*only"):
