@@ -14,10 +14,10 @@ from fastcls.wording import count_of
 IMAGES = 32
 # What storing or computing bottlenecks in a type may cost: the mean, over the compared images, of the largest
 # difference of a probability; the margin of the classifier up to which another prediction is due to rounding;
-# and how many other predictions there may be above that. Measured on flowers with MobileNetV2 and seven heads:
-# float32 gives 0.000001, int8 up to 0.06, bfloat16 up to 0.075 and one other prediction above the margin. Half
-# the range of normalization gives 0.11 to 0.2 and margins of 0.76, swapped channels or classes 0.16 to 0.4
-# and margins above 0.65.
+# and how many other predictions there may be above that. Measured on flowers with MobileNetV2 and seven
+# heads: float32 gives 0.000001, int8 up to 0.06, bfloat16 up to 0.075 and one other prediction above the
+# margin. Half the range of normalization gives 0.11 to 0.2 and margins of 0.76, swapped channels or classes
+# 0.16 to 0.4 and margins above 0.65.
 BOUNDS = {
     "float32": (0.001, 0.01, 0),
     "float16": (0.03, 0.2, 0),
