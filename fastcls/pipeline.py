@@ -180,7 +180,8 @@ def _train(
     if runs.is_complete(folder):
         _go_on_with(folder, deciding)
         trained = replace(load_head(folder), history=Run.open(folder).history())
-        return Classifier.load(folder), trained
+        # A copy has the model in memory: the folder may be moved to its place before it is used.
+        return replace(Classifier.load(folder)), trained
     write_images(folder / runs.IMAGES, training.used.images, training.chosen.task)
     trained = train_prepared(training, folder, progress=progress)
     classifier = Classifier.join(training.cache, trained)

@@ -114,15 +114,19 @@ class Classifier:
     if not TYPE_CHECKING:  # who would no longer see what there is
 
         def __getattr__(self, name: str) -> Any:
-            """Load the model of a file when it is needed: Keras takes seconds."""
+            """Load the model of a file when it is asked for: Keras takes seconds."""
             if name != "model" or not self.is_of_file:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            object.__setattr__(self, "model", self._file.load_model(self.size))
+            object.__setattr__(self, "model", self._loaded)
+            # From now on it may be changed.
+            for of_file in ("_file", "_loaded", "_forwarder"):
+                self.__dict__.pop(of_file, None)
             return self.model
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields: how the model is run is found anew, perhaps where its file is not."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        model = self._loaded if self.is_of_file else self.model
+        return {**{each.name: self.__dict__.get(each.name) for each in fields(self)}, "model": model}
 
     def rank(self, probabilities: np.ndarray, threshold: float | None = None) -> list[int]:
         """The labels of an image by falling probability; of several labels, those that are predicted.
@@ -317,7 +321,7 @@ class Classifier:
 
     @property
     def is_of_file(self) -> bool:
-        """Whether its model is that of its file, as it was loaded."""
+        """Whether its model is that of its file, and nobody has asked for it, who might have changed it."""
         return "_file" in self.__dict__
 
     def keep(self) -> None:
@@ -325,9 +329,14 @@ class Classifier:
         self._forwarder.keep()
 
     @cached_property
+    def _loaded(self) -> Any:
+        return self.__dict__["_file"].load_model(self.size)
+
+    @cached_property
     def _forwarder(self) -> Forwarder:
-        file = self.__dict__.get("_file")
-        return Forwarder("classifier", lambda: self.model, file.digest if file else "")
+        if self.is_of_file:
+            return Forwarder("classifier", lambda: self._loaded, self.__dict__["_file"].digest)
+        return Forwarder("classifier", lambda: self.model)
 
     def _forward(
         self, batch: Sequence[tuple[int, _Decoded]], batch_size: int, run: Forward

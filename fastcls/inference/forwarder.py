@@ -28,7 +28,7 @@ class Forwarder:
         digest: Of its file; "" for a model that is not converted, as it is of no file.
     """
 
-    def __init__(self, kind: str, load: Callable[[], Any], digest: str) -> None:
+    def __init__(self, kind: str, load: Callable[[], Any], digest: str = "") -> None:
         self._kind, self._load, self._digest = kind, load, digest
         self._engine: Engine | None = None
 

@@ -126,6 +126,14 @@ def test_another_model_or_file_is_not_taken_for_the_one_that_is_kept(file, with_
     np.testing.assert_allclose(rows(Classifier.load(file), IMAGES[:5]), expected, atol=1e-6)
 
 
+def test_a_model_that_is_changed_says_something_else(file, with_engine):
+    loaded = Classifier.load(file)
+    before = rows(loaded)
+    loaded.model.set_weights(make(seed=1).model.get_weights())
+    np.testing.assert_allclose(rows(loaded), rows(make(seed=1)), atol=1e-6)
+    assert not np.allclose(rows(loaded), before, atol=0.01)
+
+
 def test_a_loaded_classifier_is_pickled_with_its_model(file, own_home):
     packed = pickle.dumps(Classifier.load(file))
     file.unlink()
