@@ -8,6 +8,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType
@@ -111,7 +112,9 @@ def computing_in(policy: str, layers: Sequence[Any]) -> Iterator[None]:
 
 
 def _start(threads: int) -> None:
-    with interrupts.held(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():  # the one that gets the signals
+            stack.enter_context(interrupts.held())
         if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
             stack.enter_context(_stderr_kept_for_errors())
         import keras  # noqa: F401

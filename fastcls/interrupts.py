@@ -17,16 +17,6 @@ EXIT_CODE = 130
 MESSAGE = "Interrupted. What was saved is kept: run the same command again to go on from it"
 
 
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM at a safe point: nothing is half done.
-
-    Attributes:
-        saved: What was saved because of it, in words; "" for nothing.
-    """
-
-    saved = ""
-
-
 @dataclass
 class _State:
     held: int = 0  # how many blocks hold signals
@@ -52,13 +42,7 @@ def was_received() -> bool:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Inside, a signal waits for `let_through` or for the end of the block; a second one does not wait.
-
-    Without effect in other threads than the main one, which gets the signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Inside, a signal waits for `let_through` or for the end of the block; a second one does not wait."""
     with _handled():
         _state.held += 1
         try:
@@ -72,17 +56,17 @@ def held() -> Iterator[None]:
 
 
 def let_through() -> None:
-    """A safe point: raise Stopped if a signal waits."""
+    """A safe point: raise KeyboardInterrupt if a signal waits."""
     if _state.is_pending:
         _state.is_pending = False
-        raise Stopped
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def _handled() -> Iterator[None]:
     """Handle Ctrl-C inside, where it would be Python's own affair: in the process of a library's user."""
     is_own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not is_own:
+    if not is_own or threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.signal(signal.SIGINT, _handle)
