@@ -77,7 +77,7 @@ class ExtractConfig:
         None,
         "Number of worker processes.",
         low=1,
-        shown="one per GPU, or one per core as memory allows",
+        shown="one per core, or on a GPU one per four cores, as memory allows",
     )
     batch_size: int | None = option(None, "Images per forward pass.", low=1, shown="8 on CPUs, 64 on GPUs")
     shard_size: int = option(512, "Bottlenecks per shard: the most that a crash can lose.", low=1)
