@@ -25,6 +25,23 @@ class ConversionError(OptionError):
     """An engine cannot run a trunk, because it does not know one of its operations."""
 
 
+class InfidelityError(OptionError):
+    """An engine's bottlenecks are further from those in float32 than its precision allows.
+
+    Attributes:
+        fact: The message without its remedy.
+    """
+
+    fact: str = ""
+
+    @classmethod
+    def of(cls, fact: str, remedy: str = "Use --precision float32") -> InfidelityError:
+        """An error of a fact and its remedy."""
+        error = cls(f"{fact}. {remedy}")
+        error.fact = fact
+        return error
+
+
 class CacheError(FastclsError, RuntimeError):
     """A bottleneck cache is missing, partial, stale, damaged or of another version."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -43,12 +44,14 @@ _MACHINE_TROUBLE = {
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(fastcls.__version__, prog_name="fastcls")
-def cli() -> None:
+@click.option("--verbose", is_flag=True, help="Tell more on stderr, such as how exact a precision was found.")
+def cli(*, verbose: bool) -> None:
     """A folder of images in, a classifier out.
 
     Each image goes through the frozen part of a network only once. Its features (the bottleneck) are
     cached, and classifiers train on them in seconds.
     """
+    logging.getLogger("fastcls").setLevel(logging.INFO if verbose else logging.NOTSET)
 
 
 _COMMANDS = (

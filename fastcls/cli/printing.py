@@ -40,7 +40,7 @@ def print_extraction(cache: Any, done: Any) -> None:
     if done.engine:
         click.echo(f"{done.engine} in {manifest.precision}, {done.resources}")
     if done.fidelity:
-        click.echo(f"Compared with Keras in float32 when the cache was started: {Fidelity(**done.fidelity)}")
+        click.echo(f"Precision: {Fidelity(**done.fidelity).in_words(manifest.precision)}")
     if done.views > 1:
         views = count_of(done.views, "view")
         click.echo(f"{views} of each image to train on: {listing.report().views}")

@@ -12,6 +12,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,10 +21,11 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache import checked_files
-from fastcls.engines import Engine
+from fastcls.engines import Engine, kernels, sensitivity
 from fastcls.engines.trunk import Trunk
-from fastcls.errors import ConversionError, OptionError
+from fastcls.errors import ConversionError, InfidelityError, OptionError
 from fastcls.optional import require
+from fastcls.wording import count_of
 
 _ROOM_BYTES = 1 << 20  # a disk with less is full
 logger = logging.getLogger(__name__)
@@ -50,16 +52,8 @@ class OpenVINOEngine(Engine):
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
         _openvino()
-        options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": self._hint,
-            "NUM_STREAMS": 1,
-            # Else each of several workers pins its threads to the same first cores.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
         checked_files.require_whole(*self._files(trunk))
-        self._model = _compile(self.place(trunk), options)
+        self._model = _compile_for(self.place(trunk), self._hint, threads)
 
     @classmethod
     def require(cls) -> None:
@@ -76,7 +70,8 @@ class OpenVINOEngine(Engine):
             ConversionError: OpenVINO does not know an operation of the trunk.
         """
         if cls.damage(trunk.path):
-            cls._save(_convert(trunk), trunk.path)
+            model = _convert(trunk)
+            cls._save(lambda place: _write(model, place), trunk.path)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Forward a batch.
@@ -101,36 +96,102 @@ class OpenVINOEngine(Engine):
         return checked_files.damage(*cls._files(trunk))
 
     @classmethod
-    def _files(cls, trunk: Path) -> tuple[Path, Path]:
+    def _files(cls, trunk: Path) -> tuple[Path, ...]:
         place = cls.place(trunk)
         return place, place.with_suffix(".bin")
 
     @classmethod
-    def _save(cls, model: Any, trunk: Path) -> None:
-        """Put a model where the engine finds it, in place of a damaged one."""
+    def _save(cls, write: Callable[[Path], None], trunk: Path) -> None:
+        """Put a model where the engine finds it, in place of a damaged one.
+
+        Args:
+            write: Writes the model's files: the .xml to the path that it is given, the others beside it.
+            trunk: The trunk.
+        """
         place = cls.place(trunk)
         if place.parent.exists():
             logger.warning("%s. It will be recreated", cls.damage(trunk))
             shutil.rmtree(place.parent)
         try:
             with files.atomic_folder(place.parent) as temporary:
-                _write(model, temporary / place.name)
+                write(temporary / place.name)
                 checked_files.note_all(temporary)
         except OSError:
             if cls.damage(trunk):  # else another process was first, where there are no leases
                 raise
 
 
-class Bfloat16Engine(OpenVINOEngine):
+class SixteenBitEngine(OpenVINOEngine):
+    """Computes in 16 bits, but for the few layers that rounding disturbs most: they stay in float32."""
+
+    _precision = ""
+
+    def __init__(self, trunk: Path, threads: int = 0) -> None:
+        super().__init__(trunk, threads)
+        lost = set(self._choice(trunk)["ids"]) - kernels.float32_ids(self._model)
+        if lost:
+            raise ConversionError(f"OpenVINO computes {', '.join(sorted(lost))} in {self._precision} here")
+
+    @classmethod
+    def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
+        """Choose the layers that stay in float32, unless that was done before.
+
+        Raises:
+            ConversionError: OpenVINO does not know an operation of the trunk.
+            InfidelityError: However they are chosen, the bottlenecks move too far.
+        """
+        OpenVINOEngine.prepare(trunk, read_images)
+        if cls.damage(trunk.path):
+            cls._save(lambda place: cls._choose(trunk, place), trunk.path)
+
+    @classmethod
+    def float32_layers(cls, trunk: Path) -> tuple[str, ...]:
+        """The layers that stay in float32: their kind and their place among the convolutions and products.
+
+        Raises:
+            CacheError: What `prepare` made is damaged.
+        """
+        checked_files.require_whole(*cls._files(trunk))
+        return tuple(cls._choice(trunk)["layers"])
+
+    @classmethod
+    def _choice(cls, trunk: Path) -> dict[str, Any]:
+        choice: dict[str, Any] = files.read_json(_choice_path(cls.place(trunk)))
+        return choice
+
+    @classmethod
+    def _files(cls, trunk: Path) -> tuple[Path, ...]:
+        return (*super()._files(trunk), _choice_path(cls.place(trunk)))
+
+    @classmethod
+    def _choose(cls, trunk: Trunk, place: Path) -> None:
+        """Write the trunk with its sensitive layers marked; its weights are those of the exact one."""
+        exact = OpenVINOEngine.place(trunk.path)
+        choice = sensitivity.choose_float32(exact, cls._hint, _compile_for, place, trunk.float32_layers)
+        if not choice.error <= sensitivity.LIMIT:
+            kept = count_of(len(choice.layers), "layer")
+            raise InfidelityError.of(
+                f"openvino in {cls._precision} is too far from float32 on this base: median relative error "
+                f"{choice.error:.3g} on fixed images with {kept} in float32; allowed is {sensitivity.LIMIT:g}"
+            )
+        files.link_or_copy(exact.with_suffix(".bin"), place.with_suffix(".bin"))
+        files.write_json(_choice_path(place), asdict(choice))
+
+
+class Bfloat16Engine(SixteenBitEngine):
     """Computes in bfloat16, on CPUs that have it (AVX-512 BF16 or AMX)."""
 
+    _folder = "openvino-bfloat16"
+    _precision = "bfloat16"
     _hint = "bf16"
     _capability = "BF16"
 
 
-class Float16Engine(OpenVINOEngine):
+class Float16Engine(SixteenBitEngine):
     """Computes in float16, on CPUs that have it (AMX FP16, ARM)."""
 
+    _folder = "openvino-float16"
+    _precision = "float16"
     _hint = "f16"
     _capability = "FP16"
 
@@ -181,7 +242,7 @@ class Int8Engine(OpenVINOEngine):
         except Exception as error:  # whatever NNCF raises, it does not know an operation
             raise ConversionError(f"NNCF cannot quantize this trunk: {_reason(error)}") from error
         _compile(quantized, {})
-        cls._save(quantized, trunk.path)
+        cls._save(lambda place: _write(quantized, place), trunk.path)
 
 
 def _openvino() -> ModuleType:
@@ -198,12 +259,29 @@ def _convert(trunk: Trunk) -> Any:
         raise ConversionError(f"OpenVINO cannot convert this trunk: {_reason(error)}") from error
 
 
+def _compile_for(model: Any, hint: str, threads: int = 0) -> Any:
+    """Compile a model, or that of a file, for a precision; 0 threads for OpenVINO's choice."""
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "NUM_STREAMS": 1,
+        # Else each of several workers pins its threads to the same first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    return _compile(model, options)
+
+
 def _compile(model: Any, options: dict[str, Any]) -> Any:
     core = _openvino().Core()
     try:
         return core.compile_model(model, "CPU", options)
     except Exception as error:  # whatever the plugin raises, it lacks an operation, or the file is damaged
         raise ConversionError(f"OpenVINO cannot compile this trunk: {_reason(error)}") from error
+
+
+def _choice_path(place: Path) -> Path:
+    return place.with_name("float32-layers.json")
 
 
 def _reason(error: Exception) -> str:

@@ -21,6 +21,10 @@ class Trunk:
         model: The same model, where it is in memory already.
         find_stand_in: Finds what stands for Keras in `run`, as it was found to come as near as makes no
             difference; None for nothing.
+
+    Attributes:
+        float32_layers: What is to stay in float32 in lower precisions, where that was decided before; see
+            `Engine.float32_layers`.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class Trunk:
         find_stand_in: Callable[[], Callable[[np.ndarray], np.ndarray] | None] = lambda: None,
     ) -> None:
         self.path = path
+        self.float32_layers: tuple[str, ...] | None = None
         self._model, self._find_stand_in = model, find_stand_in
 
     @cached_property

@@ -11,31 +11,24 @@ from typing import Any
 import numpy as np
 
 from fastcls.data.decoder import Decoder, UnreadableImage
-from fastcls.errors import OptionError
+from fastcls.errors import InfidelityError
 from fastcls.wording import count_of
 
-# By precision: the largest median relative error, and the smallest cosine of any row. Engines in float32
-# differ by the order of their sums alone. What a lower precision costs depends on the weights: rounding
-# those of MobileNetV2 to the 8 bits of bfloat16 moves its bottlenecks of photos by 0.14 and costs 0.4 points
-# of accuracy, while ResNet50 moves by 0.003.
+# By precision: the largest median relative error, the smallest cosine of any row, and the smallest share of
+# images that keep their nearest neighbor. Engines in float32 differ by the order of their sums alone. For
+# lower precisions the first two only find what computes something else. What rounding harms shows first
+# in the neighbors: of 128 photos at least 0.97 kept theirs with MobileNetV2 in bfloat16 but for three layers,
+# with MobileNetV1, SqueezeNet and a ViT, and 0.74 to 0.91 with MobileNetV2 in bfloat16 throughout.
 BOUNDS = {
-    "float32": (1e-3, 0.9999),
-    "float16": (0.05, 0.99),
-    "bfloat16": (0.2, 0.85),
-    "int8": (0.25, 0.8),
+    "float32": (1e-3, 0.9999, 0.95),
+    "float16": (0.05, 0.99, 0.95),
+    "bfloat16": (0.2, 0.85, 0.95),
+    "int8": (0.25, 0.8, 0.6),
 }
+_AS_NEAR = 0.01  # of cosine: neighbors that differ by less are as good as each other
+_FEWEST = 16  # images of which neighbors are looked for
 _BATCH = 8
 _TINY = 1e-90  # below the product of two lengths in float32, unless one is zero
-
-
-class InfidelityError(OptionError):
-    """The rows of an engine are further from Keras in float32 than the bound of its precision.
-
-    Attributes:
-        fact: The message without its remedy.
-    """
-
-    fact: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,9 @@ class Fidelity:
         largest_error: Its maximum.
         median_cosine: Median over rows of the cosine between row and reference.
         smallest_cosine: Its minimum.
+        neighbors: Share of rows whose nearest neighbor by cosine is that of the reference, or one that is as
+            near there; None for too few rows.
+        are_yours: Whether the images are the user's, not those that are the same everywhere.
     """
 
     images: int
@@ -55,6 +51,8 @@ class Fidelity:
     largest_error: float
     median_cosine: float
     smallest_cosine: float
+    neighbors: float | None = None
+    are_yours: bool = True
 
     @classmethod
     def read(cls, figures: Mapping[str, Any] | None) -> Fidelity | None:
@@ -62,28 +60,36 @@ class Fidelity:
         return cls(**figures) if figures else None
 
     def __str__(self) -> str:
+        kept = f", {self.neighbors:.1%} keep their neighbor" if self.neighbors is not None else ""
         return (
             f"median relative error {self.median_error:.3g} (largest {self.largest_error:.3g}), "
-            f"median cosine {self.median_cosine:.6g} (smallest {self.smallest_cosine:.6g}) "
+            f"median cosine {self.median_cosine:.6g} (smallest {self.smallest_cosine:.6g}){kept}, "
             f"over {count_of(self.images, 'image')}"
         )
 
+    def in_words(self, precision: str) -> str:
+        """What was checked, and that it was found good."""
+        images = f"{self.images} of your images" if self.are_yours else f"{self.images} fixed images"
+        reference = "Keras" if precision == "float32" else "float32"
+        return f"{precision}, checked against {reference} on {images}: within limits"
+
     def require(self, engine: str, precision: str) -> None:
         """Raise InfidelityError when the rows are too far from the reference."""
-        error, cosine = BOUNDS[precision]
-        if not (self.median_error <= error and self.smallest_cosine >= cosine):
-            remedy = "--engine tensorflow" if precision == "float32" else "--precision float32"
-            fact = (
-                f"{engine} in {precision} is too far from Keras in float32 on this base: {self}; allowed are "
-                f"a median error of {error:g} and a smallest cosine of {cosine:g}"
-            )
-            refusal = InfidelityError(f"{fact}. Use {remedy}")
-            refusal.fact = fact
-            raise refusal
+        error, cosine, share = BOUNDS[precision]
+        is_near = self.median_error <= error and self.smallest_cosine >= cosine
+        if is_near and (self.neighbors is None or self.neighbors >= share):
+            return
+        remedy = "--engine tensorflow" if precision == "float32" else "--precision float32"
+        keep = "" if self.neighbors is None else f", and {share:.0%} must keep their neighbor"
+        raise InfidelityError.of(
+            f"{engine} in {precision} is too far from Keras in float32 on this base: {self}; allowed are "
+            f"a median error of {error:g} and a smallest cosine of {cosine:g}{keep}",
+            f"Use {remedy}",
+        )
 
 
-def compare(rows: np.ndarray, reference: np.ndarray) -> Fidelity:
-    """Compare rows (N, ...) with a reference of the same shape."""
+def compare(rows: np.ndarray, reference: np.ndarray, *, are_yours: bool = True) -> Fidelity:
+    """Compare rows (N, ...) with a reference of the same shape; see `Fidelity`."""
     ours, theirs = (values.reshape(len(values), -1).astype(np.float64) for values in (rows, reference))
     lengths = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
     errors = np.linalg.norm(ours - theirs, axis=1) / np.maximum(lengths[1], _TINY)
@@ -96,7 +102,26 @@ def compare(rows: np.ndarray, reference: np.ndarray) -> Fidelity:
         largest_error=float(errors.max()),
         median_cosine=float(np.median(cosines)),
         smallest_cosine=float(cosines.min()),
+        neighbors=_kept_neighbors(ours, theirs) if len(rows) >= _FEWEST else None,
+        are_yours=are_yours,
     )
+
+
+def _kept_neighbors(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The share of rows (N, D) whose nearest neighbor among ours is nearest among theirs, or as near."""
+    found = _similarities(ours).argmax(axis=1)
+    similar = _similarities(theirs)
+    return float(np.mean(similar[np.arange(len(found)), found] >= similar.max(axis=1) - _AS_NEAR))
+
+
+def _similarities(rows: np.ndarray) -> np.ndarray:
+    """Cosines (N, N); a row is no neighbor of itself."""
+    lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
+    with np.errstate(invalid="ignore"):
+        unit = rows / lengths
+        cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return cosines
 
 
 def forward(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:

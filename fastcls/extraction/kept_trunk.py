@@ -186,7 +186,8 @@ def _in_float32(candidate: Candidate) -> Candidate | None:
 
 def _compare(engine: type[Engine], trunk: Trunk, size: tuple[int, int]) -> Fidelity:
     images = crops(size, _COMPARED)
-    return compare(forward(engine(trunk.path, machine.cores()).run, images), forward(trunk.run, images))
+    rows = forward(engine(trunk.path, machine.cores()).run, images)
+    return compare(rows, forward(trunk.run, images), are_yours=False)
 
 
 def _no_images() -> np.ndarray:

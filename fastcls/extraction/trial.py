@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from fastcls.cache.store import Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, InfidelityError
 from fastcls.extraction.engine_choice import Candidate
 from fastcls.extraction.fidelity import (
     Fidelity,
@@ -24,8 +25,9 @@ from fastcls.extraction.filling import Filling
 from fastcls.extraction.shared_trunk import split_rows
 from fastcls.machine import cores
 
-_COMPARED = 32
-_CALIBRATED = 96
+_IMAGES = 128  # to compare; of an engine that learns from images, the most are for that
+_FEWEST = 32
+_COMPARED_VALUES = 1 << 25  # of the bottlenecks of all images but these
 
 
 def require_trusted(candidate: Candidate, filling: Filling, dataset: Dataset, max_pixels: int | None) -> None:
@@ -51,7 +53,8 @@ class _Trial:
         """Raise InfidelityError or ConversionError for an engine that cannot be trusted."""
         engine = engine_class(candidate.path)
         self._require_calibration(engine)
-        engine.prepare(self._trunk, self._calibration)
+        self._trunk.float32_layers = self._float32_layers(candidate)
+        engine.prepare(self._trunk, lambda: self._calibration(engine))
         if engine.is_reference:
             return
         self._measure(candidate.engine, engine)
@@ -60,6 +63,16 @@ class _Trial:
             if fidelity:
                 fidelity.require(candidate.engine, candidate.precision)
 
+    def _float32_layers(self, candidate: Candidate) -> tuple[str, ...]:
+        """The layers in float32 that the caches are named by."""
+        layers, *others = {cache.manifest.float32_layers for cache in self._caches}
+        if others:
+            raise InfidelityError.of(
+                f"{candidate} needs different layers in float32 for these cuts",
+                "Extract one --cut at a time, or use --precision float32",
+            )
+        return layers
+
     def _measure(self, name: str, engine: type[Engine]) -> None:
         """Note for each cache how near the engine comes, unless that is known."""
         unknown = [name not in cache.manifest.fidelity for cache in self._caches]
@@ -67,7 +80,7 @@ class _Trial:
             return
         loaded = engine(self._trunk.path, cores())
         shapes = [cache.manifest.shape for cache in self._caches]
-        compared = self._images[self._compared]
+        compared = self._images[self._compared(engine)]
         ours, theirs = (split_rows(forward(run, compared), shapes) for run in (loaded.run, self._trunk.run))
         for cache, is_unknown, mine, reference in zip(self._caches, unknown, ours, theirs, strict=True):
             if is_unknown:
@@ -92,13 +105,14 @@ class _Trial:
     @cached_property
     def _images(self) -> np.ndarray:
         paths = [self._dataset.locate(sample) for sample in self._dataset.samples]
-        return some_images(paths, Decoder(self._manifest.pixels, self._max_pixels), _COMPARED + _CALIBRATED)
+        return some_images(paths, Decoder(self._manifest.pixels, self._max_pixels), _IMAGES)
 
-    @property
-    def _compared(self) -> list[int]:
-        return evenly_spaced(len(self._images), _COMPARED)
+    def _compared(self, engine: type[Engine]) -> list[int]:
+        values = sum(math.prod(cache.manifest.shape) for cache in self._caches)
+        most = _FEWEST if engine.is_calibrated else max(_FEWEST, _COMPARED_VALUES // values)
+        return evenly_spaced(len(self._images), most)
 
-    def _calibration(self) -> np.ndarray:
+    def _calibration(self, engine: type[Engine]) -> np.ndarray:
         """The images that are not compared, as long as there are enough."""
-        is_enough = len(self._images) >= 2 * _COMPARED
-        return np.delete(self._images, self._compared, axis=0) if is_enough else self._images
+        is_enough = len(self._images) >= 2 * _FEWEST
+        return np.delete(self._images, self._compared(engine), axis=0) if is_enough else self._images

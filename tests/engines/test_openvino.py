@@ -88,13 +88,13 @@ def test_rows__are_kept_when_the_next_batch_comes(trunk_path):
     assert np.array_equal(rows, before)
 
 
-def test_prepare__converts_once_for_all_floats(trunk_path):
+def test_prepare__converts_once_and_keeps_the_weights_once_for_all_floats(trunk_path):
     prepared(OpenVINOEngine, trunk_path)
-    (place,) = {engine.place(trunk_path) for engine in FLOATS}
-    before = place.stat().st_mtime_ns
+    before = OpenVINOEngine.place(trunk_path).stat().st_mtime_ns
     for engine in FLOATS:
         engine.prepare(Trunk(trunk_path), no_images)
-    assert place.stat().st_mtime_ns == before
+    assert OpenVINOEngine.place(trunk_path).stat().st_mtime_ns == before
+    assert len({engine.place(trunk_path).with_suffix(".bin").stat().st_ino for engine in FLOATS}) == 1
 
 
 def test_engine__needs_no_tensorflow_once_it_is_converted(trunk_path):

@@ -25,6 +25,11 @@ def some_rows(count, noise):
     return reference + noise * random.normal(size=reference.shape).astype(np.float32), reference
 
 
+def figures(found):
+    """Those that any number of rows has."""
+    return dataclasses.astuple(found)[:5]
+
+
 def test_compare__equals_a_computation_by_hand():
     rows, reference = some_rows(5, noise=0.1)
     flat = rows.reshape(5, -1), reference.reshape(5, -1)
@@ -33,21 +38,21 @@ def test_compare__equals_a_computation_by_hand():
     ]
     cosines = np.diag(cosine_similarity(*flat))
     expected = (5, np.median(errors), max(errors), np.median(cosines), min(cosines))
-    assert dataclasses.astuple(compare(rows, reference)) == pytest.approx(expected, rel=1e-5)
+    assert figures(compare(rows, reference)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e15])
 def test_compare__does_not_depend_on_scale(scale):
     rows, reference = some_rows(5, noise=0.1)
-    expected = dataclasses.astuple(compare(rows, reference))
+    expected = figures(compare(rows, reference))
     found = compare(rows * np.float32(scale), reference * np.float32(scale))
-    assert dataclasses.astuple(found) == pytest.approx(expected, rel=1e-5)
+    assert figures(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_compare__an_image_that_moves_nothing():
     rows, reference = some_rows(3, noise=0)
     rows[1] = reference[1] = 0
-    assert dataclasses.astuple(compare(rows, reference)) == pytest.approx((3, 0, 0, 1, 1))
+    assert figures(compare(rows, reference)) == pytest.approx((3, 0, 0, 1, 1))
     rows[1] = 1e-3
     assert compare(rows, reference).smallest_cosine == 0
 
@@ -67,11 +72,36 @@ def test_forward__does_not_depend_on_batches(count):
 
 @pytest.mark.parametrize("precision", BOUNDS)
 def test_require__the_bounds_of_a_precision(precision):
-    error, cosine = BOUNDS[precision]
-    Fidelity(9, error, 99, cosine, cosine).require("swift", precision)
-    for bad in (Fidelity(9, error * 1.01, error, 1, cosine), Fidelity(9, error, error, 1, cosine - 0.01)):
+    error, cosine, share = BOUNDS[precision]
+    for neighbors in (None, share, 1):
+        Fidelity(9, error, 99, cosine, cosine, neighbors).require("swift", precision)
+    for bad in (
+        Fidelity(9, error * 1.01, error, 1, cosine),
+        Fidelity(9, error, error, 1, cosine - 0.01),
+        Fidelity(99, error, error, 1, 1, share - 0.01),
+    ):
         with pytest.raises(InfidelityError, match=f"swift in {precision} is too far from Keras in float32"):
             bad.require("swift", precision)
+
+
+def test_neighbors__of_rounded_rows_by_hand():
+    """Two pairs of neighbors; one row turns to a stranger."""
+    random = np.random.default_rng(0)
+    reference = random.normal(size=(20, 50))
+    reference[1::2] = reference[::2] + 0.2 * random.normal(size=(10, 50))
+    rows = reference.copy()
+    assert compare(rows, reference).neighbors == 1
+    rows[4] = reference[7] + 0.1
+    assert compare(rows, reference).neighbors == pytest.approx(1 - 3 / 20)  # it, its twin, and the stranger's
+    assert compare(rows[:15], reference[:15]).neighbors is None  # too few
+
+
+def test_neighbors__images_that_are_alike_are_as_near():
+    random = np.random.default_rng(0)
+    reference = 1 + 0.02 * random.normal(size=(40, 50))
+    rows = reference + 0.02 * random.normal(size=reference.shape)
+    assert compare(rows, reference).neighbors == 1
+    assert compare(rows - 1, reference - 1).neighbors < 0.9
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
