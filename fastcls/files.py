@@ -268,7 +268,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Give a file that never changes a second place: by a link, or a copy where there are none."""
     try:
         os.link(source, target)

@@ -22,6 +22,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 
 from fastcls.bases.loader import load_base
 from fastcls.cache import checked_files
@@ -123,7 +124,7 @@ def accuracies(bottlenecks: dict[str, np.ndarray], labels: np.ndarray) -> dict[s
 
 def fit(features: np.ndarray, labels: np.ndarray, strength: float) -> LogisticRegression:
     """A logistic regression, near enough to its optimum."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):  # more threads get in each other's way
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=strength, max_iter=100, tol=1e-3).fit(features, labels)
 

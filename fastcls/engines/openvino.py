@@ -248,13 +248,14 @@ class Int8Engine(OpenVINOEngine):
 def _openvino() -> ModuleType:
     # Else it reports its use to its makers, and so does NNCF. They do without this package.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return require("openvino", extra="openvino", purpose="The engine openvino")
+    return require("openvino", extra=None, purpose="The engine openvino")
 
 
 def _convert(trunk: Trunk) -> Any:
     openvino, graph = _openvino(), trunk.graph
     try:
-        return openvino.convert_model(graph)
+        with contextlib.redirect_stdout(None):  # it reports there wherever a command line says --verbose
+            return openvino.convert_model(graph)
     except Exception as error:  # whatever the converter raises, it does not know an operation
         raise ConversionError(f"OpenVINO cannot convert this trunk: {_reason(error)}") from error
 

@@ -36,6 +36,7 @@ _RANKED = 16
 _TRIES = 6
 _ESTIMATED = 4  # crops
 _FEWEST, _MULTIPLY_ADDS = 8, 20e9  # crops: fewer where a trunk is slow
+_SIDE = 224  # of the crops, where a trunk takes any size
 _BATCH = 7  # leaves a rest, so that batches of two sizes are tried
 
 
@@ -89,7 +90,8 @@ class _Search:
         self._core = openvino.Core()
         self._model = self._core.read_model(ir)
         self.kernels = kernels_of(self._model)
-        size = [side.get_length() for side in list(self._model.inputs[0].get_partial_shape())[1:3]]
+        sides = list(self._model.inputs[0].get_partial_shape())[1:3]
+        size = [side.get_length() if side.is_static else _SIDE for side in sides]
         self._images = crops((size[0], size[1]), _count(self.kernels))
         self._reference = self._forward(compile_model(self._model, "f32"))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -117,9 +116,10 @@ class KeptTrunk:
         reason = engine_class(candidate.path).damage(trunk)
         if not reason:
             return
+        copies: dict[int, Path] = {}  # by inode: engines share their weights
         for entry in sorted(self.prepare(candidate).iterdir()):
             if entry.is_dir():
-                _copy_folder(entry, trunk.with_name(entry.name), reason)
+                _copy_folder(entry, trunk.with_name(entry.name), reason, copies)
 
     def reference(self, candidate: Candidate) -> Callable[[np.ndarray], np.ndarray] | None:
         """What stands for Keras in float32: the same engine in float32, where it comes near enough."""
@@ -144,11 +144,11 @@ class KeptTrunk:
     def _make(self, candidate: Candidate, folder: Path) -> None:
         engine, exact = engine_class(candidate.path), _in_float32(candidate)
         for name in (TRUNK, checked_files.FILE):
-            _link(self.folder / name, folder / name)
+            files.link_or_copy(self.folder / name, folder / name)
         if exact and exact != candidate:
             for entry in sorted(self.prepare(exact).iterdir()):
                 if entry.is_dir():
-                    shutil.copytree(entry, folder / entry.name, copy_function=_link)
+                    shutil.copytree(entry, folder / entry.name, copy_function=files.link_or_copy)
         trunk = Trunk(folder / TRUNK, self._model)
         engine.prepare(trunk, _no_images)
         notes: dict[str, Any] = {"float32_layers": engine.float32_layers(trunk.path), "fidelity": None}
@@ -207,17 +207,19 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _link(source: Any, target: Any) -> None:
-    """Link a file that never changes; copy it where that is not possible."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _copy_folder(source: Path, target: Path, reason: str, copies: dict[int, Path]) -> None:
+    """Copy a folder; what was copied before is linked."""
 
+    def copy(one: str, other: str) -> None:
+        before = copies.get(Path(one).stat().st_ino)
+        if before:
+            files.link_or_copy(before, Path(other))
+        else:
+            shutil.copyfile(one, other)
 
-def _copy_folder(source: Path, target: Path, reason: str) -> None:
     if target.exists():
         logger.warning("%s. It will be recreated", reason)
         shutil.rmtree(target)
     with files.atomic_folder(target) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        shutil.copytree(source, temporary, dirs_exist_ok=True, copy_function=copy)
+    copies.update({path.stat().st_ino: target / path.name for path in source.iterdir()})

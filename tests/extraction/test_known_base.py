@@ -11,7 +11,9 @@ from extraction_support import save_model, write_images
 
 from fastcls import files, home
 from fastcls.cache.store import cache_folders
+from fastcls.engines.openvino import Bfloat16Engine
 from fastcls.engines.trunk import Trunk
+from fastcls.errors import OptionError
 from fastcls.extraction import caches
 from fastcls.extraction.extractor import extract, extract_several
 from fastcls.extraction.kept_trunk import KeptTrunk
@@ -133,6 +135,17 @@ def test_extract__without_a_home_is_as_with_it(own_home, cut, dataset, tmp_path,
     assert second.folder.name == first.folder.name
     np.testing.assert_array_equal(rows_of(second), rows_of(first))
     assert place.is_file() or not list(place.iterdir())
+
+
+def test_known_base__its_weights_are_kept_once_in_a_cache_of_16_bits(own_home, cut, dataset, tmp_path):
+    try:
+        Bfloat16Engine.require()
+    except OptionError as error:
+        pytest.skip(str(error))
+    cache, _ = extract(dataset, replace(cut, precision="bfloat16"), tmp_path / "caches", INLINE)
+    exact, rounded = sorted(cache.folder.glob("openvino*/trunk.bin"))
+    assert exact.samefile(rounded)
+    assert cache.manifest.float32_layers == Bfloat16Engine.float32_layers(cache.trunk_path)
 
 
 KILLED = """
