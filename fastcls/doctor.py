@@ -16,11 +16,13 @@ from fastcls.engines.trials import Trial, try_engines
 from fastcls.files import folder_size
 from fastcls.machine import available_memory, cores, cpu_flags, cpu_name
 
-PACKAGES = ("tensorflow", "keras", "h5py", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
+PACKAGES = (
+    *("tensorflow", "keras", "openvino", "h5py", "numpy", "opencv-python-headless", "pillow"),
+    "scikit-learn",
+)
 # Name of the extra -> packages that it installs, and what it is for.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
-    "openvino": (("openvino",), "faster extraction on CPUs"),
-    "int8": (("openvino", "nncf"), "extraction in int8"),
+    "int8": (("nncf",), "extraction in int8"),
     "hub": (("keras-hub",), "bases of keras_hub"),
     "heic": (("pillow-heif",), "photos in HEIC, as phones make them"),
     "pandas": (("pandas",), "tables as DataFrames"),

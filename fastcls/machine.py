@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 import platform
@@ -12,6 +14,8 @@ from pathlib import Path
 # Memory of a machine that does not tell.
 _UNKNOWN_BYTES = 1 << 32
 _ROOT = Path("/")
+# Parameters of glibc's mallopt(3), and values above the buffers of any image but the largest.
+_MALLOC_OPTIONS = ((-3, 1 << 25), (-1, 1 << 28))  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 # Of a control group: limit, usage, and how the figures of the groups inside are marked; version 2, then 1.
 _MEMORY_FILES = (
     ("memory.max", "memory.current", ""),
@@ -32,6 +36,18 @@ def cores() -> int:
     """Cores that this process may keep busy: those it may run on, or fewer by a control group's quota."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([usable, *(math.ceil(quota) for quota in map(_quota, _groups("cpu")) if quota > 0)])
+
+
+def keep_freed_memory() -> None:
+    """Let this process use memory that it frees again, instead of handing it back to the system.
+
+    Decoding a photo of 500x375 takes and frees more than a megabyte. When that is new memory each time, page
+    faults cost a third of the time of decoding, and threads wait for each other. Has an effect with glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        for option, value in _MALLOC_OPTIONS:
+            libc.mallopt(option, value)
 
 
 def cpu_name() -> str:

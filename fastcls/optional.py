@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     import pandas
 
 
-def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+def require(module: str, *, extra: str | None, purpose: str) -> ModuleType:
     """Import an optional module.
 
     Args:
         module: Name to import.
-        extra: The extra of fastcls that installs it.
+        extra: The extra of fastcls that installs it; None for a package that comes with fastcls where there
+            is one for the platform.
         purpose: What it is needed for, as the start of the error message.
 
     Raises:
@@ -27,9 +28,10 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        wanted = f"'fastcls[{extra}]'" if extra else module
         raise MissingExtraError(
             f"{purpose} needs the package {module!r}, which cannot be imported ({error}). "
-            f"Install it with: pip install 'fastcls[{extra}]'"
+            f"Install it with: pip install {wanted}"
         ) from error
 
 

@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastcls import files
-from fastcls.cache.samples import SampleRow
 from fastcls.tasks import Task
 from fastcls.wording import count_of
+
+if TYPE_CHECKING:  # `fastcls --help` has no use for arrays
+    from fastcls.cache.samples import SampleRow
 
 logger = logging.getLogger(__name__)
 TRAIN, VAL = "train", "val"
@@ -24,7 +27,7 @@ EARLIER = "earlier"
 USES = (TRAIN, VAL, REFIT, EARLIER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UsedImage:
     """An image that had a part in a classifier: one line of `images.csv`.
 

@@ -80,7 +80,7 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     "counts",
     type=click.IntRange(min=2),
     multiple=True,
-    default=(1_000, 10_000, 100_000),
+    default=(1_000, 10_000, 100_000, 1_000_000),
     show_default=True,
     help="Counts that the growth is measured at.",
 )

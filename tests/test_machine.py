@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -86,3 +89,34 @@ def test_cores__are_what_affinity_and_quota_allow(make_machine, contents, expect
 
 def test_machine__this_one_has_some_of_both():
     assert machine.available_memory() > 0 and machine.cores() >= 1
+
+
+# Decodes photos in a thread; prints the page faults of each.
+_DECODING = """
+import resource, sys, threading
+import cv2
+import numpy as np
+from fastcls import machine
+from fastcls.data.decoder import decode
+if sys.argv[1] == "kept":
+    machine.keep_freed_memory()
+photo = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
+data = cv2.imencode(".jpg", photo)[1].tobytes()
+def faults(images):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=lambda: all(decode(data, (224, 224)).size for _ in range(images)))
+    thread.start()
+    thread.join()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / images
+faults(10)
+print(faults(200))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other options")
+def test_keep_freed_memory__spares_decoding_new_pages() -> None:
+    def faults(kind: str) -> float:
+        command = [sys.executable, "-c", _DECODING, kind]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("kept") < 30 < faults("returned")

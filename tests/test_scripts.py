@@ -110,6 +110,26 @@ def test_benchmark__compares_contenders_on_the_same_images(make_digits, tmp_path
     assert ran["fastcls"]["engine alone, images/s"]["median"] > 0
 
 
+def test_benchmark_gpu__measures_what_feeds_a_network(make_digits, tmp_path: Path) -> None:
+    make_digits(tmp_path / "digits", "--digits", "0-1")
+    script, report = ROOT / "scripts/benchmark_gpu.py", tmp_path / "report.json"
+    command = [sys.executable, script, tmp_path / "digits", "--json", report]
+    options = ["--base", "mobilenetv2", "--images", "24", "--threads", "1", "--batch-sizes", "8"]
+    chosen = ["--part", "decoding", "--part", "threads", "--part", "workers", "--workers", "1"]
+    done = subprocess.run(
+        [*command, *options, *chosen],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    decoding, threads, workers = json.loads(report.read_text())["tables"]
+    assert decoding["rows"][0]["images/s"] > 0
+    for (row,) in (threads["rows"], workers["rows"]):
+        assert row["without a network"] > 0 and row["mobilenetv2"] > 0
+
+
 def test_compare_accuracy__measures_heads_and_qualities_on_the_same_splits(
     make_digits, tmp_path: Path
 ) -> None:

@@ -26,6 +26,9 @@ from fastcls.specs import NAMED_WEIGHTS, BaseSpec
 # First operations of a model that takes pixels 0-255 and normalizes them itself.
 _NORMALIZING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Multiply", "Subtract", "Add")
 
+# ITU-R BT.601, as OpenCV and Pillow make gray of RGB; they sum to 1.
+_LUMA = (0.299, 0.587, 0.114)
+
 logger = logging.getLogger(__name__)
 
 
@@ -245,10 +248,10 @@ def _input_size(spec: BaseSpec, model: Any) -> tuple[int, int]:
     shapes: list[Any] = [(None, None, None, 3)]  # a subclassed model does not know what it takes
     if graph.is_functional(model):
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] not in (1, 3):
         raise OptionError(
-            "A base takes one input of RGB images (batch, height, width, 3). "
-            f"{spec.name} takes: {', '.join(map(str, shapes))}"
+            "A base takes one input of RGB images (batch, height, width, 3), or of gray ones with 1 in place "
+            f"of 3. {spec.name} takes: {', '.join(map(str, shapes))}"
         )
     height, width = shapes[0][1:3]
     size = spec.size or (height, width)
@@ -264,9 +267,10 @@ def _flatten(name: str, model: Any, size: tuple[int, int]) -> Any:
 
     image = keras.Input((*size, 3), name="input")
     functional = model if graph.is_functional(model) else _trace(name, model, size)
+    is_gray = functional.inputs[0].shape[-1] == 1
     try:
-        graph.rename_apart(graph.operations(functional), taken=["input"])
-        flat = keras.Model(image, graph.replay(functional, image))
+        graph.rename_apart(graph.operations(functional), taken=["input", "gray"])
+        flat = keras.Model(image, graph.replay(functional, _gray(image) if is_gray else image))
         _require_pixels_everywhere(flat)
     except Exception as error:  # the layers of the user's model decide what they take
         raise OptionError(
@@ -279,6 +283,16 @@ def _flatten(name: str, model: Any, size: tuple[int, int]) -> Any:
             "without Lambda: only then does the classifier load everywhere"
         )
     return flat
+
+
+def _gray(image: Any) -> Any:
+    """(B, H, W, 3) -> (B, H, W, 1); levels that are equal in all channels stay as they are."""
+    import keras
+
+    layer = keras.layers.Conv2D(1, 1, use_bias=False, trainable=False, name="gray")
+    gray = layer(image)
+    layer.set_weights([np.reshape(_LUMA, (1, 1, 3, 1))])
+    return gray
 
 
 def _require_pixels_everywhere(model: Any) -> None:

@@ -15,6 +15,7 @@ from fastcls.bases.stored_models import is_saved_model, read_stored_model, requi
 from fastcls.errors import OptionError
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file starts, whatever it is called: many are NAME.model
 
 
 def read_model(path: Path) -> Any:
@@ -31,7 +32,7 @@ def read_model(path: Path) -> Any:
         raise OptionError(f"{path} holds weights without a model. Use: --base NAME --weights {path}")
     if is_saved_model(path):
         return _load(path)
-    if not path.is_file() or path.suffix not in _SUFFIXES:
+    if not path.is_file() or (path.suffix not in _SUFFIXES and not _is_hdf5(path)):
         raise OptionError(f"{path} is not a Keras model file. Expected an existing .keras, .h5 or SavedModel")
     return _load(path)
 
@@ -72,6 +73,11 @@ def _broken_hdf5(path: Path) -> str:
 def looks_like_file(name: str) -> bool:
     """Whether a base's name means a file or folder, there or not."""
     return Path(name).suffix in _SUFFIXES or Path(name).exists()
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
 
 
 def first_line(error: Exception) -> str:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from fastcls.backend import import_keras
 
@@ -18,6 +17,8 @@ def stored_weights_only() -> Iterator[list[str]]:
     Yields:
         The names of the files that were asked for, and are not there.
     """
+    from unittest import mock  # takes long to import
+
     import_keras()
     from keras.src.backend.config import keras_home  # the place where `keras.utils.get_file` looks
     from keras.src.utils import file_utils  # keras.applications looks its functions up there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from fastcls.cache import shard
-from fastcls.cache.samples import SampleRow
+from fastcls.cache.samples import SampleRow, SampleTable
+from fastcls.data.digests import DIGEST_DTYPE, as_numbers
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError
 from fastcls.parallel import ahead
 from fastcls.specs import ViewSpec
 
 _ABSENT = -1
+_BLOCK = 1 << 16  # digests that are looked up at once
 # Readers: while one waits for the disk, others compute checksums.
 _THREADS = 4
 logger = logging.getLogger(__name__)
@@ -80,39 +81,70 @@ class Index:
 
     Attributes:
         shards: The shard files.
-        digests: (N,) S32, sorted.
+        high: (N,) uint64, first half of each digest as a number, sorted.
+        low: (N,) uint64, the other half.
         shard: (N,) int32, index into `shards`.
         row: (N,) int32, row in that shard.
     """
 
     shards: tuple[Path, ...]
-    digests: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
     shard: np.ndarray
     row: np.ndarray
 
     @classmethod
     def read(cls, folder: Path, fingerprint: str) -> Index:
         """Index the shards of a folder; damaged ones count as absent and are named in a warning."""
-        whole = list(_whole_shards(folder, fingerprint))
-        digests = np.concatenate([np.empty(0, shard.DIGEST_DTYPE), *(found for _, found in whole)])
-        numbers = np.repeat(np.arange(len(whole), dtype=np.int32), [len(found) for _, found in whole])
-        rows = np.concatenate([np.empty(0, np.int32), *(np.arange(len(f), dtype=np.int32) for _, f in whole)])
-        order = np.argsort(digests, kind="stable")
-        return cls(tuple(path for path, _ in whole), digests[order], numbers[order], rows[order])
+        paths, found = [], [np.empty((0, 2), np.uint64)]
+        for path, digests in _whole_shards(folder, fingerprint):
+            paths.append(path)
+            found.append(as_numbers(digests))
+        counts = [len(numbers) for numbers in found[1:]]
+        numbers = np.concatenate(found)
+        found.clear()  # memory is bounded by what is sorted below
+        shards = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
+        rows = np.concatenate([np.arange(count, dtype=np.int32) for count in (0, *counts)])
+        order = np.argsort(numbers[:, 0], kind="stable")
+        high, low = (numbers[order, half] for half in (0, 1))
+        return cls(tuple(paths), high, low, shards[order], rows[order])
 
     def __len__(self) -> int:
-        return len(self.digests)
+        return len(self.high)
 
-    def locate(self, digests: Sequence[str]) -> Rows:
-        """Where the bottlenecks of some images are; absent ones are marked."""
-        wanted = np.array(digests, shard.DIGEST_DTYPE)
-        if not len(self):
-            absent = np.full(len(wanted), _ABSENT, np.int32)
-            return Rows(self.shards, absent, absent)
-        places = np.minimum(np.searchsorted(self.digests, wanted), len(self) - 1)
-        found = self.digests[places] == wanted
-        numbers, rows = self.shard[places], self.row[places]
-        return Rows(self.shards, np.where(found, numbers, _ABSENT), np.where(found, rows, _ABSENT))
+    @property
+    def digests(self) -> np.ndarray:
+        """(N,) S32, the digests in this order."""
+        numbers = np.stack([self.high, self.low], axis=1).astype(">u8")
+        return np.frombuffer(numbers.tobytes().hex().encode(), DIGEST_DTYPE)
+
+    def locate(self, digests: Sequence[str] | np.ndarray) -> Rows:
+        """Where the bottlenecks of some images are; absent ones are marked.
+
+        Args:
+            digests: Of the images, as text or as an array of it.
+        """
+        wanted = np.asarray(digests, DIGEST_DTYPE)
+        shard, row = np.full((2, len(wanted)), _ABSENT, np.int32)
+        for start in range(0, len(wanted) if len(self) else 0, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            places, found = self._find(as_numbers(wanted[part]))
+            found = np.flatnonzero(found & (wanted[part] != b""))
+            shard[part][found], row[part][found] = self.shard[places[found]], self.row[places[found]]
+        return Rows(self.shards, shard, row)
+
+    def _find(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of digests (M, 2) uint64, and which of them are there."""
+        high, low = wanted.T
+        places = np.searchsorted(self.high, high)
+        while True:
+            places = np.minimum(places, len(self) - 1)
+            found = (self.high[places] == high) & (self.low[places] == low)
+            following = np.minimum(places + 1, len(self) - 1)
+            others = ~found & (self.high[following] == high) & (following > places)
+            if not others.any():
+                return places, found
+            places = places + others  # some that share their first half
 
 
 @dataclass(frozen=True)
@@ -135,12 +167,15 @@ class ViewRows:
 
 def locate_views(index: Index, samples: Sequence[SampleRow], views: ViewSpec) -> ViewRows:
     """Find the views that each sample is to have."""
-    wanted = np.fromiter((views.of_split(sample.split) for sample in samples), np.int64, len(samples))
-    shape = len(samples), int(wanted.max(initial=0))
+    table = SampleTable.of(samples)
+    counts = {split: views.of_split(split) for split in {*table.splits}}
+    wanted = np.fromiter((counts[split] for split in table.splits), np.int64, len(table))
+    shape = len(table), int(wanted.max(initial=0))
     rows = Rows(index.shards, np.full(shape, _ABSENT, np.int32), np.full(shape, _ABSENT, np.int32))
     for number in range(shape[1]):
         having = wanted > number
-        keys = [row_key(s.digest, views, number) for s in itertools.compress(samples, having)]
+        digests = table.digests if having.all() else table.digests[having]
+        keys = [row_key(digest.decode(), views, number) for digest in digests.tolist()] if number else digests
         found = index.locate(keys)
         rows.shard[having, number], rows.row[having, number] = found.shard, found.row
     return ViewRows(rows, wanted - rows.present.sum(axis=1))

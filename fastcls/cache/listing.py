@@ -22,6 +22,7 @@ from fastcls import files
 from fastcls.cache.samples import (
     Failure,
     SampleRow,
+    SampleTable,
     read_failures,
     read_samples,
     write_failures,
@@ -89,7 +90,7 @@ class Recalled:
         is_last: Whether these are the tables that the report speaks of.
     """
 
-    samples: list[SampleRow]
+    samples: SampleTable
     failures: list[Failure]
     task: Task
     is_last: bool
@@ -136,7 +137,7 @@ class Listing:
         with _remedied():
             return self._report()
 
-    def samples(self) -> list[SampleRow]:
+    def samples(self) -> SampleTable:
         """Read the table of samples.
 
         Raises:
@@ -157,24 +158,41 @@ class Listing:
             self._settled(self.failures_path, "failures")
             return _parse_failures(self.failures_path)
 
-    def recall(self) -> Recalled:
-        """Read both tables for an extraction: a warning names what is damaged and has to be made anew."""
-        samples: list[SampleRow] = []
-        failures: list[Failure] = []
+    def recall(self, same: Sequence[str] = ()) -> Recalled:
+        """Read both tables for an extraction: a warning names what is damaged and has to be made anew.
+
+        Args:
+            same: See `read_samples`.
+        """
+        samples, failures = SampleTable.of([]), []
         task: Task = ONE_LABEL
         is_last = False
-        if self.report_path.exists() or self.samples_path.exists():
+        if self._is_there:
             with _warned():
                 report = self._report()
                 task = report.task
-                with _warned():
-                    is_last = _is_last(self.samples_path, report.samples)
-                    samples = _parse_samples(self.samples_path, report)
-                if self.failures_path.exists():
-                    with _warned():
-                        _is_last(self.failures_path, report.failures)
-                        failures = _parse_failures(self.failures_path)
+                failures = self._recall_failures(report)
+                is_last = _is_last(self.samples_path, report.samples)
+                samples = _parse_samples(self.samples_path, report, same)
         return Recalled(samples, failures, task, is_last)
+
+    def recall_failures(self) -> list[Failure]:
+        """Those of `recall` alone."""
+        if self._is_there:
+            with _warned():
+                return self._recall_failures(self._report())
+        return []
+
+    @property
+    def _is_there(self) -> bool:
+        return self.report_path.exists() or self.samples_path.exists()
+
+    def _recall_failures(self, report: Report) -> list[Failure]:
+        if self.failures_path.exists():
+            with _warned():
+                _is_last(self.failures_path, report.failures)
+                return _parse_failures(self.failures_path)
+        return []
 
     def write(self, report: Report, samples: Iterable[SampleRow] | None, failures: Sequence[Failure]) -> None:
         """Replace the tables and the report.
@@ -296,9 +314,9 @@ def _in_words(listing: Listing) -> str:
     return f"{listing.name}: {images} of {report.data}, extracted {report.written}"
 
 
-def _parse_samples(path: Path, report: Report) -> list[SampleRow]:
+def _parse_samples(path: Path, report: Report, same: Sequence[str] = ()) -> SampleTable:
     try:
-        return read_samples(path, report.task)
+        return read_samples(path, report.task, same)
     except ValueError as error:
         raise _DoubtfulError(f"{path} is damaged: {error}") from error
 

@@ -21,15 +21,16 @@ import h5py
 import numpy as np
 
 from fastcls import files
+from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.errors import CacheError
 
 FORMAT = "fastcls-shard"
 VERSION = 1
-DIGEST_DTYPE = np.dtype("S32")
 # Since HDF5 1.10 its own structures carry checksums: a flipped bit there is an error, not another value.
 _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18
 _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
+_CHECKED = ("format", "version", "fingerprint", "digests_checksum")
 # What h5py raises for damaged files.
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
 
@@ -184,7 +185,7 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
         PermissionError: It may not be read.
     """
     with _damage_named(path), h5py.File(path, "r") as file:
-        attributes = dict(file.attrs)
+        attributes = {name: file.attrs.get(name) for name in _CHECKED}
         digests = file["digests"][:]
         counts = {len(digests), len(file["bottlenecks"]), len(file["checksums"])}
     if attributes.get("format") != FORMAT.encode() or attributes.get("version") != VERSION:

@@ -236,7 +236,7 @@ class Cache:
 
     def samples(self) -> list[SampleRow]:
         """The images of the data set; see `Listing.samples`."""
-        return self.listing.samples()
+        return [*self.listing.samples()]
 
     def failures(self) -> list[Failure]:
         """Those that gave no bottleneck; see `Listing.failures`."""
@@ -258,13 +258,14 @@ class Cache:
         """
         if not (split is None or isinstance(split, str)):
             raise OptionError(f"split must be the name of one, or None. Received: {shown(split)}")
-        samples = [row for row in self.samples() if split is None or row.split == split]
+        known = self.listing.samples()
+        samples = known.take([p for p, own in enumerate(known.splits) if split is None or own == split])
         if not samples:
-            splits = sorted({row.split for row in self.samples()})
+            splits = sorted({*known.splits})
             raise CacheError(f"The data set has no image of split {split!r}. Its splits are {splits}")
-        rows = self.index().locate([row.digest for row in samples])
+        rows = self.index().locate(samples.digests)
         present = np.flatnonzero(rows.present)
-        return rows.take(present).read(), [samples[place] for place in present]
+        return rows.take(present).read(), [*samples.take(present)]
 
     def to_frame(self) -> pandas.DataFrame:
         """A row per image of the data set: as `Dataset.to_frame`, and its digest.
@@ -275,7 +276,8 @@ class Cache:
         """
         task = self.listing.report().task
         rows = (
-            (row.path, task.value(row.labels), row.split, row.group, row.digest) for row in self.samples()
+            (row.path, task.value(row.labels), row.split, row.group, row.digest)
+            for row in self.listing.samples()
         )
         return frame(rows, ("path", task.column, "split", "group", "digest"))
 

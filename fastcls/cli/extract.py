@@ -57,21 +57,19 @@ def extract(
     1 per class, images can have any number of labels. Images that were forwarded before are not forwarded
     again, even if their name, label or split has changed.
     """
-    from fastcls.extraction.early import early_executor
-    from fastcls.extraction.extractor import extract_planned
+    from fastcls.extraction.extractor import extract_several
     from fastcls.extraction.planner import plan_extraction
 
     dataset, root = source.open(data), Path(place.cache)
     if preview:
         _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
-    with early_executor(dataset, cut, root, extraction, views, place.name, is_dry=dry_run) as executor:
-        plan = plan_extraction(dataset, cut, root, extraction, views=views, name=place.name)
-        if dry_run:
-            click.echo(f"{plan}\nNothing was written")
-            return
-        extracted = extract_planned(plan, executor=executor, progress=options.show_progress())
-    for cache, done in extracted:
+    asked: dict[str, Any] = {"views": views, "name": place.name}
+    if dry_run:
+        click.echo(f"{plan_extraction(dataset, cut, root, extraction, **asked)}\nNothing was written")
+        return
+    progress = options.show_progress()
+    for cache, done in extract_several(dataset, cut, root, extraction, **asked, progress=progress):
         print_extraction(cache, done)
         said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
         click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")

@@ -95,7 +95,6 @@ def predict(
             echo_above_bar(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
         else:
             echo_above_bar(_FORMS[form](str(result.path), _said(result, answer)))
-    classifier.keep()
     if failed:
         sys.exit(1)
 
@@ -114,6 +113,7 @@ def _stream(
     shown = options.show_progress() and len(paths) > batch_size
     with tqdm(found, total=len(paths), unit="image", desc="predict", leave=False, disable=not shown) as bar:
         yield from bar
+    classifier.keep()  # all is printed, and the next time it starts at once
 
 
 def _said(result: ImageResult, answer: AnswerSpec) -> _Said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import Counter
@@ -20,6 +21,7 @@ from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_
 from fastcls.data.split_table import SPLIT_TABLE
 from fastcls.errors import DataError, shown
 from fastcls.files import PathLike, as_path
+from fastcls.garbage import uncollected
 from fastcls.optional import frame
 from fastcls.specs import as_list
 from fastcls.specs.data import ReadSpec
@@ -28,6 +30,7 @@ from fastcls.tasks import ONE_LABEL, Task
 from fastcls.wording import count_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
@@ -122,6 +125,7 @@ class Dataset:
         return dataset if spec.conflicts == "keep" else dataset.without_conflicts(spec.conflicts)
 
     @classmethod
+    @uncollected()
     def _open(cls, path: Path, spec: ReadSpec) -> Dataset:
         records = find_tfrecords(path)
         tables = [] if records else find_tables(path, spec)
@@ -139,6 +143,7 @@ class Dataset:
         return replace(made, task=table.task, source=path, reading=_in_words(path, table))
 
     @classmethod
+    @uncollected()
     def from_folder(cls, root: PathLike, *, folders_are_classes: bool = False) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
@@ -260,7 +265,7 @@ class Dataset:
         require_classes(self.given, self.found_classes, made.found_classes)
         return made
 
-    def warn_of_conflicts(self, digests: Sequence[str] | None = None) -> None:
+    def warn_of_conflicts(self, digests: Sequence[str] | np.ndarray | None = None) -> None:
         """Name and count identical images that have different labels; only files of one size are read.
 
         Args:
@@ -269,7 +274,7 @@ class Dataset:
         if groups := self._conflicts(digests):
             logger.warning("%s. They are kept; --conflicts drop leaves them out", self._describe(groups))
 
-    def _conflicts(self, digests: Sequence[str] | None = None) -> list[list[int]]:
+    def _conflicts(self, digests: Sequence[str] | np.ndarray | None = None) -> list[list[int]]:
         paths, labels = [s.path for s in self.samples], [s.labels for s in self.samples]
         return find_conflicts(self.root, paths, labels, digests)
 
@@ -330,10 +335,8 @@ def _build(
         )
     _warn_of_case(source, class_names)
     index = {name: label for label, name in enumerate(class_names)}
-    samples = (
-        Sample(entry.path, _labels(entry.class_names, index), entry.split, entry.group)
-        for entry in sorted(entries)
-    )
+    labels = functools.cache(lambda names: _labels(names, index))  # one tuple for images of the same classes
+    samples = (Sample(path, labels(names), split, group) for path, names, split, group in sorted(entries))
     return Dataset(root, class_names, tuple(samples), left_out)
 
 

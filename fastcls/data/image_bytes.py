@@ -76,6 +76,11 @@ def digest_or_blank(path: str | Path) -> str:
         return ""
 
 
+def file_of(path: str) -> str:
+    """The file that holds an image: itself, or that of an address."""
+    return split_address(path)[0]
+
+
 def end_digest_or_blank(path: str | Path) -> str:
     """The digest of the last bytes of a file, in which images of one size differ; "" if it cannot be read."""
     file, place, _ = split_address(os.fspath(path))
@@ -95,7 +100,7 @@ def stat(path: str | Path) -> os.stat_result:
     Raises:
         OSError: It cannot be read.
     """
-    return os.stat(split_address(os.fspath(path))[0])  # noqa: PTH116 (a Path for each of 100,000 is slow)
+    return os.stat(file_of(os.fspath(path)))  # noqa: PTH116 (a Path for each of 100,000 is slow)
 
 
 def sizes(paths: Iterable[str]) -> Iterator[int]:

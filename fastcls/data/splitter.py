@@ -144,11 +144,12 @@ def group_units(keys: Sequence[str], groups: Sequence[str]) -> list[list[int]]:
             index = parents[index]
         return index
 
-    first: dict[tuple[str, str], int] = {}
+    of_key: dict[str, int] = {}
+    of_group: dict[str, int] = {}
     for index, (key, group) in enumerate(zip(keys, groups, strict=True)):
-        parents[find(index)] = find(first.setdefault(("key", key), index))
+        parents[find(index)] = find(of_key.setdefault(key, index))
         if group:
-            parents[find(index)] = find(first.setdefault(("group", group), index))
+            parents[find(index)] = find(of_group.setdefault(group, index))
     units = defaultdict(list)
     for index in range(len(keys)):
         units[find(index)].append(index)

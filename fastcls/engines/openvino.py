@@ -248,7 +248,7 @@ class Int8Engine(OpenVINOEngine):
 def _openvino() -> ModuleType:
     # Else it reports its use to its makers, and so does NNCF. They do without this package.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return require("openvino", extra="openvino", purpose="The engine openvino")
+    return require("openvino", extra=None, purpose="The engine openvino")
 
 
 def _convert(trunk: Trunk) -> Any:

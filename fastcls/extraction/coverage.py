@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastcls.cache.index import locate_views
 from fastcls.cache.listing import Listing, Report, check_name
-from fastcls.cache.samples import Failure, FileState, SampleRow
+from fastcls.cache.samples import Failure, SampleRow, SampleTable, file_states
 from fastcls.cache.store import Cache
 from fastcls.data import image_bytes
-from fastcls.data.dataset import Dataset
+from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.entries import SPLITS
 from fastcls.extraction.shard_tasks import Wanted
+from fastcls.garbage import uncollected
 from fastcls.parallel import spread
 from fastcls.specs import ViewSpec
+
+_BLOCK = 1 << 16  # files that are looked at before their states are compared
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Coverage:
             there is none.
     """
 
-    rows: list[SampleRow]
+    rows: SampleTable
     missing: list[Wanted]
     failures: list[Failure]
     is_new: bool
@@ -92,17 +94,18 @@ class Foreseen(Listing):
         rows: A row per image, with its digest.
     """
 
-    def __init__(self, cache: Cache, viewed: ViewedDataset, rows: list[SampleRow]) -> None:
+    def __init__(self, cache: Cache, viewed: ViewedDataset, rows: SampleTable) -> None:
         super().__init__(cache.folder, cache.listing.name)
-        known = {failure.digest: failure for failure in cache.listing.recall().failures}
+        known = {failure.digest: failure for failure in cache.listing.recall_failures()}
         self._viewed, self._rows = viewed, rows
-        self._failures = [replace(known[row.digest], path=row.path) for row in rows if row.digest in known]
+        lines = rows if known else ()
+        self._failures = [replace(known[row.digest], path=row.path) for row in lines if row.digest in known]
 
     def report(self) -> Report:
         """See `Listing.report`."""
         return self._viewed.report({})
 
-    def samples(self) -> list[SampleRow]:
+    def samples(self) -> SampleTable:
         """See `Listing.samples`."""
         return self._rows
 
@@ -111,6 +114,7 @@ class Foreseen(Listing):
         return self._failures
 
 
+@uncollected()
 def find_coverage(viewed: ViewedDataset, cache: Cache) -> Coverage:
     """Find the images of a data set that lack a bottleneck of one of their views.
 
@@ -120,13 +124,18 @@ def find_coverage(viewed: ViewedDataset, cache: Cache) -> Coverage:
         viewed: The images, and their views.
         cache: The cache, speaking of this data set.
     """
-    dataset, views, recalled = viewed.dataset, viewed.views, cache.listing.recall()
+    dataset, views = viewed.dataset, viewed.views
+    paths = [sample.path for sample in dataset.samples]
+    recalled = cache.listing.recall(paths)
     is_last = recalled.is_last and recalled.task is dataset.task
     known = {failure.digest: failure for failure in recalled.failures if failure.digest}
-    before = {} if cache.listing.is_of_another(dataset.origin) else _splits(recalled.samples)
-    dataset, kept = _with_splits(dataset, before)
-    lost = any(before.get(sample.path, sample.split) != sample.split for sample in dataset.samples)
-    rows, is_changed = _known_rows(dataset, recalled.samples)
+    old, places = recalled.samples, _places(paths, recalled.samples.paths)
+    is_split = any(old.splits) and not cache.listing.is_of_another(dataset.origin)
+    splits = _choose_splits(dataset.samples, old, places) if is_split else _Splits.of(dataset.samples)
+    rows = _known_rows(dataset, paths, splits.names, old, places)
+    is_changed = rows != old
+    told = _count(old.splits)
+    del old, recalled, places  # before the index comes into memory
     lacking = locate_views(cache.index(), rows, views).lacking
     failures, missing = [], []
     for place in np.flatnonzero(lacking):
@@ -137,23 +146,44 @@ def find_coverage(viewed: ViewedDataset, cache: Cache) -> Coverage:
             missing.append(
                 Wanted(row.path, views.of_split(row.split), int(lacking[place]), digest=row.digest)
             )
-    told = _count(before.values())
-    return Coverage(
-        rows, missing, failures, is_changed or not is_last, told if kept else "", told if lost else ""
-    )
+    kept, lost = (told if has else "" for has in (splits.are_kept, splits.are_lost))
+    return Coverage(rows, missing, failures, is_changed or not is_last, kept, lost)
 
 
-def _splits(samples: list[SampleRow]) -> dict[str, str]:
-    """The split of each image of a table, by path; {} for a table without splits."""
-    return {row.path: row.split for row in samples} if any(row.split for row in samples) else {}
+def _places(paths: list[str], known: list[str]) -> np.ndarray:
+    """Where each path is among others, both sorted: (N,) int64, -1 where it is not."""
+    if paths == known:
+        return np.arange(len(paths))
+    places = np.full(len(paths), -1)
+    at = 0
+    for place, path in enumerate(paths):
+        while at < len(known) and known[at] < path:
+            at += 1
+        if at < len(known) and known[at] == path:
+            places[place] = at
+    return places
 
 
-def _with_splits(dataset: Dataset, known: Mapping[str, str]) -> tuple[Dataset, bool]:
-    """A data set without splits takes those of its table, if that has one for each image."""
-    if dataset.splits or not all(known.get(sample.path) for sample in dataset.samples):
-        return dataset, False
-    samples = tuple(replace(sample, split=known[sample.path]) for sample in dataset.samples)
-    return replace(dataset, samples=samples), True
+class _Splits(NamedTuple):
+    """The split of each sample, and what becomes of those of an earlier table."""
+
+    names: list[str]
+    are_kept: bool = False
+    are_lost: bool = False
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> _Splits:
+        return cls([sample.split for sample in samples])
+
+
+def _choose_splits(samples: Sequence[Sample], old: SampleTable, places: np.ndarray) -> _Splits:
+    """Samples without splits take those of their table, if that has one for each image."""
+    own = _Splits.of(samples)
+    before = [old.splits[at] if at >= 0 else None for at in places.tolist()]
+    if not any(own.names) and all(before):
+        return _Splits([split or "" for split in before], are_kept=True)
+    pairs = zip(before, own.names, strict=True)
+    return own._replace(are_lost=any(was is not None and was != split for was, split in pairs))
 
 
 def _count(splits: Iterable[str]) -> str:
@@ -161,22 +191,27 @@ def _count(splits: Iterable[str]) -> str:
     return ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
 
 
-def read_digests(viewed: ViewedDataset, coverage: Coverage | None) -> list[SampleRow]:
+def read_digests(viewed: ViewedDataset, coverage: Coverage | None) -> SampleTable:
     """A row per sample with its digest, "" where it cannot be read; files that may have changed are read.
 
     Args:
         viewed: The images, and their views.
         coverage: What is known of them; None where there is no cache.
     """
-    root = viewed.dataset.root
-    rows = coverage.rows if coverage else _new_rows(viewed.dataset)
-    unknown = (root / row.path for row in rows if not row.digest)
-    digests = spread(image_bytes.digest_or_blank, unknown)
-    return [row if row.digest else replace(row, digest=next(digests)) for row in rows]
+    dataset = viewed.dataset
+    rows = coverage.rows if coverage else _new_rows(dataset, [sample.path for sample in dataset.samples])
+    unknown = np.flatnonzero(rows.digests == b"")
+    if not len(unknown):
+        return rows
+    read = rows.copy()
+    paths = (dataset.root / rows.paths[place] for place in unknown.tolist())
+    for place, digest in zip(unknown.tolist(), spread(image_bytes.digest_or_blank, paths), strict=True):
+        read.digests[place] = digest.encode()
+    return read
 
 
 def find_lacking(
-    viewed: ViewedDataset, cache: Cache | None, rows: Sequence[SampleRow]
+    viewed: ViewedDataset, cache: Cache | None, rows: SampleTable
 ) -> list[tuple[SampleRow, int]]:
     """The rows that lack views, and how many, but those of images that are known to be unreadable.
 
@@ -188,37 +223,32 @@ def find_lacking(
     if cache is None:
         return [(row, viewed.views.of_split(row.split)) for row in rows if row.digest]
     lacking = locate_views(cache.index(), rows, viewed.views).lacking
-    unusable = {"", *(failure.digest for failure in cache.listing.recall().failures)}
-    pairs = zip(rows, lacking.tolist(), strict=True)
-    return [(row, count) for row, count in pairs if count and row.digest not in unusable]
+    unusable = {"", *(failure.digest for failure in cache.listing.recall_failures())}
+    pairs = ((rows[place], int(lacking[place])) for place in np.flatnonzero(lacking).tolist())
+    return [(row, count) for row, count in pairs if row.digest not in unusable]
 
 
-def _new_rows(dataset: Dataset) -> list[SampleRow]:
-    return [SampleRow(s.path, dataset.names_of(s), s.split, s.group) for s in dataset.samples]
-
-
-def _known_rows(dataset: Dataset, stored: list[SampleRow]) -> tuple[list[SampleRow], bool]:
-    """A row per sample, and whether they differ from the rows beside the shards, which are used up."""
-    stored.reverse()
-    rows, is_changed = [], False
+def _new_rows(dataset: Dataset, paths: list[str]) -> SampleTable:
     names: dict[tuple[int, ...], tuple[str, ...]] = {}  # one tuple for all images of the same classes
     for sample in dataset.samples:
-        # Both are sorted by path. Old rows leave memory while new ones come.
-        while stored and stored[-1].path < sample.path:
-            stored.pop()
-            is_changed = True
-        old = stored.pop() if stored and stored[-1].path == sample.path else None
-        known = (old.digest, old.state) if old and _is_unchanged(dataset, old) else ()
-        labels = names.setdefault(sample.labels, dataset.names_of(sample))
-        row = SampleRow(sample.path, labels, sample.split, sample.group, *known)
-        is_changed |= row != old
-        rows.append(row)
-    return rows, is_changed or bool(stored)
+        if sample.labels not in names:
+            names[sample.labels] = dataset.names_of(sample)
+    labels = [names[sample.labels] for sample in dataset.samples]
+    splits, groups = ([getattr(s, name) for s in dataset.samples] for name in ("split", "group"))
+    return SampleTable(paths, labels, splits, groups)
 
 
-def _is_unchanged(dataset: Dataset, row: SampleRow) -> bool:
-    """Whether a file is the one that the row's digest was taken of."""
-    try:
-        return row.state == FileState.of(os.path.join(dataset.root, row.path))  # noqa: PTH118 (10 times quicker)
-    except OSError:
-        return False
+def _known_rows(
+    dataset: Dataset, paths: list[str], splits: list[str], old: SampleTable, places: np.ndarray
+) -> SampleTable:
+    """A row per sample, with the digests of those whose files have not changed since."""
+    rows = _new_rows(dataset, paths)
+    rows.splits = splits
+    known = np.flatnonzero(places >= 0)
+    for start in range(0, len(known), _BLOCK):
+        some = known[start : start + _BLOCK]
+        states = file_states(dataset.root, [paths[place] for place in some.tolist()])
+        # A state of zeros is none that can be relied on.
+        same = some[(states == old.states[places[some]]).all(axis=1) & states.any(axis=1)]
+        rows.states[same], rows.digests[same] = old.states[places[same]], old.digests[places[same]]
+    return rows

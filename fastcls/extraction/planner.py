@@ -15,7 +15,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.cache.lease import Leases
-from fastcls.cache.samples import SampleRow
+from fastcls.cache.samples import SampleRow, SampleTable
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
@@ -74,7 +74,7 @@ class CutPlan:
         return self.cache.described_by(Foreseen(self.cache, self.viewed, self.rows))
 
     @cached_property
-    def rows(self) -> list[SampleRow]:
+    def rows(self) -> SampleTable:
         """What is known of each image; those whose digests are not known are read."""
         return read_digests(self.viewed, self.target.coverage if self.target else None)
 
@@ -203,7 +203,7 @@ class ExtractionPlan:
     def warn_of_conflicts(self) -> None:
         """Name identical images that have different labels."""
         target = self.cuts[0].target
-        self.viewed.dataset.warn_of_conflicts([r.digest for r in target.coverage.rows] if target else None)
+        self.viewed.dataset.warn_of_conflicts(target.coverage.rows.digests if target else None)
 
     def describe(self) -> list[str]:
         """The plan as lines of text."""
@@ -288,20 +288,32 @@ def _plan(
     )
     if all(cut.is_complete for cut in planned):
         return ExtractionPlan(viewed, root, config, planned)
-    for cut in planned:
-        if not cut.cache or (not cut.is_complete and checked_files.damage(*cut.cache.models)):
-            cut.caches.check(with_weights=leases is not None)
+    unbuilt = [cut.caches for cut in planned if _has_no_models(cut)]
+    for caches in unbuilt:
+        caches.check(with_weights=False)
     _require_different(planned)
     begun = {cut.cache.manifest.precision for cut in planned if cut.cache and not cut.is_complete}
     asked = Asked(config.engine, cuts[0].precision, tuple(sorted(begun)))
-    if earlier and asked == earlier.asked:
-        return ExtractionPlan(viewed, root, config, planned, earlier.candidates, asked, earlier.machine)
-    machine = look_at_machine(asked)
+    known = earlier if earlier and asked == earlier.asked else None
+    machine = known.machine if known else look_at_machine(asked)
+    able = known.candidates if known else _able(planned, asked, machine)
+    for caches in unbuilt if leases else ():  # all else is checked before weights are downloaded
+        caches.check(with_weights=True)
+    return ExtractionPlan(viewed, root, config, planned, able, asked, machine)
+
+
+def _has_no_models(cut: CutPlan) -> bool:
+    """Whether the models of a cache that is to be filled have to be made."""
+    return not cut.cache or (not cut.is_complete and bool(checked_files.damage(*cut.cache.models)))
+
+
+def _able(cuts: Sequence[CutPlan], asked: Asked, machine: Machine) -> tuple[Candidate, ...]:
+    """What can be tried; raises OptionError where earlier comparisons rule out all of it."""
     able = candidates(asked, machine)
-    refused = _refused(planned, able)
+    refused = _refused(cuts, able)
     if all(candidate in refused for candidate in able if not candidate.stands_in):
         raise explain(asked, machine, refused.values())
-    return ExtractionPlan(viewed, root, config, planned, tuple(able), asked, machine)
+    return tuple(able)
 
 
 def _refused(cuts: Sequence[CutPlan], able: Sequence[Candidate]) -> dict[Candidate, Obstacle]:

@@ -11,6 +11,11 @@ from fastcls.machine import available_memory, cores
 from fastcls.specs import ExtractConfig
 
 _IMAGES_PER_WORKER = 64  # fewer are done before another worker has started
+# On a GPU, decoding is what takes long, and the threads of one process wait for Python's interpreter lock:
+# four processes of four threads decode twice as much as one of 16 (docs/benchmarks.md, "On a GPU").
+_IMAGES_PER_WORKER_GPU = 4096
+_CORES_PER_WORKER_GPU = 4
+_WORKERS_PER_GPU = 4
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,10 @@ def allocate(
     workers = config.workers
     if workers is None:
         fitting = min(cores(), available_memory() // engine.memory(trunk_bytes))
-        useful = math.ceil(rows / max(_IMAGES_PER_WORKER, batch_size))
-        workers = devices or max(1, min(fitting, useful))
+        if devices:
+            fitting = min(fitting, cores() // _CORES_PER_WORKER_GPU, _WORKERS_PER_GPU * devices)
+        useful = math.ceil(rows / max(_IMAGES_PER_WORKER_GPU if devices else _IMAGES_PER_WORKER, batch_size))
+        workers = max(devices, 1, min(fitting, useful))
     return Resources(workers, max(1, cores() // workers), batch_size, min(devices, workers))
 
 

@@ -86,6 +86,8 @@ class Work:
             missing: The images that each cache lacks.
             views: What each image to train on is to have.
         """
+        if len(missing) == 1:
+            return cls(root, sorted(missing[0]), views)
         images: dict[str, Wanted] = {}
         for place, lacked in enumerate(missing):
             for image in lacked:

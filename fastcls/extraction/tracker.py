@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from bisect import bisect_left
+from dataclasses import asdict, dataclass
 
 from fastcls import files
 from fastcls.cache.samples import Failure
@@ -74,10 +75,7 @@ class Tracker:
         self.failures: list[Failure] = list(coverage.failures)
         self._viewed, self._engine = viewed, engine
         self._max_failures = max_failures
-        self._places = (
-            {row.path: place for place, row in enumerate(coverage.rows)} if coverage.missing else {}
-        )
-        self._rows = list(coverage.rows)
+        self._rows = coverage.rows.copy() if self.is_filled else coverage.rows
         self._is_changed = coverage.is_new
         self._missing = len(coverage.missing)
         self._forwarded = self._new_rows = self._shards = 0
@@ -91,8 +89,8 @@ class Tracker:
         self._missing -= len(info.readings)
         self._is_changed = True
         for reading in info.readings:
-            place = self._places[reading.path]
-            self._rows[place] = replace(self._rows[place], digest=reading.digest, state=reading.state)
+            place = bisect_left(self._rows.paths, reading.path)  # as they are sorted
+            self._rows.note(place, reading.digest, reading.state)
             if reading.reason:
                 self.failures.append(reading.as_failure())
         self.require_few_failures()

@@ -32,6 +32,7 @@ from fastcls.extraction.read_ahead import EarlyImages, ReadAhead
 from fastcls.extraction.reading import ImageReader, Reading, Take, View
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
+from fastcls.machine import keep_freed_memory
 from fastcls.parallel import ahead
 from fastcls.wording import count_of
 
@@ -222,6 +223,7 @@ class _Sink:
 
 def main() -> None:
     """Serve the connection whose descriptor is the first argument: maybe `ReadAhead`, a spec, then tasks."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -61,8 +61,8 @@ class ExtractConfig:
 
     engine: str = option(
         "auto",
-        "Engine that runs the trunk; auto: the fastest available. openvino, for CPUs, needs the extra "
-        "`openvino`. MODULE:CLASS is a class of your own (see fastcls.engines.Engine).",
+        "Engine that runs the trunk; auto: the fastest available. openvino is for CPUs. MODULE:CLASS is a "
+        "class of your own (see fastcls.engines.Engine).",
         metavar="|".join(("auto", *ENGINES, "MODULE:CLASS")),
         read=_engine,
     )

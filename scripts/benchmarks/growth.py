@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,38 +13,48 @@ import numpy as np
 from benchmarks.figures import Cell, Spread, Table, ratio
 from benchmarks.fresh import Run, run_fresh
 from benchmarks.photos import draw_tiny
-from benchmarks.setup import Setup, in_turn, reported, skips
+from benchmarks.setup import Setup, finished, in_turn, reported, skips
+from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.engines import Engine
-from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+from fastcls.extraction.extractor import extract
+from fastcls.extraction.planner import plan_extraction
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, TrainConfig
 
 _COLUMNS = (
     "images",
-    "run",
+    "step",
     "total seconds",
-    "of them in listing",
-    "in extract()",
+    "CPU seconds of the command itself",
     "microseconds per image",
     "MiB, largest process",
+    "bytes per image",
+)
+_NOTES = (
+    "8x8 PNG files, a thousand in a folder, two classes of such folders, and an engine that takes the mean "
+    "color; the rest is what fastcls costs. Start-up is included; the head imports TensorFlow.",
+    "Bytes per image: by how much the peak exceeds that at the count before, per image more.",
 )
 
 
 def measure(setup: Setup) -> list[Table]:
-    """A first run and again with nothing to do, at each count."""
+    """Each step at each count of images."""
     base = setup.folder / "mean.keras"
     run_fresh(make_base, path=str(base))
-    rows, notes = (
-        [],
-        ["8x8 PNG files, and an engine that takes the mean color; the rest is what fastcls costs."],
-    )
-    for count in setup.counts:
+    rows, notes, before = [], list(_NOTES), dict.fromkeys(_STEPS, (0, 0.0))
+    for count in sorted(setup.counts):
         photos = draw_tiny(setup.folder / f"tiny-{count}", count)
         options = {"photos": str(photos), "base": str(base), "out": str(setup.folder / f"cache-{count}")}
-        act = functools.partial(run_fresh, extract_mean, **options)
-        for name, repeats in (("first", 1), ("again, nothing to do", setup.repeats)):
-            runs = in_turn({f"{count} images, {name}": act}, repeats)
+        for name, (step, is_repeated) in _STEPS.items():
+            act = functools.partial(run_fresh, step, **options)
+            runs = in_turn({f"{count} images, {name}": act}, setup.repeats if is_repeated else 1)
             notes += skips(runs)
-            rows += [_row(count, name, tried) for tried in runs.values() if not tried[0].skipped]
+            for tried in finished(runs).values():
+                rows.append(_row(count, name, tried, before))
+        shards = sum(1 for _ in (setup.folder / f"cache-{count}").glob("*/shards/*.h5"))
+        notes.append(f"{count:,} images: {shards:,} shards")
+        for made in (photos, setup.folder / f"cache-{count}"):
+            shutil.rmtree(made)
     return [Table("Growth", _COLUMNS, rows, tuple(notes))]
 
 
@@ -73,25 +84,57 @@ def make_base(path: str) -> dict[str, Any]:
 
 def extract_mean(photos: str, base: str, out: str) -> dict[str, Any]:
     """List the images and extract."""
-    from fastcls.extraction.extractor import extract
+    extract(Dataset.from_folder(Path(photos)), CutSpec(BaseSpec(base)), Path(out), _config())
+    return {"cpu": time.process_time()}
 
-    started = time.perf_counter()
+
+def plan_mean(photos: str, base: str, out: str) -> dict[str, Any]:
+    """List the images and say what an extraction into a new cache would do."""
     dataset = Dataset.from_folder(Path(photos))
-    listing = time.perf_counter() - started
-    config = ExtractConfig(engine=f"{__name__}:{MeanEngine.__name__}")
-    _, figures = extract(dataset, CutSpec(BaseSpec(base)), Path(out), config)
-    return {"listing": listing, "seconds": figures.seconds, "images": figures.forwarded}
+    str(plan_extraction(dataset, [CutSpec(BaseSpec(base))], Path(f"{out}-new"), _config()))
+    return {"cpu": time.process_time()}
 
 
-def _row(count: int, name: str, runs: list[Run]) -> tuple[Cell, ...]:
+def open_index(photos: str, base: str, out: str) -> dict[str, Any]:
+    """Read which rows the cache has."""
+    Cache.find(out).index()
+    return {"cpu": time.process_time()}
+
+
+def train_on_means(photos: str, base: str, out: str) -> dict[str, Any]:
+    """Fit the head of `train-head --val 0.2`, without an output."""
+    from fastcls.training.head_trainer import train_head  # the other steps do without
+
+    train_head(Cache.find(out), config=TrainConfig(val=0.2))
+    return {"cpu": time.process_time()}
+
+
+# Of each step: what it does, and whether it can be repeated.
+_STEPS = {
+    "plan": (plan_mean, True),
+    "extraction": (extract_mean, False),
+    "again, nothing to do": (extract_mean, True),
+    "index": (open_index, True),
+    "head": (train_on_means, True),
+}
+
+
+def _config() -> ExtractConfig:
+    return ExtractConfig(engine=f"{__name__}:{MeanEngine.__name__}")
+
+
+def _row(count: int, name: str, runs: list[Run], before: dict[str, tuple[int, float]]) -> tuple[Cell, ...]:
     seconds = Spread.of(run.seconds for run in runs)
-    per_image = ratio(seconds, Spread.of([count / 1e6]))
+    memory = Spread.of(run.largest_mib for run in runs)
+    known, mib = before[name]
+    peak = memory.median if memory else 0.0
+    before[name] = (count, peak)
     return (
         f"{count:,}",
         name,
         seconds,
-        reported(runs, "listing"),
-        reported(runs, "seconds"),
-        per_image,
-        Spread.of(run.largest_mib for run in runs),
+        reported(runs, "cpu"),
+        ratio(seconds, Spread.of([count / 1e6])),
+        memory,
+        (peak - mib) * 2**20 / (count - known) if known else None,
     )

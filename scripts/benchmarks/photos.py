@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +16,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.machine import cores
 
 QUALITY = 90
+_PER_FOLDER = 1000
 
 
 def list_photos(folder: Path) -> list[str]:
@@ -57,14 +61,32 @@ def enlarge(photos: Path, out: Path, *, size: tuple[int, int], limit: int) -> Pa
 
 
 def draw_tiny(out: Path, count: int) -> Path:
-    """A folder of two classes with so many random 8x8 PNG files, no two alike."""
-    for name in ("even", "odd"):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    randomness = np.random.default_rng(0)
+    """Folders of two classes with so many 8x8 PNG files, no two alike, a thousand in each folder."""
+    randomness, made = np.random.default_rng(0), set()
+    pixels = randomness.integers(0, 256, (8, 8, 3), np.uint8)
     for number in range(count):
-        pixels = randomness.integers(0, 256, (8, 8, 3), np.uint8)
-        cv2.imwrite(str(out / ("odd" if number % 2 else "even") / f"{number:07d}.png"), pixels)
+        folder = f"{out}/{'odd' if number % 2 else 'even'}/{number // 2 // _PER_FOLDER:04d}"
+        if folder not in made:
+            os.makedirs(folder)  # noqa: PTH103 (the number of images is a million)
+            made.add(folder)
+        pixels[0, :1] = number >> 16, number >> 8 & 255, number & 255
+        with open(f"{folder}/{number:07d}.png", "xb") as file:  # noqa: PTH123
+            file.write(_png(pixels))
     return out
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """An RGB image (H, W, 3) uint8 as a PNG file that is not compressed: ten times as quick as an encoder."""
+    height, width, _ = pixels.shape
+    lines = np.pad(
+        pixels.reshape(height, -1), ((0, 0), (1, 0))
+    ).tobytes()  # each begins with its filter, none
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 0)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 def _choose(photos: Path, limit: int | None) -> Iterator[tuple[Path, int]]:

@@ -213,12 +213,22 @@ def test_load_base__size_must_fit(tmp_path):
         load_base(BaseSpec(str(tmp_path / "m.keras"), size=(32, 32)))
 
 
-@pytest.mark.parametrize("shapes", [[(8, 8, 3), (8, 8, 3)], [(8, 8, 1)], [(8, 8)]], ids=str)
-def test_load_base__takes_one_image_of_three_channels(shapes, tmp_path):
+@pytest.mark.parametrize("shapes", [[(8, 8, 3), (8, 8, 3)], [(8, 8, 2)], [(8, 8)]], ids=str)
+def test_load_base__takes_one_image_of_three_channels_or_one(shapes, tmp_path):
     inputs = [keras.Input(shape) for shape in shapes]
     keras.Model(inputs, layers.Add()([i * 2.0 for i in inputs] * 2)).save(tmp_path / "m.keras")
     with pytest.raises(OptionError, match=r"one input of RGB images .*takes: \(None, 8, 8"):
         load_base(str(tmp_path / "m.keras"))
+
+
+def test_load_base__gray_model_sees_gray_photos_as_they_are(tmp_path):
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, layers.Flatten()(layers.Conv2D(2, 3)(layers.Rescaling(1 / 255)(image))))
+    model.save(tmp_path / "m.keras")
+    base = load_base(str(tmp_path / "m.keras"))
+    assert base.normalize == "none" and base.model.input_shape == (None, 8, 8, 3)
+    gray = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(base.model(np.repeat(gray, 3, axis=-1)), model(gray), atol=1e-5)
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "random"])

@@ -72,8 +72,8 @@ def test_extract__says_who_computed_and_how_exactly(fastcls, photos, base, tmp_p
         ("--engine tensorflow --precision bfloat16", "Use --precision float32, or auto"),
         ("--engine tensorflow --precision int8", "only openvino can"),
         ("--engine tensorflow --precision float16", "no GPU of compute capability 7.0"),
-        ("--engine openvino", "pip install 'fastcls[openvino]'"),
-        ("--precision int8", "pip install 'fastcls[openvino]'"),
+        ("--engine openvino", "pip install openvino"),
+        ("--precision int8", "pip install openvino"),
     ],
 )
 def test_extract__what_this_machine_lacks_is_named_and_leaves_nothing(
@@ -87,6 +87,15 @@ def test_extract__what_this_machine_lacks_is_named_and_leaves_nothing(
     assert result.err.startswith("Error: ") and complaint in result.err
     assert "Traceback" not in result.err
     assert not (tmp_path / "c").exists() or not list((tmp_path / "c").iterdir())
+
+
+def test_run__tensorflow_alone_is_enough(fastcls, photos, base, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(tensorflow, "cpu_flags", set)  # no bfloat16
+    result = fastcls("run", photos, "--base", base, "--out", tmp_path / "run", "--cache", tmp_path / "cache")
+    assert result.code == 0 and not result.err, result.err
+    assert re.search(r"^tensorflow in float32, \d+ workers? x .*$", result.out, re.MULTILINE)
+    assert "60 forwarded" in result.out and "(12 of 12 images)" in result.out
 
 
 def test_run__does_all_in_one_and_a_second_run_forwards_nothing(fastcls, photos, base, tmp_path, monkeypatch):

@@ -44,9 +44,17 @@ def test_allocate__few_images_do_not_wait_for_many_workers(resources):
 
 
 def test_allocate__a_worker_per_gpu_but_only_for_tensorflow(resources):
-    assert resources(10_000, gpus=2, engine=TensorFlowEngine) == (2, 4, 64, 2)
+    assert resources(4_000, gpus=2, engine=TensorFlowEngine) == (2, 4, 64, 2)
     assert resources(10, gpus=1, engine=TensorFlowEngine) == (1, 8, 64, 1)
     assert resources(10_000, gpus=2) == (8, 1, 8, 0)
+
+
+def test_allocate__several_workers_feed_a_gpu_of_many_images(resources):
+    assert resources(100_000, cores=16, gpus=1, engine=TensorFlowEngine) == (4, 4, 64, 1)
+    assert resources(5_000, cores=16, gpus=1, engine=TensorFlowEngine) == (2, 8, 64, 1)
+    assert resources(100_000, cores=64, gpus=1, engine=TensorFlowEngine) == (4, 16, 64, 1)
+    assert resources(100_000, cores=2, gpus=1, engine=TensorFlowEngine) == (1, 2, 64, 1)
+    assert resources(100_000, cores=16, gib=3, gpus=1, engine=TensorFlowEngine) == (3, 5, 64, 1)
 
 
 def test_allocate__the_user_decides(resources):

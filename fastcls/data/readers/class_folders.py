@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -55,18 +56,25 @@ def read_folder(root: Path, *, folders_are_classes: bool = False) -> tuple[list[
     folders = visible_folders(root)
     splits = {} if has_table else find_parts(root, folders, folders_are_classes=folders_are_classes)
     entries = _table_entries(root, content) if has_table else _entries(root, content, splits)
-    taken = {entry.path for entry in entries}
-    loose = [LeftOut(path, Reason.LOOSE) for path in content.images if path not in taken]
-    left_out = [*content.left_out, *loose]
+    left_out = [*content.left_out, *(LeftOut(path, Reason.LOOSE) for path in _loose(content, entries))]
     if has_table or splits:
         left_out = [each for each in left_out if each.path != SPLIT_TABLE]
         parts = [name for name in folders if name in (splits or SPLITS)]
         folders = [name for part in parts for name in visible_folders(root / part)]
     refuse_other_folder(root, folders, content)
     warn_of_left_out(root, left_out)
-    warn_of_empty_parts(root, splits, taken)
+    if splits:
+        warn_of_empty_parts(root, splits, (entry.path for entry in entries))
     _require_images(root, folders, entries)
     return entries, len(left_out)
+
+
+def _loose(content: FolderContent, entries: list[Entry]) -> list[str]:
+    """The images of a folder that are no entries."""
+    if len(entries) == len(content.images):
+        return []
+    taken = {entry.path for entry in entries}
+    return [path for path in content.images if path not in taken]
 
 
 def _table_entries(root: Path, content: FolderContent) -> list[Entry]:
@@ -96,13 +104,19 @@ def _entries(root: Path, content: FolderContent, splits: Mapping[str, str]) -> l
 
 def _class_entry(path: str) -> Entry | None:
     class_name, _, inner = path.partition("/")
-    return Entry(path, (class_name,)) if inner else None
+    return Entry(path, _alone(class_name)) if inner else None
 
 
 def _split_entry(path: str, splits: Mapping[str, str]) -> Entry | None:
     split, _, rest = path.partition("/")
     class_name, _, inner = rest.partition("/")
-    return Entry(path, (class_name,), splits[split]) if inner else None
+    return Entry(path, _alone(class_name), splits[split]) if inner else None
+
+
+@functools.lru_cache
+def _alone(class_name: str) -> tuple[str]:
+    """A tuple that the images of a class share."""
+    return (class_name,)
 
 
 def _require_finished_folder(root: Path) -> None:
@@ -120,7 +134,7 @@ def _require_finished_folder(root: Path) -> None:
 
 
 def _require_utf8(paths: Iterable[str]) -> None:
-    bad = [os.fsencode(path) for path in paths if not _is_utf8(path)]
+    bad = [os.fsencode(path) for path in paths if not (path.isascii() or _is_utf8(path))]
     if bad:
         raise DataError(f"{count_of(len(bad), 'file name')} not in UTF-8: {some(bad)}. Rename the files.")
 
@@ -134,7 +148,9 @@ def _is_utf8(path: str) -> bool:
 
 
 def _require_images(root: Path, folders: Iterable[str], entries: Iterable[Entry]) -> None:
-    empty = sorted(set(map(nfc, folders)) - {nfc(name) for entry in entries for name in entry.class_names})
+    empty = sorted(
+        set(map(nfc, folders)) - set(map(nfc, {name for entry in entries for name in entry.class_names}))
+    )
     if empty:
         raise DataError(
             f"{root} has class folders without images (empty class): {some(empty)}. Add images or remove "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import defaultdict
@@ -130,6 +131,9 @@ def _scan(
 ) -> None:
     above = above | {_identity(folder)}
     for entry in _list(folder):
+        if _is_image(entry):  # most of them
+            found.images.append(prefix + entry.name)
+            continue
         path, is_folder = prefix + entry.name, _is_folder(entry)
         reason = _why_left_out(entry, above, is_folder=is_folder)
         if reason:
@@ -138,6 +142,18 @@ def _scan(
             _scan(entry, f"{path}/", above, found)
         else:
             found.images.append(path)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is certainly taken as an image; the file system is not asked."""
+    stem, _, ending = entry.name.rpartition(".")
+    return bool(stem) and stem[0] != "." and _is_ending(ending) and entry.is_file(follow_symlinks=False)
+
+
+@functools.lru_cache
+def _is_ending(ending: str) -> bool:
+    kind = named_kind(f"image.{ending}")
+    return bool(kind) and is_readable(kind)
 
 
 def _why_left_out(

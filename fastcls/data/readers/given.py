@@ -82,8 +82,10 @@ def _of_images(root: Path, folders: Sequence[str], content: FolderContent) -> st
             f"Name its parent folder, which "
             f"holds a folder per class: {root.absolute().parent}"
         )
+    if len(folders) > 1:
+        return ""
     inner = {path.split("/")[1] for path in content.images if path.count("/") > 1}
-    if len(folders) == 1 and len(inner) > 1:
+    if len(inner) > 1:
         return f"the only folder in it holds folders of images itself. Name that: {root / folders[0]}"
     return ""
 
