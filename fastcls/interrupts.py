@@ -17,6 +17,16 @@ EXIT_CODE = 130
 MESSAGE = "Interrupted. What was saved is kept: run the same command again to go on from it"
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM at a safe point: nothing is half done.
+
+    Attributes:
+        saved: What was saved because of it, in words; "" for nothing.
+    """
+
+    saved = ""
+
+
 @dataclass
 class _State:
     held: int = 0  # how many blocks hold signals
@@ -56,10 +66,10 @@ def held() -> Iterator[None]:
 
 
 def let_through() -> None:
-    """A safe point: raise KeyboardInterrupt if a signal waits."""
+    """A safe point: raise Stopped if a signal waits."""
     if _state.is_pending:
         _state.is_pending = False
-        raise KeyboardInterrupt
+        raise Stopped
 
 
 @contextlib.contextmanager
