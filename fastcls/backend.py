@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,10 @@ from fastcls import interrupts
 from fastcls.errors import MissingExtraError, OptionError
 
 _STDERR = 2  # the descriptor that code in C++ prints to
+# Keras imports them where they are installed, for plots, wrappers and data frames: a third of its import.
+_NEEDLESS = ("matplotlib", "pandas", "sklearn")
 _ahead: list[Future[ModuleType]] = []
+_spared: list[str] = []
 
 
 def import_keras(threads: int = 0) -> ModuleType:
@@ -38,6 +42,14 @@ def import_keras(threads: int = 0) -> ModuleType:
     if _ahead:
         _ahead[0].result()
     return _import(threads)
+
+
+def spare_imports() -> None:
+    """From now on, import Keras without the packages that it only uses in functions that no command calls.
+
+    Only for processes of fastcls alone: `keras.visualization` and `keras.wrappers` cannot be used in them.
+    """
+    _spared[:] = _NEEDLESS
 
 
 def import_ahead() -> None:
@@ -117,6 +129,7 @@ def _start(threads: int) -> None:
             stack.enter_context(interrupts.held())
         if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
             stack.enter_context(_stderr_kept_for_errors())
+        stack.enter_context(_without(_spared))
         import keras  # noqa: F401
         import tensorflow as tf
 
@@ -127,6 +140,27 @@ def _start(threads: int) -> None:
             # By default the first process takes all memory of a GPU, and leaves none for the workers.
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.list_logical_devices()  # starts them, which prints the last notices
+
+
+@contextlib.contextmanager
+def _without(packages: Sequence[str]) -> Iterator[None]:
+    """Inside, packages that are not imported yet cannot be found, by this thread."""
+    finder = _Missing(packages)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Missing(MetaPathFinder):
+    def __init__(self, packages: Sequence[str]) -> None:
+        self._packages, self._thread = packages, threading.get_ident()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """None, for others to find the module; raises ModuleNotFoundError for what is missing."""
+        if name in self._packages and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{name} is left out here", name=name)
 
 
 def _can_print_aside() -> bool:

@@ -12,6 +12,7 @@ import click
 
 import fastcls
 from fastcls import interrupts
+from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.doctor import doctor
 from fastcls.cli.extract import extract
@@ -78,6 +79,7 @@ def main() -> NoReturn:
     """Run the command line; exit 1 for what the user can fix, 2 for wrong usage, 130 when interrupted."""
     configure_logging()
     interrupts.install()
+    spare_imports()
     try:
         cli(standalone_mode=False)
     except (KeyboardInterrupt, click.Abort) as error:

@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fastcls.backend import spare_imports
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
 from fastcls.data.decoder import Decoder
@@ -224,6 +225,7 @@ class _Sink:
 def main() -> None:
     """Serve the connection whose descriptor is the first argument: maybe `ReadAhead`, a spec, then tasks."""
     keep_freed_memory()
+    spare_imports()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -63,3 +63,9 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.splitlines()[-1].split()[1:]) <= {"h5py", "cv2", "scipy"}
+
+
+def test_layers__keras_comes_without_what_no_command_uses(base):
+    loaded = loaded_by("layers", base)
+    assert "keras" in loaded
+    assert not loaded & {"sklearn", "matplotlib", "pandas"}
