@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import fastcls
+from fastcls import home
 from fastcls.cache.store import cache_folders
 from fastcls.engines.trials import Trial, try_engines
 from fastcls.files import folder_size
@@ -139,13 +140,15 @@ def _version(package: str) -> str | None:
 
 
 def _places(cache_root: Path) -> list[Place]:
-    home = Path.home()
-    keras_home = Path(os.environ.get("KERAS_HOME") or home / ".keras")
-    hub = Path(os.environ.get("KAGGLEHUB_CACHE") or home / ".cache/kagglehub")
+    user = Path.home()
+    keras_home = Path(os.environ.get("KERAS_HOME") or user / ".keras")
+    hub = Path(os.environ.get("KAGGLEHUB_CACHE") or user / ".cache/kagglehub")
+    own = home.folder()
     caches = len(cache_folders(cache_root))
     held = {
         keras_home / "models": "weights that Keras has downloaded",
         hub: "presets that keras_hub has downloaded",
+        **({own: f"what fastcls keeps per machine ({home.VARIABLE})"} if own else {}),
         cache_root.absolute(): f"{caches} cache{'s' * (caches != 1)} of bottlenecks (--cache)",
     }
     return [

@@ -10,7 +10,6 @@ of a KEY folder is that of its last use. Models are loaded from here: nobody els
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import stat
@@ -29,16 +28,6 @@ MOST_BYTES = 5 << 30
 _RECENT_S = 3600  # what was used since is perhaps in use
 _WHOLE = "whole"
 _DIGESTS = "home.json"
-# A disk that is full, failing or read-only.
-_CANNOT_WRITE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ENAMETOOLONG,
-}
 logger = logging.getLogger(__name__)
 
 
@@ -76,10 +65,8 @@ def kept(kind: str, key: str, make: Callable[[Path], object]) -> Path:
     if home:
         try:
             return _kept_in(home / kind / key, make)
-        except OSError as error:
-            if error.errno not in _CANNOT_WRITE:
-                raise
-            logger.info("%s cannot be written to (%s)", home, error)
+        except OSError as error:  # of a full disk, say; what is not the home's fault is raised again below
+            logger.info("%s cannot be used (%s)", home, error)
     place = _of_process() / kind / key
     return place if place.is_dir() else _made(place, make)
 
@@ -101,7 +88,7 @@ def _kept_in(place: Path, make: Callable[[Path], object]) -> Path:
         is_new = not whole.is_dir()
         reason = "" if is_new else _damage(whole)
         if reason:
-            logger.warning("%s. It will be made again", reason)
+            logger.warning("A converted model that this machine keeps is made again: %s", reason)
             _remove(whole)
         if is_new or reason:
             try:

@@ -44,7 +44,7 @@ def print_extraction(cache: Any, done: Any) -> None:
     if done.views > 1:
         views = count_of(done.views, "view")
         click.echo(f"{views} of each image to train on: {listing.report().views}")
-    click.echo(f"Listed as {listing.name} in {listing.samples_path.relative_to(cache.folder)}")
+    click.echo(f"Listed as {listing.name} in {listing.samples_path}")
     if done.failures:
         click.echo(f"The unreadable images are listed in {listing.failures_path}:", err=True)
         for failure in listing.failures()[:5]:
@@ -76,8 +76,13 @@ def print_training(trained: Any, out: str) -> None:
 
 def print_test(result: Any) -> None:
     """Print the tables of a test, and what was tested on."""
+    from fastcls.evaluation.tested_on import tested_on
+
     click.echo(result.evaluation.table())
     for failed in result.unreadable:
         click.echo(f"Unreadable: {str(failed.path)!r}: {failed.reason}", err=True)
     click.echo(str(result.on))
+    made = tested_on(result.folder)
+    if made.get("date") != result.on.date:
+        click.echo(f"The same result was there already, of {made['date']}, from the {made['features']}")
     click.echo(f"In {result.folder}: {', '.join(result.files)}")

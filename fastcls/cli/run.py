@@ -133,3 +133,4 @@ def _carry_out(plan: RunPlan, out: str, executor: Executor) -> None:
         print_test(result.test)
     else:
         click.echo(f"{plan.parts.untested}. To test: fastcls test {shlex.quote(out)} DATA")
+    click.echo(f"Next: fastcls predict {shlex.quote(out)} IMAGE...")

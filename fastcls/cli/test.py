@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -39,7 +40,8 @@ def test(
     the images were used in training.
 
     Images whose bottlenecks are in the cache of the run are not forwarded again: only the head is applied. 32
-    of them are forwarded all the same, to check that the classifier says the same; if it does not, all are.
+    of them are forwarded anyway, as a check; if the predictions differ too much, all are. With --max-pixels,
+    all are as well.
     """
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
@@ -49,7 +51,7 @@ def test(
         classifier=Classifier.load(run),
         batch_size=batch_size,
         max_pixels=pixels.max_pixels,
-        features=features,
+        features=replace(features, through_model=True) if pixels.max_pixels else features,
         progress=options.show_progress(),
     )
     print_test(result)

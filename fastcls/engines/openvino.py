@@ -10,11 +10,9 @@ import contextlib
 import errno
 import logging
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.engines import Engine, kernels, sensitivity
+from fastcls.engines.openvino_core import core, import_openvino
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import ConversionError, InfidelityError, OptionError
 from fastcls.optional import require
@@ -51,15 +50,14 @@ class OpenVINOEngine(Engine):
     _capability = "FP32"
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
-        _openvino()
+        import_openvino()
         checked_files.require_whole(*self._files(trunk))
         self._model = _compile_for(self.place(trunk), self._hint, threads)
 
     @classmethod
     def require(cls) -> None:
         """Raise OptionError on a CPU that does not compute in this precision natively."""
-        openvino = _openvino()
-        if cls._capability not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if cls._capability not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise OptionError(f"this CPU has no native {cls._capability} support in OpenVINO")
 
     @classmethod
@@ -171,7 +169,7 @@ class SixteenBitEngine(OpenVINOEngine):
         if not choice.error <= sensitivity.LIMIT:
             kept = count_of(len(choice.layers), "layer")
             raise InfidelityError.of(
-                f"openvino in {cls._precision} is too far from float32 on this base: median relative error "
+                f"openvino in {cls._precision} is too far from float32 at this cut: median relative error "
                 f"{choice.error:.3g} on fixed images with {kept} in float32; allowed is {sensitivity.LIMIT:g}"
             )
         files.link_or_copy(exact.with_suffix(".bin"), place.with_suffix(".bin"))
@@ -245,14 +243,8 @@ class Int8Engine(OpenVINOEngine):
         cls._save(lambda place: _write(quantized, place), trunk.path)
 
 
-def _openvino() -> ModuleType:
-    # Else it reports its use to its makers, and so does NNCF. They do without this package.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return require("openvino", extra=None, purpose="The engine openvino")
-
-
 def _convert(trunk: Trunk) -> Any:
-    openvino, graph = _openvino(), trunk.graph
+    openvino, graph = import_openvino(), trunk.graph
     try:
         with contextlib.redirect_stdout(None):  # it reports there wherever a command line says --verbose
             return openvino.convert_model(graph)
@@ -274,9 +266,8 @@ def _compile_for(model: Any, hint: str, threads: int = 0) -> Any:
 
 
 def _compile(model: Any, options: dict[str, Any]) -> Any:
-    core = _openvino().Core()
     try:
-        return core.compile_model(model, "CPU", options)
+        return core().compile_model(model, "CPU", options)
     except Exception as error:  # whatever the plugin raises, it lacks an operation, or the file is damaged
         raise ConversionError(f"OpenVINO cannot compile this trunk: {_reason(error)}") from error
 
@@ -294,7 +285,7 @@ def _reason(error: Exception) -> str:
 def _write(model: Any, path: Path) -> None:
     """Save a model; raises OSError when the disk is full, or fails."""
     try:
-        _openvino().save_model(model, path, compress_to_fp16=False)
+        import_openvino().save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:  # of C++ streams, which do not tell why
         is_full = shutil.disk_usage(path.parent).free < _ROOM_BYTES
         code = errno.ENOSPC if is_full else errno.EIO

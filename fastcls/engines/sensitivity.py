@@ -27,6 +27,7 @@ from fastcls.engines.kernels import (
     relative_errors,
     rounding_model,
 )
+from fastcls.engines.openvino_core import core
 
 LIMIT = 0.06  # of the median relative error on the crops
 _AIM = 0.05  # until which layers are added: some photos are harder than the crops
@@ -84,11 +85,8 @@ class _Search:
     """A greedy search on one trunk."""
 
     def __init__(self, ir: Path, hint: str, compile_model: Callable[..., Any]) -> None:
-        import openvino
-
         self._ir, self._hint, self._compile = ir, hint, compile_model
-        self._core = openvino.Core()
-        self._model = self._core.read_model(ir)
+        self._model = core().read_model(ir)
         self.kernels = kernels_of(self._model)
         sides = list(self._model.inputs[0].get_partial_shape())[1:3]
         size = [side.get_length() if side.is_static else _SIDE for side in sides]
@@ -129,7 +127,7 @@ class _Search:
     @cached_property
     def _disturbances(self) -> list[float]:
         """Of the first kernels: how much rounding disturbs each, and with it all that follow."""
-        model = self._core.read_model(self._ir)  # which this changes
+        model = core().read_model(self._ir)  # which this changes
         rounding = rounding_model(model, kernels_of(model)[:_RANKED], self._hint)
         outputs = self._compile(rounding, "f32")(self._images[:_ESTIMATED])
         return [float(np.median(outputs[place])) / (place + 1) for place in range(len(rounding.outputs))]
@@ -140,7 +138,7 @@ class _Search:
             with tempfile.TemporaryDirectory() as folder:
                 marked = Path(folder) / "marked.xml"
                 mark_precise(self._ir, marked, chosen)
-                model = self._core.read_model(marked, self._ir.with_suffix(".bin"))
+                model = core().read_model(marked, self._ir.with_suffix(".bin"))
         else:
             model = self._model
         compiled = self._compile(model, self._hint)

@@ -13,7 +13,7 @@ from fastcls import runs
 from fastcls.cache.index import Rows
 from fastcls.cache.store import Cache, caches_at
 from fastcls.errors import CacheError, OptionError
-from fastcls.inference.forwarder import Forwarder
+from fastcls.inference.forwarder import WORTH, Forwarder
 from fastcls.runs import Run
 from fastcls.training.head_reader import load_head
 
@@ -50,7 +50,7 @@ class CachedRun:
 
         Args:
             digests: Of N images.
-            converts: Convert the head where that is worth it, so that it does without TensorFlow next time.
+            converts: Convert the head, so that it does without TensorFlow next time.
         """
         output = np.full((len(digests), len(self.run.record["class_names"])), np.nan, np.float32)
         try:
@@ -64,7 +64,7 @@ class CachedRun:
     def _fill(self, output: np.ndarray, rows: Rows, *, converts: bool) -> None:
         digest = self.run.record["files"][runs.HEAD]
         head = Forwarder("head", lambda: load_head(self.run.folder).model, digest)
-        run = head.choose(int(rows.present.sum()) if converts else 0)
+        run = head.choose(WORTH if converts else 0)
         for places in _blocks(rows, self.cache.manifest.shape):
             output[places] = run(rows.take(places).read().astype(np.float32, copy=False))
 
@@ -100,6 +100,11 @@ def cache_of(run: Run | None, given: str | None = None) -> CachedRun | None:
             f"{given} does not hold the cache that {run.folder} was trained on (fingerprint "
             f"{str(known.get('fingerprint'))[:12]}). Give another --cache, or remove it to forward all images"
         )
+    logger.warning(
+        "The cache that %s was trained on is not where it was, so all images are forwarded. --cache says "
+        "where it is",
+        run.folder,
+    )
     return None
 
 

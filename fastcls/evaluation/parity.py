@@ -60,10 +60,9 @@ class Parity:
 
     def __str__(self) -> str:
         return (
-            f"to check this, {self.images} were forwarded, among them the least certain: "
-            f"{self.agreeing} have the same prediction, and probabilities differ by at most "
-            f"{self.largest_difference:.2g}, {self.mean_difference:.2g} on average (up to "
-            f"{self.allowed_difference:g} is rounding)"
+            f"Checked on {count_of(self.images, 'image')} through the whole classifier: {self.agreeing} of "
+            f"the predictions agree, probabilities differ by {self.mean_difference:.2g} on average (allowed: "
+            f"{self.allowed_difference:g})"
         )
 
     @property

@@ -15,7 +15,6 @@ from fastcls.data.dataset import Dataset
 from fastcls.evaluation.from_cache import CachedRun
 from fastcls.evaluation.parity import Parity, choose, compare
 from fastcls.evaluation.tested_on import FORWARDED
-from fastcls.inference.forwarder import WORTH
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
     from fastcls.inference.classifier import Classifier
@@ -111,8 +110,7 @@ def _check(
     present, known = np.flatnonzero(_present(rows)), how.classifier
     if not len(present):
         return None
-    if len(present) >= WORTH:
-        known.keep()
+    known.keep()
     chosen = present[choose(labels[present], rows[present], known.task, known.thresholds)]
     found = [result.probabilities for result in how.run([paths[place] for place in chosen])]
     forwarded = {place: row for place, row in zip(chosen.tolist(), found, strict=True) if row is not None}

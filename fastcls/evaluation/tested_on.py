@@ -81,7 +81,7 @@ class TestedOn:
     def _of_cache(self) -> str:
         own = "All" if self.cached == self.images else f"{self.cached:,} of them"
         others = "" if self.cached == self.images else ", the others were forwarded"
-        return f"{own} from the {self.features}{others}; {self.parity}"
+        return f"{own} from the {self.features}{others}. {self.parity}"
 
     @property
     def warning(self) -> str:

@@ -90,7 +90,7 @@ def test(
     """See `Classifier.test`."""
     folder = None if out is None else files.as_path(out, "out")
     how = Forwarding(classifier, batch_size, max_pixels, progress)
-    asked = features or FeaturesSpec()
+    asked = features or FeaturesSpec(through_model=max_pixels is not None)
     return _test(how, Dataset.of(dataset), classifier.source, folder, asked, is_written=folder is not None)
 
 

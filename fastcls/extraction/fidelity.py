@@ -82,7 +82,7 @@ class Fidelity:
         remedy = "--engine tensorflow" if precision == "float32" else "--precision float32"
         keep = "" if self.neighbors is None else f", and {share:.0%} must keep their neighbor"
         raise InfidelityError.of(
-            f"{engine} in {precision} is too far from Keras in float32 on this base: {self}; allowed are "
+            f"{engine} in {precision} is too far from Keras in float32 at this cut: {self}; allowed are "
             f"a median error of {error:g} and a smallest cosine of {cosine:g}{keep}",
             f"Use {remedy}",
         )

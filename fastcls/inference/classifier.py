@@ -283,7 +283,7 @@ class Classifier:
             out: Folder for the files that `fastcls test` writes: tables, a picture and a row per image;
                 None to write nothing.
             batch_size: Images per forward pass.
-            max_pixels: See `predict`.
+            max_pixels: See `predict`. Where it is given, all images are forwarded.
             cache: The cache that the run was trained on, or a folder of caches with it; None for where it was
                 when the run was made. Images whose bottlenecks are there are not forwarded again.
             through_model: Forward all images.

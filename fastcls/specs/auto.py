@@ -87,7 +87,7 @@ def _choose(
         return TRAINED, f", as there are {views} views of each image: an epoch takes one of them"
     if size > LARGEST_FIT:
         return TRAINED, f": {spelled}, more than {LARGEST_FIT:,}"
-    return FITTED, f": {spelled}, at most {LARGEST_FIT:,}"
+    return FITTED, " (logistic regression)"
 
 
 def _for_gradients(head: HeadSpec, config: TrainConfig, given: Iterable[Option]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import train_head
 from fastcls.training.rows import cached as feeder
 
-TAKES_LOGREG = "--head auto takes logreg: 48 images x 8 features x 3 classes = 1,152, at most 500,000,000\n"
+TAKES_LOGREG = "--head auto takes logreg (logistic regression)\n"
 
 
 def _uses(run):

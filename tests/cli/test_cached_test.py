@@ -113,7 +113,7 @@ def test_the_cache_is_found_where_it_was_beside_the_run_or_where_it_is_said_to_b
     is_found = moved in ("neither", "both")
     assert len(forwarded) == (IMAGES if is_found else 60)
     assert told(run / "test" / "photos")["features"] == ("cache (float32)" if is_found else "images")
-    assert ("All from the cache (float32); to check this, 32 were forwarded" in result.out) is is_found
+    assert ("All from the cache (float32). Checked on 32 images" in result.out) is is_found
     if moved == "cache":
         for place in (caches, *caches.iterdir()):
             forwarded.clear()

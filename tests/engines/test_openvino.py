@@ -15,6 +15,7 @@ from fastcls.backend import import_keras
 from fastcls.cache import checked_files
 from fastcls.engines import openvino
 from fastcls.engines.openvino import Bfloat16Engine, Float16Engine, Int8Engine, OpenVINOEngine
+from fastcls.engines.openvino_core import core
 from fastcls.engines.tensorflow import TensorFlowEngine
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
@@ -114,8 +115,9 @@ def fake(monkeypatch):
     """Puts a made up OpenVINO in place of the real one, be it installed or not."""
 
     def install(*capabilities, **functions):
-        core = SimpleNamespace(get_property=lambda *_: list(capabilities))
-        monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: core, **functions))
+        made = SimpleNamespace(get_property=lambda *_: list(capabilities))
+        monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: made, **functions))
+        monkeypatch.setattr(openvino, "core", core.__wrapped__)
 
     return install
 
@@ -123,6 +125,7 @@ def fake(monkeypatch):
 @pytest.mark.parametrize("engine", [*FLOATS, Int8Engine])
 def test_require__without_openvino_says_how_to_get_it(trunk_path, monkeypatch, engine):
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(openvino, "core", core.__wrapped__)
     for action in (engine.require, lambda: engine(trunk_path)):
         with pytest.raises(MissingExtraError, match="pip install openvino"):
             action()
@@ -266,3 +269,22 @@ def test_int8__a_damaged_file_is_refused(int8, tmp_path):
     assert Int8Engine.damage(path)
     with pytest.raises(CacheError, match=r"openvino-int8/trunk\.bin is damaged"):
         Int8Engine(path, 1)
+
+
+def test_engines_that_come_and_go_leave_signals_alone(trunk_path):
+    pytest.importorskip("openvino")
+    OpenVINOEngine.prepare(Trunk(trunk_path), no_images)
+    script = f"""
+import os, signal
+from pathlib import Path
+from fastcls.engines.openvino import OpenVINOEngine
+first, second = (OpenVINOEngine(Path({str(trunk_path)!r})) for _ in range(2))
+del first
+del second
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("caught")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "caught\n"), done.stderr
