@@ -21,12 +21,20 @@ def import_openvino() -> ModuleType:
     return require("openvino", extra=None, purpose="The engine openvino")
 
 
-@cache
 def core() -> Any:
     """The core, which lives as long as the process.
 
     Each core gives the thread a stack for signal handlers (OpenVINO 2026.4), and takes it away at its end. If
     cores end in the order in which they were made, the thread is left with a stack that is gone: the next
     signal, such as Ctrl-C, is then a segmentation fault.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
     """
+    import_openvino()
+    return _core()
+
+
+@cache
+def _core() -> Any:
     return import_openvino().Core()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 
 import pytest
@@ -84,7 +85,10 @@ def test_test__never_writes_over_another_result(fastcls, run, part, tmp_path):
     first = fastcls("test", run, data)
     assert first.code == 0 and f"In {run / 'test' / 'data'}: metrics.json" in first.out
     before = contents(run / "test")
+    time.sleep(1.1)  # results say when they were made, in seconds
     again = fastcls("test", run, data).out  # the same result: it stays as it is
+    again, there = re.subn(r"The same result was there already, of .*, from the .*\n", "", again)
+    assert there
     assert re.sub(r"[0-9.]+ s\n", "", again) == re.sub(r"[0-9.]+ s\n", "", first.out)
     moved = shutil.copytree(data, tmp_path / "elsewhere" / "data")
     assert f"In {run / 'test' / 'data'}: " in fastcls("test", run, moved).out

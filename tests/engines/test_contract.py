@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from engines_support import keras_rows, no_images, save_trunk, some_images
 
-from fastcls.engines import engine_class, openvino, tensorflow
+from fastcls.engines import engine_class, tensorflow
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import MissingExtraError, OptionError
 from fastcls.extraction.fidelity import compare
@@ -94,7 +94,6 @@ class TestEngine:
 
     def test_a_bare_machine_is_refused_in_one_line_but_by_the_reference(self, engine, monkeypatch):
         monkeypatch.setitem(sys.modules, "openvino", None)
-        monkeypatch.setattr(openvino, "core", openvino.core.__wrapped__)
         monkeypatch.setattr(tensorflow, "cpu_flags", set)
         monkeypatch.setattr(tensorflow, "gpus", list)
         if engine.is_reference:

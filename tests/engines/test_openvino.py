@@ -15,7 +15,7 @@ from fastcls.backend import import_keras
 from fastcls.cache import checked_files
 from fastcls.engines import openvino
 from fastcls.engines.openvino import Bfloat16Engine, Float16Engine, Int8Engine, OpenVINOEngine
-from fastcls.engines.openvino_core import core
+from fastcls.engines.openvino_core import import_openvino
 from fastcls.engines.tensorflow import TensorFlowEngine
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import CacheError, ConversionError, MissingExtraError, OptionError
@@ -117,7 +117,7 @@ def fake(monkeypatch):
     def install(*capabilities, **functions):
         made = SimpleNamespace(get_property=lambda *_: list(capabilities))
         monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: made, **functions))
-        monkeypatch.setattr(openvino, "core", core.__wrapped__)
+        monkeypatch.setattr(openvino, "core", lambda: import_openvino().Core())
 
     return install
 
@@ -125,7 +125,6 @@ def fake(monkeypatch):
 @pytest.mark.parametrize("engine", [*FLOATS, Int8Engine])
 def test_require__without_openvino_says_how_to_get_it(trunk_path, monkeypatch, engine):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr(openvino, "core", core.__wrapped__)
     for action in (engine.require, lambda: engine(trunk_path)):
         with pytest.raises(MissingExtraError, match="pip install openvino"):
             action()
