@@ -44,7 +44,7 @@ class Extra:
     """An extra of fastcls.
 
     Attributes:
-        name: As in `pip install 'fastcls[NAME]'`.
+        name: As in `pip install '.[NAME]'`.
         purpose: What it is for.
         versions: Of its packages; None of one that is not installed.
     """

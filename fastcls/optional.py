@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     import pandas
 
 
-def require(module: str, *, extra: str | None, purpose: str) -> ModuleType:
+def require(module: str, *, purpose: str) -> ModuleType:
     """Import an optional module.
 
     Args:
-        module: Name to import.
-        extra: The extra of fastcls that installs it; None for a package that comes with fastcls where there
-            is one for the platform.
+        module: Name to import. The package to install is named like the first part of it.
         purpose: What it is needed for, as the start of the error message.
 
     Raises:
@@ -28,10 +26,10 @@ def require(module: str, *, extra: str | None, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        wanted = f"'fastcls[{extra}]'" if extra else module
+        package = module.partition(".")[0].replace("_", "-")
         raise MissingExtraError(
             f"{purpose} needs the package {module!r}, which cannot be imported ({error}). "
-            f"Install it with: pip install {wanted}"
+            f"Install it with: pip install {package}"
         ) from error
 
 
@@ -61,6 +59,6 @@ def frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> pandas.DataF
     Raises:
         MissingExtraError: pandas is not installed.
     """
-    frames = require("pandas", extra="pandas", purpose="to_frame()")
+    frames = require("pandas", purpose="to_frame()")
     made: pandas.DataFrame = frames.DataFrame(list(rows), columns=columns)
     return made

@@ -73,7 +73,7 @@ def run(
         out: The run folder.
         head: The head to train, or the name of its kind; `auto` by default.
         config: How to train it.
-        quality: "fast" or "best": see `QualitySpec`. Options that are not at their defaults count more.
+        quality: "fast" or "best": see `QualitySpec`. Options that are not at their defaults override it.
         cache_root: Folder of bottleneck caches.
         test: See `plan_run`, as for all that follow.
         views: Augmented views.

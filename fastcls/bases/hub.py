@@ -45,7 +45,7 @@ def read_preset(name: str, *, with_weights: bool) -> Preset:
         MissingExtraError: keras_hub is not installed.
         OptionError: There is no such preset, it cannot be downloaded, or it is none of images.
     """
-    hub = require("keras_hub", extra="hub", purpose="A base keras_hub:PRESET")
+    hub = require("keras_hub", purpose="A base keras_hub:PRESET")
     preset = name.removeprefix(_PREFIX)
     with reproducible_build():
         try:

@@ -218,7 +218,7 @@ def _to_keras(kernel: np.ndarray, layer: Any) -> np.ndarray:
 
 
 def _read_torch(path: Path) -> State:
-    torch = require("torch", extra="torch", purpose=f"Reading {path.suffix} files")
+    torch = require("torch", purpose=f"Reading {path.suffix} files")
     try:
         # Only tensors and plain containers are unpickled, never a class or a function.
         held = torch.load(path, map_location="cpu", weights_only=True)
@@ -245,7 +245,7 @@ def _find_state(torch: Any, held: Any) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> State:
-    numpy = require("safetensors.numpy", extra="safetensors", purpose="Reading .safetensors files")
+    numpy = require("safetensors.numpy", purpose="Reading .safetensors files")
     try:
         return {name: np.asarray(tensor, "float32") for name, tensor in numpy.load_file(path).items()}
     except Exception as error:  # an error class of its own, or numpy's for types that it lacks

@@ -21,7 +21,7 @@ def import_weights(base: str, file: str, out: str | None) -> None:
     """Convert PyTorch weights for a base.
 
     FILE is a PyTorch state dict for BASE: a .pth of torchvision, timm or facenet (which needs
-    pip install 'fastcls[torch]') or a .safetensors ('fastcls[safetensors]'). Every tensor must have its place
+    pip install torch) or a .safetensors (pip install safetensors). Every tensor must have its place
     and every weight its tensor. Code inside FILE is never run. `fastcls bases` lists which weights fit which
     base.
     """

@@ -45,7 +45,11 @@ _MACHINE_TROUBLE = {
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(fastcls.__version__, prog_name="fastcls")
-@click.option("--verbose", is_flag=True, help="Tell more on stderr, such as how exact a precision was found.")
+@click.option(
+    "--verbose",
+    is_flag=True,
+    help="Also print details, such as the errors measured when a precision was checked.",
+)
 def cli(*, verbose: bool) -> None:
     """A folder of images in, a classifier out.
 

@@ -56,7 +56,12 @@ class _Said:
 @click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
 @click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="INTEGER",
+    default=16,
+    show_default=True,
+    help="Images per forward pass.",
 )
 def predict(
     run: str,

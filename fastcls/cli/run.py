@@ -82,10 +82,10 @@ def run(
 ) -> None:
     """Split, extract, train and test in one command.
 
-    PHOTOS is a folder per class, a CSV, TFRecord files, or a folder that is already split. The images stay
-    where they are; the split is stored in the cache. A second run with the same base and cut forwards nothing
-    again. If split data has no validation part, some of its train part is used for validation; if it has no
-    test part, there is no test.
+    PHOTOS is a folder per class, a CSV, JSON Lines, Parquet or TFRecord files, or a folder that is already
+    split. The images stay where they are; the split is stored in the cache. A second run with the same base
+    and cut forwards nothing again. If split data has no validation part, some of its train part is used for
+    validation; if it has no test part, there is no test.
 
     Everything is checked before the first image. If the command is interrupted, run it again to resume.
     """

@@ -73,17 +73,17 @@ def _print(result: SplitResult, added: str = "Images added") -> None:
     click.echo()
     before = len(dataset.samples) - result.added
     kept = " (they keep their split: --val, --test and --seed only apply to new images)" if before else ""
-    click.echo(f"{added}: {result.added}, already there: {before}{kept}")
+    click.echo(f"{added}: {result.added:,}, already there: {before:,}{kept}")
     if result.vanished:
         kept = ", but kept" if dataset.task.has_class_folder else ""
-        click.echo(f"No longer in the source{kept}: {result.vanished}")
+        click.echo(f"No longer in the source{kept}: {result.vanished:,}")
     if result.tied:
         click.echo(
             f"{count_of(result.tied, 'image')} are kept in one split with others, because they are identical "
             "or of one group"
         )
     if dataset.left_out:
-        click.echo(f"Files left out (hidden, not an image, or not in a class folder): {dataset.left_out}")
+        click.echo(f"Files left out (hidden, not an image, or not in a class folder): {dataset.left_out:,}")
 
 
 def _print_counts(dataset: Dataset) -> None:
@@ -95,7 +95,7 @@ def _print_counts(dataset: Dataset) -> None:
     width = max(len(name) for name, _ in rows)
     click.echo("  ".join(["class".ljust(width), *(f"{title:>7}" for title in (*splits, "total"))]))
     for name, row in rows:
-        click.echo("  ".join([name.ljust(width), *(f"{number:7}" for number in (*row, sum(row)))]))
+        click.echo("  ".join([name.ljust(width), *(f"{number:7,}" for number in (*row, sum(row)))]))
 
 
 def _count(dataset: Dataset, split: str, *, unlabeled: bool = False) -> int:

@@ -22,7 +22,12 @@ from fastcls.specs import FeaturesSpec
     help="Folder for tables and pictures. [default: RUN/test/NAME, with the name of DATA]",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per forward pass."
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="INTEGER",
+    default=16,
+    show_default=True,
+    help="Images per forward pass.",
 )
 def test(
     run: str,
@@ -35,9 +40,9 @@ def test(
 ) -> None:
     """Test a classifier on labeled images.
 
-    RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, TFRecord files, or a split
-    folder, of which the test part is used. Earlier results are never overwritten. A warning says if some of
-    the images were used in training.
+    RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, JSON Lines, Parquet or
+    TFRecord files, or a split folder, of which the test part is used. Earlier results are never overwritten.
+    A warning says if some of the images were used in training.
 
     Images whose bottlenecks are in the cache of the run are not forwarded again: only the head is applied. 32
     of them are forwarded anyway, as a check; if the predictions differ too much, all are. With --max-pixels,

@@ -31,8 +31,8 @@ def to_csv(
     """Write a data set as a CSV table.
 
     The columns are path, label, split and group; all commands take such a CSV as DATA. DATA is a folder per
-    class, a split folder, a CSV, or TFRecord files. With --val or --test, images that are not split yet are
-    split as split-data does it, and stay where they are.
+    class, a split folder, a CSV, JSON Lines, Parquet or TFRecord files. With --val or --test, images that are
+    not split yet are split as split-data does it, and stay where they are.
     """
     from fastcls.data.splitter import split
     from fastcls.data.writers.csv import write_csv

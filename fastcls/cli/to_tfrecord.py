@@ -21,9 +21,9 @@ def to_tfrecord(data: Path, out: Path, shards: int | None, source: SourceSpec) -
     """Write a data set as TFRecord files.
 
     The images are packed unchanged, and all commands take the files as DATA. DATA is a folder per class, a
-    split folder, a CSV, or TFRecord files. Each split gets files such as train-00000-of-00004.tfrecord of
-    tf.train.Example with image/encoded, image/class/label, image/class/text and image/filename; labels.txt
-    lists the class numbers with their names.
+    split folder, a CSV, JSON Lines, Parquet or TFRecord files. Each split gets files such as
+    train-00000-of-00004.tfrecord of tf.train.Example with image/encoded, image/class/label, image/class/text
+    and image/filename; labels.txt lists the class numbers with their names.
     """
     from fastcls.data.writers.tfrecord import write_tfrecords
 

@@ -272,7 +272,8 @@ class Dataset:
             digests: Of the images, as far as they are known: "" for others.
         """
         if groups := self._conflicts(digests):
-            logger.warning("%s. They are kept; --conflicts drop leaves them out", self._describe(groups))
+            told = self._describe(groups)
+            logger.warning("%s. All copies are kept; --conflicts drop leaves them out", told)
 
     def _conflicts(self, digests: Sequence[str] | np.ndarray | None = None) -> list[list[int]]:
         paths, labels = [s.path for s in self.samples], [s.labels for s in self.samples]

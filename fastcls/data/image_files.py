@@ -64,7 +64,7 @@ def is_readable(kind: str) -> bool:
 def how_to_read(kind: str) -> str:
     """What to do about a format that the installed packages do not read."""
     if kind == "HEIC":
-        return "To read HEIC: pip install 'fastcls[heic]'"
+        return "To read HEIC: pip install pillow-heif"
     return f"The installed OpenCV or Pillow lacks {kind}: convert it to JPEG or PNG"
 
 

@@ -40,7 +40,7 @@ def open_file(file: str) -> Any:
         MissingExtraError: pyarrow is not installed.
         OSError: It cannot be read.
     """
-    parquet = require("pyarrow.parquet", extra="parquet", purpose=f"Reading {file}")
+    parquet = require("pyarrow.parquet", purpose=f"Reading {file}")
     try:
         return parquet.ParquetFile(file)
     except ValueError as error:  # all errors of Arrow are

@@ -209,17 +209,15 @@ class Int8Engine(OpenVINOEngine):
     def require(cls) -> None:
         """Raise OptionError or MissingExtraError where NNCF or native int8 is missing."""
         super().require()
-        require("nncf", extra="int8", purpose="The precision int8")
+        require("nncf", purpose="The precision int8")
 
     @classmethod
     def prepare(cls, trunk: Trunk, read_images: Callable[[], np.ndarray]) -> None:
         """Quantize the trunk on images (N, H, W, 3) uint8, unless that was done before."""
         if not cls.damage(trunk.path):
             return
-        nncf = require("nncf", extra="int8", purpose="The precision int8")
-        advanced = require(
-            "nncf.quantization.advanced_parameters", extra="int8", purpose="The precision int8"
-        )
+        nncf = require("nncf", purpose="The precision int8")
+        advanced = require("nncf.quantization.advanced_parameters", purpose="The precision int8")
         images, model = read_images(), _convert(trunk)
         calibration = nncf.Dataset([image[None] for image in images])
         # Not by its own function, which also changes handlers that others have added.

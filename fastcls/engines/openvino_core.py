@@ -18,7 +18,7 @@ def import_openvino() -> ModuleType:
     """
     # Else it reports its use to its makers, and so does NNCF. They do without this package.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return require("openvino", extra=None, purpose="The engine openvino")
+    return require("openvino", purpose="The engine openvino")
 
 
 def core() -> Any:

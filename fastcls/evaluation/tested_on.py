@@ -90,9 +90,11 @@ class TestedOn:
             return ""
         known = sum(self.seen.values())
         images, are = count_of(self.images, "image"), "is" if known == 1 else "are"
+        new = self.images - known
+        only = f"only the other {new:,}" if new else "none of them"
         return (
-            f"{known:,} of the {images} {are} not new to the classifier ({self._told}): the results say "
-            "little about new images. Test on other images"
+            f"{known:,} of the {images} {are} not new to the classifier ({self._told}): {only} can "
+            "tell how it does on new images. Test on new images alone"
         )
 
     def is_same(self, folder: Path) -> bool:

@@ -209,8 +209,7 @@ class HeadSpec:
     )
     refit: bool = option(
         True,
-        "Keep the validation images out of the fit of logreg; without this, they are trained on as well as "
-        "soon as they have chosen its C.",
+        "Do not fit logreg again on training and validation images once C is chosen.",
     )
 
     def __post_init__(self) -> None:

@@ -52,9 +52,9 @@ class QualitySpec:
 
     quality: str = option(
         "fast",
-        "Recipe of the whole job; options that are given count more. fast: all defaults. best, for photos: "
-        "the last fifth of the base is trained as well, on augmented views, which takes several times as "
-        f"long: {spelled('best')}.",
+        "Recipe of the whole job; options you give override it. fast: all defaults. best, for photos: "
+        "the last fifth of the base is trained as well, on augmented views, which takes two to "
+        f"three times as long: {spelled('best')}.",
         choices=QUALITIES,
         sets=QUALITIES,
     )

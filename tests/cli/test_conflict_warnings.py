@@ -6,7 +6,7 @@ import pytest
 
 SAID = (
     "photos: 1 image under different labels: 'blue/3.png (blue)', 'red/blue.png (red)'. "
-    "They are kept; --conflicts drop leaves them out"
+    "All copies are kept; --conflicts drop leaves them out"
 )
 
 

@@ -66,7 +66,7 @@ def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, run, par
     result = fastcls("test", run, part("mixed", train=9, val=4, new=10))
     assert result.code == 0, result.err
     told = "9 used for training, 4 used for validation"
-    assert f"13 of the 23 images are not new to the classifier ({told})" in caplog.text
+    assert f"13 of the 23 images are not new to the classifier ({told}): only the other 10 can" in caplog.text
     assert f"23 images; {told}" in result.out
     assert metrics(run / "test" / "mixed")["tested_on"]["seen"] == {
         "train": 9,

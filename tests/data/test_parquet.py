@@ -126,5 +126,5 @@ def test_what_is_wrong(root, tmp_path, arrow):
 def test_the_package_is_named_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastcls\[parquet\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install pyarrow"):
         Dataset.open(tmp_path / "a.parquet")

@@ -120,7 +120,7 @@ def bare(install):
 @pytest.mark.parametrize(
     ("data", "remedy"),
     [
-        (HEIC_HEADER, r"HEIC image, not readable here\. To read HEIC: pip install 'fastcls\[heic\]'"),
+        (HEIC_HEADER, r"HEIC image, not readable here\. To read HEIC: pip install pillow-heif"),
         (MAKERS["AVIF"][0](), r"AVIF image, not readable here\..*lacks AVIF: convert it to JPEG or PNG"),
     ],
 )
@@ -148,7 +148,7 @@ def test_what_is_left_out_is_counted_and_named_with_what_to_do(bare, album, capl
     told = [record.getMessage().removeprefix(f"{album}: ") for record in caplog.records]
     assert told == [
         "2 images that are not readable here are left out: 'a/1.HEIC', 'a/2.heic'. To read HEIC: pip install "
-        "'fastcls[heic]'",
+        "pillow-heif",
         "1 image in no class folder is left out: 'loose.jpg'",
         "1 hidden folder is left out: '.cat/'. A class folder needs a name without a dot in front",
         "1 hidden file is left out: 'a/.b.jpg'",

@@ -133,7 +133,7 @@ def test_require__without_openvino_says_how_to_get_it(trunk_path, monkeypatch, e
 def test_require__int8_without_nncf_names_the_extra(fake, monkeypatch):
     fake("FP32", "INT8")
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'fastcls\[int8\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install nncf"):
         Int8Engine.require()
 
 

@@ -213,7 +213,7 @@ def test_results__as_a_frame(classifier, folder):
 
 def test_results__without_pandas(classifier, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(MissingExtraError, match=r"to_frame\(\) needs .*pip install 'fastcls\[pandas\]'"):
+    with pytest.raises(MissingExtraError, match=r"to_frame\(\) needs .*pip install pandas"):
         classifier.predict(photo(0)).to_frame()
 
 
