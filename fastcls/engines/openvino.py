@@ -170,7 +170,8 @@ class SixteenBitEngine(OpenVINOEngine):
             kept = count_of(len(choice.layers), "layer")
             raise InfidelityError.of(
                 f"openvino in {cls._precision} is too far from float32 at this cut: median relative error "
-                f"{choice.error:.3g} on fixed images with {kept} in float32; allowed is {sensitivity.LIMIT:g}"
+                f"{choice.error:.3g} on crops of sample photos with {kept} in float32; allowed is "
+                f"{sensitivity.LIMIT:g}"
             )
         files.link_or_copy(exact.with_suffix(".bin"), place.with_suffix(".bin"))
         files.write_json(_choice_path(place), asdict(choice))

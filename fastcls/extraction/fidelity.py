@@ -69,7 +69,9 @@ class Fidelity:
 
     def in_words(self, precision: str) -> str:
         """What was checked, and that it was found good."""
-        images = f"{self.images} of your images" if self.are_yours else f"{self.images} fixed images"
+        images = (
+            f"{self.images} of your images" if self.are_yours else f"{self.images} crops of sample photos"
+        )
         reference = "Keras" if precision == "float32" else "float32"
         return f"{precision}, checked against {reference} on {images}: within limits"
 
