@@ -86,7 +86,7 @@ def test_load_base__no_such_preset(hub, tmp_path):
 
 def test_load_base__preset_needs_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(MissingExtraError, match="pip install keras-hub$"):
+    with pytest.raises(MissingExtraError, match=r"pip install keras-hub$"):
         load_base("keras_hub:resnet_18_imagenet")
 
 
