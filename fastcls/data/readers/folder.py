@@ -147,13 +147,15 @@ def _scan(
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is certainly taken as an image; the file system is not asked."""
     stem, _, ending = entry.name.rpartition(".")
-    return bool(stem) and stem[0] != "." and _is_ending(ending) and entry.is_file(follow_symlinks=False)
+    if not stem or stem[0] == ".":
+        return False
+    kind = _kind_of(ending)
+    return bool(kind) and is_readable(kind) and entry.is_file(follow_symlinks=False)
 
 
 @functools.lru_cache
-def _is_ending(ending: str) -> bool:
-    kind = named_kind(f"image.{ending}")
-    return bool(kind) and is_readable(kind)
+def _kind_of(ending: str) -> str:
+    return named_kind(f"image.{ending}")
 
 
 def _why_left_out(
