@@ -15,6 +15,7 @@ from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.doctor import doctor
+from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
@@ -66,6 +67,7 @@ _COMMANDS = (
     finetune,
     test,
     predict,
+    explain,
     run,
     bases,
     layers,

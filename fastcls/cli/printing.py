@@ -86,3 +86,15 @@ def print_test(result: Any) -> None:
     if made.get("date") != result.on.date:
         click.echo(f"The same result was there already, of {made['date']}, from the {made['features']}")
     click.echo(f"In {result.folder}: {', '.join(result.files)}")
+
+
+def print_explained(done: Any, method: str) -> None:
+    """Print what was explained, and where it is."""
+    for path, reason in done.unreadable:
+        click.echo(f"Unreadable: {str(path)!r}: {reason}", err=True)
+    shape = "x".join(map(str, done.shape[:2]))
+    click.echo(
+        f"Explained {count_of(done.images, 'image')}: {count_of(done.maps, 'map')} by {method}, layer "
+        f"{done.layer} ({shape})"
+    )
+    click.echo(f"In {done.folder}: contact_sheet.jpg, explained.csv, explained.json, and a picture per image")
