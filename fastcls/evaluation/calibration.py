@@ -22,7 +22,8 @@ from fastcls.training.heads.links import LINKS
 
 # The least and the greatest probabilities in float32, which logits are made of again.
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), 1 - 2.0**-24
-_WIDEST = np.log(100.0)  # of the logarithm of a scale
+# Of the logarithm of a scale: where all images are judged right, the larger, the better.
+_WIDEST = np.log(10.0)
 _BINS = 15  # as in Guo et al.
 _FOLDS = 5
 

@@ -65,6 +65,6 @@ def test_calibrated_model__a_classifier_keeps_the_names_of_its_last_layer():
 def test_calibrated_model__refuses_what_has_no_logits():
     keras = import_keras()
     rows = keras.Input((8,))
-    votes = keras.Model(rows, keras.layers.UnitNormalization(order=1)(keras.layers.Dense(3)(rows)))
+    votes = keras.Model(rows, keras.layers.UnitNormalization()(keras.layers.Dense(3)(rows)))
     with pytest.raises(OptionError, match="ends with a softmax layer"):
         calibrated_model(votes, Calibration((2.0,), (0.0,)), "softmax")
