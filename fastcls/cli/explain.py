@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SpecCommand
-from fastcls.cli.printing import print_explained
 from fastcls.specs import DrawSpec, ExplainSpec
+from fastcls.wording import count_of
+
+if TYPE_CHECKING:
+    from fastcls.inference.explained_folder import Explained
 
 
 @click.command(cls=SpecCommand, specs={"explanation": ExplainSpec, "pictures": DrawSpec, "pixels": PixelSpec})
@@ -58,6 +62,17 @@ def explain(
         max_pixels=pixels.max_pixels,
         progress=options.show_progress(),
     )
-    print_explained(done, explanation.method)
+    _print(done, explanation.method)
     if done.unreadable:
         sys.exit(1)
+
+
+def _print(done: Explained, method: str) -> None:
+    for path, reason in done.unreadable:
+        click.echo(f"Unreadable: {str(path)!r}: {reason}", err=True)
+    shape = "x".join(map(str, done.shape[:2]))
+    click.echo(
+        f"Explained {count_of(done.images, 'image')}: {count_of(done.maps, 'map')} by {method}, layer "
+        f"{done.layer} ({shape})"
+    )
+    click.echo(f"In {done.folder}: contact_sheet.jpg, explained.csv, explained.json, and a picture per image")

@@ -14,6 +14,7 @@ import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
+from fastcls.cli.calibrate import calibrate
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
@@ -68,6 +69,7 @@ _COMMANDS = (
     test,
     predict,
     explain,
+    calibrate,
     run,
     bases,
     layers,

@@ -88,13 +88,30 @@ def print_test(result: Any) -> None:
     click.echo(f"In {result.folder}: {', '.join(result.files)}")
 
 
-def print_explained(done: Any, method: str) -> None:
-    """Print what was explained, and where it is."""
-    for path, reason in done.unreadable:
-        click.echo(f"Unreadable: {str(path)!r}: {reason}", err=True)
-    shape = "x".join(map(str, done.shape[:2]))
+def print_calibration(made: Any) -> None:
+    """Print what a calibration has brought."""
+    from fastcls.evaluation.text_table import format_table
+
+    calibration = made.calibration
+    if made.thresholds is None:
+        click.echo(f"Temperature {calibration.temperature:.3f}")
+    else:
+        rows = zip(made.class_names, calibration.scale, calibration.offset, made.thresholds, strict=True)
+        numbers = [[name, *(f"{value:.3f}" for value in values)] for name, *values in rows]
+        click.echo(format_table([["class", "scale", "offset", "threshold"], *numbers]))
+    figures = [[f"{side.log_loss:.4f}", f"{side.ece:.4f}"] for side in (made.before, made.after)]
+    lines = zip(("log loss", "ECE"), *figures, strict=True)
+    click.echo(format_table([["", "before", "after"], *map(list, lines)]))
     click.echo(
-        f"Explained {count_of(done.images, 'image')}: {count_of(done.maps, 'map')} by {method}, layer "
-        f"{done.layer} ({shape})"
+        f"Measured on {count_of(made.images, 'image')}, {_JUDGED[made.measured_on]}; after: each fifth, "
+        "calibrated by the others"
     )
-    click.echo(f"In {done.folder}: contact_sheet.jpg, explained.csv, explained.json, and a picture per image")
+    if made.after.log_loss >= made.before.log_loss:
+        click.echo("The log loss is not lower: these probabilities were calibrated well enough before")
+    click.echo(f"Run {made.folder}: predicts the same classes")
+
+
+_JUDGED = {
+    "validation": "those that it was validated on",
+    "out of fold": "each judged by a head that was not fitted to it (out of fold)",
+}
