@@ -47,6 +47,7 @@ FLOORS = {
     "fastcls.plans": 4,
     "fastcls.doctor": 4,
     "fastcls.inventory": 4,
+    "fastcls.summary": 4,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }
