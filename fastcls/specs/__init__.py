@@ -15,7 +15,7 @@ from fastcls.specs.bases import (
     share_of,
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
-from fastcls.specs.comparison import beyond, differences, resolve
+from fastcls.specs.comparison import beyond, differences, differing, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
@@ -95,6 +95,7 @@ __all__ = [
     "deciding",
     "default_pool",
     "differences",
+    "differing",
     "further_head",
     "no_effect",
     "parse_mean_std",
