@@ -140,6 +140,7 @@ class BaseComparison:
             )
         if any(not own.rate for own in self.candidates):
             lines.append("images/s -: all rows came from the cache")
+        lines += [f"left out: {name} ({reason})" for name, reason in self.failed.items()]
         return [*lines, *self._advice()]
 
     def _advice(self) -> list[str]:
