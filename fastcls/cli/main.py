@@ -14,8 +14,10 @@ import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
+from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
 from fastcls.cli.doctor import doctor
+from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
@@ -68,6 +70,8 @@ _COMMANDS = (
     test,
     predict,
     compare,
+    explain,
+    calibrate,
     run,
     bases,
     layers,
