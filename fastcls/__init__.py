@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.inference.stitcher import stitch as stitch
     from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
+    from fastcls.report.reporter import write_report as write_report
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
@@ -109,6 +110,7 @@ _HOMES = {
     "Tested": "fastcls.evaluation.tester",
     "RunResult": "fastcls.pipeline",
     "run": "fastcls.pipeline",
+    "write_report": "fastcls.report.reporter",
 }
 
 __all__ = ["__version__", *_HOMES]
