@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.bases.loader import Base as Base
     from fastcls.bases.loader import load_base as load_base
     from fastcls.cache.store import Cache as Cache
+    from fastcls.calibrator import Calibrated as Calibrated
+    from fastcls.calibrator import calibrate as calibrate
     from fastcls.cutter import Cut as Cut
     from fastcls.cutter import cut as cut
     from fastcls.data.dataset import Dataset as Dataset
@@ -33,6 +35,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.extraction.extractor import extract_several as extract_several
     from fastcls.extraction.tracker import Extraction as Extraction
     from fastcls.inference.classifier import Classifier as Classifier
+    from fastcls.inference.explainer import Explanation as Explanation
+    from fastcls.inference.explainer import explain as explain
     from fastcls.inference.results import ImageResult as ImageResult
     from fastcls.inference.results import Predictions as Predictions
     from fastcls.inference.stitcher import stitch as stitch
@@ -42,6 +46,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
+    from fastcls.specs import ExplainSpec as ExplainSpec
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
     from fastcls.specs import HeadSpec as HeadSpec
@@ -64,6 +69,7 @@ _HOMES = {
     "BaseSpec": "fastcls.specs",
     "CheckpointSpec": "fastcls.specs",
     "CutSpec": "fastcls.specs",
+    "ExplainSpec": "fastcls.specs",
     "ExtractConfig": "fastcls.specs",
     "FinetuneSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
@@ -88,6 +94,8 @@ _HOMES = {
     "SplitResult": "fastcls.data.writers.split",
     "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
+    "Calibrated": "fastcls.calibrator",
+    "calibrate": "fastcls.calibrator",
     "Base": "fastcls.bases.loader",
     "load_base": "fastcls.bases.loader",
     "Cut": "fastcls.cutter",
@@ -101,6 +109,8 @@ _HOMES = {
     "finetune": "fastcls.training.finetuner",
     "stitch": "fastcls.inference.stitcher",
     "Classifier": "fastcls.inference.classifier",
+    "Explanation": "fastcls.inference.explainer",
+    "explain": "fastcls.inference.explainer",
     "ImageResult": "fastcls.inference.results",
     "Predictions": "fastcls.inference.results",
     "Evaluation": "fastcls.evaluation.one_label",

@@ -14,7 +14,9 @@ import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
+from fastcls.cli.calibrate import calibrate
 from fastcls.cli.doctor import doctor
+from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
@@ -67,6 +69,8 @@ _COMMANDS = (
     finetune,
     test,
     predict,
+    explain,
+    calibrate,
     run,
     report,
     bases,

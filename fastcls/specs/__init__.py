@@ -17,6 +17,7 @@ from fastcls.specs.bases import (
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
+from fastcls.specs.explaining import COLORMAPS, METHODS, DrawSpec, ExplainSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
 from fastcls.specs.heads import AUTO, EPOCH, HEADS, HeadKind, HeadSpec, StartSpec, Step, step_of
@@ -42,12 +43,14 @@ from fastcls.specs.views import OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
     "AUTO",
+    "COLORMAPS",
     "DTYPES",
     "ENGINES",
     "EPOCH",
     "EXECUTORS",
     "HEADS",
     "LARGEST_FIT",
+    "METHODS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
     "OPERATIONS",
@@ -62,7 +65,9 @@ __all__ = [
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
+    "DrawSpec",
     "ExecutorKind",
+    "ExplainSpec",
     "ExtractConfig",
     "FeaturesSpec",
     "FinetuneSpec",
