@@ -42,6 +42,7 @@ FLOORS = {
     "fastcls.used_images": 3,
     "fastcls.inference": 3,
     "fastcls.evaluation": 3,
+    "fastcls.comparison": 4,
     "fastcls.calibrator": 4,
     "fastcls.pipeline": 4,
     "fastcls.plans": 4,

@@ -15,6 +15,7 @@ from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
+from fastcls.cli.compare import compare
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
@@ -69,6 +70,7 @@ _COMMANDS = (
     finetune,
     test,
     predict,
+    compare,
     explain,
     calibrate,
     run,

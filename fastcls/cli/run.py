@@ -61,7 +61,7 @@ class PartsSpec:
     },
     changed={"training.batch_size": {"flag": "--train-batch-size"}},
     left_out=("training.val", "training.views", "training.allow_partial", "training.allow_stale"),
-    several="cut",
+    several=("cut",),
 )
 @click.argument("photos", type=click.Path())
 @options.run_options
