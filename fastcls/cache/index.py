@@ -50,6 +50,13 @@ class Rows:
         """Some of the rows, in another order."""
         return Rows(self.shards, self.shard[places], self.row[places])
 
+    def blocks(self, count: int) -> Iterator[np.ndarray]:
+        """Places of the rows that exist, `count` at a time, those of a shard together."""
+        present = np.flatnonzero(self.present)
+        order = present[np.argsort(self.shard[present], kind="stable")]
+        for start in range(0, len(order), count):
+            yield order[start : start + count]
+
     def read(self, into: np.ndarray | None = None) -> np.ndarray:
         """The bottlenecks themselves, (N, ...); each shard is opened once.
 

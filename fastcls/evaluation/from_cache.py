@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class CachedRun:
         digest = self.run.record["files"][runs.HEAD]
         head = Forwarder("head", lambda: load_head(self.run.folder).model, digest)
         run = head.choose(WORTH if converts else 0)
-        for places in _blocks(rows, self.cache.manifest.shape):
+        for places in rows.blocks(max(1, _BLOCK_BYTES // (4 * math.prod(self.cache.manifest.shape)))):
             output[places] = run(rows.take(places).read().astype(np.float32, copy=False))
 
 
@@ -101,17 +102,8 @@ def cache_of(run: Run | None, given: str | None = None) -> CachedRun | None:
             f"{str(known.get('fingerprint'))[:12]}). Give another --cache, or remove it to forward all images"
         )
     logger.warning(
-        "The cache that %s was trained on is not where it was, so all images are forwarded. --cache says "
+        "The cache that %s was trained on is not where it was, so what it holds is not used. --cache says "
         "where it is",
         run.folder,
     )
     return None
-
-
-def _blocks(rows: Rows, shape: Sequence[int]) -> Iterator[np.ndarray]:
-    """Places of the rows that exist, those of a shard together, some at a time."""
-    step = max(1, _BLOCK_BYTES // (4 * int(np.prod(shape))))
-    present = np.flatnonzero(rows.present)
-    order = present[np.argsort(rows.shard[present], kind="stable")]
-    for start in range(0, len(order), step):
-        yield order[start : start + step]

@@ -49,6 +49,8 @@ class HeadKind:
         help: What it is, in a few words.
         fit: "module:function" that fits it at once, a `FitHead` (see `fastcls.training.heads.fitting`);
             "" for one that is trained by gradients.
+        hold_out: "module:function" that predicts rows it is not fitted on, a `HoldOut` (see
+            `fastcls.training.heads.folds`); "" for one that is trained by gradients.
         takes: Fields of `HeadSpec`, `TrainConfig` and `StartSpec` that have an effect on it, and not on
             every head.
         norms: Values of `HeadSpec.bottleneck_norm` that it takes.
@@ -62,6 +64,7 @@ class HeadKind:
 
     help: str
     fit: str = ""
+    hold_out: str = ""
     takes: tuple[str, ...] = ()
     norms: tuple[str, ...] = ("none",)
     step: Step = EPOCH
@@ -98,6 +101,7 @@ HEADS = {
     "logreg": HeadKind(
         "a softmax layer fitted by logistic regression",
         fit="fastcls.training.heads.logreg:fit_logreg",
+        hold_out="fastcls.training.heads.logreg:hold_out_logreg",
         takes=("bottleneck_norm", "refit"),
         norms=("none", "l2"),
         step=Step("c", "C", "values of C"),
@@ -108,11 +112,13 @@ HEADS = {
     "prototype": HeadKind(
         "the nearest class mean",
         fit="fastcls.training.heads.prototypes:fit_prototypes",
+        hold_out="fastcls.training.heads.prototypes:hold_out_prototypes",
         step=Step("temperature", "temperature", "temperatures"),
     ),
     "knn": HeadKind(
         "the nearest training images",
         fit="fastcls.training.heads.knn:fit_knn",
+        hold_out="fastcls.training.heads.knn:hold_out_knn",
         step=Step("k", "k", "values of k"),
         in_memory=("train",),
     ),

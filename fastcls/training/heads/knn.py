@@ -7,6 +7,7 @@ with exp(similarity / 0.07); the votes divided by their sum are the probabilitie
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,7 @@ from fastcls.training.heads.fitting import (
     features,
     score,
 )
+from fastcls.training.heads.folds import Folded, HeldOut
 from fastcls.training.heads.network import named_head, pooled
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows
@@ -93,6 +95,46 @@ def _nearest(kernel: np.ndarray, data: LabeledRows, k: int) -> Iterator[tuple[sl
             similarities, neighbors = ops.top_k(ops.matmul(part, rows), k)
             begin = place.start + start
             yield slice(begin, begin + len(part)), np.asarray(similarities), np.asarray(neighbors)
+
+
+def hold_out_knn(spec: HeadSpec, folded: Folded, *, progress: bool = False) -> HeldOut:
+    """Choose the k of the highest accuracy of held-out rows, and predict each with it."""
+    rows, classes = at_unit_length(folded.rows), folded.targets.shape[1]
+    fewest = min(len(own) for own, _ in folded.splits)
+    grid = [k for k in K_GRID if k <= fewest]
+
+    @functools.lru_cache(maxsize=folded.folds)
+    def find(number: int) -> tuple[np.ndarray, np.ndarray]:
+        own, held = folded.splits[number]
+        similarities, places = _most_similar(rows[held], rows[own].T, grid[-1])
+        return similarities, folded.labels[own][places]
+
+    def predict(number: int, k: float) -> np.ndarray:
+        similarities, labels = (found[:, : int(k)] for found in find(number))
+        return _votes(similarities, labels, classes).astype(np.float32)
+
+    history = folded.try_each("k", grid, predict) or [{"k": min(DEFAULT_K, fewest)}]
+    best = min(history, key=lambda row: (-row.get("cv_accuracy", 0.0), row.get("cv_loss", 0.0)))
+    return HeldOut([predict(number, best["k"]) for number in range(len(folded.splits))], history, best)
+
+
+def _most_similar(rows: np.ndarray, kernel: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar columns of a kernel (D, N) for each row (n, D), as `top_k` has them.
+
+    Returns:
+        Similarities (n, k) float32, descending, and places of the columns (n, k) int32.
+    """
+    similarities, places = np.empty((len(rows), k), np.float32), np.empty((len(rows), k), np.int32)
+    step = max(1, feeder.BLOCK_BYTES // (4 * kernel.shape[1]))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        found = rows[part] @ kernel
+        near = np.sort(np.argpartition(found, found.shape[1] - k, axis=1)[:, -k:], axis=1)
+        found = np.take_along_axis(found, near, axis=1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        similarities[part] = np.take_along_axis(found, order, axis=1)
+        places[part] = np.take_along_axis(near, order, axis=1)
+    return similarities, places
 
 
 def _votes(similarities: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from fastcls.specs import HEADS, HeadSpec
 from fastcls.tasks import Task
 from fastcls.training.heads.fitting import FittedHead, at_unit_length, features
-from fastcls.training.heads.folds import make_splits
+from fastcls.training.heads.folds import Folded, HeldOut, make_splits
 from fastcls.training.heads.links import LINKS, Link
 from fastcls.training.heads.network import build_head
-from fastcls.training.heads.regression import Regression, Solution, principal_axes
+from fastcls.training.heads.regression import TOLERANCE, Regression, Solution, principal_axes
 from fastcls.training.loop.progress import Progress
 from fastcls.training.rows.selection import LabeledRows
 
@@ -34,6 +34,8 @@ DEFAULT_C = 0.1
 # that brings nothing says nothing.
 _PATIENCE = 2
 _OFF_PLATEAU = 0.95  # of the loss of the shares
+# Enough to tell the values of C apart, in half the time: the losses of a sweep are then within 1e-3.
+_ROUGH = 3e-4
 
 
 def fit_logreg(
@@ -63,7 +65,8 @@ def fit_logreg(
     # would depend on their number.
     with threadpool_limits(1, user_api="blas"):
         data = _read(spec, train, val, classes)
-        history, best, chosen = _sweep(data, progress=progress)
+        history, best, found = _sweep(data, progress=progress)
+        chosen = found[0] if found else None
         if chosen and val and not spec.refit:
             last = chosen
         else:
@@ -78,6 +81,28 @@ def fit_logreg(
 
     before = model_of(chosen) if val and chosen and last is not chosen else None
     return FittedHead(model_of(last), history, best, before)
+
+
+def hold_out_logreg(spec: HeadSpec, folded: Folded, *, progress: bool = False) -> HeldOut:
+    """Choose the C of the lowest pooled loss of rows that are held out, and predict each with it."""
+    with threadpool_limits(1, user_api="blas"):
+        rows = at_unit_length(folded.rows) if spec.bottleneck_norm == "l2" else folded.rows
+        rows, center, axes = _turned(rows, len(rows))
+        targets, judged = folded.targets, folded.judged()
+        splits = [(folded.splits[n][0], folded.splits[n][1][known]) for n, known in judged.items()]
+        data = _Data(rows, folded.labels, targets, center, axes, splits, folded.task, "cv")
+        history, best, found = _sweep(data, progress=progress, tolerance=_ROUGH)
+        begun = dict(zip(judged, found, strict=False))
+
+        def predict(number: int) -> np.ndarray:
+            own, held = folded.splits[number]
+            regression = Regression(rows[own], targets[own], data.link)
+            # A start nearby, for the sake of its curvature, which the axes are scaled by.
+            start = begun.get(number) or regression.fit(best["c"], tolerance=_ROUGH)
+            solution = regression.fit(best["c"], start)
+            return data.link.probabilities(solution.logits(rows[held])).astype(np.float32)
+
+        return HeldOut([predict(number) for number in range(len(folded.splits))], history, best)
 
 
 @dataclass(frozen=True)
@@ -135,27 +160,35 @@ def _read(spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: 
     rows = np.concatenate([features(part) for part in parts])
     rows = at_unit_length(rows) if spec.bottleneck_norm == "l2" else rows
     labels = np.concatenate([part.labels for part in parts])
-    center = rows[: len(train)].mean(axis=0, dtype=np.float64)
-    rows -= center.astype(np.float32)
-    axes = principal_axes(rows)
-    rows = rows if axes is None else rows @ axes
+    rows, center, axes = _turned(rows, len(train))
     places = np.arange(len(rows))
     targets = LINKS[train.task].targets(labels, classes)
     splits = [(places[: len(train)], places[len(train) :])] if val else make_splits(train, targets)
     return _Data(rows, labels, targets, center, axes, splits, train.task, "val" if val else "cv")
 
 
+def _turned(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows less the mean of the first of them, along their principal axes; the mean, and the axes.
+
+    No label has a part in it, and the minimum is the same as without: what is held out may take part.
+    """
+    center = rows[:count].mean(axis=0, dtype=np.float64)
+    rows = rows - center.astype(np.float32)
+    axes = principal_axes(rows)
+    return rows if axes is None else rows @ axes, center, axes
+
+
 def _sweep(
-    data: _Data, *, progress: bool
-) -> tuple[list[dict[str, float]], dict[str, float], Solution | None]:
+    data: _Data, *, progress: bool, tolerance: float = TOLERANCE
+) -> tuple[list[dict[str, float]], dict[str, float], list[Solution]]:
     """Fit each C until they get worse.
 
     Returns:
-        A row per C, the best of them, and its first solution; None where there was nothing to judge.
+        A row per C, the best of them, and its solutions: none where there was nothing to judge.
     """
     fits = [Regression(data.rows[own], data.targets[own], data.link) for own, _ in data.splits]
     if not fits:
-        return [{"c": DEFAULT_C, "seconds": 0.0}], {"c": DEFAULT_C}, None
+        return [{"c": DEFAULT_C, "seconds": 0.0}], {"c": DEFAULT_C}, []
     plateau = _OFF_PLATEAU * data.loss_of_shares()
     history: list[dict[str, float]] = []
     losses: list[float] = []
@@ -163,7 +196,7 @@ def _sweep(
     with Progress(len(C_GRID), step=HEADS["logreg"].step, shown=progress) as shown:
         for c in C_GRID:
             started = time.monotonic()
-            found = [fit.fit(c, start) for fit, start in zip(fits, solutions, strict=True)]
+            found = [fit.fit(c, start, tolerance) for fit, start in zip(fits, solutions, strict=True)]
             judged, solutions = data.figures(found, 1), [*found]
             losses.append(judged["loss"])
             history.append(
@@ -172,7 +205,7 @@ def _sweep(
             shown.add(history[-1])
             best = losses.index(min(losses))
             if best == len(history) - 1:
-                chosen = found[0]
+                chosen = found
             if losses[best] < plateau and len(history) - 1 - best >= _PATIENCE:
                 break
     return history, history[best], chosen

@@ -16,6 +16,7 @@ import numpy as np
 from fastcls.backend import import_keras
 from fastcls.specs import HeadSpec
 from fastcls.training.heads.fitting import TEMPERATURE, FittedHead, at_unit_length, feature_blocks, score
+from fastcls.training.heads.folds import Folded, HeldOut
 from fastcls.training.heads.network import named_head, pooled
 from fastcls.training.rows.selection import LabeledRows
 
@@ -54,6 +55,25 @@ def fit_prototypes(
     best = min(history, key=lambda row: row["val_loss"]) if val else history[0]
     shape = train.rows.take(np.arange(1)).read().shape[1:]
     return FittedHead(prototype_head(shape, kernel, best["temperature"]), history, best)
+
+
+def hold_out_prototypes(spec: HeadSpec, folded: Folded, *, progress: bool = False) -> HeldOut:
+    """Choose the temperature of the lowest loss of held-out rows, and predict each with it."""
+    rows = at_unit_length(folded.rows)
+    similarities = []
+    for own, held in folded.splits:
+        members = folded.targets[own]
+        found = rows[held] @ at_unit_length(members.T @ rows[own]).T.astype(np.float32)
+        found[:, ~members.any(axis=0)] = -np.inf  # classes without a row
+        similarities.append(found)
+
+    def predict(number: int, temperature: float) -> np.ndarray:
+        return _softmax(similarities[number] / np.float32(temperature))
+
+    history = folded.try_each("temperature", TEMPERATURES, predict) or [{"temperature": TEMPERATURE}]
+    best = min(history, key=lambda row: row.get("cv_loss", 0.0))
+    found = [predict(number, best["temperature"]) for number in range(len(folded.splits))]
+    return HeldOut(found, history, best)
 
 
 def _class_means(train: LabeledRows, classes: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from fastcls.training.heads.links import Link
 
 # Of the gradient per row, along the scaled axes: probabilities are then within 2e-3 of the minimum's.
-_TOLERANCE = 3e-5
+TOLERANCE = 3e-5
 _ITERATIONS = 500
 # Axes are found for so many dimensions: the time grows with their cube. Above it, features are the axes.
 _MOST_AXES = 4096
@@ -58,12 +58,13 @@ class Regression:
         self._rows, self._targets, self._link = rows, targets.astype(np.float64), link
         self._variances = np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows)
 
-    def fit(self, c: float, start: Solution | None = None) -> Solution:
+    def fit(self, c: float, start: Solution | None = None, tolerance: float = TOLERANCE) -> Solution:
         """The minimum at one C.
 
         Args:
             c: The inverse strength of the penalty.
             start: Where to begin: a solution of a C nearby, or of most of the rows.
+            tolerance: Of the gradient per row.
         """
         start = start or self._shares()
         penalty = self._link.penalty(self._targets.shape[1]) / (c * len(self._rows))
@@ -74,7 +75,7 @@ class Regression:
             args=(scales, penalty),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": _ITERATIONS, "gtol": _TOLERANCE, "ftol": 1e-12},
+            options={"maxiter": _ITERATIONS, "gtol": tolerance, "ftol": 1e-12},
         )
         weights = found.x.reshape(-1, self._targets.shape[1])
         return Solution(weights[:-1] * scales, weights[-1], int(found.nit))
