@@ -13,6 +13,10 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.cache.store import Cache as Cache
     from fastcls.calibrator import Calibrated as Calibrated
     from fastcls.calibrator import calibrate as calibrate
+    from fastcls.comparison.bases import compare_bases as compare_bases
+    from fastcls.comparison.ranking import BaseComparison as BaseComparison
+    from fastcls.comparison.runs import RunComparison as RunComparison
+    from fastcls.comparison.runs import compare_runs as compare_runs
     from fastcls.cutter import Cut as Cut
     from fastcls.cutter import cut as cut
     from fastcls.data.dataset import Dataset as Dataset
@@ -42,6 +46,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.inference.stitcher import stitch as stitch
     from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
+    from fastcls.report.reporter import write_report as write_report
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
@@ -58,6 +63,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import SplitSpec as SplitSpec
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
+    from fastcls.specs.comparing import ProbeSpec as ProbeSpec
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
     from fastcls.training.finetuner import finetune as finetune
     from fastcls.training.head_trainer import TrainedHead as TrainedHead
@@ -81,6 +87,7 @@ _HOMES = {
     "SplitSpec": "fastcls.specs",
     "TrainConfig": "fastcls.specs",
     "ViewSpec": "fastcls.specs",
+    "ProbeSpec": "fastcls.specs.comparing",
     "CacheError": "fastcls.errors",
     "DataError": "fastcls.errors",
     "FastclsError": "fastcls.errors",
@@ -119,6 +126,11 @@ _HOMES = {
     "Tested": "fastcls.evaluation.tester",
     "RunResult": "fastcls.pipeline",
     "run": "fastcls.pipeline",
+    "BaseComparison": "fastcls.comparison.ranking",
+    "compare_bases": "fastcls.comparison.bases",
+    "RunComparison": "fastcls.comparison.runs",
+    "compare_runs": "fastcls.comparison.runs",
+    "write_report": "fastcls.report.reporter",
 }
 
 __all__ = ["__version__", *_HOMES]

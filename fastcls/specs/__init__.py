@@ -15,7 +15,7 @@ from fastcls.specs.bases import (
     share_of,
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
-from fastcls.specs.comparison import beyond, differences, resolve
+from fastcls.specs.comparison import beyond, differences, differing, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.explaining import COLORMAPS, METHODS, DrawSpec, ExplainSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
@@ -31,7 +31,7 @@ from fastcls.specs.optimization import (
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
-from fastcls.specs.testing import FeaturesSpec
+from fastcls.specs.testing import FeaturesSpec, ResultSpec
 from fastcls.specs.training import (
     TrainConfig,
     check_cut,
@@ -81,6 +81,7 @@ __all__ = [
     "QualitySpec",
     "ReadSpec",
     "Recipe",
+    "ResultSpec",
     "ScheduleSpec",
     "SplitSpec",
     "StartSpec",
@@ -100,6 +101,7 @@ __all__ = [
     "deciding",
     "default_pool",
     "differences",
+    "differing",
     "further_head",
     "no_effect",
     "parse_mean_std",
