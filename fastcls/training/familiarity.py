@@ -27,6 +27,7 @@ _ROWS, _AXES_ROWS = 4096, 800
 # A class mean is of so many rows, or there is one mean for all.
 _PER_CLASS = 5
 _LEAST_ROWS = 8
+_LEAST_VARIANCE = 1e-12  # at unit length; float32 has no less
 # Of bottlenecks: maps are averaged, features that were not pooled would need a large file.
 _RANK, _WIDTH = 4, 8192
 _HELD_OUT = 5  # every fifth, where nothing is validated on
@@ -149,7 +150,7 @@ def _shrunk(means: np.ndarray, axes: np.ndarray, variances: np.ndarray, residual
     """The covariance of residuals (N, D), shrunk as Ledoit and Wolf have it."""
     count, width = residuals.shape
     lengths = (residuals.astype(np.float64) ** 2).sum(axis=1)
-    mean = max(lengths.mean() / width, np.finfo(np.float32).tiny)
+    mean = lengths.mean() / width
     left = max(lengths.mean() - variances.sum(), 0.0)
     others = max(width - len(variances), 1)
     squares = (variances**2).sum() + left**2 / others  # of the eigenvalues
@@ -158,6 +159,7 @@ def _shrunk(means: np.ndarray, axes: np.ndarray, variances: np.ndarray, residual
     amount = min(1.0, max(noise, 0.0) / spread) if spread > 0 else 1.0
     kept = (1 - amount) * variances + amount * mean
     rest = (1 - amount) * left / others + amount * mean
+    rest = max(rest, _LEAST_VARIANCE)
     return Familiarity(means, axes, np.maximum(kept, rest).astype(np.float32), float(rest), 1.0, 0)
 
 
