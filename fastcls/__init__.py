@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.errors import MissingExtraError as MissingExtraError
     from fastcls.errors import OptionError as OptionError
     from fastcls.errors import WorkerError as WorkerError
+    from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
+    from fastcls.evaluation.cross_validation import cross_validate as cross_validate
     from fastcls.evaluation.one_label import Evaluation as Evaluation
     from fastcls.evaluation.one_label import evaluate as evaluate
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
@@ -43,6 +45,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import CutSpec as CutSpec
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
+    from fastcls.specs import FoldSpec as FoldSpec
     from fastcls.specs import HeadSpec as HeadSpec
     from fastcls.specs import LogSpec as LogSpec
     from fastcls.specs import LossSpec as LossSpec
@@ -65,6 +68,7 @@ _HOMES = {
     "CutSpec": "fastcls.specs",
     "ExtractConfig": "fastcls.specs",
     "FinetuneSpec": "fastcls.specs",
+    "FoldSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
     "LogSpec": "fastcls.specs",
     "LossSpec": "fastcls.specs",

@@ -35,6 +35,7 @@ _TITLES = {
     "further": "Training further",
     "start": "Base",
     "pixels": "Images",
+    "folding": "Cross-validation",
 }
 
 

@@ -117,19 +117,18 @@ class TestKinds:
         lone = [place for place, label in enumerate(labels) if label]
         assert (found.probabilities[lone, labels[lone]] < 1e-3).all()  # nothing could be known of them
 
-    def test_all_views_are_fitted_on_and_the_plain_one_is_predicted(self, spec):
+    def test_further_views_are_fitted_on_where_their_image_is(self, spec):
         rows, labels = _draw(7, 60)
-        viewed = np.stack([rows, rows + 0.1, rows - 0.1], axis=1).reshape(-1, rows.shape[1])
-        found = out_of_fold(viewed, labels, ONE_LABEL, 3, spec=spec, views=3)
-        assert found.probabilities.shape == (60, 3)
-        splits = [
-            (np.flatnonzero((found.fold[0] != n).repeat(3)), np.flatnonzero(found.fold[0] == n))
-            for n in range(5)
-        ]
-        for own, held in splits:
-            assert not set(own // 3) & set(held)
+        image = np.arange(60).repeat(2)
+        views = rows[image] + np.tile([[0.3], [-0.3]], (60, 1)).astype(np.float32)
+        found = out_of_fold(rows, labels, ONE_LABEL, 3, spec=spec, views=(views, image))
         plain = out_of_fold(rows, labels, ONE_LABEL, 3, spec=spec)
         assert (plain.fold == found.fold).all() and (plain.probabilities != found.probabilities).any()
+        noise = np.random.default_rng(0).permutation(
+            labels
+        )  # as if it saw its image's views, it would be right
+        seen = out_of_fold(rows, noise, ONE_LABEL, 3, spec=spec, views=(views, image)).probabilities
+        assert np.mean(seen.argmax(axis=1) == noise) < 0.6
 
 
 def test_out_of_fold__same_seed_same_result_and_another_seed_deals_anew():
