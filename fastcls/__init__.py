@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.bases.loader import Base as Base
     from fastcls.bases.loader import load_base as load_base
     from fastcls.cache.store import Cache as Cache
+    from fastcls.calibrator import Calibrated as Calibrated
+    from fastcls.calibrator import calibrate as calibrate
     from fastcls.cutter import Cut as Cut
     from fastcls.cutter import cut as cut
     from fastcls.data.dataset import Dataset as Dataset
@@ -91,6 +93,8 @@ _HOMES = {
     "SplitResult": "fastcls.data.writers.split",
     "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
+    "Calibrated": "fastcls.calibrator",
+    "calibrate": "fastcls.calibrator",
     "Base": "fastcls.bases.loader",
     "load_base": "fastcls.bases.loader",
     "Cut": "fastcls.cutter",

@@ -14,6 +14,7 @@ import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
+from fastcls.cli.calibrate import calibrate
 from fastcls.cli.doctor import doctor
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
@@ -66,6 +67,7 @@ _COMMANDS = (
     finetune,
     test,
     predict,
+    calibrate,
     run,
     bases,
     layers,

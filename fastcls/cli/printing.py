@@ -86,3 +86,32 @@ def print_test(result: Any) -> None:
     if made.get("date") != result.on.date:
         click.echo(f"The same result was there already, of {made['date']}, from the {made['features']}")
     click.echo(f"In {result.folder}: {', '.join(result.files)}")
+
+
+def print_calibration(made: Any) -> None:
+    """Print what a calibration has brought."""
+    from fastcls.evaluation.text_table import format_table
+
+    calibration = made.calibration
+    if made.thresholds is None:
+        click.echo(f"Temperature {calibration.temperature:.3f}")
+    else:
+        rows = zip(made.class_names, calibration.scale, calibration.offset, made.thresholds, strict=True)
+        numbers = [[name, *(f"{value:.3f}" for value in values)] for name, *values in rows]
+        click.echo(format_table([["class", "scale", "offset", "threshold"], *numbers]))
+    figures = [[f"{side.log_loss:.4f}", f"{side.ece:.4f}"] for side in (made.before, made.after)]
+    lines = zip(("log loss", "ECE"), *figures, strict=True)
+    click.echo(format_table([["", "before", "after"], *map(list, lines)]))
+    click.echo(
+        f"Measured on {count_of(made.images, 'image')}, {_JUDGED[made.measured_on]}; after: each fifth, "
+        "calibrated by the others"
+    )
+    if made.after.log_loss >= made.before.log_loss:
+        click.echo("The log loss is not lower: these probabilities were calibrated well enough before")
+    click.echo(f"Run {made.folder}: predicts the same classes")
+
+
+_JUDGED = {
+    "validation": "those that it was validated on",
+    "out of fold": "each judged by a head that was not fitted to it (out of fold)",
+}
