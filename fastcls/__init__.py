@@ -110,6 +110,8 @@ _HOMES = {
     "Classifier": "fastcls.inference.classifier",
     "ImageResult": "fastcls.inference.results",
     "Predictions": "fastcls.inference.results",
+    "CrossValidation": "fastcls.evaluation.cross_validation",
+    "cross_validate": "fastcls.evaluation.cross_validation",
     "Evaluation": "fastcls.evaluation.one_label",
     "evaluate": "fastcls.evaluation.one_label",
     "MultiLabelEvaluation": "fastcls.evaluation.several_labels",

@@ -1,15 +1,14 @@
 """Cross-validation of a head: the figures of images that it was not fitted on, and how sure they are.
 
-The figures of a repeat are those of all its out-of-fold predictions together; the mean over the repeats is
-told. The 95 % interval is a bootstrap over the images (Efron and Tibshirani, 1993, chapter 13). Intervals from
-the spread of the folds, as with the t distribution, are too narrow, as folds share most of their training images
-and no unbiased estimate of their variance exists (Bengio and Grandvalet, "No Unbiased Estimator of the Variance
-of K-Fold Cross-Validation", 2004): the spread is told beside it, not in place of it.
+The figures of a repeat are those of all its out-of-fold predictions together; their mean over the repeats is
+told. The 95 % interval is a bootstrap over the images (Efron and Tibshirani, 1993, chapter 13). One from the
+spread of the folds, as with the t distribution, is too narrow, as folds share most of their training images,
+and has no unbiased estimate (Bengio and Grandvalet, "No Unbiased Estimator of the Variance of K-Fold
+Cross-Validation", 2004): the spread is told beside it.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache.store import Cache
+from fastcls.data.csv_table import write_table
 from fastcls.evaluation.judges import HEADLINES, JUDGES
 from fastcls.files import PathLike
 from fastcls.specs import FoldSpec, HeadSpec, TrainConfig
@@ -103,8 +103,8 @@ class CrossValidation:
         lines = [
             f"Cross-validation in {count} folds of {count_of(len(folding.samples), 'image')}{times}: "
             f"{self.headline}",
-            f"Folds: {words} {min(known):.3f} to {max(known):.3f}, standard deviation {figure.deviation:.3f}. In "
-            "brackets: 95 % bootstrap intervals over the images",
+            f"Folds: {words} {min(known):.3f} to {max(known):.3f}, standard deviation {figure.deviation:.3f}",
+            "In brackets: 95 % bootstrap intervals over the images",
         ]
         if self.predictions.best:
             step = folding.training.spec.traits.step
@@ -130,30 +130,30 @@ class CrossValidation:
             "classes": self.classes,
         }
 
-    def prediction_rows(self) -> Iterator[list[Any]]:
-        """The rows of out_of_fold.csv, the first of names: means over the repeats, and the fold in each."""
-        folding, probabilities = self.folding, self.predictions.probabilities
+    def prediction_table(self) -> tuple[list[str], Iterator[list[Any]]]:
+        """Columns and rows of out_of_fold.csv: means over the repeats, and the fold in each of them."""
+        folding = self.folding
         names, task = folding.training.chosen.class_names, folding.task
-        columns = ["fold", *(f"fold_{number}" for number in range(2, folding.spec.repeats + 1))]
-        yield ["path", task.column, "predicted", "confidence", *columns, *(f"p:{name}" for name in names)]
+        further = (f"fold_{number}" for number in range(2, folding.spec.repeats + 1))
+        columns = ["path", task.column, "predicted", "confidence", "fold", *further]
+        return [*columns, *(f"p:{name}" for name in names)], self._prediction_rows()
+
+    def _prediction_rows(self) -> Iterator[list[Any]]:
+        folding, probabilities = self.folding, self.predictions.probabilities
         found = _judge(folding, probabilities, self.thresholds)[1]
         folds = (self.predictions.fold.T + 1).tolist()
-        for labels, predicted, fold, row in zip(
+        for labels, row, fold, numbers in zip(
             folding.samples.labels, found, folds, probabilities.tolist(), strict=True
         ):
-            said = predicted.predicted
-            cells = [task.write_cell(given) for given in (labels, (said,) if isinstance(said, str) else said)]
-            numbers = (f"{value:.6f}" for value in row)
-            yield [predicted.path, *cells, f"{max(row):.6f}", *fold, *numbers]
+            predicted = (row.predicted,) if isinstance(row.predicted, str) else row.predicted
+            named = [folding.task.write_cell(each) for each in (labels, predicted)]
+            yield [row.path, *named, f"{row.confidence:.6f}", *fold, *map("{:.6f}".format, numbers)]
 
     def write(self, folder: Path) -> None:
         """Write folds.json and out_of_fold.csv into a folder that is there."""
         files.write_json(folder / FIGURES, self.to_dict())
-        with (
-            files.atomic_path(folder / PREDICTIONS) as path,
-            path.open("w", encoding="utf-8", newline="") as file,
-        ):
-            csv.writer(file, lineterminator="\n").writerows(self.prediction_rows())
+        with files.atomic_path(folder / PREDICTIONS) as path:
+            write_table(path, *self.prediction_table())
 
 
 def cross_validate(
@@ -166,7 +166,7 @@ def cross_validate(
     group: str | None = None,
     progress: bool = False,
 ) -> CrossValidation:
-    """Cross-validate a head on the training and validation images of a cache; those of the test part stay out.
+    """Cross-validate a head on the training and validation images of a cache, not on the test part.
 
     Args:
         cache: The bottlenecks, or the path of the cache.

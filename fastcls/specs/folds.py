@@ -23,8 +23,9 @@ class FoldSpec:
 
     folds: int | None = option(
         None,
-        "Cross-validate the head too: fit it so many times, each time without one fold of the images, which it "
+        "Cross-validate the head too: fit it N times, each time without one fold of the images, which it "
         "predicts.",
+        metavar="N",
         low=2,
         shown="no cross-validation",
         silences=_silenced,
@@ -32,8 +33,8 @@ class FoldSpec:
     repeats: int = option(1, "How often the images are dealt into folds anew.", low=1)
     group: str | None = option(
         None,
-        "Regular expression: images in whose paths it finds the same text (the first group in parentheses, if "
-        "there is one) stay in one fold, such as 'patient[0-9]+'.",
+        "Regular expression, such as 'patient[0-9]+': images in whose paths it finds the same text (in the "
+        "first parentheses, if there are any) stay in one fold.",
         metavar="REGEX",
         shown="the groups of the data",
     )
@@ -59,9 +60,10 @@ class FoldSpec:
         """
         if self.group is None:
             return [*known]
+        paths = [*paths]
         found = [re.search(self.group, path) for path in paths]
         if not any(found):
             raise OptionError(
-                f"--group {self.group!r} is found in no path of an image, such as {[*paths][0]!r}"
+                f"--group {self.group} is found in no path of an image. The first is {paths[0]!r}"
             )
         return [(match.group(match.re.groups and 1) or "") if match else "" for match in found]

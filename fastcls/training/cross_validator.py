@@ -95,8 +95,9 @@ def prepare_folds(training: HeadTraining, spec: FoldSpec) -> Folding:
         )
     if not training.spec.is_fitted and chosen.train.views > 1:
         raise OptionError(
-            f"--folds takes one view of each image for a head that is trained in epochs ({training.spec.kind}). "
-            f"Received: {chosen.train.views} views. Add --views 1, or choose --head logreg"
+            f"--folds takes one view of each image for a head that is trained in epochs, as "
+            f"{training.spec.kind} is. Received: {chosen.train.views} views. Add --views 1, or choose --head "
+            "logreg"
         )
     return folding
 

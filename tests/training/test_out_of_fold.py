@@ -47,9 +47,10 @@ def test_logreg__is_scikit_learns_of_the_same_folds_and_c(images, classes, width
 def test_logreg__c_has_the_lowest_loss_of_held_out_rows():
     rows, labels = _draw(1, spread=0.3)
     found = out_of_fold(rows, labels, ONE_LABEL, 3)
-    for row in found.history:
-        fits = [_tight(row["c"], rows[found.fold[0] != n], labels[found.fold[0] != n]) for n in range(5)]
-        expected = np.stack([fits[n].predict_proba(rows[[i]])[0] for i, n in enumerate(found.fold[0])])
+    for row in found.history[::3]:
+        expected = np.empty((len(labels), 3))
+        for held in (found.fold[0] == number for number in range(5)):
+            expected[held] = _tight(row["c"], rows[~held], labels[~held]).predict_proba(rows[held])
         assert row["cv_loss"] == pytest.approx(log_loss(labels, expected), abs=2e-3)
     assert found.best == min(found.history, key=lambda row: row["cv_loss"])
 
