@@ -15,8 +15,9 @@ from fastcls.specs.bases import (
     share_of,
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
-from fastcls.specs.comparison import beyond, differences, resolve
+from fastcls.specs.comparison import beyond, differences, differing, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
+from fastcls.specs.explaining import COLORMAPS, METHODS, DrawSpec, ExplainSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
 from fastcls.specs.folds import FoldSpec
@@ -43,12 +44,14 @@ from fastcls.specs.views import OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
     "AUTO",
+    "COLORMAPS",
     "DTYPES",
     "ENGINES",
     "EPOCH",
     "EXECUTORS",
     "HEADS",
     "LARGEST_FIT",
+    "METHODS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
     "OPERATIONS",
@@ -63,7 +66,9 @@ __all__ = [
     "BaseSpec",
     "CheckpointSpec",
     "CutSpec",
+    "DrawSpec",
     "ExecutorKind",
+    "ExplainSpec",
     "ExtractConfig",
     "FeaturesSpec",
     "FinetuneSpec",
@@ -98,6 +103,7 @@ __all__ = [
     "deciding",
     "default_pool",
     "differences",
+    "differing",
     "further_head",
     "no_effect",
     "parse_mean_std",

@@ -162,9 +162,9 @@ def test_table__of_few_classes():
         "\n"
         "accuracy 0.600 [0.200, 1.000] (3 of 5 images)\n"
         "balanced accuracy 0.583 [0.125, 1.000], macro F1 0.583 [0.167, 1.000],\n"
-        "weighted F1 0.600 [0.200, 1.000]\n"
-        "AUROC 0.583 [0.250, 1.000], average precision 0.547 [0.400, 1.000]\n"
-        "log loss 14.420 [0.000, 28.840], Brier score 0.800 [0.000, 1.600], ECE 0.400\n"
+        "weighted F1 0.600 [0.133, 1.000]\n"
+        "AUROC 0.583 [0.125, 1.000], average precision 0.547 [0.456, 1.000]\n"
+        "log loss 14.417 [0.000, 28.835], Brier score 0.800 [0.000, 1.600], ECE 0.400\n"
         "in brackets: 95 % bootstrap intervals over the images\n"
         "1 of 3 classes without images, left out of means: none"
     )
