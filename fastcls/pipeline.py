@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import runs
-from fastcls.backend import import_ahead, wait_for_import
+from fastcls.backend import import_ahead, wait_for_ahead
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
@@ -47,6 +48,7 @@ from fastcls.used_images import UsedImages, write_images
 
 logger = logging.getLogger(__name__)
 # Of what a classifier says of itself, what was asked for, or decided in place of it.
+_FOLLOWING = ("scipy.optimize", "matplotlib.figure", "matplotlib.backends.backend_agg")
 _DECIDED = ("head", "training", "views", "start", "finetuning", "pixels")
 
 
@@ -138,9 +140,9 @@ def run_planned(
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         ((cache, extracted),) = extract_planned(
-            plan.extraction, executor=executor, progress=progress, meanwhile=import_ahead
+            plan.extraction, executor=executor, progress=progress, meanwhile=_begin_ahead
         )
-        wait_for_import()  # the classifier is stitched by Keras
+        wait_for_ahead()
         on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
@@ -157,6 +159,17 @@ def run_planned(
             progress=progress,
         )
     return RunResult(cache, extracted, classifier, trained, tested)
+
+
+def _begin_ahead(cache: Cache) -> None:
+    """While workers forward images, import and load what follows."""
+
+    def load() -> None:
+        checked_files.load_ahead(cache.trunk_path)
+        for module in _FOLLOWING:
+            importlib.import_module(module)
+
+    import_ahead(then=load)
 
 
 def train_planned(
