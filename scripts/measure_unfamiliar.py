@@ -2,7 +2,8 @@
 
     python scripts/measure_unfamiliar.py RUN OTHER_RUN
 
-Both runs are of caches of one base and cut. Images that had a part in a run are left out. Nothing is forwarded.
+Both runs are of caches of one base and cut. New images are those that had no part in a run. Nothing is
+forwarded.
 """
 
 from __future__ import annotations
