@@ -3,8 +3,8 @@
     python scripts/explain_curves.py RUN DATA [--images 100] [--layer NAME]
 
 DATA is a folder of images. Pixels are taken out of each image (made gray), or put into a blurred copy, 5 %
-at a time, the brightest of the map first; what counts is the mean probability of the class that the whole image is
-predicted to have. A good map has a low mean when pixels go (deletion) and a high one when they come
+at a time, the brightest of the map first; what counts is the mean probability of the class that the whole
+image is predicted to have. A good map has a low mean when pixels go (deletion) and a high one when they come
 (insertion). Beside the maps of each method: random maps that are as coarse, and the distance from the
 center, as photographers put things there. In brackets: 95 % intervals of the mean over the images.
 """
@@ -52,7 +52,8 @@ def measure(
     Returns:
         {name: (images, 2) float64}.
     """
-    random, areas = np.random.default_rng(0), {}
+    random = np.random.default_rng(0)
+    areas: dict[str, np.ndarray] = {}
     for method in METHODS:
         explainer = Explainer(classifier, ExplainSpec(method=method, layer=layer, top_k=1))
         shape = explainer.network.shape[:2]
