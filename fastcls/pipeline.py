@@ -14,6 +14,7 @@ from fastcls.backend import import_ahead, wait_for_ahead
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
+from fastcls.evaluation.cross_validation import CrossValidation, cross_validate_prepared
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.early import early_executor
@@ -171,13 +172,24 @@ def _begin_ahead(cache: Cache) -> None:
     import_ahead(then=load)
 
 
-def train_planned(plan: TrainingPlan, *, progress: bool = False) -> tuple[Classifier, TrainedHead]:
+def train_planned(
+    plan: TrainingPlan,
+    *,
+    on_validated: Callable[[CrossValidation], None] = lambda found: None,
+    progress: bool = False,
+) -> tuple[Classifier, TrainedHead]:
     """Train a head and write a run folder: classifier, head, history, curves, logs, configuration.
+
+    `on_validated` gets the cross-validation when it has ended, if one is asked for.
 
     Until it is complete it is made in `OUT.unfinished`, with checkpoints: if the training is interrupted,
     the same plan goes on from there.
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
+        if plan.folding and not runs.is_complete(folder):
+            found = cross_validate_prepared(plan.folding, progress=progress)
+            found.write(folder)
+            on_validated(found)
         return _train(plan.training, folder, plan, progress=progress)
 
 
