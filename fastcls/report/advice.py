@@ -44,7 +44,7 @@ class Findings:
         recall: (C,) float, NaN of a class without test images.
         confusion: (C, C) int, [true, predicted], of one label per image; None of several.
         label_errors: Suspected label errors.
-        leaks: Test images that have a near duplicate among those trained on.
+        leaks: Images that have a near duplicate in another split.
         seen: Test images that were trained or validated on.
         unreadable: Images that could not be read.
         calibration: Expected calibration error; None if it is unknown.
@@ -98,8 +98,8 @@ def leaked_images(found: Findings) -> Iterator[Advice]:
     if found.leaks:
         have = "has" if found.leaks == 1 else "have"
         yield Advice(
-            f"{count_of(found.leaks, 'test image')} {have} a near duplicate among the training images, so "
-            "the figures may be too good. Keep such images in one split.",
+            f"{count_of(found.leaks, 'image')} {have} a near duplicate in another split, so the figures may "
+            "be too good. Keep such images in one split.",
             "duplicates",
         )
 
