@@ -27,6 +27,11 @@ def configure_logging() -> None:
     logging.getLogger(_TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)
 
 
+def silence_training() -> None:
+    """Say nothing of trainings that are but a step of what was asked for."""
+    logging.getLogger(_TRAINING).setLevel(logging.WARNING)
+
+
 def _apart(stream: TextIO) -> TextIO:
     """The same stream by another descriptor: it is heard while what code in C++ prints is kept back."""
     try:

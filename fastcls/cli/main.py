@@ -13,6 +13,7 @@ import click
 import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
+from fastcls.cli.audit import audit
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.doctor import doctor
 from fastcls.cli.extract import extract
@@ -67,6 +68,7 @@ _COMMANDS = (
     test,
     predict,
     run,
+    audit,
     bases,
     layers,
     import_weights,

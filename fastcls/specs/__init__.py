@@ -16,6 +16,7 @@ from fastcls.specs.bases import (
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
 from fastcls.specs.comparison import beyond, differences, resolve
+from fastcls.specs.corrections import CorrectionSpec
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
@@ -61,6 +62,7 @@ __all__ = [
     "AnswerSpec",
     "BaseSpec",
     "CheckpointSpec",
+    "CorrectionSpec",
     "CutSpec",
     "ExecutorKind",
     "ExtractConfig",
