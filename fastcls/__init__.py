@@ -11,6 +11,12 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.bases.loader import Base as Base
     from fastcls.bases.loader import load_base as load_base
     from fastcls.cache.store import Cache as Cache
+    from fastcls.calibrator import Calibrated as Calibrated
+    from fastcls.calibrator import calibrate as calibrate
+    from fastcls.comparison.bases import compare_bases as compare_bases
+    from fastcls.comparison.ranking import BaseComparison as BaseComparison
+    from fastcls.comparison.runs import RunComparison as RunComparison
+    from fastcls.comparison.runs import compare_runs as compare_runs
     from fastcls.cutter import Cut as Cut
     from fastcls.cutter import cut as cut
     from fastcls.data.dataset import Dataset as Dataset
@@ -37,14 +43,18 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.extraction.extractor import extract_several as extract_several
     from fastcls.extraction.tracker import Extraction as Extraction
     from fastcls.inference.classifier import Classifier as Classifier
+    from fastcls.inference.explainer import Explanation as Explanation
+    from fastcls.inference.explainer import explain as explain
     from fastcls.inference.results import ImageResult as ImageResult
     from fastcls.inference.results import Predictions as Predictions
     from fastcls.inference.stitcher import stitch as stitch
     from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
+    from fastcls.report.reporter import write_report as write_report
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
+    from fastcls.specs import ExplainSpec as ExplainSpec
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
     from fastcls.specs import HeadSpec as HeadSpec
@@ -57,6 +67,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import SplitSpec as SplitSpec
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
+    from fastcls.specs.comparing import ProbeSpec as ProbeSpec
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
     from fastcls.training.finetuner import finetune as finetune
     from fastcls.training.head_trainer import TrainedHead as TrainedHead
@@ -67,6 +78,7 @@ _HOMES = {
     "BaseSpec": "fastcls.specs",
     "CheckpointSpec": "fastcls.specs",
     "CutSpec": "fastcls.specs",
+    "ExplainSpec": "fastcls.specs",
     "ExtractConfig": "fastcls.specs",
     "FinetuneSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
@@ -79,6 +91,7 @@ _HOMES = {
     "SplitSpec": "fastcls.specs",
     "TrainConfig": "fastcls.specs",
     "ViewSpec": "fastcls.specs",
+    "ProbeSpec": "fastcls.specs.comparing",
     "CacheError": "fastcls.errors",
     "DataError": "fastcls.errors",
     "FastclsError": "fastcls.errors",
@@ -91,6 +104,8 @@ _HOMES = {
     "SplitResult": "fastcls.data.writers.split",
     "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
+    "Calibrated": "fastcls.calibrator",
+    "calibrate": "fastcls.calibrator",
     "Base": "fastcls.bases.loader",
     "load_base": "fastcls.bases.loader",
     "Cut": "fastcls.cutter",
@@ -104,6 +119,8 @@ _HOMES = {
     "finetune": "fastcls.training.finetuner",
     "stitch": "fastcls.inference.stitcher",
     "Classifier": "fastcls.inference.classifier",
+    "Explanation": "fastcls.inference.explainer",
+    "explain": "fastcls.inference.explainer",
     "ImageResult": "fastcls.inference.results",
     "Predictions": "fastcls.inference.results",
     "Audit": "fastcls.evaluation.auditing",
@@ -117,6 +134,11 @@ _HOMES = {
     "Tested": "fastcls.evaluation.tester",
     "RunResult": "fastcls.pipeline",
     "run": "fastcls.pipeline",
+    "BaseComparison": "fastcls.comparison.ranking",
+    "compare_bases": "fastcls.comparison.bases",
+    "RunComparison": "fastcls.comparison.runs",
+    "compare_runs": "fastcls.comparison.runs",
+    "write_report": "fastcls.report.reporter",
 }
 
 __all__ = ["__version__", *_HOMES]

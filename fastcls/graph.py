@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,18 @@ def nodes(model: Any) -> list[Any]:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
+def opened_nodes(model: Any) -> Iterator[Any]:
+    """`nodes`, with those of nested models in their place."""
+    for node in nodes(model):
+        if is_functional(node.operation):
+            yield from opened_nodes(node.operation)
+        else:
+            yield node
+
+
 def operations(model: Any) -> list[Any]:
     """The distinct operations of a functional model in topological order, nested models opened."""
-    return list({id(operation): operation for operation in _opened(model)}.values())
+    return list({id(node.operation): node.operation for node in opened_nodes(model)}.values())
 
 
 def is_built_in(operation: Any) -> bool:
@@ -87,7 +96,12 @@ def operations_between(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[An
     return list(found.values())
 
 
-def replay(model: Any, tensor: Any, leave_out: Iterable[Any] = ()) -> Any:
+def replay(
+    model: Any,
+    tensor: Any,
+    leave_out: Iterable[Any] = (),
+    instead: Iterable[tuple[Any, Callable[..., Any]]] = (),
+) -> Any:
     """Call the operations of a functional model one by one on a tensor, nested models opened.
 
     On a symbolic tensor this adds the model's own layers, with their weights, to the graph of that
@@ -95,18 +109,25 @@ def replay(model: Any, tensor: Any, leave_out: Iterable[Any] = ()) -> Any:
 
     Args:
         model: Functional or Sequential Keras model with one input.
-        tensor: What takes the place of the model's input.
+        tensor: What takes the place of the model's input: symbolic, or an array, which is computed with.
         leave_out: Operations whose input takes the place of their output.
+        instead: Operations, and what is called in the place of each.
 
     Returns:
         The model's (first) output for `tensor`.
     """
-    return _replay(model, [tensor], {id(operation) for operation in leave_out})[0]
+    calls = {id(operation): _pass_on for operation in leave_out}
+    calls |= {id(operation): call for operation, call in instead}
+    return _replay(model, [tensor], calls)[0]
+
+
+def _pass_on(value: Any, *_: Any, **__: Any) -> Any:
+    return value
 
 
 def replay_all(model: Any, tensor: Any) -> list[Any]:
     """`replay` of a model of several outputs: all of them."""
-    return _replay(model, [tensor], set())
+    return _replay(model, [tensor], {})
 
 
 def rename_apart(operations: Iterable[Any], taken: Iterable[str]) -> None:
@@ -181,28 +202,19 @@ def _functional(model: Any) -> Any:
     return getattr(model, "_functional", None) or model  # a Sequential model holds a functional one
 
 
-def _opened(model: Any) -> Iterator[Any]:
-    for node in nodes(model):
-        if is_functional(node.operation):
-            yield from _opened(node.operation)
-        else:
-            yield node.operation
-
-
-def _replay(model: Any, tensors: list[Any], left_out: set[int]) -> list[Any]:
+def _replay(model: Any, tensors: list[Any], calls: Mapping[int, Callable[..., Any]]) -> list[Any]:
     import keras
 
     model = _functional(model)
     computed = {id(old): new for old, new in zip(model.inputs, tensors, strict=True)}
     for node in nodes(model):
         inputs = [computed[id(tensor)] for tensor in node.input_tensors]
-        if id(node.operation) in left_out:
-            outputs = inputs
-        elif is_functional(node.operation):
-            outputs = _replay(node.operation, inputs, left_out)
+        if is_functional(node.operation):
+            outputs = _replay(node.operation, inputs, calls)
         else:
             arguments, options = node.arguments.fill_in(computed)
-            outputs = keras.tree.flatten(node.operation(*arguments, **options))
+            call = calls.get(id(node.operation), node.operation)
+            outputs = keras.tree.flatten(call(*arguments, **options))
         computed.update((id(old), new) for old, new in zip(node.outputs, outputs, strict=True))
     return [computed[id(tensor)] for tensor in model.outputs]
 

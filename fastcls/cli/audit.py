@@ -36,7 +36,7 @@ def audit(cache: str, name: str | None, out: str | None, as_json: bool) -> None:
     """
     import json
 
-    from fastcls.cli.logs import silence_training
+    from fastcls.cli.logs import hide_training
     from fastcls.evaluation.auditing import audit as find_issues
     from fastcls.evaluation.auditing import describe
     from fastcls.evaluation.features import Features
@@ -44,7 +44,7 @@ def audit(cache: str, name: str | None, out: str | None, as_json: bool) -> None:
 
     if out:
         require_new(Path(out))
-    silence_training()
+    hide_training()
     features = Features.of(cache, name)
     found = find_issues(features)
     folder = Path(out) if out else new_folder(features.name)

@@ -30,7 +30,7 @@ from fastcls.wording import count_of
             "pass, each with its own cache."
         }
     },
-    several="cut",
+    several=("cut",),
 )
 @click.argument("data", type=click.Path())
 @click.option("--dry-run", is_flag=True, help="Show what would be forwarded, and stop.")

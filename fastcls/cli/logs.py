@@ -27,8 +27,8 @@ def configure_logging() -> None:
     logging.getLogger(_TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)
 
 
-def silence_training() -> None:
-    """Say nothing of trainings that are but a step of what was asked for."""
+def hide_training() -> None:
+    """Show nothing of trainings that are details of a command."""
     logging.getLogger(_TRAINING).setLevel(logging.WARNING)
 
 

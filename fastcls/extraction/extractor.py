@@ -294,6 +294,8 @@ def _fill(
             nonlocal is_begun
             if not is_begun:
                 is_begun = True
+                for tracker in trackers:
+                    tracker.begin()
                 bar.reset()  # the rate counts from when the first engine is loaded
                 if EXECUTORS[config.executor].has_workers:
                     meanwhile()

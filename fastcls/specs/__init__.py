@@ -15,9 +15,10 @@ from fastcls.specs.bases import (
     share_of,
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
-from fastcls.specs.comparison import beyond, differences, resolve
+from fastcls.specs.comparison import beyond, differences, differing, resolve
 from fastcls.specs.corrections import CorrectionSpec
 from fastcls.specs.data import ReadSpec, SplitSpec
+from fastcls.specs.explaining import COLORMAPS, METHODS, DrawSpec, ExplainSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
 from fastcls.specs.heads import AUTO, EPOCH, HEADS, HeadKind, HeadSpec, StartSpec, Step, step_of
@@ -31,7 +32,7 @@ from fastcls.specs.optimization import (
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
-from fastcls.specs.testing import FeaturesSpec
+from fastcls.specs.testing import FeaturesSpec, ResultSpec
 from fastcls.specs.training import (
     TrainConfig,
     check_cut,
@@ -43,12 +44,14 @@ from fastcls.specs.views import OPERATIONS, RECIPES, Recipe, ViewSpec
 
 __all__ = [
     "AUTO",
+    "COLORMAPS",
     "DTYPES",
     "ENGINES",
     "EPOCH",
     "EXECUTORS",
     "HEADS",
     "LARGEST_FIT",
+    "METHODS",
     "NAMED_WEIGHTS",
     "NORMALIZATIONS",
     "OPERATIONS",
@@ -64,7 +67,9 @@ __all__ = [
     "CheckpointSpec",
     "CorrectionSpec",
     "CutSpec",
+    "DrawSpec",
     "ExecutorKind",
+    "ExplainSpec",
     "ExtractConfig",
     "FeaturesSpec",
     "FinetuneSpec",
@@ -78,6 +83,7 @@ __all__ = [
     "QualitySpec",
     "ReadSpec",
     "Recipe",
+    "ResultSpec",
     "ScheduleSpec",
     "SplitSpec",
     "StartSpec",
@@ -97,6 +103,7 @@ __all__ = [
     "deciding",
     "default_pool",
     "differences",
+    "differing",
     "further_head",
     "no_effect",
     "parse_mean_std",

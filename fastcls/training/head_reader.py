@@ -47,6 +47,11 @@ def load_head(place: Path) -> TrainedHead:
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
 
 
+def head_spec(run: Run) -> HeadSpec:
+    """What the head of a run is made of."""
+    return _head(run.resolved["head"])
+
+
 def _head(described: Mapping[str, Any]) -> HeadSpec:
     """The head of a description that tells more of it: see `training.identity`."""
     return HeadSpec(**{each.name: described[each.name] for each in fields(HeadSpec)})

@@ -1,5 +1,6 @@
 """What commands import: seconds, where it is more than they use."""
 
+import shutil
 import subprocess
 import sys
 
@@ -69,3 +70,9 @@ def test_layers__keras_comes_without_what_no_command_uses(base):
     loaded = loaded_by("layers", base)
     assert "keras" in loaded
     assert not loaded & {"sklearn", "matplotlib", "pandas"}
+
+
+def test_compare__finished_runs_are_read_from_tables(trained, tmp_path):
+    runs = trained.run, tmp_path / "other"
+    shutil.copytree(*runs)
+    assert loaded_by("compare", *runs) <= {"h5py", "cv2", "scipy"}

@@ -1,0 +1,181 @@
+"""Explanations as pictures: the photo, and the evidence for each class on it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+
+from fastcls.data.decoder import UnreadableImage, read_bytes
+from fastcls.data.image_files import open_file
+from fastcls.data.pillow_images import read_rgb
+from fastcls.evaluation.text_table import shorten, text_width
+from fastcls.fonts import font_for
+from fastcls.inference.explainer import Explanation
+from fastcls.inference.inputs import Single
+from fastcls.specs import DrawSpec
+
+# How much of the colors is seen where there is no evidence, and where there is the most.
+_FAINTEST, _STRONGEST = 0.35, 0.65
+_GAP = 4  # pixels
+_LETTERS = 26  # of a common size stand side by side on a picture
+_INK, _PAPER = (20, 20, 20), 255
+
+
+def overlay(explanation: Explanation, place: int = 0, draw: DrawSpec | None = None) -> np.ndarray:
+    """The evidence for one of the explained classes as colors on the image, in the image's own shape.
+
+    Args:
+        explanation: Of a readable image, whose file is still there.
+        place: Which of its classes.
+        draw: Colors and size.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: The image is gone.
+    """
+    draw = draw or DrawSpec()
+    return _blend(photo(explanation.image, draw.size), explanation.maps[place], draw.colormap)
+
+
+def picture(explanation: Explanation, numbers: Sequence[int], draw: DrawSpec | None = None) -> np.ndarray:
+    """The image, and beside it the evidence for each of its explained classes, with names above.
+
+    Args:
+        explanation: Of a readable image, whose file is still there.
+        numbers: Of the explained classes: they are written where no font has the characters of a name.
+        draw: Colors and size.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    draw = draw or DrawSpec()
+    plain = photo(explanation.image, draw.size)
+    name = explanation.path.name if explanation.path else f"image {explanation.index}"
+    tiles = [captioned(plain, name if explanation.class_names else "no class", "")]
+    for number, class_name, confidence, heat in zip(
+        numbers, explanation.class_names, explanation.confidences, explanation.maps, strict=True
+    ):
+        tile = _blend(plain, heat, draw.colormap)
+        tiles.append(captioned(tile, class_name, f" {confidence:.1%}", f"class {number}"))
+    return side_by_side(tiles)
+
+
+def photo(image: Single, size: int) -> np.ndarray:
+    """An image as it is, upright, its longer side that of a picture: (h, w, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: It cannot be read.
+    """
+    pixels = _pixels(image, size)
+    height, width = pixels.shape[:2]
+    scale = size / max(height, width)
+    wanted = max(1, round(width * scale)), max(1, round(height * scale))
+    result: np.ndarray = cv2.resize(
+        pixels, wanted, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    )
+    return result
+
+
+def captioned(image: np.ndarray, text: str, figure: str = "", instead: str = "image") -> np.ndarray:
+    """An image below a line of text, which is shortened to its width.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        text: Any text; what cannot be printed is replaced.
+        figure: What follows and is not shortened.
+        instead: What is written in place of a text that no installed font has the characters of.
+    """
+    from PIL import ImageDraw
+
+    width = image.shape[1]
+    points = max(9, round(width / _LETTERS * 1.2))
+    text = shorten(text, 4 * _LETTERS)
+    if font_for(text) is None:
+        text = instead
+    font = _font(font_for(text + figure) or font_for(figure), points)
+    while text_width(text) > 1 and font.getlength(text + figure) > width - 2 * _GAP:
+        text = shorten(text, text_width(text) - 1)
+    strip = PIL.Image.new("RGB", (width, round(1.7 * points)), (_PAPER,) * 3)
+    place = (_GAP, strip.height // 2)
+    ImageDraw.Draw(strip).text(place, text + figure, fill=_INK, font=font, anchor="lm")
+    return np.concatenate([np.asarray(strip), image])
+
+
+def side_by_side(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """Images of one height beside each other, on white: (h, w, 3) uint8."""
+    gap = np.full((tiles[0].shape[0], _GAP, 3), _PAPER, np.uint8)
+    return np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)
+
+
+def sheet(pictures: Sequence[np.ndarray], columns: int, cell: tuple[int, int]) -> np.ndarray:
+    """Pictures of any shapes in rows on white, each scaled to at most a cell of (height, width) pixels."""
+    small = [_fitted(one, cell) for one in pictures]
+    rows = [small[start : start + columns] for start in range(0, len(small), columns)]
+    heights = [max(one.shape[0] for one in row) for row in rows]
+    width = max(
+        max(one.shape[1] for one in small[place::columns]) for place in range(min(columns, len(small)))
+    )
+    across = min(columns, len(small)) * (width + _GAP) + _GAP
+    page = np.full((sum(heights) + _GAP * (len(rows) + 1), across, 3), _PAPER, np.uint8)
+    top = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for place, one in enumerate(row):
+            left = _GAP + place * (width + _GAP)
+            page[top : top + one.shape[0], left : left + one.shape[1]] = one
+        top += height + _GAP
+    return page
+
+
+def _fitted(image: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+    scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1], 1)
+    wanted = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small: np.ndarray = cv2.resize(image, wanted, interpolation=cv2.INTER_AREA)
+    return small
+
+
+def encoded(image: np.ndarray, suffix: str) -> bytes:
+    """(h, w, 3) uint8 RGB as the bytes of an image file of the kind that a suffix names."""
+    return bytes(cv2.imencode(suffix, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
+
+
+def _blend(plain: np.ndarray, heat: np.ndarray, colormap: str) -> np.ndarray:
+    height, width = plain.shape[:2]
+    heat = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)[..., None]
+    colors = _colors(colormap)[(heat[..., 0] * 255).round().astype(np.uint8)]
+    gray = cv2.cvtColor(plain, cv2.COLOR_RGB2GRAY)[..., None]  # so that all colors are those of the map
+    share = _FAINTEST + (_STRONGEST - _FAINTEST) * heat
+    return (gray * (1 - share) + colors * share).round().astype(np.uint8)
+
+
+@functools.cache
+def _colors(colormap: str) -> np.ndarray:
+    """The colors of a map, (256, 3) uint8 RGB."""
+    steps = np.arange(256, dtype=np.uint8)[:, None]
+    return cv2.applyColorMap(steps, getattr(cv2, f"COLORMAP_{colormap.upper()}"))[:, 0, ::-1]
+
+
+def _pixels(image: Single, size: int) -> np.ndarray:
+    """All pixels of an image; of a JPEG not many more than a picture needs."""
+    if isinstance(image, np.ndarray):
+        return np.ascontiguousarray(image)
+    if isinstance(image, PIL.Image.Image):
+        return read_rgb(image, image.format or "Pillow image")
+    pixels = open_file(read_bytes(image) if isinstance(image, Path) else image, (size, size)).read()
+    if pixels is None:
+        raise UnreadableImage("damaged or truncated")
+    return pixels
+
+
+@functools.cache
+def _font(path: Path, points: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(path), points)
