@@ -49,6 +49,7 @@ FLOORS = {
     "fastcls.report": 4,
     "fastcls.doctor": 4,
     "fastcls.inventory": 4,
+    "fastcls.summary": 4,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }
