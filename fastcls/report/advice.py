@@ -257,4 +257,4 @@ def _mean(found: Findings) -> float:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"  # no line breaks there

@@ -87,8 +87,8 @@ def find_suspects(features: Features | None, images: Collection) -> Suspects:
     labels.sort(key=lambda issue: -issue.score)
     outliers.sort(key=lambda issue: -issue.score)
     counts = (len(labels), len(duplicates), len(outliers))
-    held = (_suspects(own[:_LARGEST], features, images) for own in (labels, duplicates, outliers))
-    return Suspects(*held, counts=counts)
+    held = [_suspects(own[:_LARGEST], features, images) for own in (labels, duplicates, outliers)]
+    return Suspects(held[0], held[1], held[2], counts)
 
 
 def _suspects(issues: Sequence[Issue], features: Features, images: Collection) -> tuple[Suspect, ...]:

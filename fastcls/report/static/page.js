@@ -50,6 +50,20 @@ function startPairs(name) {
   place.after(make("p", {}, more));
 }
 
+function startExplained() {
+  const place = byId("explained-tiles");
+  if (!place) return;
+  const places = [...new Set(page.explained.map(({ image }) => image))];
+  place.append(...page.explained.map(({ image, picture: text, class: name, confidence }) => {
+    const one = tile(image, places, "Mistakes");
+    one.firstElementChild.replaceWith(make("img", {
+      class: "picture", alt: `Where ${name} is seen`, decoding: "async", src: `data:image/webp;base64,${text}`,
+    }));
+    one.querySelector("small").textContent = `evidence for ${name} (${percent(confidence, 0)})`;
+    return one;
+  }));
+}
+
 function startClasses() {
   const table = document.querySelector(".sortable");
   const heads = [...table.tHead.rows[0].cells];
@@ -72,6 +86,7 @@ startGallery();
 startGrid();
 startTiles("mistake-tiles", "all-mistakes", "Mistakes", allImages.filter((place) => images.correct[place] === false));
 startTiles("outlier-tiles", "all-outliers", "Unlike the other images", page.suspects.outliers.map(({ image }) => image));
+startExplained();
 startPairs("labels");
 startPairs("duplicates");
 startThreshold();
