@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from fastcls.cli.logs import hide_training
 from fastcls.sizes import format_bytes
 from fastcls.wording import count_of
 
@@ -39,6 +40,7 @@ def report(run: Path, out: Path | None, test: str | None, explain: int) -> None:
     """
     from fastcls.report.reporter import make_report
 
+    hide_training()  # that of the audit
     written = make_report(run, out, test=test, explain=explain)
     for note in written.notes:
         click.echo(note)

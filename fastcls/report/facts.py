@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,4 +239,4 @@ def tested_lead(material: Material) -> str:
     of_them = f"{seen:,} of them were used in training or validation" if seen else "none used in training"
     if on.get("seen") is None:
         of_them = "it is unknown which were used in training"
-    return f"Tested on {count_of(images, 'image')} of {on.get('data', '')}{part}; {of_them}."
+    return f"Tested on {count_of(images, 'image')} of {Path(str(on.get('data', ''))).name}{part}; {of_them}."

@@ -80,4 +80,4 @@ def test_compare__finished_runs_are_read_from_tables(trained, tmp_path):
 
 def test_report__needs_no_tensorflow(trained, tmp_path):
     loaded = loaded_by("report", trained.run, "--out", tmp_path / "report.html")
-    assert not loaded & {"tensorflow", "keras", "openvino", "matplotlib", "pandas"}
+    assert not loaded & {"tensorflow", "keras", "openvino", "matplotlib"}

@@ -33,7 +33,7 @@ def confusion(**counts):
 # What is found, by rule, and what is said of it.
 CASES = {
     "seen_images": ({"seen": 1}, ["1 test image was used in training or validation"]),
-    "leaked_images": ({"leaks": 3}, ["3 images have a near duplicate in another split"]),
+    "leaked_images": ({"leaks": 3}, ["3 pairs of images in different splits are nearly the same"]),
     "wrong_labels": ({"label_errors": 23}, ["23 labels may be wrong"]),
     "weak_classes": (
         {"recall": np.array([0.8, 0.8, 0.8, 0.4]), "trained": np.array([200, 210, 220, 82])},
