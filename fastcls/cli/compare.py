@@ -43,7 +43,8 @@ from fastcls.wording import count_of
         },
         "cut.layer": {
             "help": "Where to cut each base; can be repeated. The cuts of a base share a forward pass, and "
-            "each is a candidate."
+            "each is a candidate. default is the cut before the classifier.",
+            "metavar": "LAYER|SHARE%|default",
         },
         "cut.pool": {"default": "avg", "shown": ""},
     },
@@ -127,11 +128,12 @@ def _compare_bases(
 
 
 def _print_extracted(name: str, cache: Any, done: Any) -> None:
+    images = count_of(done.images, "image")
+    told = f"all {images} from the cache"
+    if done.forwarded:
+        told = f"{done.forwarded:,} of {images} forwarded in {done.seconds:.1f} s"
     unreadable = f", {done.failures:,} unreadable" if done.failures else ""
-    click.echo(
-        f"{name}: {count_of(done.forwarded, 'image')} forwarded in {done.seconds:.1f} s, {done.reused:,} "
-        f"reused{unreadable}: {cache.folder}"
-    )
+    click.echo(f"{name}: {told}{unreadable}: {cache.folder}")
 
 
 def _tell_files(out: Path | None) -> None:

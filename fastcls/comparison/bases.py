@@ -253,6 +253,7 @@ def _ranked(
         c=probed.c,
         rate=own.rate,
         bytes_per_image=math.prod(manifest.shape) * np.dtype(manifest.dtype).itemsize,
+        precision=manifest.precision,
         cost=judged.cost,
         is_efficient=is_efficient,
     )
@@ -323,11 +324,13 @@ def _entrants(
 def _names(entrants: Sequence[tuple[CutSpec, CutPlan]]) -> list[str]:
     """What tells candidates apart: the name of the base, and in what else those of one name differ."""
     rows = [_facts(*entrant) for entrant in entrants]
-    names = []
-    for row in rows:
-        alike = [other for other in rows if other["base"] == row["base"]]
-        differing = [fact for fact in row if len({other[fact] for other in alike}) > 1]
-        names.append(" ".join([row["base"], *(row[fact] for fact in differing)]))
+    names = [row["base"] for row in rows]
+    for fact in rows[0]:
+        longer = [f"{name} {row[fact]}" for name, row in zip(names, rows, strict=True)]
+        for name in {*names}:  # a fact is named where it tells apart what is not apart yet
+            places = [place for place, own in enumerate(names) if own == name]
+            if len({longer[place] for place in places}) > 1:
+                names = [longer[place] if place in places else own for place, own in enumerate(names)]
     return names
 
 

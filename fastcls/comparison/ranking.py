@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import fastcls
 from fastcls import files
 from fastcls.comparison.costs import Cost, Rate
-from fastcls.comparison.pictures import Point, draw_front
+from fastcls.comparison.pictures import NAME_COLUMNS, Point, draw_front, shorten_amid
 from fastcls.evaluation.paired import Figure, Measured
-from fastcls.evaluation.text_table import format_table, shorten
+from fastcls.evaluation.text_table import format_table
 from fastcls.optional import frame
 from fastcls.sizes import format_bytes
 from fastcls.specs.comparing import ProbeSpec
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pandas
 
 RESULT, TABLE, PICTURE = "comparison.json", "comparison.csv", "comparison.png"
-_NAME_COLUMNS = 48
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class RankedBase:
         c: What the logistic regression chose.
         rate: How fast it was; None where that is unknown.
         bytes_per_image: Of one bottleneck in the cache.
+        precision: In which its trunk was run.
         cost: What its trunk computes.
         is_efficient: Whether no other is at least as good and needs at most as many multiply-adds.
     """
@@ -57,6 +57,7 @@ class RankedBase:
     c: float
     rate: Rate | None
     bytes_per_image: int
+    precision: str
     cost: Cost
     is_efficient: bool = False
 
@@ -80,6 +81,7 @@ class RankedBase:
             "c": self.c,
             "images_per_second": self.rate.images_per_second if self.rate else None,
             "measured_now": self.rate.is_of_now if self.rate else None,
+            "precision": self.precision,
             "bytes_per_image": self.bytes_per_image,
             "multiply_adds": self.cost.multiply_adds,
             "parameters": self.cost.parameters,
@@ -117,7 +119,8 @@ class BaseComparison:
         """A row per candidate, and in sentences what it is of and what it says."""
         titles = [figure.title for figure in self.figures]
         heads = ["", "base", titles[0], "to the best", *titles[1:], *(["test"] if self.test_images else [])]
-        rows = [[*heads, "images/s", "bytes/image", "multiply-adds", "parameters", ""]]
+        precision = ["precision"] if self._has_precisions else []
+        rows = [[*heads, "images/s", *precision, "bytes/image", "multiply-adds", "parameters", ""]]
         rows += [self._row(place, own) for place, own in enumerate(self.candidates, 1)]
         return "\n".join([format_table(_left_aligned(rows)), "", *self.sentences()])
 
@@ -140,6 +143,8 @@ class BaseComparison:
             )
         if any(not own.rate for own in self.candidates):
             lines.append("images/s -: all rows came from the cache")
+        if len({(own.base, own.weights) for own in self.candidates}) < len(self.candidates):
+            lines.append("images/s of cuts that were forwarded together are those of all of them")
         lines += [f"left out: {name} ({reason})" for name, reason in self.failed.items()]
         return [*lines, *self._advice()]
 
@@ -193,6 +198,10 @@ class BaseComparison:
             ]
             draw_front(points, self.figures[0].title, temporary / PICTURE)
 
+    @property
+    def _has_precisions(self) -> bool:
+        return len({own.precision for own in self.candidates}) > 1
+
     def _row(self, place: int, own: RankedBase) -> list[str]:
         chief, *others = own.measured.values()
         behind = "" if place == 1 else chief.behind.signed()
@@ -200,11 +209,13 @@ class BaseComparison:
         rate = f"{own.rate.images_per_second:,.0f}" if own.rate else "-"
         rate = rate if not own.rate or own.rate.is_of_now else f"({rate})"
         return [
-            *(f"{place}", shorten(own.name, _NAME_COLUMNS), str(chief.estimate), behind),
+            *(f"{place}", shorten_amid(own.name, NAME_COLUMNS), str(chief.estimate), behind),
             *(f"{other.estimate.value:.3f}" for other in others),
             *tested,
-            *(rate, format_bytes(own.bytes_per_image), _in_millions(own.cost.multiply_adds)),
-            *(_in_millions(own.cost.parameters), "*" if own.is_efficient else ""),
+            rate,
+            *([own.precision] if self._has_precisions else []),
+            *(format_bytes(own.bytes_per_image), _short(own.cost.multiply_adds)),
+            *(_short(own.cost.parameters), "*" if own.is_efficient else ""),
         ]
 
     def _lines(self) -> list[list[Any]]:
@@ -240,8 +251,16 @@ def _named(part: str, values: Sequence[Any]) -> list[tuple[str, Any]]:
     return list(zip((part, f"{part}_low", f"{part}_high"), values, strict=True))
 
 
-def _in_millions(count: int) -> str:
-    return f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:,.2f} G"
+def _short(count: int) -> str:
+    """A large number.
+
+    >>> _short(24_580), _short(299_540_000), _short(3_860_000_000)
+    ('24.6 k', '299.5 M', '3.86 G')
+    """
+    for unit, size, digits in (("G", 10**9, 2), ("M", 10**6, 1), ("k", 10**3, 1)):
+        if count >= size:
+            return f"{count / size:,.{digits}f} {unit}"
+    return str(count)
 
 
 def _left_aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
