@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.inference.stitcher import stitch as stitch
     from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
+    from fastcls.report.reporter import write_report as write_report
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
@@ -129,6 +130,7 @@ _HOMES = {
     "compare_bases": "fastcls.comparison.bases",
     "RunComparison": "fastcls.comparison.runs",
     "compare_runs": "fastcls.comparison.runs",
+    "write_report": "fastcls.report.reporter",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -23,6 +23,7 @@ from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.logs import configure_logging
 from fastcls.cli.predict import predict
+from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
 from fastcls.cli.split_data import split_data
@@ -73,6 +74,7 @@ _COMMANDS = (
     explain,
     calibrate,
     run,
+    report,
     bases,
     layers,
     import_weights,

@@ -10,10 +10,12 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_test
-from fastcls.specs import FeaturesSpec
+from fastcls.specs import FeaturesSpec, ResultSpec
+
+_SPECS = {"source": SourceSpec, "features": FeaturesSpec, "result": ResultSpec, "pixels": PixelSpec}
 
 
-@click.command(cls=SpecCommand, specs={"source": SourceSpec, "features": FeaturesSpec, "pixels": PixelSpec})
+@click.command(cls=SpecCommand, specs=_SPECS)
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.option(
@@ -36,6 +38,7 @@ def test(
     batch_size: int,
     source: SourceSpec,
     features: FeaturesSpec,
+    result: ResultSpec,
     pixels: PixelSpec,
 ) -> None:
     """Test a classifier on labeled images.
@@ -51,12 +54,13 @@ def test(
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
 
-    result = run_test(
+    tested = run_test(
         *(Path(run), source.open(data), Path(out) if out else None),
         classifier=Classifier.load(run),
         batch_size=batch_size,
         max_pixels=pixels.max_pixels,
         features=replace(features, through_model=True) if pixels.max_pixels else features,
+        result=result,
         progress=options.show_progress(),
     )
-    print_test(result)
+    print_test(tested)

@@ -27,3 +27,13 @@ def as_numbers(values: ArrayLike, name: str, *, whole: bool = False) -> np.ndarr
         return array
     kind = "integers" if whole else "numbers"
     raise DataError(f"{name} must be an array of {kind}. Received: {shown(values)}.")
+
+
+def log(probabilities: np.ndarray) -> np.ndarray:
+    """The logarithm of probabilities, float64.
+
+    As in scikit-learn, 0 and 1 are moved by one rounding step.
+    """
+    step = np.finfo(probabilities.dtype).eps if probabilities.dtype.kind == "f" else np.finfo(np.float64).eps
+    logarithms: np.ndarray = np.log(np.clip(probabilities.astype(np.float64), step, 1 - step))
+    return logarithms

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastcls import files
-from fastcls.evaluation.judges import Figures
+from fastcls.evaluation.figures import Figures
 from fastcls.runs import METRICS
 
 PREDICTIONS = "predictions.csv"
@@ -21,16 +20,19 @@ def write_evaluation(
     folder: Path,
     *,
     about: Mapping[str, Any] | None = None,
+    compact: bool = False,
 ) -> None:
-    """Write metrics.json, per_class.csv, confusion.png, predictions.csv and the task's own tables.
+    """Write metrics.json, predictions.csv, per_class.csv, other tables, and pictures.
 
     Args:
         evaluation: What `evaluate` or `evaluate_multi_label` returned.
         predictions: A row of predictions.csv each, in this order.
         folder: Made if missing. Older files of these names are replaced.
         about: What else metrics.json is to hold, JSON-able.
+        compact: Leave the probabilities of the classes out of predictions.csv.
     """
-    for name, write in _writers(evaluation, predictions, about or {}).items():
+    rows = evaluation.prediction_rows(predictions, compact=compact)
+    for name, write in _writers(evaluation, rows, about or {}).items():
         write(folder / name)
 
 
@@ -40,7 +42,7 @@ def file_names(evaluation: Figures) -> tuple[str, ...]:
 
 
 def _writers(
-    evaluation: Figures, predictions: Iterable[Any], about: Mapping[str, Any]
+    evaluation: Figures, predictions: Iterable[list[Any]], about: Mapping[str, Any]
 ) -> dict[str, Callable[[Path], None]]:
     """What writes each file, by its name."""
 
@@ -52,7 +54,8 @@ def _writers(
         "per_class.csv": table(_class_rows(evaluation)),
         **{name: table(rows) for name, rows in evaluation.csv_tables().items()},
         "confusion.png": evaluation.draw,
-        PREDICTIONS: table(evaluation.prediction_rows(predictions)),
+        "reliability.png": evaluation.draw_reliability,
+        PREDICTIONS: table(predictions),
     }
 
 
@@ -65,6 +68,5 @@ def _class_rows(evaluation: Figures) -> Iterable[Iterable[Any]]:
 
 
 def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    files.write_text(path, text.getvalue())
+    with files.atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -102,7 +102,7 @@ def cache_of(run: Run | None, given: str | None = None) -> CachedRun | None:
             f"{str(known.get('fingerprint'))[:12]}). Give another --cache, or remove it to forward all images"
         )
     logger.warning(
-        "The cache that %s was trained on is not where it was, so all images are forwarded. --cache says "
+        "The cache that %s was trained on is not where it was, so what it holds is not used. --cache says "
         "where it is",
         run.folder,
     )

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from fastcls.evaluation import one_label, several_labels
+from fastcls.evaluation.figures import Figures
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
-
-
-class Figures(Protocol):
-    """What is measured on predictions: the contract of `Evaluation` and `MultiLabelEvaluation`."""
-
-    def table(self) -> str:
-        """The figures as text."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as values that JSON can hold."""
-
-    def class_dicts(self) -> list[dict[str, Any]]:
-        """Those of each class."""
-
-    def csv_tables(self) -> dict[str, list[list[Any]]]:
-        """Rows of the tables that only this task has, by the name of their file."""
-
-    def prediction_rows(self, predictions: Iterable[Any]) -> Iterable[list[Any]]:
-        """A table of predictions, with its header."""
-
-    def draw(self, path: Path) -> None:
-        """Draw what was taken for what as a PNG file."""
-
 
 # (path and names of the classes of each image, their label array, probabilities (N, C), class names,
 # thresholds) -> figures, and a prediction per image.

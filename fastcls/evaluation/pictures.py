@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from fastcls.evaluation.coverage import Coverage
+    from fastcls.evaluation.reliability import Reliability
+
 _DPI = 150
 _NAME_COLUMNS = 24
 _NAMED_CLASSES = 50  # with more, only every n-th class is named
@@ -80,6 +83,27 @@ def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) ->
     _save(figure, path)
 
 
+def draw_reliability(reliability: Reliability, coverage: Coverage, path: Path) -> None:
+    """Draw confidence against accuracy, and precision and coverage against the confidence threshold.
+
+    Args:
+        reliability: The bins.
+        coverage: The curve.
+        path: The PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_bins(left, reliability)
+    for name, color in (("coverage", "C0"), ("precision", "C1"), ("recall", "C2")):
+        right.plot(coverage.thresholds, getattr(coverage, name), label=name, color=color)
+    right.set(xlabel="confidence threshold", ylim=(0, 1.02), title="above a threshold")
+    right.grid(alpha=0.3)
+    right.legend()
+    _save(figure, path)
+
+
 def draw_history(
     history: Sequence[Mapping[str, float]], path: Path, best: Mapping[str, float] | None = None
 ) -> None:
@@ -128,6 +152,18 @@ def _write_counts(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None
         color = "white" if shares[label, predicted] > 0.3 else "black"
         count = str(confusion[label, predicted])
         axes.text(predicted, label, count, ha="center", va="center", color=color, fontsize=8)
+
+
+def _draw_bins(axes: Axes, reliability: Reliability) -> None:
+    bins = len(reliability.counts)
+    middles = (np.arange(bins) + 0.5) / bins
+    shares = reliability.counts / reliability.counts.sum()
+    axes.bar(middles, shares, 1 / bins, color="0.85", label="share of predictions")
+    axes.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
+    axes.plot(reliability.confidence, reliability.accuracy, "o-", markersize=4, label="share that is right")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence")
+    axes.set_title(f"reliability (ECE {reliability.ece:.3f})")
+    axes.legend(loc="upper left")
 
 
 def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str, step: Step) -> None:

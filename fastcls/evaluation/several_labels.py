@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcls.errors import DataError, shown
-from fastcls.evaluation.arrays import as_numbers
+from fastcls.evaluation.arrays import as_numbers, log
+from fastcls.evaluation.coverage import CHOSEN, cover_several, row_blocks, thresholds_of
+from fastcls.evaluation.figures import NAME_COLUMNS, Figures, class_scores, score_text
+from fastcls.evaluation.intervals import ByImage
 from fastcls.evaluation.pictures import draw_found
+from fastcls.evaluation.ranked import class_ranking
+from fastcls.evaluation.reliability import Reliability
 from fastcls.evaluation.text_table import format_table, shorten
-from fastcls.optional import frame
 from fastcls.tasks import SEVERAL_LABELS, reach
 from fastcls.wording import count_of
 
-if TYPE_CHECKING:
-    import pandas
-
-_NAME_COLUMNS = 40
-_CLASS_COLUMNS = ("auroc", "average_precision", "threshold", "precision", "recall", "f1")
+_AVERAGED = ("precision", "recall", "f1")
+_KINDS = ("true_positives", "false_negatives", "false_positives", "true_negatives")
+# Columns of the table of classes, and what it calls them.
+_COLUMNS = {
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "threshold": "threshold",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+}
+_TOLD: tuple[dict[str, str], ...] = (
+    {"mean_auroc": "mean AUROC", "mean_average_precision": "mAP"},
+    {"macro_f1": "macro F1", "micro_f1": "micro F1", "hamming_loss": "Hamming loss"},
+    {"log_loss": "log loss", "brier_score": "Brier score", "ece": "ECE"},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +48,29 @@ class MultiLabelPrediction:
         path: POSIX path relative to the dataset's root.
         class_names: The true classes.
         predicted: The classes with at least their threshold.
-        probabilities: One per class of the classifier.
+        rank: How many of the most probable classes hold all true ones; 0 for an image without classes.
+        probabilities: (C,), one per class of the classifier.
     """
 
     path: str
     class_names: tuple[str, ...]
     predicted: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    rank: int
+    probabilities: Sequence[float] | np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def confidence(self) -> float:
+        """The largest probability."""
+        return float(max(self.probabilities))
+
+    @property
+    def correct(self) -> bool:
+        """Whether the predicted classes are the true ones."""
+        return set(self.predicted) == set(self.class_names)
 
 
-@dataclass(frozen=True, eq=False)
-class MultiLabelEvaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class MultiLabelEvaluation(Figures):
     """How well the classes of some images were predicted, each class by itself and all together.
 
     The area under the ROC curve and the average precision need no threshold; NaN stands for a class for which
@@ -51,113 +78,99 @@ class MultiLabelEvaluation:
     classes that have the score, or that images have.
 
     Attributes:
-        class_names: The C classes, in label order.
-        thresholds: (C,) float64, the probability that a class must reach to be predicted.
-        auroc: (C,) float64; NaN for a class that no image or every image has.
-        average_precision: (C,) float64; NaN for a class that no image has.
-        precision: (C,) float64.
-        recall: (C,) float64.
-        f1: (C,) float64.
         confusion: (C, 4) int64: true positives, false negatives, false positives, true negatives.
-        micro_f1: F1 score of all pairs of an image and a class.
-        hamming_loss: The share of such pairs that were predicted wrong.
+        thresholds: (C,) float64, the probability that a class must reach to be predicted.
         exact_match_count: Images of which all classes were predicted right.
     """
 
-    class_names: tuple[str, ...]
     thresholds: np.ndarray
-    auroc: np.ndarray
-    average_precision: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
-    confusion: np.ndarray
-    micro_f1: float
-    hamming_loss: float
     exact_match_count: int
 
-    def __repr__(self) -> str:
-        return f"<MultiLabelEvaluation of {count_of(len(self.class_names), 'class')}: {_totals(self)}>"
-
-    @property
-    def image_count(self) -> int:
-        """How many images were evaluated."""
-        return int(self.confusion[0].sum())
-
-    @property
-    def support(self) -> np.ndarray:
-        """(C,) int64, how many images have the class."""
-        return self.confusion[:, :2].sum(axis=1)
+    exact_name: ClassVar[str] = "exact_match"
+    counted: ClassVar[tuple[str, ...]] = ("images", "macro_f1", "micro_f1", "hamming_loss", "exact_match")
 
     @property
     def exact_match(self) -> float:
         """The share of images of which all classes were predicted right."""
         return self.exact_match_count / self.image_count
 
-    def macro(self, name: str) -> float:
-        """The mean of a score over the classes that have it; NaN where none does."""
-        scores = getattr(self, name)[self.support > 0]
-        defined = scores[~np.isnan(scores)]
-        return float(defined.mean()) if len(defined) else np.nan
+    @property
+    def micro_f1(self) -> float:
+        """F1 score of all pairs of an image and a class."""
+        return self._micro["f1"]
 
-    def table(self) -> str:
-        """The evaluation as text: a row per class, the confusion of each, and the totals."""
-        return "\n\n".join([_class_table(self), _confusion_table(self), _totals(self)])
+    @property
+    def hamming_loss(self) -> float:
+        """The share of such pairs that were predicted wrong."""
+        return float(self.confusion[:, 1:3].sum() / self.confusion.sum())
 
-    def to_dict(self) -> dict[str, Any]:
-        """All scores as values that JSON can hold; null for one that is undefined."""
+    @property
+    def headline(self) -> str:
+        """The mean AUROC and the exact match."""
+        exact = f"exact match {self.exact_match:.3f} {self._counted_images}"
+        return f"mean AUROC {score_text(self.macro('auroc'))}, {exact}"
+
+    def scores(self) -> dict[str, Any]:
+        """See `Figures`."""
         return {
-            "images": self.image_count,
-            "mean_auroc": _or_none(self.macro("auroc")),
-            "mean_average_precision": _or_none(self.macro("average_precision")),
-            "macro_precision": _or_none(self.macro("precision")),
-            "macro_recall": _or_none(self.macro("recall")),
-            "macro_f1": _or_none(self.macro("f1")),
-            "micro_f1": self.micro_f1,
+            "mean_auroc": self.macro("auroc"),
+            "mean_average_precision": self.macro("average_precision"),
+            **{f"macro_{name}": self.macro(name) for name in _AVERAGED},
+            **{f"micro_{name}": value for name, value in self._micro.items()},
             "hamming_loss": self.hamming_loss,
             "exact_match": self.exact_match,
-            "classes": self.class_dicts(),
+            "log_loss": self.log_loss,
+            "brier_score": self.brier_score,
+            "ece": self.ece,
         }
 
-    def to_frame(self) -> pandas.DataFrame:
-        """A row per class, as `class_dicts` has them.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
-        rows = self.class_dicts()
-        return frame((list(row.values()) for row in rows), list(rows[0]))
+    def table(self) -> str:
+        """The evaluation as text: a row per class, the confusion of each, thresholds, and the totals."""
+        parts = _class_table(self), _confusion_table(self), self.thresholds_text(), _totals(self)
+        return "\n\n".join(parts)
 
     def class_dicts(self) -> list[dict[str, Any]]:
         """The name, the scores, the support and the confusion of each class."""
+        scores = self.score_columns()
         columns: dict[str, list[Any]] = {
             "class_name": list(self.class_names),
-            "auroc": [_or_none(value) for value in self.auroc.tolist()],
-            "average_precision": [_or_none(value) for value in self.average_precision.tolist()],
+            "auroc": scores.pop("auroc"),
+            "average_precision": scores.pop("average_precision"),
             "threshold": self.thresholds.tolist(),
-            "precision": self.precision.tolist(),
-            "recall": self.recall.tolist(),
-            "f1": self.f1.tolist(),
+            **scores,
             "support": self.support.tolist(),
+            **dict(zip(_KINDS, self.confusion.T.tolist(), strict=True)),
         }
-        kinds = ("true_positives", "false_negatives", "false_positives", "true_negatives")
-        columns |= dict(zip(kinds, self.confusion.T.tolist(), strict=True))
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def csv_tables(self) -> dict[str, list[list[Any]]]:
-        """None besides the scores of the classes, which hold the confusion of each."""
-        return {}
-
-    def prediction_rows(self, predictions: Iterable[MultiLabelPrediction]) -> Iterable[list[Any]]:
-        """A table of predictions, with its header: names as JSON arrays, then a column per class."""
-        yield ["path", "labels", "predicted", *self.class_names]
+    def prediction_rows(
+        self, predictions: Iterable[MultiLabelPrediction], *, compact: bool = False
+    ) -> Iterable[list[Any]]:
+        """See `Figures`; names are JSON arrays."""
+        own = [] if compact else [f"p:{name}" for name in self.class_names]
+        yield ["path", "labels", "predicted", "confidence", "rank", "correct", *own]
         for row in predictions:
             named = map(SEVERAL_LABELS.write_cell, (row.class_names, row.predicted))
-            yield [row.path, *named, *(f"{value:.6f}" for value in row.probabilities)]
+            told = f"{row.confidence:.6f}", row.rank, str(row.correct).lower()
+            probabilities = () if compact else map("{:.6f}".format, row.probabilities)
+            yield [row.path, *named, *told, *probabilities]
 
     def draw(self, path: Path) -> None:
         """Draw the confusion of each class as a PNG file."""
         draw_found(self.confusion, self.class_names, path)
+
+    @property
+    def _counted_images(self) -> str:
+        return f"({self.exact_match_count:,} of {count_of(self.image_count, 'image')})"
+
+    @property
+    def _micro(self) -> dict[str, float]:
+        hits, misses, alarms, _ = self.confusion.sum(axis=0).tolist()
+        return {
+            "precision": hits / max(hits + alarms, 1),
+            "recall": hits / max(hits + misses, 1),
+            "f1": 2 * hits / max(2 * hits + misses + alarms, 1),
+        }
 
 
 def evaluate_multi_label(
@@ -176,22 +189,33 @@ def evaluate_multi_label(
     """
     targets, probabilities = as_numbers(targets, "Targets"), as_numbers(probabilities, "Probabilities")
     _check(targets, probabilities, class_names)
-    targets, predicted = targets.astype(bool), reach(probabilities, thresholds)
+    targets, predicted = targets.astype(bool), _reached(probabilities, thresholds)
     hits, misses = (targets & predicted).sum(axis=0), (targets & ~predicted).sum(axis=0)
     alarms, others = (~targets & predicted).sum(axis=0), (~targets & ~predicted).sum(axis=0)
-    wrong = int((misses + alarms).sum())
+    auroc, average_precision = class_ranking([np.flatnonzero(column) for column in targets.T], probabilities)
+    is_wrong = targets != predicted
+    by_image = ByImage(
+        {
+            "exact_match": ~is_wrong.any(axis=1),
+            "hamming_loss": is_wrong.mean(axis=1),
+            **_proper_scores(targets, probabilities),
+        },
+        *(lambda label: targets[:, label], lambda label: predicted[:, label], probabilities),
+    )
     return MultiLabelEvaluation(
         class_names=tuple(class_names),
-        thresholds=np.asarray(thresholds, np.float64),
-        auroc=class_auroc(targets, probabilities),
-        average_precision=_average_precision(targets, probabilities),
-        precision=hits / np.maximum(hits + alarms, 1),
-        recall=hits / np.maximum(hits + misses, 1),
-        f1=2 * hits / np.maximum(2 * hits + misses + alarms, 1),
         confusion=np.column_stack([hits, misses, alarms, others]),
-        micro_f1=float(2 * hits.sum() / max(2 * hits.sum() + wrong, 1)),
-        hamming_loss=wrong / targets.size,
-        exact_match_count=int((targets == predicted).all(axis=1).sum()),
+        **class_scores(hits, hits + misses, hits + alarms),
+        auroc=auroc,
+        average_precision=average_precision,
+        log_loss=float(by_image.means["log_loss"].mean()),
+        brier_score=float(by_image.means["brier_score"].mean()),
+        reliability=Reliability.of((probabilities[part], targets[part]) for part in row_blocks(targets)),
+        coverage=cover_several(targets, probabilities, _thresholds_of(targets, probabilities)),
+        chosen=cover_several(targets, probabilities, CHOSEN),
+        by_image=by_image,
+        thresholds=np.asarray(thresholds, np.float64),
+        exact_match_count=int((~is_wrong.any(axis=1)).sum()),
     )
 
 
@@ -204,42 +228,50 @@ def judge(
 ) -> tuple[MultiLabelEvaluation, tuple[MultiLabelPrediction, ...]]:
     """Evaluate what was predicted for some images, and list it; see `evaluation.judges.Judge`."""
     evaluation = evaluate_multi_label(labels, probabilities, thresholds or (), class_names)
-    images = zip(known, probabilities, reach(probabilities, evaluation.thresholds), strict=True)
+    ranks = last_ranks(labels.astype(bool), probabilities).tolist()
+    reached = _reached(probabilities, evaluation.thresholds)
     predictions = tuple(
-        MultiLabelPrediction(path, names, _named(class_names, reached), tuple(row.tolist()))
-        for (path, names), row, reached in images
+        MultiLabelPrediction(path, names, _named(class_names, found), rank, row)
+        for (path, names), found, rank, row in zip(known, reached, ranks, probabilities, strict=True)
     )
     return evaluation, predictions
 
 
+def last_ranks(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How many of the most probable classes hold all true ones, (N,) int64; 0 for an image without classes.
+
+    Classes that are as probable as the last true one count, as in scikit-learn's coverage_error.
+    """
+    ranks = np.empty(len(targets), np.int64)
+    for part in row_blocks(probabilities):
+        least = np.where(targets[part], probabilities[part], np.inf).min(axis=1, keepdims=True)
+        ranks[part] = (probabilities[part] >= least).sum(axis=1)
+    return ranks
+
+
+def _reached(probabilities: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
+    reached = np.empty(probabilities.shape, bool)
+    for part in row_blocks(probabilities):
+        reached[part] = reach(probabilities[part], thresholds)
+    return reached
+
+
+def _proper_scores(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """Log loss and Brier score of each image, means over the classes."""
+    losses, squares = np.empty((2, len(targets)))
+    for part in row_blocks(probabilities):
+        values, has = probabilities[part], targets[part]
+        losses[part] = -log(np.where(has, values, 1 - values)).mean(axis=1)
+        squares[part] = np.square(values.astype(np.float64) - has).mean(axis=1)
+    return {"log_loss": losses, "brier_score": squares}
+
+
+def _thresholds_of(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    return thresholds_of(np.concatenate([probabilities.max(axis=1), probabilities[targets]]))
+
+
 def _named(class_names: Sequence[str], reached: np.ndarray) -> tuple[str, ...]:
     return tuple(class_names[label] for label in np.flatnonzero(reached).tolist())
-
-
-def class_auroc(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class, (C,) float64; NaN where all images or none have the class."""
-    areas = np.full(targets.shape[1], np.nan)
-    for label in np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0)):
-        positives, counts = _by_threshold(targets[:, label], probabilities[:, label])
-        negatives = counts - positives
-        below = negatives[::-1].cumsum()[::-1] - negatives / 2  # of equal probabilities, half are below
-        areas[label] = (positives * below).sum() / (positives.sum() * negatives.sum())
-    return areas
-
-
-def _average_precision(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    scores = np.full(targets.shape[1], np.nan)
-    for label in np.flatnonzero(targets.any(axis=0)):
-        positives, counts = _by_threshold(targets[:, label], probabilities[:, label])
-        precision = positives.cumsum() / counts.cumsum()
-        scores[label] = (positives * precision).sum() / positives.sum()
-    return scores
-
-
-def _by_threshold(has_class: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many images with the class, and how many at all, have each probability, by falling probability."""
-    _, places = np.unique(-probabilities, return_inverse=True)
-    return np.bincount(places, weights=has_class), np.bincount(places)
 
 
 def _check(targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> None:
@@ -256,36 +288,24 @@ def _check(targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence
         raise DataError("Probabilities must be finite. Received: NaN or infinity. Did the training diverge?")
 
 
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _class_table(evaluation: MultiLabelEvaluation) -> str:
-    rows = [["class", "AUROC", "AP", "threshold", "precision", "recall", "F1", "images"]]
-    for place, row in enumerate(evaluation.class_dicts()):
-        has_images = bool(evaluation.support[place])
-        scores = [row[name] if has_images or name == "threshold" else None for name in _CLASS_COLUMNS]
-        rows.append([shorten(row["class_name"], _NAME_COLUMNS), *map(_text, scores), str(row["support"])])
-    means = [None if name == "threshold" else evaluation.macro(name) for name in _CLASS_COLUMNS]
-    rows.append(["mean", *map(_text, means), str(evaluation.image_count)])
+    rows = [["class", *_COLUMNS.values(), "images"]]
+    for row in evaluation.class_dicts():
+        scores = map(score_text, (row[name] for name in _COLUMNS))
+        rows.append([shorten(row["class_name"], NAME_COLUMNS), *scores, f"{row['support']:,}"])
+    means = ["-" if name == "threshold" else score_text(evaluation.macro(name)) for name in _COLUMNS]
+    rows.append(["mean", *means, f"{evaluation.image_count:,}"])
     return format_table(rows)
 
 
 def _confusion_table(evaluation: MultiLabelEvaluation) -> str:
     rows = [["", "TP", "FN", "FP", "TN"]]
     for name, counts in zip(evaluation.class_names, evaluation.confusion.tolist(), strict=True):
-        rows.append([shorten(name, _NAME_COLUMNS), *map(str, counts)])
+        rows.append([shorten(name, NAME_COLUMNS), *map(str, counts)])
     return format_table(rows)
 
 
 def _totals(evaluation: MultiLabelEvaluation) -> str:
-    return (
-        f"mean AUROC {_text(evaluation.macro('auroc'))}, mAP {_text(evaluation.macro('average_precision'))}, "
-        f"micro F1 {evaluation.micro_f1:.3f}, Hamming loss {evaluation.hamming_loss:.3f}, exact match "
-        f"{evaluation.exact_match:.3f} ({evaluation.exact_match_count:,} of "
-        f"{count_of(evaluation.image_count, 'image')})"
-    )
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+    exact = f"{evaluation.in_words('exact_match', 'exact match')} {evaluation._counted_images}"
+    groups = [[evaluation.in_words(*pair) for pair in row.items()] for row in _TOLD]
+    return evaluation.totals(groups[0], [exact], *groups[1:])

@@ -44,6 +44,8 @@ class TestedOn:
         features: What the head was applied to: "images", which the whole classifier forwarded, or
             "cache (PRECISION)", bottlenecks of the cache that the run was trained on.
         cached: How many of the images have their bottlenecks from the cache; the others were forwarded.
+        left_out: How many more there were, of classes that the classifier does not know.
+        compact: Whether predictions.csv lacks the probabilities of the classes.
         parity: What a comparison of both on some of the images gave: see `Parity`; None without one.
         fastcls: Version that tested.
     """
@@ -60,6 +62,8 @@ class TestedOn:
     seconds: float = 0.0
     features: str = FORWARDED
     cached: int = 0
+    left_out: int = 0
+    compact: bool = False
     parity: Parity | None = None
     fastcls: str = fastcls.__version__
 

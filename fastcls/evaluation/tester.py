@@ -20,15 +20,16 @@ from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
+from fastcls.evaluation.figures import Figures
 from fastcls.evaluation.from_cache import cache_of
-from fastcls.evaluation.judges import JUDGES, Figures
+from fastcls.evaluation.judges import JUDGES
 from fastcls.evaluation.predicting import Forwarding, Predicted, predict
 from fastcls.evaluation.tested_on import FORWARDED, MEMBER, TestedOn, tested_on
 from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
-from fastcls.specs import FeaturesSpec
+from fastcls.specs import FeaturesSpec, ResultSpec
 from fastcls.used_images import UNKNOWN, UsedImages
 from fastcls.wording import count_of
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # `Classifier.test` comes here
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.results import ImageResult
 
+_LISTED_CLASSES = 20
 logger = logging.getLogger(__name__)
 
 
@@ -85,13 +87,15 @@ def test(
     batch_size: int = 16,
     max_pixels: int | None = None,
     features: FeaturesSpec | None = None,
+    result: ResultSpec | None = None,
     progress: bool = False,
 ) -> Tested:
     """See `Classifier.test`."""
     folder = None if out is None else files.as_path(out, "out")
     how = Forwarding(classifier, batch_size, max_pixels, progress)
     asked = features or FeaturesSpec(through_model=max_pixels is not None)
-    return _test(how, Dataset.of(dataset), classifier.source, folder, asked, is_written=folder is not None)
+    place, asked_for = classifier.source, (asked, result or ResultSpec())
+    return _test(how, Dataset.of(dataset), place, folder, *asked_for, is_written=folder is not None)
 
 
 def run_test(
@@ -103,6 +107,7 @@ def run_test(
     batch_size: int = 16,
     max_pixels: int | None = None,
     features: FeaturesSpec | None = None,
+    result: ResultSpec | None = None,
     progress: bool = False,
 ) -> Tested:
     """Classify the images of a data set (its test part, if it is split), and write tables and a picture.
@@ -119,6 +124,7 @@ def run_test(
         batch_size: Images per forward pass.
         max_pixels: See `Classifier.predict`.
         features: What of the images is forwarded again; nothing that the cache of the run holds, by default.
+        result: What the result holds.
         progress: Show a bar on stderr.
 
     Raises:
@@ -128,7 +134,8 @@ def run_test(
             gives several (or the other way round), or no image could be read.
     """
     how = Forwarding(classifier, batch_size, max_pixels, progress)
-    return _test(how, dataset, place, out, features or FeaturesSpec(), is_written=True)
+    asked_for = features or FeaturesSpec(), result or ResultSpec()
+    return _test(how, dataset, place, out, *asked_for, is_written=True)
 
 
 def find_test(place: Path, dataset: Dataset) -> tuple[Path, bool]:
@@ -156,16 +163,18 @@ def _test(
     place: Path | None,
     out: Path | None,
     features: FeaturesSpec,
+    result: ResultSpec,
     *,
     is_written: bool,
 ) -> Tested:
-    tested, classifier = _test_part(dataset), how.classifier
-    _require_fitting(tested, classifier)
+    classifier, part = how.classifier, _test_part(dataset)
+    tested = _fitting(part, classifier, allow_missing=result.allow_missing)
     run = Run.of(place) if place else None
     source = None if features.through_model else cache_of(run, features.cache)
     used, model = run.used if run else classifier.used, _model_digest(classifier, place)
     digests = _digests(tested)
     on = _tell(tested, "test" if dataset.splits else "all", digests, model, used)
+    on = replace(on, left_out=len(part.samples) - len(tested.samples), compact=result.compact)
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
     if on.warning:
@@ -256,17 +265,20 @@ def _require_free(folder: Path, on: TestedOn, features: FeaturesSpec, *, is_aske
                 f"{folder} already exists, and is not a result of this classifier on these images. Choose "
                 "another --out, or remove it first"
             )
-        if not _answers(folder, features):
+        if lacking := _lacking(folder, on, features):
             raise OptionError(
-                f"{folder} already exists, with a result that was not made with --through-model. Choose "
-                "another --out, or remove it first"
+                f"{folder} already exists, with a result that was {lacking}. Choose another --out, or remove "
+                "it first"
             )
     files.require_writable(folder)
 
 
-def _answers(folder: Path, features: FeaturesSpec) -> bool:
-    """Whether the result in a folder was made as it was asked for."""
-    return not features.through_model or tested_on(folder).get("features") == FORWARDED
+def _lacking(folder: Path, on: TestedOn, features: FeaturesSpec) -> str:
+    """How the result in a folder was not made as it is asked for; "" where it does."""
+    known = tested_on(folder)
+    if features.through_model and known.get("features") != FORWARDED:
+        return "not made with --through-model"
+    return "made with --compact" if known.get("compact") and not on.compact else ""
 
 
 def _is_empty(folder: Path) -> bool:
@@ -278,13 +290,14 @@ def _write(
 ) -> Path:
     """Write a result to the first folder that is free, or find the same one there."""
     for folder in folders:
-        if on.is_same(folder) and _answers(folder, features) and _holds(folder, evaluation):
+        if on.is_same(folder) and not _lacking(folder, on, features) and _holds(folder, evaluation):
             return folder
         if folder.exists() and not _is_empty(folder):
             continue
         try:
             with files.atomic_folder(folder) as unfinished:
-                write_evaluation(evaluation, predictions, unfinished, about={MEMBER: asdict(on)})
+                about = {MEMBER: asdict(on)}
+                write_evaluation(evaluation, predictions, unfinished, about=about, compact=on.compact)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -297,22 +310,38 @@ def _write(
 
 
 def _holds(folder: Path, evaluation: Figures) -> bool:
-    """Whether the figures in a folder are these, and the predictions are there."""
-    known = {name: value for name, value in files.read_json(folder / METRICS).items() if name != MEMBER}
-    is_same = files.json_digest(known) == files.json_digest(evaluation.to_dict())
-    return is_same and (folder / PREDICTIONS).is_file()
+    """Whether the figures in a folder are these, and all files are there.
+
+    Those that only count are compared: others change with the rounding of the bottlenecks.
+    """
+    known, new = files.read_json(folder / METRICS), evaluation.to_dict()
+    is_same = all(known.get(name) == new[name] for name in evaluation.counted)
+    return is_same and all((folder / name).is_file() for name in file_names(evaluation))
 
 
-def _require_fitting(dataset: Dataset, classifier: Classifier) -> None:
+def _fitting(dataset: Dataset, classifier: Classifier, *, allow_missing: bool) -> Dataset:
+    """The images whose classes the classifier knows: all of them, or those that are left."""
     if classifier.task is not dataset.task:
         raise DataError(
             f"The classifier predicts {classifier.task} per image, {dataset.given} has {dataset.task}. A CSV "
             "has several with --label-separator, or with a column of 0 and 1 per class"
         )
     # Not of all `class_names`: a table may have columns of classes that no image has.
-    unknown = sorted(set(dataset.found_classes) - set(classifier.class_names))
-    if unknown:
-        raise DataError(
-            f"The classifier does not know the classes {', '.join(unknown)} of {dataset.given}. It knows: "
-            f"{', '.join(classifier.class_names)}"
-        )
+    unknown = set(dataset.found_classes) - set(classifier.class_names)
+    if not unknown:
+        return dataset
+    known = [sample for sample in dataset.samples if unknown.isdisjoint(dataset.names_of(sample))]
+    images = count_of(len(dataset.samples) - len(known), "image")
+    fact = f"The classifier does not know the classes {_some(unknown)} of {dataset.given} ({images})"
+    if not (allow_missing and known):
+        remedy = "" if allow_missing else ". --allow-missing leaves them out"
+        raise DataError(f"{fact}. It knows: {', '.join(classifier.class_names)}{remedy}")
+    logger.warning("%s: they are left out", fact)
+    return replace(dataset, samples=tuple(known))
+
+
+def _some(names: set[str]) -> str:
+    """Names of classes in a message."""
+    listed = sorted(names)
+    more = ", ..." if len(listed) > _LISTED_CLASSES else ""
+    return ", ".join(listed[:_LISTED_CLASSES]) + more

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+COLUMNS = 80  # of a terminal
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
@@ -31,6 +33,22 @@ def shorten(name: str, columns: int) -> str:
     while text_width(name) > columns - 1:
         name = name[:-1]
     return name + "…"
+
+
+def wrap_parts(parts: Iterable[str]) -> str:
+    """Parts of a sentence with commas between them, in lines that a terminal holds.
+
+    >>> print(wrap_parts(["a" * 40, "b" * 30, "c"]))
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb, c
+    """
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}, {part}" if lines[-1] else part
+        if lines[-1] and text_width(longer) >= COLUMNS:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return ",\n".join(lines)
 
 
 def _format_row(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -28,7 +28,15 @@ from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import CLASSIFIER, Run
-from fastcls.specs import AnswerSpec, FeaturesSpec, PixelRule, check_answer, check_at_least, check_type
+from fastcls.specs import (
+    AnswerSpec,
+    FeaturesSpec,
+    PixelRule,
+    ResultSpec,
+    check_answer,
+    check_at_least,
+    check_type,
+)
 from fastcls.tasks import ONE_LABEL, Task, task_named
 from fastcls.used_images import UNKNOWN, UsedImages
 from fastcls.wording import count_of
@@ -273,6 +281,8 @@ class Classifier:
         max_pixels: int | None = None,
         cache: PathLike | None = None,
         through_model: bool = False,
+        allow_missing: bool = False,
+        compact: bool = False,
         progress: bool = False,
     ) -> Tested:
         """Classify labeled images: the test part of a data set, or all of one that is not split.
@@ -287,11 +297,12 @@ class Classifier:
             cache: The cache that the run was trained on, or a folder of caches with it; None for where it was
                 when the run was made. Images whose bottlenecks are there are not forwarded again.
             through_model: Forward all images.
+            allow_missing: Leave out images of classes that the classifier does not know, with a warning.
+            compact: Leave the probabilities of the classes out of predictions.csv.
             progress: Show a bar on stderr.
 
         Returns:
-            The figures, the predictions, and on what they were made. `print(tested.evaluation.table())` shows
-            what the command shows.
+            Figures, predictions, and on what. `print(tested.evaluation.table())` is what the command prints.
 
         Raises:
             DataError: There is no test part, a class is unknown to the classifier, the images have one label
@@ -307,6 +318,7 @@ class Classifier:
             batch_size=batch_size,
             max_pixels=max_pixels,
             features=features,
+            result=ResultSpec(allow_missing, compact),
             progress=progress,
         )
 

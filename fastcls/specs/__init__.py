@@ -31,7 +31,7 @@ from fastcls.specs.optimization import (
 from fastcls.specs.outputs import CheckpointSpec, LogSpec
 from fastcls.specs.pixels import PixelRule
 from fastcls.specs.qualities import QUALITIES, QualitySpec, with_quality
-from fastcls.specs.testing import FeaturesSpec
+from fastcls.specs.testing import FeaturesSpec, ResultSpec
 from fastcls.specs.training import (
     TrainConfig,
     check_cut,
@@ -81,6 +81,7 @@ __all__ = [
     "QualitySpec",
     "ReadSpec",
     "Recipe",
+    "ResultSpec",
     "ScheduleSpec",
     "SplitSpec",
     "StartSpec",

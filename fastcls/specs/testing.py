@@ -1,4 +1,4 @@
-"""From what the probabilities of a test are computed."""
+"""From what the probabilities of a test are computed, and what its result holds."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ class FeaturesSpec:
         "Cache that the run was trained on, or a folder of caches with it.",
         metavar="DIRECTORY",
         shown="where it was when the run was made",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@described
+@dataclass(frozen=True)
+class ResultSpec:
+    """What the result of a test holds."""
+
+    allow_missing: bool = option(
+        False,
+        "Leave out images of classes that the classifier does not know, with a warning that counts them. "
+        "Without it they are an error.",
+    )
+    compact: bool = option(
+        False, "Leave the probability of each class out of predictions.csv, which then has six columns."
     )
 
     def __post_init__(self) -> None:

@@ -32,10 +32,13 @@ def test_commands__lead_from_photos_to_predictions(fastcls, photos: Path, base: 
         assert (run / name).exists(), name
 
     tested = fastcls("test", run, data)
-    assert tested.code == 0 and "accuracy 1.000 (6 of 6 images)" in tested.out
+    assert tested.code == 0 and "accuracy 1.000 [1.000, 1.000] (6 of 6 images)" in tested.out
     assert json.loads((run / "test" / "data" / "metrics.json").read_text())["accuracy"] == 1.0
     names = sorted(path.name for path in (run / "test" / "data").iterdir())
-    assert names == ["confusion.csv", "confusion.png", "metrics.json", "per_class.csv", "predictions.csv"]
+    assert names == [
+        *("confusion.csv", "confusion.png", "metrics.json", "per_class.csv", "predictions.csv"),
+        *("reliability.csv", "reliability.png", "thresholds.csv"),
+    ]
 
     predicted = fastcls("predict", run, data / "test", photos / "red" / "0.png", "--json")
     lines = [json.loads(line) for line in predicted.out.splitlines()]

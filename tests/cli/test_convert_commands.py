@@ -48,7 +48,7 @@ def test_run_test_and_predict__take_tfrecords(fastcls, base, packed, tmp_path):
     result = fastcls("run", packed, "--base", base, *asked)
     assert result.code == 0 and "(6 of 6 images)" in result.out, result.err
     tested = fastcls("test", run, packed / "test-*")
-    assert tested.code == 0 and "accuracy 1.000 (6 of 6 images)" in tested.out
+    assert tested.code == 0 and "accuracy 1.000 [1.000, 1.000] (6 of 6 images)" in tested.out
     predicted = fastcls("predict", run, packed / "val-00000-of-00002.tfrecord", "--json")
     lines = [json.loads(line) for line in predicted.out.splitlines()]
     dataset = Dataset.open(packed / "val-00000-of-00002.tfrecord")

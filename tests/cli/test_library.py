@@ -49,7 +49,9 @@ def test_library__gives_what_the_command_gives(made, fastcls, photos, base, tmp_
             assert (folder / "test" / file.name).read_bytes() == file.read_bytes()
     assert {file.name for file in tested.folder.iterdir()} == {file.name for file in result.iterdir()}
     metrics = json.loads((result / "metrics.json").read_text())
-    assert metrics.items() >= tested.evaluation.to_dict().items()
+    found = tested.evaluation.to_dict()
+    assert [*metrics] == [*found, "tested_on"] and metrics["accuracy"] == found["accuracy"]
+    assert metrics["log_loss"] == pytest.approx(found["log_loss"], rel=1e-4)
 
 
 def test_library__a_saved_classifier_says_the_same(made, photos, tmp_path):

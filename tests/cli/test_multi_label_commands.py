@@ -81,7 +81,7 @@ def test_test__agrees_with_what_is_predicted(fastcls, made):
     with (made / "run/test/data/predictions.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [tuple(json.loads(row["predicted"])) for row in table] == named
-    scores = np.array([[float(row[name]) for name in CLASSES] for row in table])
+    scores = np.array([[float(row[f"p:{name}"]) for name in CLASSES] for row in table])
     targets = np.array([[label in sample.labels for label in range(3)] for sample in data.samples])
     assert figures["mean_auroc"] == pytest.approx(roc_auc_score(targets, scores), abs=1e-6)
     assert figures["mean_auroc"] > 0.9

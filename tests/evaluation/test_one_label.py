@@ -140,11 +140,11 @@ def test_table__of_few_classes():
     predicted = np.array([0, 0, 1, 1, 0])
     table = evaluate(labels, np.eye(3)[predicted], ["rose", "花", "none"]).table()
     assert table == (
-        "class          precision  recall     f1  images\n"
-        "rose               0.667   0.667  0.667       3\n"
-        "花                 0.500   0.500  0.500       2\n"
-        "none                   -       -      -       0\n"
-        "macro average      0.583   0.583  0.583       5\n"
+        "class          precision  recall     F1  AUROC     AP  images\n"
+        "rose               0.667   0.667  0.667  0.583  0.644       3\n"
+        "花                 0.500   0.500  0.500  0.583  0.450       2\n"
+        "none                   -       -      -      -      -       0\n"
+        "macro average      0.583   0.583  0.583  0.583  0.547       5\n"
         "\n"
         "rows: true class, columns: predicted class\n"
         "      rose  花  none\n"
@@ -152,7 +152,21 @@ def test_table__of_few_classes():
         "花       1   1     0\n"
         "none     0   0     0\n"
         "\n"
-        "accuracy 0.600 (3 of 5 images)"
+        "predictions of at least a probability\n"
+        "threshold  images  coverage  precision  recall\n"
+        "0.50            5     1.000      0.600   0.600\n"
+        "0.70            5     1.000      0.600   0.600\n"
+        "0.90            5     1.000      0.600   0.600\n"
+        "0.95            5     1.000      0.600   0.600\n"
+        "0.99            5     1.000      0.600   0.600\n"
+        "\n"
+        "accuracy 0.600 [0.200, 1.000] (3 of 5 images)\n"
+        "balanced accuracy 0.583 [0.125, 1.000], macro F1 0.583 [0.167, 1.000],\n"
+        "weighted F1 0.600 [0.133, 1.000]\n"
+        "AUROC 0.583 [0.125, 1.000], average precision 0.547 [0.456, 1.000]\n"
+        "log loss 14.417 [0.000, 28.835], Brier score 0.800 [0.000, 1.600], ECE 0.400\n"
+        "in brackets: 95 % bootstrap intervals over the images\n"
+        "1 of 3 classes without images, left out of means: none"
     )
 
 
@@ -174,7 +188,9 @@ def test_table__of_many_classes_lists_the_most_confused():
         ["class", "0", "class", "7", "3", "of", "4"],
         ["class", "1", "class", "9", "1", "of", "4"],
     ]
-    assert table.endswith("accuracy 0.967 (116 of 120 images), top-5 accuracy 1.000")
+    totals = table.split("\n\n")[-1]
+    assert totals.startswith("accuracy 0.967 [0.933, 0.992] (116 of 120 images),\ntop-5 accuracy")
+    assert all(len(line) <= 80 for line in table.splitlines())
 
 
 def test_table__of_many_classes_without_errors():

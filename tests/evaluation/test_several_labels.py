@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import cv2
 import numpy as np
@@ -33,9 +34,12 @@ def test_evaluate__by_hand():
     assert values["mean_auroc"] == 0.75 and "accuracy" not in json.dumps(values)
     assert values["macro_f1"] == pytest.approx((2 / 3 + 0.8) / 2)
     assert values["classes"][2]["auroc"] is None and values["classes"][2]["average_precision"] is None
+    assert values["classes"][2]["precision"] is None and values["classes"][2]["threshold"] == 0.9
     rows = found.table().splitlines()
     assert rows[3].split()[-7:] == ["-", "-", "0.900", "-", "-", "-", "0"]
-    assert "mean AUROC 0.750" in rows[-1] and rows[-1].endswith("exact match 0.500 (2 of 4 images)")
+    totals = found.table().split("\n\n")[-1]
+    assert totals.startswith("mean AUROC 0.750 [")
+    assert re.search(r"^exact match 0.500 \[0.000, 1.000\] \(2 of 4 images\)$", totals, re.MULTILINE)
     assert "accuracy" not in found.table()
 
 
@@ -53,11 +57,29 @@ def test_evaluate__equals_scikit_learn():
         "macro_precision": pytest.approx(metrics.precision_score(targets, predicted, average="macro")),
         "macro_recall": pytest.approx(metrics.recall_score(targets, predicted, average="macro")),
         "macro_f1": pytest.approx(metrics.f1_score(targets, predicted, average="macro")),
+        "micro_precision": pytest.approx(metrics.precision_score(targets, predicted, average="micro")),
+        "micro_recall": pytest.approx(metrics.recall_score(targets, predicted, average="micro")),
         "micro_f1": pytest.approx(metrics.f1_score(targets, predicted, average="micro")),
         "hamming_loss": pytest.approx(np.mean(targets != predicted)),
         "exact_match": pytest.approx((targets == predicted).all(axis=1).mean()),
+        "log_loss": pytest.approx(np.mean([*map(metrics.log_loss, targets.T, probabilities.T)]), rel=1e-6),
+        "brier_score": pytest.approx(np.mean((targets - probabilities.astype(float)) ** 2)),
+        "ece": pytest.approx(ece_by_hand(probabilities.ravel().tolist(), targets.ravel().tolist())),
+        "intervals": values["intervals"],
         "classes": values["classes"],
     }
+    assert list(values["intervals"]) == [n for n in list(values)[1:-2] if n != "ece"]
+    assert all(low < values[name] < high for name, (low, high) in values["intervals"].items())
+
+
+def ece_by_hand(probabilities, targets):
+    """Guo et al., 2017, with 15 bins."""
+    gaps = []
+    for number in range(15):
+        low, high = number / 15, (number + 1) / 15
+        pairs = [pair for pair in zip(probabilities, targets, strict=True) if low < pair[0] <= high]
+        gaps.append(abs(sum(p - t for p, t in pairs)))
+    return sum(gaps) / len(targets)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +104,17 @@ def test_write_evaluation__files(tmp_path):
     probabilities = np.array([[0.9, 0.8, 0.1], [0.2, 1 / 3, 0.1], [0.2, 0.1, 0.6]])
     evaluation = evaluate_multi_label(targets, probabilities, (0.5,) * 3, CLASS_NAMES)
     predictions = [
-        MultiLabelPrediction("ä \n,.jpg", CLASS_NAMES[:2], CLASS_NAMES[:2], (0.9, 0.8, 0.1)),
-        MultiLabelPrediction("b.jpg", CLASS_NAMES[1:2], (), (0.2, 1 / 3, 0.1)),
+        MultiLabelPrediction("ä \n,.jpg", CLASS_NAMES[:2], CLASS_NAMES[:2], 2, (0.9, 0.8, 0.1)),
+        MultiLabelPrediction("b.jpg", CLASS_NAMES[1:2], (), 1, (0.2, 1 / 3, 0.1)),
     ]
     write_evaluation(evaluation, predictions, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == evaluation.to_dict()
     header, *rows = _read_csv(tmp_path / "predictions.csv")
-    assert header == ["path", "labels", "predicted", *CLASS_NAMES]
+    own = [f"p:{name}" for name in CLASS_NAMES]
+    assert header == ["path", "labels", "predicted", "confidence", "rank", "correct", *own]
     assert [json.loads(cell) for cell in rows[0][1:3]] == [list(CLASS_NAMES[:2])] * 2
-    assert rows[1] == ["b.jpg", json.dumps(list(CLASS_NAMES[1:2])), "[]", "0.200000", "0.333333", "0.100000"]
+    told = ["0.333333", "1", "false", "0.200000", "0.333333", "0.100000"]
+    assert rows[1] == ["b.jpg", json.dumps(list(CLASS_NAMES[1:2])), "[]", *told]
     header, *rows = _read_csv(tmp_path / "per_class.csv")
     last = dict(zip(header, rows[2], strict=True))
     assert (last["auroc"], last["average_precision"], last["support"], last["false_positives"]) == (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logit, softmax
 
-from fastcls.evaluation.several_labels import class_auroc
+from fastcls.evaluation.ranked import class_auroc
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
 
 _LEAST_SHARE = 1e-6

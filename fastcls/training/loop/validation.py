@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.evaluation.several_labels import class_auroc
+from fastcls.evaluation.ranked import class_auroc
 from fastcls.training.rows.cached import Feed
 
 # As in Keras: a probability of 0 or 1 has no infinite loss.
