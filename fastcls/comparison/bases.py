@@ -19,7 +19,7 @@ from fastcls.comparison.probing import CommonImages, Probed, probe
 from fastcls.comparison.ranking import BaseComparison, RankedBase, find_efficient
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, FastclsError, OptionError
-from fastcls.evaluation.paired import Measured, figures_of, measure
+from fastcls.evaluation.paired import Measured, figures_of, measure, value_of
 from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.planner import CutPlan, ExtractionPlan, make_plan
@@ -171,7 +171,7 @@ def compare_planned(
     result = BaseComparison(
         str(plan.dataset.origin),
         *(images.count, images.test_count, figures_of(images.task), plan.probe),
-        _rank(judged, images, plan.probe.seed),
+        _rank(judged, images),
         {name: str(error) for name, error in failed.items()},
     )
     if plan.folder:
@@ -227,10 +227,10 @@ def _noted(failed: dict[str, Exception], *names: str) -> Iterator[None]:
             failed[name] = error
 
 
-def _rank(judged: Sequence[_Judged], images: CommonImages, seed: int) -> tuple[RankedBase, ...]:
+def _rank(judged: Sequence[_Judged], images: CommonImages) -> tuple[RankedBase, ...]:
     """The best first; of equals the one with fewer multiply-adds."""
     figures, outcomes = figures_of(images.task), [own.probed.outcomes for own in judged]
-    columns = {figure.name: measure(outcomes, figure, seed=seed) for figure in figures}
+    columns = {figure.name: measure(outcomes, figure) for figure in figures}
     costs = [own.cost.multiply_adds for own in judged]
     values = [measured.estimate.value for measured in columns[figures[0].name]]
     efficient = find_efficient(costs, values)
@@ -260,10 +260,9 @@ def _ranked(
 
 
 def _test_figures(probed: Probed, images: CommonImages) -> dict[str, float]:
-    weights = np.ones((1, images.test_count), np.float32)
     if probed.test is None:
         return {}
-    return {figure.name: float(figure.of(probed.test)(weights)[0]) for figure in figures_of(images.task)}
+    return {figure.name: value_of(probed.test, figure) for figure in figures_of(images.task)}
 
 
 def _fetch_weights(plan: ComparisonPlan) -> None:

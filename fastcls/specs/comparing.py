@@ -23,7 +23,7 @@ class ProbeSpec:
         5, "Parts that the images are dealt into: each is judged by a fit of the others.", low=2
     )
     repeats: int = option(1, "How often the images are dealt anew; the figures are the means.", low=1)
-    seed: int = option(0, "Seed of the folds and of the resamples that the intervals are of.", low=0)
+    seed: int = option(0, "Seed of the folds.", low=0)
 
     def __post_init__(self) -> None:
         settle(self)
