@@ -112,6 +112,7 @@ def _compare_bases(
     extraction: ExtractConfig,
     place: PlaceSpec,
 ) -> None:
+    from fastcls.cache.store import Cache
     from fastcls.comparison.bases import compare_planned, plan_comparison
 
     asked: dict[str, Any] = {"probe": probe, "name": place.name, "folder": out}
@@ -123,8 +124,9 @@ def _compare_bases(
     result = compare_planned(plan, on_extracted=_print_extracted, progress=options.show_progress())
     click.echo(f"\n{result.table()}")
     _tell_files(out)
-    best = result.candidates[0].cache
-    click.echo(f"Next: fastcls train-head {shlex.quote(str(best))} --out runs/NAME")
+    best = result.candidates[0]
+    said = f" --name {shlex.quote(best.data_set)}" if Cache(best.cache).is_shared else ""
+    click.echo(f"Next: fastcls train-head {shlex.quote(str(best.cache))}{said} --out runs/NAME")
 
 
 def _print_extracted(name: str, cache: Any, done: Any) -> None:

@@ -18,6 +18,7 @@ from fastcls.comparison.costs import Cost, Rate, rate_of
 from fastcls.comparison.probing import CommonImages, Probed, probe
 from fastcls.comparison.ranking import BaseComparison, RankedBase, find_efficient
 from fastcls.data.dataset import Dataset
+from fastcls.engines import engine_class
 from fastcls.errors import DataError, FastclsError, OptionError
 from fastcls.evaluation.paired import Measured, figures_of, measure, value_of
 from fastcls.extraction.coverage import ViewedDataset
@@ -25,6 +26,8 @@ from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.planner import CutPlan, ExtractionPlan, make_plan
 from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike
+from fastcls.machine import available_memory
+from fastcls.sizes import format_bytes
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec, as_list
 from fastcls.specs.comparing import ProbeSpec
 from fastcls.specs.options import as_spec
@@ -141,6 +144,7 @@ def plan_comparison(
     for group in groups:
         with _named(group[0].base.name):
             plans.append(make_plan(viewed, group, root, config, None))
+            _require_memory(plans[-1])
     plans[0].warn_of_conflicts()
     return ComparisonPlan(dataset, tuple(plans), _entrants(groups, plans), probe, folder)
 
@@ -248,6 +252,7 @@ def _ranked(
     asked, manifest = own.entrant.asked.base, own.cache.manifest
     return RankedBase(
         *(own.entrant.name, asked.name, asked.weights, manifest.layer, manifest.pool, own.cache.folder),
+        data_set=own.cache.listing.name,
         measured=measured,
         test=_test_figures(probed, images),
         c=probed.c,
@@ -276,6 +281,21 @@ def _fetch_weights(plan: ComparisonPlan) -> None:
             if not own.plan.cache:
                 with _named(own.asked.base.name):
                     own.plan.caches.check(with_weights=True)
+
+
+def _require_memory(plan: ExtractionPlan) -> None:
+    """Refuse a base that this machine cannot load."""
+    filled = [cut for cut in plan.cuts if not cut.is_complete]
+    if not filled or not plan.candidates:
+        return
+    engine, free = engine_class(plan.candidates[0].path), available_memory()
+    needed = engine.memory(max(cut.outline.trunk_bytes for cut in filled))
+    if needed > free:
+        base = filled[0].outline.base
+        raise OptionError(
+            f"{base} needs about {format_bytes(needed)} of memory, and {format_bytes(free)} are free. Leave "
+            "it out, or end other programs first"
+        )
 
 
 def _require_classes(dataset: Dataset) -> None:

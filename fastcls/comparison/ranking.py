@@ -36,6 +36,7 @@ class RankedBase:
         layer: The cut.
         pool: What became of a spatial cut; "none" where there was nothing to pool.
         cache: Folder of its bottlenecks.
+        data_set: What the images are called there.
         measured: The figures out of fold by their names; the first ranks.
         test: The same figures of the images for testing; empty without such.
         c: What the logistic regression chose.
@@ -52,6 +53,7 @@ class RankedBase:
     layer: str
     pool: str
     cache: Path
+    data_set: str
     measured: Mapping[str, Measured]
     test: Mapping[str, float]
     c: float
@@ -75,6 +77,7 @@ class RankedBase:
             "layer": self.layer,
             "pool": self.pool,
             "cache": str(self.cache),
+            "data_set": self.data_set,
             "out_of_fold": {name: own.estimate.to_list() for name, own in self.measured.items()},
             "difference_to_best": {name: own.behind.to_list() for name, own in self.measured.items()},
             "test": dict(self.test),

@@ -129,6 +129,13 @@ def test_compare_bases__what_fails_later_is_named_and_the_others_are_ranked(
     assert result.code == 1 and "Error: Workers keep crashing" in result.err
 
 
+def test_compare__a_base_that_memory_does_not_hold_is_refused(fastcls, photos, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "available_memory", lambda: 1 << 28)
+    result = fastcls("compare", photos, "--base", base, *PLAIN, "--cache", tmp_path / "caches")
+    assert result.code == 1 and "of memory, and 256.0 MiB are free" in result.err
+    assert not (tmp_path / "caches").exists()
+
+
 def test_compare_bases__one_class_that_is_not_for_testing_is_refused(tmp_path, base):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "b.png").write_bytes(b"")
