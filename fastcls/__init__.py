@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.errors import MissingExtraError as MissingExtraError
     from fastcls.errors import OptionError as OptionError
     from fastcls.errors import WorkerError as WorkerError
+    from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
+    from fastcls.evaluation.cross_validation import cross_validate as cross_validate
     from fastcls.evaluation.one_label import Evaluation as Evaluation
     from fastcls.evaluation.one_label import evaluate as evaluate
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
@@ -53,6 +55,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import ExplainSpec as ExplainSpec
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
+    from fastcls.specs import FoldSpec as FoldSpec
     from fastcls.specs import HeadSpec as HeadSpec
     from fastcls.specs import LogSpec as LogSpec
     from fastcls.specs import LossSpec as LossSpec
@@ -77,6 +80,7 @@ _HOMES = {
     "ExplainSpec": "fastcls.specs",
     "ExtractConfig": "fastcls.specs",
     "FinetuneSpec": "fastcls.specs",
+    "FoldSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
     "LogSpec": "fastcls.specs",
     "LossSpec": "fastcls.specs",
@@ -119,6 +123,8 @@ _HOMES = {
     "explain": "fastcls.inference.explainer",
     "ImageResult": "fastcls.inference.results",
     "Predictions": "fastcls.inference.results",
+    "CrossValidation": "fastcls.evaluation.cross_validation",
+    "cross_validate": "fastcls.evaluation.cross_validation",
     "Evaluation": "fastcls.evaluation.one_label",
     "evaluate": "fastcls.evaluation.one_label",
     "MultiLabelEvaluation": "fastcls.evaluation.several_labels",

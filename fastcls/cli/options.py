@@ -36,6 +36,7 @@ _TITLES = {
     "further": "Training further",
     "start": "Base",
     "pixels": "Images",
+    "folding": "Cross-validation",
 }
 
 
