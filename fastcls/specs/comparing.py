@@ -8,25 +8,22 @@ from pathlib import Path
 
 from fastcls.errors import OptionError
 from fastcls.specs.bases import NAMED_WEIGHTS, NORMALIZATIONS, BaseSpec, CutSpec
+from fastcls.specs.folds import FoldSpec
 from fastcls.specs.option import option
-from fastcls.specs.options import described, settle
+from fastcls.specs.options import described
 
 DEFAULT_CUT = "default"  # beside other cuts
 
 
 @described
 @dataclass(frozen=True)
-class ProbeSpec:
+class ProbeSpec(FoldSpec):
     """The cross-validated logistic regression by which bases are ranked."""
 
     folds: int = option(
         5, "Parts that the images are dealt into: each is judged by a fit of the others.", low=2
     )
-    repeats: int = option(1, "How often the images are dealt anew; the figures are the means.", low=1)
     seed: int = option(0, "Seed of the folds.", low=0)
-
-    def __post_init__(self) -> None:
-        settle(self)
 
 
 def cuts_of(given: Iterable[CutSpec]) -> list[CutSpec]:

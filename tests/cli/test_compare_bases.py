@@ -102,6 +102,8 @@ def test_compare__what_cannot_be_used_is_refused_before_anything_is_extracted(
         assert result.code == 1 and told in result.err and result.out == "", given
     result = fastcls("compare", photos, "--base", base, "--cut", "nowhere", *caches)
     assert result.code == 1 and "has no layer 'nowhere'" in result.err
+    result = fastcls("compare", photos, "--base", base, "--group", "patient", *caches)
+    assert result.code == 1 and "--group patient is found in no path" in result.err
     result = fastcls("compare", photos, "--base", "lenet5,squeezenet1_1", "--weights", "a.h5", *caches)
     assert result.code == 1 and "cannot be those of lenet5 and of squeezenet1_1" in result.err
     assert not (tmp_path / "caches").exists()
