@@ -139,9 +139,7 @@ def plan_comparison(
             raise files.is_taken(folder)
         files.require_writable(folder)
     _require_classes(dataset)
-    probe.groups(
-        [s.path for s in dataset.samples], [s.group for s in dataset.samples]
-    )  # refused now or never
+    probe.groups([s.path for s in dataset.samples], [s.group for s in dataset.samples])  # or refused
     viewed, groups = ViewedDataset(dataset, ViewSpec(), name), _grouped(cuts)
     plans: list[ExtractionPlan] = []
     for group in groups:
