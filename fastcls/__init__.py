@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.evaluation.auditing import Audit as Audit
     from fastcls.evaluation.auditing import Issue as Issue
     from fastcls.evaluation.auditing import audit as audit
+    from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
+    from fastcls.evaluation.cross_validation import cross_validate as cross_validate
     from fastcls.evaluation.features import Features as Features
     from fastcls.evaluation.one_label import Evaluation as Evaluation
     from fastcls.evaluation.one_label import evaluate as evaluate
@@ -57,6 +59,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import ExplainSpec as ExplainSpec
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
+    from fastcls.specs import FoldSpec as FoldSpec
     from fastcls.specs import HeadSpec as HeadSpec
     from fastcls.specs import LogSpec as LogSpec
     from fastcls.specs import LossSpec as LossSpec
@@ -68,6 +71,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
     from fastcls.specs.comparing import ProbeSpec as ProbeSpec
+    from fastcls.suggester import Suggested as Suggested
+    from fastcls.suggester import suggest as suggest
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
     from fastcls.training.finetuner import finetune as finetune
     from fastcls.training.head_trainer import TrainedHead as TrainedHead
@@ -81,6 +86,7 @@ _HOMES = {
     "ExplainSpec": "fastcls.specs",
     "ExtractConfig": "fastcls.specs",
     "FinetuneSpec": "fastcls.specs",
+    "FoldSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
     "LogSpec": "fastcls.specs",
     "LossSpec": "fastcls.specs",
@@ -127,6 +133,8 @@ _HOMES = {
     "Issue": "fastcls.evaluation.auditing",
     "audit": "fastcls.evaluation.auditing",
     "Features": "fastcls.evaluation.features",
+    "CrossValidation": "fastcls.evaluation.cross_validation",
+    "cross_validate": "fastcls.evaluation.cross_validation",
     "Evaluation": "fastcls.evaluation.one_label",
     "evaluate": "fastcls.evaluation.one_label",
     "MultiLabelEvaluation": "fastcls.evaluation.several_labels",
@@ -139,6 +147,8 @@ _HOMES = {
     "RunComparison": "fastcls.comparison.runs",
     "compare_runs": "fastcls.comparison.runs",
     "write_report": "fastcls.report.reporter",
+    "Suggested": "fastcls.suggester",
+    "suggest": "fastcls.suggester",
 }
 
 __all__ = ["__version__", *_HOMES]

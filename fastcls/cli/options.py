@@ -37,6 +37,7 @@ _TITLES = {
     "further": "Training further",
     "start": "Base",
     "pixels": "Images",
+    "folding": "Cross-validation",
 }
 
 

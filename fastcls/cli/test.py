@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test(
     """
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
+    from fastcls.runs import TESTS
 
     tested = run_test(
         *(Path(run), source.open(data), Path(out) if out else None),
@@ -64,3 +66,5 @@ def test(
         progress=options.show_progress(),
     )
     print_test(tested)
+    if tested.folder and tested.folder.parent == Path(run) / TESTS:
+        click.echo(f"Next: fastcls report {shlex.quote(run)} --test {shlex.quote(tested.folder.name)}")

@@ -10,7 +10,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SpecCommand
 from fastcls.cli.printing import print_training
-from fastcls.specs import CorrectionSpec, HeadSpec, StartSpec, TrainConfig
+from fastcls.specs import CorrectionSpec, FoldSpec, HeadSpec, StartSpec, TrainConfig
 
 _HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
 
@@ -24,6 +24,7 @@ _HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
         "further": StartSpec,
         "head": HeadSpec,
         "training": TrainConfig,
+        "folding": FoldSpec,
     },
     changed={
         "place.name": {
@@ -45,6 +46,7 @@ def train_head(
     further: StartSpec,
     head: HeadSpec,
     training: TrainConfig,
+    folding: FoldSpec,
 ) -> None:
     """Train a head on cached bottlenecks.
 
@@ -54,6 +56,9 @@ def train_head(
 
     The result is a classifier of images: the trained head, joined to the trunk. If a training is interrupted,
     run the same command again to resume.
+
+    With --folds the head is cross-validated too, on the images for training and validation: OUT gets
+    folds.json and out_of_fold.csv. The classifier is the same as without.
     """
     from fastcls.cache.store import Cache
     from fastcls.pipeline import train_planned
@@ -66,7 +71,8 @@ def train_head(
         start=start,
         corrections=Path(corrected.corrections) if corrected.corrections else None,
         given=options.typed_options(),
-        options=options.saved(place=place, corrected=corrected, further=further),
+        options=options.saved(place=place, corrected=corrected, further=further, folding=folding),
+        folds=folding,
         restart=restart,
     )
     if dry_run:
@@ -74,7 +80,7 @@ def train_head(
         return
     for line in filter(None, [plan.training.chosen.corrected, plan.training.why]):
         click.echo(line)
-    _, trained = train_planned(plan, progress=options.show_progress())
+    _, trained = train_planned(plan, on_validated=click.echo, progress=options.show_progress())
     print_training(trained, out)
     run = shlex.quote(out)
     click.echo(f"Next: fastcls test {run} DATA, or fastcls predict {run} IMAGE...")

@@ -11,10 +11,12 @@ from fastcls import runs
 from fastcls.cache import checked_files
 from fastcls.cache.corrections import Corrections
 from fastcls.cache.store import Cache
+from fastcls.evaluation.cross_validation import WRITTEN
 from fastcls.plans.earlier import require_same_training
 from fastcls.plans.wording import describe_files, describe_training, files_of
-from fastcls.specs import HeadSpec, TrainConfig, deciding
+from fastcls.specs import FoldSpec, HeadSpec, TrainConfig, deciding
 from fastcls.specs.option import Option
+from fastcls.training.cross_validator import Folding, prepare_folds
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
 from fastcls.training.loop.checkpoints import has_checkpoint
@@ -31,6 +33,7 @@ class TrainingPlan:
         asked: What was asked for, as far as it decides the result.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
+        folding: The cross-validation, if one is asked for.
     """
 
     training: HeadTraining
@@ -39,6 +42,7 @@ class TrainingPlan:
     asked: Mapping[str, Any]
     options: Mapping[str, Any] | None = None
     restart: bool = False
+    folding: Folding | None = None
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -46,7 +50,8 @@ class TrainingPlan:
         if runs.is_complete(self.out):
             return ()
         training = self.training
-        return files_of(training.spec, training.config, has_val=training.chosen.val is not None)
+        own = files_of(training.spec, training.config, has_val=training.chosen.val is not None)
+        return (*own, *(WRITTEN if self.folding else ()))
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
@@ -54,7 +59,8 @@ class TrainingPlan:
         counts = training.counts["train_count"], training.counts["val_count"]
         task = training.chosen.task
         lines = describe_training(training.spec, training.model, training.config, counts, task)
-        lines = [*filter(None, [training.chosen.corrected, training.why]), *lines]
+        told = filter(None, [training.chosen.corrected, training.why])
+        lines = [*told, *lines, *([str(self.folding)] if self.folding else [])]
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 
@@ -68,6 +74,7 @@ def plan_training(
     corrections: Path | None = None,
     given: Iterable[Option] = (),
     options: Mapping[str, Any] | None = None,
+    folds: FoldSpec | None = None,
     restart: bool = False,
 ) -> TrainingPlan:
     """Check a training of a head, and decide all that it takes; nothing is written.
@@ -81,6 +88,7 @@ def plan_training(
         corrections: A table of issues that a person has edited.
         given: Options that were typed: see `choose_head`.
         options: Further options to store in run.json, for `--config`.
+        folds: How the head is cross-validated; not by default.
         restart: Begin again where a training was interrupted.
 
     Raises:
@@ -98,7 +106,8 @@ def plan_training(
         "training": asdict(config),
         "typed": deciding(head or HeadSpec(), config, given),
         "goes_on": start is not None,
-        "corrected": _digest(corrections, cache),
+        "corrections": _digest(corrections, cache) if corrections else None,
+        **({"folds": asdict(folds)} if folds and folds.folds else {}),
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
@@ -106,9 +115,10 @@ def plan_training(
     training = prepare_training(cache, head, config, start=begun, corrections=corrections, given=given)
     if not restart:
         require_same_training(folder, training)
-    return TrainingPlan(training, out, folder, asked, options, restart)
+    folding = prepare_folds(training, folds) if folds and folds.folds else None
+    return TrainingPlan(training, out, folder, asked, options, restart, folding)
 
 
-def _digest(corrections: Path | None, cache: Cache) -> str | None:
-    """What the corrections decide; None without."""
-    return Corrections.read(corrections, cache.listing.report().task).digest if corrections else None
+def _digest(corrections: Path, cache: Cache) -> str:
+    """What the corrections decide."""
+    return Corrections.read(corrections, cache.listing.report().task).digest

@@ -21,6 +21,7 @@ from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.explaining import COLORMAPS, METHODS, DrawSpec, ExplainSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
+from fastcls.specs.folds import FoldSpec
 from fastcls.specs.heads import AUTO, EPOCH, HEADS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     OPTIMIZERS,
@@ -73,6 +74,7 @@ __all__ = [
     "ExtractConfig",
     "FeaturesSpec",
     "FinetuneSpec",
+    "FoldSpec",
     "HeadChoice",
     "HeadKind",
     "HeadSpec",

@@ -8,6 +8,7 @@ from typing import Any
 from fastcls.specs.bases import BaseSpec, CutSpec
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.finetuning import FinetuneSpec
+from fastcls.specs.folds import FoldSpec
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.option import Option
 from fastcls.specs.options import options_of
@@ -24,6 +25,7 @@ _SPECS = {
     "finetuning": FinetuneSpec,
     "training": TrainConfig,
     "splits": SplitSpec,
+    "folds": FoldSpec,
 }
 _RENAMED = {("run", "training.batch_size"): "--train-batch-size"}
 # What options and data do not explain, where the values are digests.

@@ -72,6 +72,15 @@ def test_layers__keras_comes_without_what_no_command_uses(base):
     assert not loaded & {"sklearn", "matplotlib", "pandas"}
 
 
+def test_end__what_is_registered_is_done_and_what_was_printed_is_written():
+    code = (
+        "import atexit, sys\natexit.register(print, 'tidied up')\nsys.argv = ['fastcls', '--version']\n"
+        "from fastcls.__main__ import main\nmain()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[1:] == ["tidied up"]
+
+
 def test_compare__finished_runs_are_read_from_tables(trained, tmp_path):
     runs = trained.run, tmp_path / "other"
     shutil.copytree(*runs)

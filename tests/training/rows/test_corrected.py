@@ -46,7 +46,7 @@ def test_plan__another_correction_is_another_training(corrected, tmp_path, monke
     plan = plan_training(cache, HeadSpec("logreg"), TrainConfig(), tmp_path / "run", corrections=table)
     assert plan.training.chosen.corrected in str(plan)
     plain = plan_training(cache, HeadSpec("logreg"), TrainConfig(), tmp_path / "run")
-    assert plan.asked["corrected"] and plain.asked["corrected"] is None
+    assert plan.asked["corrections"] and plain.asked["corrections"] is None
     assert plan.training.identity != plain.training.identity
     table.write_text(",".join(COLUMNS) + "\n")
     with pytest.raises(DataError, match="has no action"):
