@@ -28,7 +28,13 @@ from fastcls.wording import count_of
     help="Show for the N most confident mistakes where the classifier looks (Grad-CAM). They are forwarded "
     "again, which takes seconds. [default: none]",
 )
-def report(run: Path, out: Path | None, test: str | None, explain: int) -> None:
+@click.option(
+    "--curve",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also show the learning curve whose .json `fastcls curve` has written.",
+)
+def report(run: Path, out: Path | None, test: str | None, explain: int, curve: Path | None) -> None:
     """Write one HTML page about a run.
 
     It shows the figures of a test, the images behind each number, suspected label errors, a map of the
@@ -41,7 +47,7 @@ def report(run: Path, out: Path | None, test: str | None, explain: int) -> None:
     from fastcls.report.reporter import make_report
 
     hide_training()  # that of the audit
-    written = make_report(run, out, test=test, explain=explain)
+    written = make_report(run, out, test=test, explain=explain, curve=curve)
     for note in written.notes:
         click.echo(note)
     size = format_bytes(written.path.stat().st_size)

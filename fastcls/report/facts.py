@@ -166,6 +166,8 @@ def data_facts(material: Material) -> list[tuple[str, str]]:
             found.append(("Not in the cache yet", f"{features.missing:,}"))
     if material.result and (unreadable := material.result.on.get("unreadable")):
         found.append(("Unreadable in the test", f"{unreadable:,}"))
+    if material.result and (unfamiliar := material.result.on.get("unfamiliar")) is not None:
+        found.append(("Test images unlike training", f"{unfamiliar:,}"))
     return found
 
 

@@ -17,6 +17,7 @@ from fastcls.report import facts
 from fastcls.report.advice import Advice, Findings, advise
 from fastcls.report.counts import CONFUSIONS
 from fastcls.report.explained import MOST, explain_mistakes
+from fastcls.report.learning import read_curve
 from fastcls.report.material import Material, gather
 from fastcls.report.page import render
 from fastcls.report.payload import payload
@@ -46,7 +47,12 @@ class Report:
 
 
 def write_report(
-    run: PathLike, out: PathLike | None = None, *, test: str | None = None, explain: int = 0
+    run: PathLike,
+    out: PathLike | None = None,
+    *,
+    test: str | None = None,
+    explain: int = 0,
+    curve: PathLike | None = None,
 ) -> Path:
     """Write one HTML page about a run, which needs no network and no other file.
 
@@ -55,6 +61,7 @@ def write_report(
         out: The page; by default report.html in the run, with a number where another page is there.
         test: The name of the test that it shows; by default the latest.
         explain: For how many mistakes to show where the classifier looks: they are forwarded again.
+        curve: The .json of a learning curve of `fastcls curve`, to show it too.
 
     Returns:
         The page.
@@ -63,11 +70,16 @@ def write_report(
         OptionError: It is no run, a file of it is damaged, there is no such test, or `out` is taken or cannot
             be written.
     """
-    return make_report(run, out, test=test, explain=explain).path
+    return make_report(run, out, test=test, explain=explain, curve=curve).path
 
 
 def make_report(
-    run: PathLike, out: PathLike | None = None, *, test: str | None = None, explain: int = 0
+    run: PathLike,
+    out: PathLike | None = None,
+    *,
+    test: str | None = None,
+    explain: int = 0,
+    curve: PathLike | None = None,
 ) -> Report:
     """What `write_report` does, and what is missing on the page."""
     folder, asked = as_path(run, "run"), None if out is None else as_path(out, "out")
@@ -75,20 +87,24 @@ def make_report(
     if asked is not None and asked.is_dir():
         raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / NAME}")
     check_at_least("explain", explain, 0)
+    learned = None if curve is None else read_curve(as_path(curve, "curve"))
     material = gather(folder, test)
-    text, selection, notes = _render(material, explain)
+    text, selection, notes = _render(material, explain, learned)
     path = _write(text, asked, folder)
     return Report(path, len(selection.places), notes)
 
 
-def _render(material: Material, explain: int) -> tuple[str, Selection, tuple[str, ...]]:
+def _render(
+    material: Material, explain: int, curve: dict[str, Any] | None
+) -> tuple[str, Selection, tuple[str, ...]]:
     selection = select(material)
     explained = explain_mistakes(material, selection, min(explain, MOST))
     thumbnails = make_thumbnails([material.images.files[place] for place in selection.places])
     notes = (*material.notes, *_notes(selection, thumbnails))
     data = payload(material, selection, thumbnails.texts, _points(material, selection))
-    context = {**_context(material, notes), "explained": len(explained)}
-    return render({**data, "explained": explained}, **context), selection, notes
+    advice = _advice(material, curve["sentence"] if curve else "")
+    context = {**_context(material, notes), "advice": advice, "explained": len(explained), "curve": curve}
+    return render({**data, "explained": explained, "curve": curve}, **context), selection, notes
 
 
 def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
@@ -101,7 +117,6 @@ def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
         "headlines": known[: facts.HEADLINES],
         "figures": known[facts.HEADLINES :],
         "notes": notes,
-        "advice": _advice(material),
         "material": material,
         "classes": facts.class_rows(material),
         "mistakes": int((~result.correct).sum()) if result else 0,
@@ -147,7 +162,7 @@ def _notes(selection: Selection, thumbnails: Thumbnails) -> Iterator[str]:
         )
 
 
-def _advice(material: Material) -> list[Advice]:
+def _advice(material: Material, curve: str) -> list[Advice]:
     result = material.result
     if result is None:
         return []
@@ -172,6 +187,7 @@ def _advice(material: Material) -> list[Advice]:
             calibration=metrics.get("ece"),
             overconfidence=_overconfidence(material),
             interval=_interval(headline),
+            curve=curve,
             headline=headline.name if headline else "",
             thresholds=_useful_threshold(material),
         )

@@ -107,12 +107,17 @@ def test_report__shows_what_an_audit_doubts_beside_what_it_suggests(fastcls, fol
 
 def test_report__explains_mistakes_and_shows_a_part_of_many_images(fastcls, folder, monkeypatch):
     monkeypatch.setattr(reporter, "select", lambda material: select(material, 20))
-    result = fastcls("report", folder / "run", "--explain", 2)
+    points = [{"images": 10, "mean": 0.5, "folds": [0.5]}, {"images": 20, "mean": 0.625, "folds": [0.625]}]
+    curve = {"figure": "accuracy", "sentence": "Twice <the> images", "points": points}
+    (folder / "curve.json").write_text(json.dumps(curve))
+    result = fastcls("report", folder / "run", "--explain", 2, "--curve", folder / "curve.json")
+    assert '<p class="hint">Twice &lt;the&gt; images</p>' in (folder / "run" / "report.html").read_text()
     assert result.code == 0 and "Of 60 images the page shows 20" in result.out
     page = data_of(folder / "run" / "report.html")
     assert len(page["images"]["path"]) == 20 and np.sum(page["confusion"]["counts"]) == 12
     mistakes = [place for place, right in enumerate(page["images"]["correct"]) if right is False]
     assert [each["image"] for each in page["explained"]] == mistakes[:2]
+    assert page["curve"]["points"] == [[10, 0.5], [20, 0.625]]
     for each in page["explained"]:
         assert each["class"] == page["classes"][page["images"]["predicted"][each["image"]][0]]
         assert each["confidence"] == pytest.approx(page["images"]["confidence"][each["image"]], abs=0.02)
@@ -162,6 +167,7 @@ def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path):
     for arguments, told in (
         ([tmp_path], "Give a run or its run.json"),
         ([folder / "run", "--test", "another"], "has no test 'another'. It has: table"),
+        ([folder / "run", "--curve", folder / "run" / "run.json"], "is not a learning curve"),
         ([folder / "run", "--out", tmp_path], "is a folder. Give --out the name of a file"),
     ):
         result = fastcls("report", *arguments)

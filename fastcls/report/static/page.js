@@ -94,3 +94,4 @@ startClasses();
 startMap();
 startHistory();
 startReliability();
+startLearning();
