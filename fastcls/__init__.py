@@ -13,6 +13,10 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.cache.store import Cache as Cache
     from fastcls.calibrator import Calibrated as Calibrated
     from fastcls.calibrator import calibrate as calibrate
+    from fastcls.comparison.bases import compare_bases as compare_bases
+    from fastcls.comparison.ranking import BaseComparison as BaseComparison
+    from fastcls.comparison.runs import RunComparison as RunComparison
+    from fastcls.comparison.runs import compare_runs as compare_runs
     from fastcls.cutter import Cut as Cut
     from fastcls.cutter import cut as cut
     from fastcls.data.dataset import Dataset as Dataset
@@ -26,6 +30,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.errors import MissingExtraError as MissingExtraError
     from fastcls.errors import OptionError as OptionError
     from fastcls.errors import WorkerError as WorkerError
+    from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
+    from fastcls.evaluation.cross_validation import cross_validate as cross_validate
     from fastcls.evaluation.one_label import Evaluation as Evaluation
     from fastcls.evaluation.one_label import evaluate as evaluate
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
@@ -42,12 +48,14 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.inference.stitcher import stitch as stitch
     from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
+    from fastcls.report.reporter import write_report as write_report
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
     from fastcls.specs import ExplainSpec as ExplainSpec
     from fastcls.specs import ExtractConfig as ExtractConfig
     from fastcls.specs import FinetuneSpec as FinetuneSpec
+    from fastcls.specs import FoldSpec as FoldSpec
     from fastcls.specs import HeadSpec as HeadSpec
     from fastcls.specs import LogSpec as LogSpec
     from fastcls.specs import LossSpec as LossSpec
@@ -58,6 +66,9 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import SplitSpec as SplitSpec
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
+    from fastcls.specs.comparing import ProbeSpec as ProbeSpec
+    from fastcls.suggester import Suggested as Suggested
+    from fastcls.suggester import suggest as suggest
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
     from fastcls.training.finetuner import finetune as finetune
     from fastcls.training.head_trainer import TrainedHead as TrainedHead
@@ -71,6 +82,7 @@ _HOMES = {
     "ExplainSpec": "fastcls.specs",
     "ExtractConfig": "fastcls.specs",
     "FinetuneSpec": "fastcls.specs",
+    "FoldSpec": "fastcls.specs",
     "HeadSpec": "fastcls.specs",
     "LogSpec": "fastcls.specs",
     "LossSpec": "fastcls.specs",
@@ -81,6 +93,7 @@ _HOMES = {
     "SplitSpec": "fastcls.specs",
     "TrainConfig": "fastcls.specs",
     "ViewSpec": "fastcls.specs",
+    "ProbeSpec": "fastcls.specs.comparing",
     "CacheError": "fastcls.errors",
     "DataError": "fastcls.errors",
     "FastclsError": "fastcls.errors",
@@ -112,6 +125,8 @@ _HOMES = {
     "explain": "fastcls.inference.explainer",
     "ImageResult": "fastcls.inference.results",
     "Predictions": "fastcls.inference.results",
+    "CrossValidation": "fastcls.evaluation.cross_validation",
+    "cross_validate": "fastcls.evaluation.cross_validation",
     "Evaluation": "fastcls.evaluation.one_label",
     "evaluate": "fastcls.evaluation.one_label",
     "MultiLabelEvaluation": "fastcls.evaluation.several_labels",
@@ -119,6 +134,13 @@ _HOMES = {
     "Tested": "fastcls.evaluation.tester",
     "RunResult": "fastcls.pipeline",
     "run": "fastcls.pipeline",
+    "BaseComparison": "fastcls.comparison.ranking",
+    "compare_bases": "fastcls.comparison.bases",
+    "RunComparison": "fastcls.comparison.runs",
+    "compare_runs": "fastcls.comparison.runs",
+    "write_report": "fastcls.report.reporter",
+    "Suggested": "fastcls.suggester",
+    "suggest": "fastcls.suggester",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.abc import MetaPathFinder
 from types import ModuleType
@@ -21,7 +22,8 @@ from fastcls.errors import MissingExtraError, OptionError
 _STDERR = 2  # the descriptor that code in C++ prints to
 # Keras imports them where they are installed, for plots, wrappers and data frames: a third of its import.
 _NEEDLESS = ("matplotlib", "pandas", "sklearn")
-_ahead: list[Future[ModuleType]] = []
+_ahead: list[Future[Any]] = []  # of Keras
+_following: list[Future[Any]] = []
 _spared: list[str] = []
 
 
@@ -52,22 +54,29 @@ def spare_imports() -> None:
     _spared[:] = _NEEDLESS
 
 
-def import_ahead() -> None:
+def import_ahead(then: Callable[[], None]) -> None:
     """Begin to import Keras in a thread, for the `import_keras` that follows, which raises what that raises.
 
-    The main thread should import nothing of its own until `wait_for_import`: modules that import each other
+    The main thread should import nothing of its own until `wait_for_ahead`: modules that import each other
     may be seen half made by two threads.
+
+    Args:
+        then: What the thread does after that. If it fails, nothing is said.
     """
-    if {"keras", "tensorflow"} & sys.modules.keys() or _ahead or not _can_print_aside():
+    is_there = bool({"keras", "tensorflow"} & sys.modules.keys())
+    if _ahead or not (is_there or _can_print_aside()):
         return
     pool = ThreadPoolExecutor(1)
-    _ahead.append(pool.submit(_import))
+    if not is_there:
+        _ahead.append(pool.submit(_import))
+    _following.append(pool.submit(then))
     pool.shutdown(wait=False)
 
 
-def wait_for_import() -> None:
-    """Wait until what `import_ahead` began is done, or has failed."""
-    wait(_ahead)
+def wait_for_ahead() -> None:
+    """Wait until all that was begun in the thread is done, or has failed."""
+    wait([*_ahead, *_following])
+    _following.clear()
 
 
 def _import(threads: int = 0) -> ModuleType:
@@ -140,6 +149,8 @@ def _start(threads: int) -> None:
             # By default the first process takes all memory of a GPU, and leaves none for the workers.
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.list_logical_devices()  # starts them, which prints the last notices
+    if _spared:
+        gc.freeze()  # half a million objects that stay: no search for garbage looks at them again
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import runs
-from fastcls.backend import import_ahead, wait_for_import
+from fastcls.backend import import_ahead, wait_for_ahead
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
+from fastcls.evaluation.cross_validation import CrossValidation, cross_validate_prepared
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.early import early_executor
@@ -46,6 +48,7 @@ from fastcls.used_images import UsedImages, write_images
 
 logger = logging.getLogger(__name__)
 # Of what a classifier says of itself, what was asked for, or decided in place of it.
+_FOLLOWING = ("scipy.optimize", "matplotlib.figure", "matplotlib.backends.backend_agg")
 _DECIDED = ("head", "training", "views", "start", "finetuning", "pixels")
 
 
@@ -137,9 +140,9 @@ def run_planned(
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         ((cache, extracted),) = extract_planned(
-            plan.extraction, executor=executor, progress=progress, meanwhile=import_ahead
+            plan.extraction, executor=executor, progress=progress, meanwhile=_begin_ahead
         )
-        wait_for_import()  # the classifier is stitched by Keras
+        wait_for_ahead()
         on_extracted(cache, extracted)
         checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
         training = prepare_training(cache, plan.head, plan.config)
@@ -158,13 +161,35 @@ def run_planned(
     return RunResult(cache, extracted, classifier, trained, tested)
 
 
-def train_planned(plan: TrainingPlan, *, progress: bool = False) -> tuple[Classifier, TrainedHead]:
+def _begin_ahead(cache: Cache) -> None:
+    """While workers forward images, import and load what follows."""
+
+    def load() -> None:
+        checked_files.load_ahead(cache.trunk_path)
+        for module in _FOLLOWING:
+            importlib.import_module(module)
+
+    import_ahead(then=load)
+
+
+def train_planned(
+    plan: TrainingPlan,
+    *,
+    on_validated: Callable[[CrossValidation], None] = lambda found: None,
+    progress: bool = False,
+) -> tuple[Classifier, TrainedHead]:
     """Train a head and write a run folder: classifier, head, history, curves, logs, configuration.
+
+    `on_validated` gets the cross-validation when it has ended, if one is asked for.
 
     Until it is complete it is made in `OUT.unfinished`, with checkpoints: if the training is interrupted,
     the same plan goes on from there.
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
+        if plan.folding and not runs.is_complete(folder):
+            found = cross_validate_prepared(plan.folding, progress=progress)
+            found.write(folder)
+            on_validated(found)
         return _train(plan.training, folder, plan, progress=progress)
 
 

@@ -42,11 +42,15 @@ FLOORS = {
     "fastcls.used_images": 3,
     "fastcls.inference": 3,
     "fastcls.evaluation": 3,
+    "fastcls.comparison": 4,
     "fastcls.calibrator": 4,
+    "fastcls.suggester": 4,
     "fastcls.pipeline": 4,
     "fastcls.plans": 4,
+    "fastcls.report": 4,
     "fastcls.doctor": 4,
     "fastcls.inventory": 4,
+    "fastcls.summary": 4,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }
@@ -130,7 +134,11 @@ def tell():
 
 
 def test_light_floors_and_evaluation_load_no_tensorflow():
-    light = [module for module in MODULES if floor(module) in LIGHT_FLOORS or "evaluation" in module]
+    light = [
+        module
+        for module in MODULES
+        if floor(module) in LIGHT_FLOORS or "evaluation" in module or "report" in module
+    ]
     names = "fastcls.bases.registry", "fastcls.extraction.planner", "fastcls.extraction.worker"
     assert loaded_by("\n".join(f"import {module}" for module in [*light, *names])) == []
 

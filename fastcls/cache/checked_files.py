@@ -15,6 +15,7 @@ from fastcls.backend import import_keras
 from fastcls.errors import CacheError
 
 FILE = "digests.json"
+_loaded: dict[Path, Any] = {}
 
 
 def keep(path: Path, write: Callable[[Path], Any], *, of: str) -> None:
@@ -55,6 +56,11 @@ def require_whole(*paths: Path) -> None:
         )
 
 
+def load_ahead(path: Path) -> None:
+    """Load a Keras model for the `load_model` that follows."""
+    _loaded[path] = load_model(path)
+
+
 def load_model(path: Path) -> Any:
     """Load a Keras model from a file after checking its digest.
 
@@ -62,6 +68,8 @@ def load_model(path: Path) -> Any:
         CacheError: It is not intact, or cannot be read.
     """
     keras = import_keras()
+    if path in _loaded:
+        return _loaded.pop(path)
     require_whole(path)
     try:
         return keras.saving.load_model(path, compile=False)

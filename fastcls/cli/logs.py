@@ -27,6 +27,11 @@ def configure_logging() -> None:
     logging.getLogger(_TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)
 
 
+def hide_training() -> None:
+    """Show nothing of trainings that are details of a command."""
+    logging.getLogger(_TRAINING).setLevel(logging.WARNING)
+
+
 def _apart(stream: TextIO) -> TextIO:
     """The same stream by another descriptor: it is heard while what code in C++ prints is kept back."""
     try:

@@ -15,6 +15,7 @@ from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
+from fastcls.cli.compare import compare
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
@@ -22,9 +23,11 @@ from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.logs import configure_logging
 from fastcls.cli.predict import predict
+from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
 from fastcls.cli.split_data import split_data
+from fastcls.cli.suggest import suggest
 from fastcls.cli.test import test
 from fastcls.cli.to_csv import to_csv
 from fastcls.cli.to_tfrecord import to_tfrecord
@@ -68,9 +71,12 @@ _COMMANDS = (
     finetune,
     test,
     predict,
+    compare,
     explain,
     calibrate,
+    suggest,
     run,
+    report,
     bases,
     layers,
     import_weights,

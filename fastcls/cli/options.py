@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,7 @@ _TITLES = {
     "further": "Training further",
     "start": "Base",
     "pixels": "Images",
+    "folding": "Cross-validation",
 }
 
 
@@ -48,7 +50,8 @@ class SpecCommand(click.Command):
         specs: The specs that it takes, by the names of its parameters.
         changed: Details of options that differ in this command, by their paths ("training.epochs").
         left_out: Paths of options that stay at their defaults.
-        several: Name of an option that may be given several times: its spec becomes a list.
+        several: Names of options that may be given several times: their specs become lists, with a spec for
+            each way to choose one value of each.
         kwargs: See `click.Command`.
     """
 
@@ -58,11 +61,11 @@ class SpecCommand(click.Command):
         specs: Mapping[str, type],
         changed: Mapping[str, Mapping[str, Any]] | None = None,
         left_out: Iterable[str] = (),
-        several: str = "",
+        several: Iterable[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.specs, self.several = specs, several
+        self.specs, self.several = specs, tuple(several)
         # By the place of its value: the parameter, and the fields below it.
         self.known = dict(_placed(specs, changed or {}))
         self.options = {place: own for place, own in self.known.items() if ".".join(place) not in left_out}
@@ -70,7 +73,7 @@ class SpecCommand(click.Command):
         for own in self.options.values():
             if own.name not in taken:
                 taken.add(own.name)
-                self.params.append(_Parameter(own, multiple=own.name == several))
+                self.params.append(_Parameter(own, multiple=own.name in self.several))
 
     def invoke(self, context: click.Context) -> Any:
         """Call the command with its specs."""
@@ -81,12 +84,12 @@ class SpecCommand(click.Command):
         own = {parameter.name for parameter in self.params if not isinstance(parameter, _Parameter)}
         context.params = {name: value for name, value in params.items() if name in own}
         for name, spec in self.specs.items():
-            given = values.get(self.several) if self._has_several(name) else None
+            several = [own for own in self.several if self._has(name, own)]
+            given = itertools.product(*(values.get(own) or (None,) for own in several))
             made = [
-                self._build(name, spec, {**values, self.several: each} if self.several else values)
-                for each in given or (None,)
+                self._build(name, spec, {**values, **dict(zip(several, each, strict=True))}) for each in given
             ]
-            context.params[name] = made if self._has_several(name) else made[0]
+            context.params[name] = made if several else made[0]
         return super().invoke(context)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -101,8 +104,8 @@ class SpecCommand(click.Command):
             with formatter.section(_TITLES.get(group, group.capitalize())):
                 formatter.write_dl(records)
 
-    def _has_several(self, name: str) -> bool:
-        return any(place[0] == name and own.name == self.several for place, own in self.options.items())
+    def _has(self, name: str, option: str) -> bool:
+        return any(place[0] == name and own.name == option for place, own in self.options.items())
 
     def _build(self, name: str, spec: type, values: Mapping[str, Any]) -> Any:
         given = {place[1:]: values[own.name] for place, own in self.options.items() if place[0] == name}
@@ -124,8 +127,9 @@ class SpecCommand(click.Command):
         for line in left_out([*known], settled):
             click.echo(line, err=True)
         counted = {own.name: value for own, value in settled}
-        if isinstance(counted.get(self.several), str):  # as a choice sets it
-            counted[self.several] = (counted[self.several],)
+        for name in self.several:
+            if isinstance(counted.get(name), str):  # as a choice sets it
+                counted[name] = (counted[name],)
         return {**values, **{own.name: own.default for own, _ in loaded}, **counted}
 
     def _refuse_without_effect(self, context: click.Context, values: Mapping[str, Any]) -> None:
@@ -245,9 +249,9 @@ def _load_config(context: click.Context, _: click.Parameter, value: str | None) 
         loaded, context.meta[_TYPED] = read_config(
             Path(value), str(command.name), command.options, command.known
         )
-        several = command.several
-        if loaded.get(several) is not None:
-            loaded[several] = [loaded[several]]
+        for name in command.several:
+            if loaded.get(name) is not None:
+                loaded[name] = [loaded[name]]
         context.default_map = {**(context.default_map or {}), **loaded}
 
 

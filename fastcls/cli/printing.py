@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +12,8 @@ from tqdm import tqdm
 
 from fastcls.specs import step_of
 from fastcls.wording import count_of, figures_of
+
+TERMINAL_COLUMNS = 80
 
 
 def echo_above_bar(message: str | bytes, *, err: bool = False) -> None:
@@ -88,6 +92,21 @@ def print_test(result: Any) -> None:
     click.echo(f"In {result.folder}: {', '.join(result.files)}")
 
 
+def print_suggested(made: Any) -> None:
+    """Print which images to label."""
+    from fastcls.evaluation.text_table import format_table
+
+    known = f"; {made.labeled:,} had a part in the run" if made.labeled else ""
+    images = count_of(made.images, "new image")
+    click.echo(f"Chosen from {images} in {made.folder}: {made.forwarded:,} forwarded{known}")
+    rows = [
+        [each.path, each.predicted or "no class", f"{each.confidence:.1%}", each.nearest_class or "no class"]
+        for each in made.suggestions
+    ]
+    click.echo(format_table([["image", "predicted", "confidence", "nearest labeled"], *rows]))
+    click.echo(f"{count_of(len(rows), 'image')} to label next, in {made.file}")
+
+
 def print_calibration(made: Any) -> None:
     """Print what a calibration has brought."""
     from fastcls.evaluation.text_table import format_table
@@ -115,3 +134,21 @@ _JUDGED = {
     "validation": "those that it was validated on",
     "out of fold": "each judged by a head that was not fitted to it (out of fold)",
 }
+
+
+def print_summary(result: Any, out: str, written: Sequence[str]) -> None:
+    """Print what a run has come to, what to look at first, and what to do next."""
+    from fastcls.summary import summarize
+
+    summary = summarize(result, Path(out))
+    click.echo()
+    if summary.figures:
+        click.echo(f"Result: {summary.figures}")
+    click.echo(f"In {out}: {', '.join(written) or 'nothing new'}")
+    for place, finding in enumerate(summary.findings):
+        click.echo(f"{'Look first at:' if place == 0 else '':14} {finding}")
+    known = getattr(click.get_current_context().find_root().command, "commands", {})
+    commands = [(line, shows) for line, shows in summary.commands if line.split()[1] in known]
+    for place, (line, shows) in enumerate(commands):
+        start = f"{'Next:' if place == 0 else '':5} {line}"
+        click.echo(f"{start}  # {shows}" if len(start) + len(shows) + 4 <= TERMINAL_COLUMNS else start)

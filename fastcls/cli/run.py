@@ -11,7 +11,7 @@ import click
 
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
-from fastcls.cli.printing import print_extraction, print_test, print_training
+from fastcls.cli.printing import print_extraction, print_summary, print_test, print_training
 from fastcls.specs import CutSpec, ExtractConfig, HeadSpec, QualitySpec, TrainConfig, ViewSpec
 from fastcls.specs.option import option
 from fastcls.specs.options import settle
@@ -61,7 +61,7 @@ class PartsSpec:
     },
     changed={"training.batch_size": {"flag": "--train-batch-size"}},
     left_out=("training.val", "training.views", "training.allow_partial", "training.allow_stale"),
-    several="cut",
+    several=("cut",),
 )
 @click.argument("photos", type=click.Path())
 @options.run_options
@@ -122,6 +122,7 @@ def _carry_out(plan: RunPlan, out: str, executor: Executor) -> None:
 
     for line in filter(None, (str(plan.parts), *plan.parts.notes, plan.why)):
         click.echo(line)
+    written = plan.writes  # before it is there
     result = pipeline.run_planned(
         plan,
         executor=executor,
@@ -133,4 +134,4 @@ def _carry_out(plan: RunPlan, out: str, executor: Executor) -> None:
         print_test(result.test)
     else:
         click.echo(f"{plan.parts.untested}. To test: fastcls test {shlex.quote(out)} DATA")
-    click.echo(f"Next: fastcls predict {shlex.quote(out)} IMAGE...")
+    print_summary(result, out, written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def test(
     from fastcls.evaluation.gone import open_tested
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
+    from fastcls.runs import TESTS
 
     dataset = open_tested(lambda: source.open(data), Path(data), Path(run), features)
     tested = run_test(
@@ -66,3 +68,5 @@ def test(
         progress=options.show_progress(),
     )
     print_test(tested)
+    if tested.folder and tested.folder.parent == Path(run) / TESTS:
+        click.echo(f"Next: fastcls report {shlex.quote(run)} --test {shlex.quote(tested.folder.name)}")

@@ -10,7 +10,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SpecCommand
 from fastcls.cli.printing import print_training
-from fastcls.specs import HeadSpec, StartSpec, TrainConfig
+from fastcls.specs import FoldSpec, HeadSpec, StartSpec, TrainConfig
 
 _HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
 
@@ -18,7 +18,13 @@ _HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
 @click.command(
     "train-head",
     cls=SpecCommand,
-    specs={"place": PlaceSpec, "further": StartSpec, "head": HeadSpec, "training": TrainConfig},
+    specs={
+        "place": PlaceSpec,
+        "further": StartSpec,
+        "head": HeadSpec,
+        "training": TrainConfig,
+        "folding": FoldSpec,
+    },
     changed={
         "place.name": {
             "help": "Name of the data set in the cache to train on.",
@@ -38,6 +44,7 @@ def train_head(
     further: StartSpec,
     head: HeadSpec,
     training: TrainConfig,
+    folding: FoldSpec,
 ) -> None:
     """Train a head on cached bottlenecks.
 
@@ -47,6 +54,9 @@ def train_head(
 
     The result is a classifier of images: the trained head, joined to the trunk. If a training is interrupted,
     run the same command again to resume.
+
+    With --folds the head is cross-validated too, on the images for training and validation: OUT gets
+    folds.json and out_of_fold.csv. The classifier is the same as without.
     """
     from fastcls.cache.store import Cache
     from fastcls.pipeline import train_planned
@@ -58,7 +68,8 @@ def train_head(
         *(Cache.find(Path(cache), place.name), head if is_own else None, training, Path(out)),
         start=start,
         given=options.typed_options(),
-        options=options.saved(place=place, further=further),
+        options=options.saved(place=place, further=further, folding=folding),
+        folds=folding,
         restart=restart,
     )
     if dry_run:
@@ -66,7 +77,7 @@ def train_head(
         return
     if plan.training.why:
         click.echo(plan.training.why)
-    _, trained = train_planned(plan, progress=options.show_progress())
+    _, trained = train_planned(plan, on_validated=click.echo, progress=options.show_progress())
     print_training(trained, out)
     run = shlex.quote(out)
     click.echo(f"Next: fastcls test {run} DATA, or fastcls predict {run} IMAGE...")

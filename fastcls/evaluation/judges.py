@@ -24,3 +24,18 @@ Judge = Callable[
     tuple[Figures, tuple[Any, ...]],
 ]
 JUDGES: dict[Task, Judge] = {ONE_LABEL: one_label.judge, SEVERAL_LABELS: several_labels.judge}
+# What is told of predictions where few figures are: names as in `Figures.scores`, the main one first.
+HEADLINES: dict[Task, dict[str, str]] = {
+    ONE_LABEL: {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "macro_f1": "macro F1",
+        "log_loss": "log loss",
+    },
+    SEVERAL_LABELS: {
+        "mean_auroc": "mean AUROC",
+        "mean_average_precision": "mAP",
+        "exact_match": "exact match",
+        "log_loss": "log loss",
+    },
+}

@@ -47,6 +47,8 @@ class TestedOn:
         left_out: How many more there were, of classes that the classifier does not know.
         gone: How many of the images cannot be read, and are known to the cache by their paths alone.
         compact: Whether predictions.csv lacks the probabilities of the classes.
+        unfamiliar: How many are unlike the training images, as `predict` marks them; None where that is not
+            known.
         parity: What a comparison of both on some of the images gave: see `Parity`; None without one.
         fastcls: Version that tested.
     """
@@ -66,6 +68,7 @@ class TestedOn:
     left_out: int = 0
     gone: int = 0
     compact: bool = False
+    unfamiliar: int | None = None
     parity: Parity | None = None
     fastcls: str = fastcls.__version__
 
@@ -74,7 +77,17 @@ class TestedOn:
         unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
         images = count_of(self.images, "image")
         told = f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
-        return "\n".join([told, *self._of_cache]) if self.cached else told
+        of_cache = self._of_cache if self.cached else []
+        return "\n".join(filter(None, [told, *of_cache, self._of_unfamiliar]))
+
+    @property
+    def _of_unfamiliar(self) -> str:
+        """What is said of images that are unlike the training images; "" where all is as expected."""
+        if not self.unfamiliar:
+            return ""
+        share = self.unfamiliar / max(1, self.images - self.unreadable)
+        marked = count_of(self.unfamiliar, "image")
+        return f"{marked} ({share:.1%}) unfamiliar: unlike those trained on; about 5 % are expected"
 
     @property
     def _told(self) -> str:

@@ -111,7 +111,7 @@ def extract_planned(
     *,
     executor: Executor | None = None,
     progress: bool = False,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[Cache], None] = lambda cache: None,
 ) -> list[tuple[Cache, Extraction]]:
     """Execute a plan: engines are tried in its order, and what is missing is what is missing now.
 
@@ -119,7 +119,8 @@ def extract_planned(
         plan: Of `plan_extraction`.
         executor: Of `early_executor`, which may have begun; by default the one that the plan names.
         progress: Show a bar on stderr.
-        meanwhile: Called once worker processes forward images, if there are any, to begin something else.
+        meanwhile: Called with the first cache once worker processes forward images, if there are any, to
+            begin something else.
 
     Returns:
         The cache and its figures, for each cut.
@@ -139,7 +140,7 @@ def _execute(
     started: float,
     progress: bool,
     executor: Executor,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[Cache], None] = lambda cache: None,
 ) -> list[tuple[Cache, Extraction]]:
     config = plan.config
     threads = max(cores(), config.workers or 0)
@@ -264,7 +265,7 @@ def _fill(
     config: ExtractConfig,
     progress: bool,
     executor: Executor,
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[Cache], None],
 ) -> None:
     resources = allocate(
         config,
@@ -294,9 +295,11 @@ def _fill(
             nonlocal is_begun
             if not is_begun:
                 is_begun = True
+                for tracker in trackers:
+                    tracker.begin()
                 bar.reset()  # the rate counts from when the first engine is loaded
                 if EXECUTORS[config.executor].has_workers:
-                    meanwhile()
+                    meanwhile(trackers[0].cache)
             bar.update(images)
 
         results = executor.run(tasks, spec, resources.workers, advance)

@@ -9,14 +9,15 @@ import contextlib
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import fastcls
 from fastcls import files, home, machine
 from fastcls.cache import checked_files
 from fastcls.cache.store import Manifest
@@ -31,6 +32,7 @@ TRUNK, TAIL = "trunk.keras", "tail.keras"
 _MANIFEST = "cut.json"
 _NOTES = "notes.json"
 _COMPARED = 16
+_MAKERS = ("bases/**/*.py", "cutter.py", "graph.py", "engines/*.py")
 _PACKAGES = ("fastcls", "keras", "tensorflow", "openvino")
 logger = logging.getLogger(__name__)
 
@@ -199,12 +201,20 @@ def _machine() -> Any:
     return [sorted(machine.cpu_flags()) or machine.cpu_name(), _versions()]
 
 
+@cache
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"code": files.json_digest([files.file_digest(path) for path in _sources()])}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def _sources() -> Iterator[Path]:
+    """The modules that make a trunk and what engines load: while the version stays, they may change."""
+    package = Path(fastcls.__file__).parent
+    for name in _MAKERS:
+        yield from sorted(package.glob(name))
 
 
 def _copy_folder(source: Path, target: Path, reason: str, copies: dict[int, Path]) -> None:

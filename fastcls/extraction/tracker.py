@@ -37,6 +37,7 @@ class Extraction:
         engine: Name of the engine, "" when there was nothing to do.
         resources: Its workers, threads and batch size, in words.
         fidelity: How near the engine comes to Keras in float32; None for TensorFlow in float32.
+        forward_seconds: Time from when the first engine was loaded until the last shard was written.
     """
 
     data: str
@@ -52,6 +53,7 @@ class Extraction:
     engine: str = ""
     resources: str = ""
     fidelity: dict[str, float] | None = None
+    forward_seconds: float = 0.0
 
 
 class Tracker:
@@ -80,6 +82,11 @@ class Tracker:
         self._missing = len(coverage.missing)
         self._forwarded = self._new_rows = self._shards = 0
         self._started = self._saved = started
+        self._begun = self._last = 0.0
+
+    def begin(self) -> None:
+        """Note that an engine is loaded: images are forwarded from now on."""
+        self._begun = self._last = time.monotonic()
 
     def add(self, info: ShardInfo) -> None:
         """Take in the result of a shard task."""
@@ -88,6 +95,7 @@ class Tracker:
         self._shards += info.path is not None
         self._missing -= len(info.readings)
         self._is_changed = True
+        self._last = time.monotonic()
         for reading in info.readings:
             place = bisect_left(self._rows.paths, reading.path)  # as they are sorted
             self._rows.note(place, reading.digest, reading.state)
@@ -141,6 +149,7 @@ class Tracker:
             engine=self._engine if self.is_filled else "",
             resources=self.resources,
             fidelity=asdict(self.fidelity) if self.is_filled and self.fidelity else None,
+            forward_seconds=round(self._last - self._begun, 3),
         )
 
 

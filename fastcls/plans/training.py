@@ -10,10 +10,12 @@ from typing import Any
 from fastcls import runs
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
+from fastcls.evaluation.cross_validation import WRITTEN
 from fastcls.plans.earlier import require_same_training
 from fastcls.plans.wording import describe_files, describe_training, files_of
-from fastcls.specs import HeadSpec, TrainConfig, deciding
+from fastcls.specs import FoldSpec, HeadSpec, TrainConfig, deciding
 from fastcls.specs.option import Option
+from fastcls.training.cross_validator import Folding, prepare_folds
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
 from fastcls.training.loop.checkpoints import has_checkpoint
@@ -30,6 +32,7 @@ class TrainingPlan:
         asked: What was asked for, as far as it decides the result.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
+        folding: The cross-validation, if one is asked for.
     """
 
     training: HeadTraining
@@ -38,6 +41,7 @@ class TrainingPlan:
     asked: Mapping[str, Any]
     options: Mapping[str, Any] | None = None
     restart: bool = False
+    folding: Folding | None = None
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -45,7 +49,8 @@ class TrainingPlan:
         if runs.is_complete(self.out):
             return ()
         training = self.training
-        return files_of(training.spec, training.config, has_val=training.chosen.val is not None)
+        own = files_of(training.spec, training.config, has_val=training.chosen.val is not None)
+        return (*own, *(WRITTEN if self.folding else ()))
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
@@ -53,7 +58,7 @@ class TrainingPlan:
         counts = training.counts["train_count"], training.counts["val_count"]
         task = training.chosen.task
         lines = describe_training(training.spec, training.model, training.config, counts, task)
-        lines = [*filter(None, [training.why]), *lines]
+        lines = [*filter(None, [training.why]), *lines, *([str(self.folding)] if self.folding else [])]
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 
@@ -66,6 +71,7 @@ def plan_training(
     start: Path | None = None,
     given: Iterable[Option] = (),
     options: Mapping[str, Any] | None = None,
+    folds: FoldSpec | None = None,
     restart: bool = False,
 ) -> TrainingPlan:
     """Check a training of a head, and decide all that it takes; nothing is written.
@@ -78,6 +84,7 @@ def plan_training(
         start: Run folder, or kept checkpoint of one, whose head is trained further.
         given: Options that were typed: see `choose_head`.
         options: Further options to store in run.json, for `--config`.
+        folds: How the head is cross-validated; not by default.
         restart: Begin again where a training was interrupted.
 
     Raises:
@@ -94,10 +101,12 @@ def plan_training(
         "training": asdict(config),
         "typed": deciding(head or HeadSpec(), config, given),
         "goes_on": start is not None,
+        **({"folds": asdict(folds)} if folds and folds.folds else {}),
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
     training = prepare_training(cache, head, config, start=load_head(start) if start else None, given=given)
     if not restart:
         require_same_training(folder, training)
-    return TrainingPlan(training, out, folder, asked, options, restart)
+    folding = prepare_folds(training, folds) if folds and folds.folds else None
+    return TrainingPlan(training, out, folder, asked, options, restart, folding)

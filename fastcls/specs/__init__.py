@@ -15,11 +15,12 @@ from fastcls.specs.bases import (
     share_of,
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
-from fastcls.specs.comparison import beyond, differences, resolve
+from fastcls.specs.comparison import beyond, differences, differing, resolve
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.explaining import COLORMAPS, METHODS, DrawSpec, ExplainSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
 from fastcls.specs.finetuning import FinetuneSpec
+from fastcls.specs.folds import FoldSpec
 from fastcls.specs.heads import AUTO, EPOCH, HEADS, HeadKind, HeadSpec, StartSpec, Step, step_of
 from fastcls.specs.optimization import (
     OPTIMIZERS,
@@ -71,6 +72,7 @@ __all__ = [
     "ExtractConfig",
     "FeaturesSpec",
     "FinetuneSpec",
+    "FoldSpec",
     "HeadChoice",
     "HeadKind",
     "HeadSpec",
@@ -101,6 +103,7 @@ __all__ = [
     "deciding",
     "default_pool",
     "differences",
+    "differing",
     "further_head",
     "no_effect",
     "parse_mean_std",

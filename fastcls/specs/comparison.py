@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastcls.specs.bases import BaseSpec, CutSpec
 from fastcls.specs.data import SplitSpec
 from fastcls.specs.finetuning import FinetuneSpec
+from fastcls.specs.folds import FoldSpec
 from fastcls.specs.heads import HeadSpec
 from fastcls.specs.option import Option
 from fastcls.specs.options import options_of
@@ -24,6 +25,7 @@ _SPECS = {
     "finetuning": FinetuneSpec,
     "training": TrainConfig,
     "splits": SplitSpec,
+    "folds": FoldSpec,
 }
 _RENAMED = {("run", "training.batch_size"): "--train-batch-size"}
 # What options and data do not explain, where the values are digests.
@@ -54,6 +56,27 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     told = [*_told_of_data(before.get("data"), now.get("data")), *_told_of_options(before, now)]
     return "; ".join(dict.fromkeys(told or _told_of_facts(before, now)))
+
+
+def differing(requests: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The options in which several requests differ: by their flags, the value in each.
+
+    >>> differing([{"training": {"epochs": 3, "seed": 0}}, {"training": {"epochs": 5, "seed": 0}}, {}])
+    {'--epochs': ('3', '5', '-'), '--seed': ('0', '0', '-')}
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, spec in _SPECS.items():
+        for own in options_of(spec).values():
+            values = [_value_at(request.get(name), own.path) for request in requests]
+            if any(value != values[0] for value in values):
+                found[own.flag] = tuple(_cell(own, value) for value in values)
+    return found
+
+
+def _cell(own: Option, value: Any) -> str:
+    if isinstance(value, bool):
+        return "-" if value == own.default else "given"
+    return "-" if value is None else _spelled(value)
 
 
 def _told_of_data(before: Any, now: Any) -> Iterator[str]:

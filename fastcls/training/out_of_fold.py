@@ -54,7 +54,7 @@ def out_of_fold(
     groups: Sequence[str] | np.ndarray | None = None,
     seed: int = 0,
     spec: HeadSpec | None = None,
-    views: int = 1,
+    views: tuple[np.ndarray, np.ndarray] | None = None,
     progress: bool = False,
 ) -> OutOfFold:
     """Predict each image by a head that is fitted on the other folds.
@@ -64,8 +64,7 @@ def out_of_fold(
     held-out rows of the first repeat: see docs/training.md for what that does to the figures.
 
     Args:
-        rows: (N * views, D) float32 features; the views of an image follow each other, the plain one first.
-            All views are fitted on, the plain one is predicted.
+        rows: (N, D) float32 features.
         labels: One per image, encoded by the task.
         task: What the labels are of.
         classes: The number C of classes.
@@ -74,7 +73,8 @@ def out_of_fold(
         groups: Group of each image, as a name or a number; "" for an image of no group.
         seed: Of the dealing.
         spec: A kind of head that is fitted at once; logistic regression by default.
-        views: Rows per image.
+        views: Features of further views (V, D), and which image each is of (V,): they are fitted on together
+            with their image, and not predicted.
         progress: Show a bar on stderr.
 
     Raises:
@@ -87,21 +87,23 @@ def out_of_fold(
         raise OptionError(
             f"Only heads that are fitted at once have such folds: {kinds}. Received: {spec.kind}"
         )
-    targets = LINKS[task].targets(labels, classes)
-    units = units_of(rows[::views], groups)
+    targets, units = LINKS[task].targets(labels, classes), units_of(rows, groups)
     dealt = deal_repeatedly(targets, units, folds=folds, repeats=repeats, seed=seed)
+    image = np.arange(len(rows))
+    if views:
+        rows, image = np.concatenate([rows, views[0]]), np.concatenate([image, views[1]])
+    count = int(dealt[0].max()) + 1
     splits = [
-        (np.flatnonzero((fold != number).repeat(views)), np.flatnonzero(fold == number) * views)
+        (np.flatnonzero(fold[image] != number), np.flatnonzero(fold == number))
         for fold in dealt
-        for number in range(fold.max() + 1)
+        for number in range(count)
     ]
-    count = len(splits) // repeats
-    every, marked = labels.repeat(views, axis=0), targets.repeat(views, axis=0)
-    held = hold_out(spec, Folded(rows, every, marked, task, splits, count), progress=progress)
+    folded = Folded(rows, labels[image], targets[image], task, splits, count)
+    found = hold_out(spec, folded, progress=progress)
     output = np.empty((repeats, len(labels), classes), np.float32)
-    for number, ((_, places), found) in enumerate(zip(splits, held.probabilities, strict=True)):
-        output[number // count, places // views] = found
-    return OutOfFold(output, dealt, held.best, held.history)
+    for number, ((_, held), probabilities) in enumerate(zip(splits, found.probabilities, strict=True)):
+        output[number // count, held] = probabilities
+    return OutOfFold(output, dealt, found.best, found.history)
 
 
 def units_of(rows: np.ndarray, groups: Sequence[str] | np.ndarray | None = None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What commands import: seconds, where it is more than they use."""
 
+import shutil
 import subprocess
 import sys
 
@@ -69,3 +70,18 @@ def test_layers__keras_comes_without_what_no_command_uses(base):
     loaded = loaded_by("layers", base)
     assert "keras" in loaded
     assert not loaded & {"sklearn", "matplotlib", "pandas"}
+
+
+def test_end__what_is_registered_is_done_and_what_was_printed_is_written():
+    code = (
+        "import atexit, sys\natexit.register(print, 'tidied up')\nsys.argv = ['fastcls', '--version']\n"
+        "from fastcls.__main__ import main\nmain()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[1:] == ["tidied up"]
+
+
+def test_compare__finished_runs_are_read_from_tables(trained, tmp_path):
+    runs = trained.run, tmp_path / "other"
+    shutil.copytree(*runs)
+    assert loaded_by("compare", *runs) <= {"h5py", "cv2", "scipy"}

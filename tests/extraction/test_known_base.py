@@ -14,7 +14,7 @@ from fastcls.cache.store import cache_folders
 from fastcls.engines.openvino import Bfloat16Engine
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import OptionError
-from fastcls.extraction import caches
+from fastcls.extraction import caches, kept_trunk
 from fastcls.extraction.extractor import extract, extract_several
 from fastcls.extraction.kept_trunk import KeptTrunk
 from fastcls.extraction.planner import plan_extraction
@@ -100,6 +100,14 @@ def test_known_base__other_weights_are_another_base(own_home, cut, dataset, tmp_
     second, _ = extract(dataset, changed, tmp_path / "caches", INLINE)
     assert second.manifest.weights_digest != first.manifest.weights_digest
     assert not np.array_equal(rows_of(second), rows_of(first))
+
+
+def test_known_base__other_code_makes_another(monkeypatch):
+    key = kept_trunk.kept_key("cut")
+    monkeypatch.setattr(kept_trunk, "_MAKERS", ("cutter.py",))
+    kept_trunk._versions.cache_clear()
+    assert kept_trunk.kept_key("cut") != key
+    kept_trunk._versions.cache_clear()
 
 
 def test_known_base__what_is_damaged_in_the_home_is_made_again(own_home, cut, dataset, tmp_path, caplog):

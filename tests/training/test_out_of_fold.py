@@ -47,9 +47,10 @@ def test_logreg__is_scikit_learns_of_the_same_folds_and_c(images, classes, width
 def test_logreg__c_has_the_lowest_loss_of_held_out_rows():
     rows, labels = _draw(1, spread=0.3)
     found = out_of_fold(rows, labels, ONE_LABEL, 3)
-    for row in found.history:
-        fits = [_tight(row["c"], rows[found.fold[0] != n], labels[found.fold[0] != n]) for n in range(5)]
-        expected = np.stack([fits[n].predict_proba(rows[[i]])[0] for i, n in enumerate(found.fold[0])])
+    for row in found.history[::3]:
+        expected = np.empty((len(labels), 3))
+        for held in (found.fold[0] == number for number in range(5)):
+            expected[held] = _tight(row["c"], rows[~held], labels[~held]).predict_proba(rows[held])
         assert row["cv_loss"] == pytest.approx(log_loss(labels, expected), abs=2e-3)
     assert found.best == min(found.history, key=lambda row: row["cv_loss"])
 
@@ -117,19 +118,18 @@ class TestKinds:
         lone = [place for place, label in enumerate(labels) if label]
         assert (found.probabilities[lone, labels[lone]] < 1e-3).all()  # nothing could be known of them
 
-    def test_all_views_are_fitted_on_and_the_plain_one_is_predicted(self, spec):
+    def test_further_views_are_fitted_on_where_their_image_is(self, spec):
         rows, labels = _draw(7, 60)
-        viewed = np.stack([rows, rows + 0.1, rows - 0.1], axis=1).reshape(-1, rows.shape[1])
-        found = out_of_fold(viewed, labels, ONE_LABEL, 3, spec=spec, views=3)
-        assert found.probabilities.shape == (60, 3)
-        splits = [
-            (np.flatnonzero((found.fold[0] != n).repeat(3)), np.flatnonzero(found.fold[0] == n))
-            for n in range(5)
-        ]
-        for own, held in splits:
-            assert not set(own // 3) & set(held)
+        image = np.arange(60).repeat(2)
+        views = rows[image] + np.tile([[0.3], [-0.3]], (60, 1)).astype(np.float32)
+        found = out_of_fold(rows, labels, ONE_LABEL, 3, spec=spec, views=(views, image))
         plain = out_of_fold(rows, labels, ONE_LABEL, 3, spec=spec)
         assert (plain.fold == found.fold).all() and (plain.probabilities != found.probabilities).any()
+        noise = np.random.default_rng(0).permutation(
+            labels
+        )  # as if it saw its image's views, it would be right
+        seen = out_of_fold(rows, noise, ONE_LABEL, 3, spec=spec, views=(views, image)).probabilities
+        assert np.mean(seen.argmax(axis=1) == noise) < 0.6
 
 
 def test_out_of_fold__same_seed_same_result_and_another_seed_deals_anew():

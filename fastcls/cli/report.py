@@ -1,0 +1,38 @@
+"""`fastcls report`: one HTML page about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fastcls.sizes import format_bytes
+from fastcls.wording import count_of
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The page. [default: RUN/report.html, with a number if another page is there]",
+)
+@click.option("--test", metavar="NAME", help="Which test of the run is shown. [default: the latest]")
+def report(run: Path, out: Path | None, test: str | None) -> None:
+    """Write one HTML page about a run.
+
+    It shows the figures of a test, the images behind each number, suspected label errors, a map of the
+    bottlenecks and what to do next. It needs no network and no other file. An earlier page is never
+    overwritten.
+
+    All of it comes from the run and its cache. Images are only read for their thumbnails: without them, or
+    without the cache, the page says what is missing.
+    """
+    from fastcls.report.reporter import make_report
+
+    written = make_report(run, out, test=test)
+    for note in written.notes:
+        click.echo(note)
+    size = format_bytes(written.path.stat().st_size)
+    click.echo(f"Report of {count_of(written.images, 'image')} ({size}): {written.path}")

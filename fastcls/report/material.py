@@ -1,0 +1,111 @@
+"""All that a report tells of, gathered from the run and its cache."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fastcls.cache.store import Cache
+from fastcls.errors import FastclsError
+from fastcls.evaluation.features import Features, features_of_run
+from fastcls.evaluation.from_cache import cache_of
+from fastcls.report.collection import Collection, collect
+from fastcls.report.tested import TestResult, choose_test, read_test
+from fastcls.runs import Run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image that something is the matter with, and perhaps another one.
+
+    Attributes:
+        place: In the collection.
+        score: How sure that is.
+        given: Its class, in words.
+        suggested: What it should be; "" where nothing is suggested.
+        other: Place of the other image; -1 without one.
+    """
+
+    place: int
+    score: float
+    given: str
+    suggested: str = ""
+    other: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a report is made of.
+
+    Attributes:
+        run: The run.
+        result: The test that is shown; None of a run that was never tested.
+        features: The rows of its data set; None where the cache is gone.
+        images: Those of both.
+        extraction: Figures of the extraction, from the cache.
+        label_errors: Images whose label may be wrong, the most suspect first.
+        duplicates: Near duplicates in different splits.
+        notes: What is missing, in sentences.
+    """
+
+    run: Run
+    result: TestResult | None
+    features: Features | None
+    images: Collection
+    extraction: dict[str, Any] = field(default_factory=dict)
+    label_errors: tuple[Pair, ...] = ()
+    duplicates: tuple[Pair, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the run."""
+        return tuple(self.run.record["class_names"])
+
+
+def gather(folder: Path, test: str | None = None) -> Material:
+    """Read what is known of a run.
+
+    Args:
+        folder: The run folder.
+        test: The name of a test of it; None for the latest.
+
+    Raises:
+        OptionError: It is no run, a file of it is damaged, or there is no such test.
+    """
+    run = Run.open(folder)
+    name = choose_test(run, test)
+    result = read_test(run, name) if name is not None else None
+    notes = [] if result else [f"This run was never tested. To test it: fastcls test {folder} DATA"]
+    features, extraction = _features(run, notes)
+    images = collect(run.record["class_names"], result, features)
+    return Material(run, result, features, images, extraction, notes=tuple(notes))
+
+
+def _features(run: Run, notes: list[str]) -> tuple[Features | None, dict[str, Any]]:
+    try:
+        features = features_of_run(run)
+    except FastclsError as error:
+        logger.warning("%s", error)
+        features = None
+    if features is None:
+        notes.append(
+            "The cache of the run is not to be found, so there is no map, no training image and no suspected "
+            "label error on this page."
+        )
+        return None, {}
+    return features, _extraction(run, features.name)
+
+
+def _extraction(run: Run, name: str) -> dict[str, Any]:
+    found = cache_of(run)
+    return dict(Cache(found.cache.folder, name).listing.report().extraction) if found else {}
+
+
+def with_notes(material: Material, *notes: str) -> Material:
+    """The same with more notes."""
+    return replace(material, notes=(*material.notes, *filter(None, notes)))

@@ -1,0 +1,65 @@
+"""A page from its templates: text is escaped, and scripts, style and pictures are in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+PACKAGE = "fastcls.report"
+# In their order: the first ones give names to those that follow.
+SCRIPTS = ("base.js", "gallery.js", "grid.js", "chart.js", "curves.js", "threshold.js", "map.js", "page.js")
+_STYLE = "page.css"
+_IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def render(data: Mapping[str, Any], **context: Any) -> str:
+    """The page as text.
+
+    Args:
+        data: What its scripts read.
+        context: What its templates read.
+    """
+    script = "\n".join(["'use strict';", *map(_static, SCRIPTS)])
+    environment = Environment(
+        loader=PackageLoader(PACKAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    return environment.get_template("page.html").render(
+        **context,
+        style=Markup(_static(_STYLE)),
+        script=Markup(script),
+        script_digest=_digest(script),
+        data=Markup(json_text(data)),
+    )
+
+
+def json_text(data: Any) -> str:
+    """JSON that can stand inside of a script element: it has no character that HTML gives a meaning."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # A path that is not UTF-8 has surrogates, which no file of UTF-8 can hold.
+    return text.translate(_IN_SCRIPT).encode("utf-8", "replace").decode("utf-8")
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _digest(script: str) -> str:
+    """What a content security policy knows a script by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _static(name: str) -> str:
+    return resources.files(PACKAGE).joinpath("static", name).read_text(encoding="utf-8")

@@ -1,0 +1,214 @@
+"""Write the report of a run: gather, choose what is shown, draw, and put it into one file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import files
+from fastcls.errors import OptionError
+from fastcls.files import PathLike, as_path
+from fastcls.report import facts
+from fastcls.report.advice import Advice, Findings, advise
+from fastcls.report.counts import CONFUSIONS
+from fastcls.report.material import Material, gather
+from fastcls.report.page import render
+from fastcls.report.payload import payload
+from fastcls.report.projection import Points, project
+from fastcls.report.selection import Selection, select
+from fastcls.report.thumbnails import Thumbnails, make_thumbnails
+from fastcls.wording import count_of
+
+NAME = "report.html"
+_USEFUL = 0.95  # precision of the threshold that the advice names
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        path: The page.
+        images: How many images it shows.
+        notes: What is missing on it, in sentences.
+    """
+
+    path: Path
+    images: int
+    notes: tuple[str, ...]
+
+
+def write_report(run: PathLike, out: PathLike | None = None, *, test: str | None = None) -> Path:
+    """Write one HTML page about a run, which needs no network and no other file.
+
+    Args:
+        run: The run folder.
+        out: The page; by default report.html in the run, with a number where another page is there.
+        test: The name of the test that it shows; by default the latest.
+
+    Returns:
+        The page.
+
+    Raises:
+        OptionError: It is no run, a file of it is damaged, there is no such test, or `out` is taken or cannot
+            be written.
+    """
+    return make_report(run, out, test=test).path
+
+
+def make_report(run: PathLike, out: PathLike | None = None, *, test: str | None = None) -> Report:
+    """What `write_report` does, and what is missing on the page."""
+    folder, asked = as_path(run, "run"), None if out is None else as_path(out, "out")
+    files.require_writable((asked or folder / NAME).parent)
+    if asked is not None and asked.is_dir():
+        raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / NAME}")
+    material = gather(folder, test)
+    text, selection, notes = _render(material)
+    path = _write(text, asked, folder)
+    return Report(path, len(selection.places), notes)
+
+
+def _render(material: Material) -> tuple[str, Selection, tuple[str, ...]]:
+    selection = select(material)
+    thumbnails = make_thumbnails([material.images.files[place] for place in selection.places])
+    notes = (*material.notes, *_notes(selection, thumbnails))
+    data = payload(material, selection, thumbnails.texts, _points(material, selection))
+    return render(data, **_context(material, notes)), selection, notes
+
+
+def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
+    result = material.result
+    known = facts.figures(result.metrics) if result else []
+    return {
+        "title": material.run.folder.resolve().name,
+        "lead": facts.lead(material),
+        "tested": facts.tested_lead(material),
+        "headlines": known[: facts.HEADLINES],
+        "figures": known[facts.HEADLINES :],
+        "notes": notes,
+        "advice": _advice(material),
+        "material": material,
+        "classes": facts.class_rows(material),
+        "mistakes": int((~result.correct).sum()) if result else 0,
+        "data_facts": facts.data_facts(material),
+        "provenance": facts.provenance(material),
+        "stages": facts.stages(material),
+        "asked": material.run.resolved,
+    }
+
+
+def _points(material: Material, selection: Selection) -> Points:
+    """Places on planes of the images of a page; those without a row have none."""
+    rows = material.images.rows[selection.places]
+    inside = np.flatnonzero(rows >= 0)
+    if material.features is None or not len(inside):
+        return {}
+    features = material.features
+    found = project(features.rows[rows[inside]], features.digests[rows[inside]].tolist(), material.run.folder)
+    output: Any = {name: [None] * len(rows) for name in found}
+    for name, points in found.items():
+        for page, point in zip(inside.tolist(), points, strict=True):
+            output[name][page] = point
+    known: Points = output
+    return known
+
+
+def _notes(selection: Selection, thumbnails: Thumbnails) -> Iterator[str]:
+    shown = len(selection.places)
+    if shown < selection.total:
+        yield (
+            f"Of {selection.total:,} images the page shows {shown:,}: the mistakes, what they are compared "
+            "with, and a sample of the others. Figures are of all."
+        )
+    if thumbnails.missing:
+        yield (
+            f"{count_of(thumbnails.missing, 'image')} could not be read where the data set was, so that "
+            f"{'it has' if thumbnails.missing == 1 else 'they have'} no picture here."
+        )
+    if thumbnails.skipped:
+        yield (
+            f"{count_of(thumbnails.skipped, 'image')} of the {shown:,} have no picture, so that the page "
+            "stays small."
+        )
+
+
+def _advice(material: Material) -> list[Advice]:
+    result = material.result
+    if result is None:
+        return []
+    metrics, classes = result.metrics, len(material.class_names)
+    counts = facts.split_counts(material)
+    recall = {row["class_name"]: row.get("recall") for row in metrics.get("classes", [])}
+    tested = np.bincount([each for own in result.labels for each in own], minlength=classes)
+    known = [recall.get(name) for name in material.class_names]
+    values = np.array([np.nan if value is None else value for value in known], float)
+    headline = next(iter(facts.figures(metrics)), None)
+    return advise(
+        Findings(
+            class_names=material.class_names,
+            trained=counts[:, :2].sum(axis=1),
+            tested=tested,
+            recall=np.where(tested > 0, values, np.nan),
+            confusion=CONFUSIONS[material.run.task](result, classes),
+            label_errors=len(material.label_errors),
+            leaks=len({pair.place for pair in material.duplicates}),
+            seen=sum((result.on.get("seen") or {}).values()),
+            unreadable=len(material.features.failures) if material.features else 0,
+            calibration=metrics.get("ece"),
+            overconfidence=_overconfidence(material),
+            interval=_interval(headline),
+            headline=headline.name if headline else "",
+            thresholds=_useful_threshold(material),
+        )
+    )
+
+
+def _interval(figure: facts.Figure | None) -> tuple[float, float] | None:
+    if figure is None or figure.low is None or figure.high is None or not figure.is_share:
+        return None
+    return figure.low, figure.high
+
+
+def _overconfidence(material: Material) -> float:
+    assert material.result is not None
+    confidence = material.result.confidence
+    if not len(confidence) or np.isnan(confidence).all():
+        return 0.0
+    return float(np.nanmean(confidence) - material.result.correct.mean())
+
+
+def _useful_threshold(material: Material) -> dict[str, float]:
+    """The lowest threshold with a precision of 95 %, where not all answers have it."""
+    table = material.result.thresholds if material.result else {}
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    good = (row for row in rows if (row.get("precision") or 0) >= _USEFUL)
+    first: Any = next(good, None)
+    if first is None or first is rows[0] or not first.get("coverage"):
+        return {}
+    return {name: float(first[name]) for name in ("threshold", "coverage", "precision")}
+
+
+def _write(text: str, out: Path | None, folder: Path) -> Path:
+    """Write the page where it was asked for, or where no other page of the run is."""
+    for path in [out] if out else _numbered(folder):
+        try:
+            with files.new_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="")
+        except OptionError:
+            if out:
+                raise
+            continue
+        return path
+    raise AssertionError("there is always another number")
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    name = Path(NAME)
+    yield folder / name
+    for number in itertools.count(2):
+        yield folder / f"{name.stem}-{number}{name.suffix}"

@@ -1,0 +1,242 @@
+"""`fastcls report`: one page, whatever the classes are called, from what is left of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from browser_support import FOUND, Browser
+
+from fastcls import pipeline
+from fastcls.data.dataset import Dataset
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, TrainConfig
+
+NAMES = ("<script>alert(1)</script>", "red", "猫 & 'dog'")
+SIZES = [(24, 30), (200, 90)]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Twenty pictures of each class, of which every fifth has the label of the next class."""
+    root = tmp_path_factory.mktemp("photos")
+    random, rows = np.random.default_rng(0), []
+    for number in range(60):
+        image = random.integers(0, 120, (*SIZES[number % 2], 3), np.uint8)
+        image[..., number % 3] += 60
+        cv2.imwrite(str(root / f"{number} <script>.png"), image)
+        label = NAMES[(number % 3 + (number % 5 == 0)) % 3]
+        rows.append((f"{number} <script>.png", label))
+    with (root / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    return root / "table.csv"
+
+
+def make_run(table, base, folder, **read):
+    pipeline.run(
+        Dataset.open(table, **read),
+        CutSpec(BaseSpec(str(base)), precision="float32"),
+        folder / "run",
+        config=TrainConfig(learning_rate=0.05),
+        cache_root=folder / "caches",
+        extraction=ExtractConfig(executor="inline"),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(table, base, tmp_path_factory):
+    return make_run(table, base, tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+def data_of(page):
+    """What the scripts of a page read."""
+    (text,) = re.findall(
+        r'<script type="application/json" id="page-data">(.*?)</script>', page.read_text(), re.S
+    )
+    return json.loads(text)
+
+
+def test_report__shows_all_images_with_what_is_known_of_them(fastcls, folder):
+    result = fastcls("report", folder / "run")
+    assert result.code == 0, result.err
+    assert f"{folder / 'run' / 'report.html'}" in result.out and "Report of 60 images" in result.out
+    page = data_of(folder / "run" / "report.html")
+    images = page["images"]
+    assert all(images["thumbnail"]) and len({*images["path"]}) == 60
+    tested = [place for place, said in enumerate(images["predicted"]) if said is not None]
+    assert (len(tested), np.sum(page["confusion"]["counts"])) == (12, 12)
+    correct = [images["predicted"][place] == images["label"][place] for place in tested]
+    assert [images["correct"][place] for place in tested] == correct
+    wrong = [images["confidence"][place] for place in tested if not images["correct"][place]]
+    assert wrong == sorted(wrong, reverse=True) and wrong
+    assert {page["splits"][images["split"][place]] for place in tested} == {"test"}
+    for place in tested:
+        near = images["near"][place]
+        assert len(near) == 5 and [cosine for _, cosine in near] == sorted((c for _, c in near), reverse=True)
+        assert {page["splits"][images["split"][other]] for other, _ in near} <= {"train", "val"}
+    for points in page["points"].values():
+        assert len(points) == 60 and np.min(points) >= 0 and np.max(points) <= 1
+
+
+def test_report__is_the_same_page_again_and_never_replaces_another_one(fastcls, folder):
+    run = folder / "run"
+    assert fastcls("report", run).code == 0
+    first = (run / "report.html").read_bytes()
+    assert fastcls("report", run).code == 0
+    assert sorted(path.name for path in run.glob("*.html")) == ["report.html"]
+    (run / "map.json").write_text("damaged")
+    assert fastcls("report", run).code == 0 and (run / "report.html").read_bytes() == first
+    (run / "report.html").write_text("mine")
+    assert str(run / "report-2.html") in fastcls("report", run).out
+    assert (run / "report.html").read_text() == "mine" and (run / "report-2.html").read_bytes() == first
+    taken = fastcls("report", run, "--out", run / "report.html")
+    assert taken.code == 1 and "already exists" in taken.err and "Traceback" not in taken.err
+
+
+@contextlib.contextmanager
+def away(place):
+    """A folder is elsewhere for a while."""
+    moved = place.rename(place.with_name("moved"))
+    yield
+    moved.rename(place)
+
+
+def test_report__of_what_is_left(fastcls, made, folder, table):
+    with away(table.parent):
+        gone = fastcls("report", folder / "run", "--out", folder / "a.html")
+    assert gone.code == 0 and "60 images could not be read where the data set was" in gone.out
+    assert not any(data_of(folder / "a.html")["images"]["thumbnail"])
+    shutil.rmtree(folder / "caches")
+    with away(made / "caches"):
+        without = fastcls("report", folder / "run", "--out", folder / "b.html")
+    assert without.code == 0 and "The cache of the run is not to be found" in without.out
+    assert len(data_of(folder / "b.html")["images"]["path"]) == 12
+    shutil.rmtree(folder / "run" / "test")
+    with away(made / "caches"):
+        untested = fastcls("report", folder / "run", "--out", folder / "c.html")
+    assert untested.code == 0 and "This run was never tested" in untested.out
+
+
+def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path):
+    for arguments, told in (
+        ([tmp_path], "Give a run or its run.json"),
+        ([folder / "run", "--test", "another"], "has no test 'another'. It has: table"),
+        ([folder / "run", "--out", tmp_path], "is a folder. Give --out the name of a file"),
+    ):
+        result = fastcls("report", *arguments)
+        assert result.code == 1 and told in result.err and "Traceback" not in result.err
+    for damaged in (folder / "run" / "test").glob("*/predictions.csv"):
+        damaged.write_text("path,label,predicted\na.png,unknown,red\n")
+    assert "cannot be read" in fastcls("report", folder / "run").err
+
+
+def test_report__several_labels_and_tensorflow_is_not_loaded(base, tmp_path, table, fastcls):
+    rows = [
+        (path.name, "dark;red" if place % 2 else "red")
+        for place, path in enumerate(sorted(table.parent.glob("*.png")))
+    ]
+    rows[::7] = [(name, "blue") for name, _ in rows[::7]]
+    own = tmp_path / "several.csv"
+    with own.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("path", "labels"), *((str(table.parent / name), labels) for name, labels in rows)]
+        )
+    made = make_run(own, base, tmp_path / "made", label_separator=";")
+    result = fastcls("report", made / "run")
+    assert result.code == 0, result.err
+    page = data_of(made / "run" / "report.html")
+    tested = [place for place, said in enumerate(page["images"]["predicted"]) if said is not None]
+    for label, counts in enumerate(page["confusion"]["counts"]):
+        pairs = [
+            (label in page["images"]["label"][p], label in page["images"]["predicted"][p]) for p in tested
+        ]
+        assert counts == [
+            pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))
+        ]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A browser that has said nothing against any page, and asked for nothing else, by its end."""
+    if FOUND is None:
+        pytest.skip("no Chromium is installed")
+    own = Browser(tmp_path_factory.mktemp("profile"))
+    yield own
+    own.close()
+
+
+def title(browser):
+    return browser.run(
+        "document.getElementById('gallery').open && document.getElementById('gallery-title').textContent"
+    )
+
+
+def test_page__in_a_browser(browser, fastcls, folder):
+    assert fastcls("report", folder / "run").code == 0
+    path = folder / "run" / "report.html"
+    browser.show(path)
+    page = data_of(path)
+    # Names are text, wherever they are.
+    assert browser.run("document.querySelector('.sortable tbody button').textContent") == NAMES[0]
+    assert browser.run("document.scripts.length") == 2
+    # A cell opens as many images as it counts; Escape closes it.
+    counts = np.array(page["confusion"]["counts"])
+    row, column = next(zip(*np.nonzero(counts - np.diag(counts.diagonal())), strict=True))
+    cell = f"document.querySelectorAll('.grid tbody tr')[{row}].querySelectorAll('button')[{column}]"
+    browser.run(f"{cell}.click()")
+    assert title(browser) == f"{NAMES[row]} predicted as {NAMES[column]} ({counts[row, column]})"
+    assert browser.run("document.querySelectorAll('#gallery .tile img').length") == counts[row, column]
+    browser.wait_for(
+        "[...document.querySelectorAll('#gallery img')].every(i => i.complete && i.naturalWidth)"
+    )
+    # An image has its probabilities and neighbors, and arrows go on.
+    browser.run("document.querySelector('#gallery .tile').click()")
+    assert browser.run("document.querySelectorAll('#gallery .near img').length") == 5
+    browser.press("Escape")
+    assert title(browser) is False
+    # Arrow keys move between the cells, Enter opens.
+    browser.run("document.querySelector('.grid tbody button').focus()")
+    browser.press("ArrowRight")
+    browser.press("ArrowDown")
+    browser.press("Enter")
+    assert title(browser) == f"{NAMES[1]}, predicted right ({counts[1, 1]})"
+    browser.press("Escape")
+    # The whole map in a rectangle: with the mouse, then with keys.
+    browser.run("document.getElementById('map-canvas').scrollIntoView()")
+    box = browser.run("Object.values(map.canvas.getBoundingClientRect().toJSON())")
+    box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+    browser.drag((box[0] + 8, box[1] + 8), (box[2] - 8, box[3] - 8))
+    assert title(browser) == "Selected on the map (60)"
+    browser.press("Escape")
+    browser.run("document.getElementById('map-reset').click()")
+    browser.run("document.getElementById('map-canvas').focus()")
+    browser.press(" ")
+    for _ in range(40):
+        browser.press("ArrowRight")
+        browser.press("ArrowDown")
+    chosen = browser.run("inRectangle().length")
+    assert 0 < chosen < 60 and browser.run("document.getElementById('status').textContent").startswith(
+        f"{chosen} image"
+    )
+    browser.press("Enter")
+    assert title(browser) == f"Selected on the map ({chosen})"
+    browser.press("Escape")
+    # Nothing is wider than a phone, in either theme, and nothing was complained of or fetched.
+    browser.show(path, width=400, dark=True)
+    assert browser.run("document.documentElement.scrollWidth") == 400
+    before = browser.run("getComputedStyle(document.body).backgroundColor")
+    browser.run("document.getElementById('theme').click()")
+    assert browser.run("getComputedStyle(document.body).backgroundColor") != before
+    assert not browser.problems
+    assert {url for url in browser.requests if not url.startswith("data:")} <= {path.as_uri(), "about:blank"}
