@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.errors import WorkerError as WorkerError
     from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
     from fastcls.evaluation.cross_validation import cross_validate as cross_validate
+    from fastcls.evaluation.learning_curve import LearningCurve as LearningCurve
+    from fastcls.evaluation.learning_curve import learning_curve as learning_curve
     from fastcls.evaluation.one_label import Evaluation as Evaluation
     from fastcls.evaluation.one_label import evaluate as evaluate
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
@@ -125,6 +127,8 @@ _HOMES = {
     "Predictions": "fastcls.inference.results",
     "CrossValidation": "fastcls.evaluation.cross_validation",
     "cross_validate": "fastcls.evaluation.cross_validation",
+    "LearningCurve": "fastcls.evaluation.learning_curve",
+    "learning_curve": "fastcls.evaluation.learning_curve",
     "Evaluation": "fastcls.evaluation.one_label",
     "evaluate": "fastcls.evaluation.one_label",
     "MultiLabelEvaluation": "fastcls.evaluation.several_labels",

@@ -16,6 +16,7 @@ from fastcls.backend import spare_imports
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
+from fastcls.cli.curve import curve
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
@@ -69,6 +70,7 @@ _COMMANDS = (
     train_head,
     finetune,
     test,
+    curve,
     predict,
     compare,
     explain,
