@@ -34,12 +34,19 @@ class _Said:
         answer: The class, or "unsure", where there is a least probability for an answer; "" elsewhere.
         is_raw: Whether the classes are all of them, whichever are predicted.
         is_long: Whether several classes were asked for.
+        unfamiliarity: Above 1, the image is unlike the training images; None where that is not known.
     """
 
     ranked: Ranked
     answer: str
     is_raw: bool
     is_long: bool
+    unfamiliarity: float | None = None
+
+    @property
+    def is_unfamiliar(self) -> bool | None:
+        """Whether it is unlike the training images; None where that is not known."""
+        return None if self.unfamiliarity is None else self.unfamiliarity > 1
 
     @property
     def told(self) -> Ranked:
@@ -53,7 +60,7 @@ class _Said:
 @click.argument("run", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--json", "form", flag_value="json", help="Print one line of JSON per image.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence,unfamiliar.")
 @click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
     "--batch-size",
@@ -80,6 +87,10 @@ def predict(
     A classifier of several labels per image prints every class that reaches its threshold, which was chosen
     in validation; there may be none.
 
+    Images that are unlike those that it was trained on are marked (unfamiliar): they are farther away than
+    95 % of those that it was validated on, by a distance of bottlenecks. A confidence says little there.
+    Networks that were finetuned do not mark images.
+
     With --min-confidence, JSON has the answer and, beside it, the classes with their probabilities; with
     --top-k the other forms list them after the answer.
 
@@ -92,7 +103,7 @@ def predict(
     classifier = Classifier.load(run)
     check_answer(answer, classifier.task, classifier.class_names)
     if form == "csv":
-        click.echo("path,rank,class,confidence")
+        click.echo("path,rank,class,confidence,unfamiliar")
     failed = 0
     for result in _stream(classifier, paths, answer, batch_size, pixels.max_pixels):
         if result.probabilities is None:
@@ -122,35 +133,40 @@ def _stream(
 
 
 def _said(result: ImageResult, answer: AnswerSpec) -> _Said:
-    is_long = answer.top_k is not None and answer.top_k > 1
+    is_long, score = answer.top_k is not None and answer.top_k > 1, result.unfamiliarity
     if answer.scores:
-        return _Said(result.scores(answer.top_k), "", is_raw=True, is_long=is_long)
+        return _Said(result.scores(answer.top_k), "", is_raw=True, is_long=is_long, unfamiliarity=score)
     said = "" if answer.min_confidence is None else str(result.class_name)
     list_classes = result.scores if said else result.top  # the answer may be none of them
     ranked = list_classes(answer.top_k or result.classifier.task.answers)
-    return _Said(ranked, said, is_raw=False, is_long=is_long)
+    return _Said(ranked, said, is_raw=False, is_long=is_long, unfamiliarity=score)
 
 
 def _as_line(path: str, said: _Said) -> str:
     shown = path if path.isprintable() else repr(path)
     spec = ".6f" if said.is_raw else ".1%"
     told = [f"{name} {value:{spec}}" for name, value in said.told]
+    mark = " [unfamiliar]" if said.is_unfamiliar else ""
     if said.answer == UNSURE and said.is_long:
-        return f"{shown}: {told[0]} ({', '.join(told[1:])})"
-    return f"{shown}: {', '.join(told) or 'no class'}"
+        return f"{shown}: {told[0]} ({', '.join(told[1:])}){mark}"
+    return f"{shown}: {', '.join(told) or 'no class'}{mark}"
 
 
 def _as_json(path: str, said: _Said) -> str:
     answer = {"answer": said.answer} if said.answer else {}
     classes = [{"class": name, "confidence": round(value, 6)} for name, value in said.ranked]
-    return json.dumps({"path": path, **answer, "scores" if said.is_raw else "predictions": classes})
+    told: dict[str, Any] = {"path": path, **answer, "scores" if said.is_raw else "predictions": classes}
+    if said.unfamiliarity is not None:
+        told |= {"unfamiliar": said.is_unfamiliar, "unfamiliarity": round(said.unfamiliarity, 4)}
+    return json.dumps(told)
 
 
 def _as_csv(path: str, said: _Said) -> bytes:
     text = io.StringIO()
     rows = [(path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(said.told, 1)]
     rows = rows or [(path, 0, "", "")]  # an image without any class keeps its line
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    mark = {True: "true", False: "false", None: ""}[said.is_unfamiliar]
+    csv.writer(text, lineterminator="\n").writerows((*row, mark) for row in rows)
     return text.getvalue().removesuffix("\n").encode(errors="surrogateescape")  # names need not be UTF-8
 
 

@@ -16,6 +16,7 @@ from fastcls.cache.store import Cache, caches_at
 from fastcls.errors import CacheError, OptionError
 from fastcls.inference.forwarder import WORTH, Forwarder
 from fastcls.runs import Run
+from fastcls.training.familiarity import Familiarity
 from fastcls.training.head_reader import load_head
 
 # What decides a bottleneck, as the run and the manifest have it.
@@ -62,11 +63,25 @@ class CachedRun:
             logger.warning("%s. Images whose bottlenecks are not read are forwarded", error)
         return output
 
+    def unfamiliarity(self, digests: Sequence[str], familiarity: Familiarity) -> np.ndarray:
+        """How unlike the training images others are: see `Familiarity.score`; NaN where there is no row."""
+        output = np.full(len(digests), np.nan, np.float32)
+        rows = self.cache.index().locate(digests)
+        for places in rows.blocks(self._step):
+            block = rows.take(places).read().astype(np.float32, copy=False)
+            output[places] = familiarity.score(block.reshape(len(block), -1, block.shape[-1]).mean(axis=1))
+        return output
+
+    @property
+    def _step(self) -> int:
+        """How many rows are in memory at once."""
+        return max(1, _BLOCK_BYTES // (4 * math.prod(self.cache.manifest.shape)))
+
     def _fill(self, output: np.ndarray, rows: Rows, *, converts: bool) -> None:
         digest = self.run.record["files"][runs.HEAD]
         head = Forwarder("head", lambda: load_head(self.run.folder).model, digest)
         run = head.choose(WORTH if converts else 0)
-        for places in rows.blocks(max(1, _BLOCK_BYTES // (4 * math.prod(self.cache.manifest.shape)))):
+        for places in rows.blocks(self._step):
             output[places] = run(rows.take(places).read().astype(np.float32, copy=False))
 
 

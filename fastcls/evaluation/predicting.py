@@ -56,6 +56,7 @@ class Predicted:
         features: See `TestedOn`, as for the others.
         cached: How many.
         parity: The comparison.
+        unfamiliar: How many are unlike the training images; None where that is not known.
     """
 
     probabilities: np.ndarray
@@ -63,6 +64,7 @@ class Predicted:
     features: str = FORWARDED
     cached: int = 0
     parity: Parity | None = None
+    unfamiliar: int | None = None
 
     @property
     def readable(self) -> list[int]:
@@ -73,7 +75,7 @@ class Predicted:
     @property
     def told(self) -> dict[str, Any]:
         """What `TestedOn` says of it."""
-        own = {name: getattr(self, name) for name in ("features", "cached", "parity")}
+        own = {name: getattr(self, name) for name in ("features", "cached", "parity", "unfamiliar")}
         return {**own, "unreadable": len(self.unreadable)}
 
 
@@ -97,10 +99,17 @@ def predict(
         parity = _check(rows, labels, paths, source, how)
         if not (parity and parity.holds):
             rows[:] = np.nan
-    cached = int(_present(rows).sum())
-    unreadable = _forward_others(rows, paths, how)
+    is_cached = _present(rows)
+    cached = int(is_cached.sum())
+    forwarded = _forward_others(rows, paths, how)
     features = source.features if source and cached else FORWARDED
-    return Predicted(rows, unreadable, features, cached, parity)
+    unreadable = tuple(result for result in forwarded if result.probabilities is None)
+    unfamiliar = None
+    if familiarity := how.classifier.familiarity:
+        known = [digest for digest, is_there in zip(digests, is_cached, strict=True) if is_there]
+        scores = source.unfamiliarity(known, familiarity) if source else np.empty(0)
+        unfamiliar = int((scores > 1).sum()) + sum(bool(result.is_unfamiliar) for result in forwarded)
+    return Predicted(rows, unreadable, features, cached, parity, unfamiliar)
 
 
 def _check(
@@ -128,17 +137,17 @@ def _check(
     return parity
 
 
-def _forward_others(rows: np.ndarray, paths: Sequence[Path], how: Forwarding) -> tuple[ImageResult, ...]:
-    """Fill in the rows that are missing; returns the results of unreadable images."""
+def _forward_others(rows: np.ndarray, paths: Sequence[Path], how: Forwarding) -> list[ImageResult]:
+    """Fill in the rows that are missing; returns the results of their images."""
     missing = np.flatnonzero(~_present(rows)).tolist()
     if not missing:
-        return ()
+        return []
     found = how.run([paths[place] for place in missing], progress=True)
     results = [replace(result, index=place) for place, result in zip(missing, found, strict=True)]
     for result in results:
         if result.probabilities is not None:
             rows[result.index] = result.probabilities
-    return tuple(result for result in results if result.probabilities is None)
+    return results
 
 
 def _present(rows: np.ndarray) -> np.ndarray:

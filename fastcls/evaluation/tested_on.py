@@ -46,6 +46,8 @@ class TestedOn:
         cached: How many of the images have their bottlenecks from the cache; the others were forwarded.
         left_out: How many more there were, of classes that the classifier does not know.
         compact: Whether predictions.csv lacks the probabilities of the classes.
+        unfamiliar: How many are unlike the training images, as `predict` marks them; None where that is not
+            known.
         parity: What a comparison of both on some of the images gave: see `Parity`; None without one.
         fastcls: Version that tested.
     """
@@ -64,6 +66,7 @@ class TestedOn:
     cached: int = 0
     left_out: int = 0
     compact: bool = False
+    unfamiliar: int | None = None
     parity: Parity | None = None
     fastcls: str = fastcls.__version__
 
@@ -72,7 +75,17 @@ class TestedOn:
         unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
         images = count_of(self.images, "image")
         told = f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
-        return f"{told}\n{self._of_cache}" if self.cached else told
+        of_cache = self._of_cache if self.cached else ""
+        return "\n".join(filter(None, [told, of_cache, self._of_unfamiliar]))
+
+    @property
+    def _of_unfamiliar(self) -> str:
+        """What is said of images that are unlike the training images; "" where all is as expected."""
+        if not self.unfamiliar:
+            return ""
+        share = self.unfamiliar / max(1, self.images - self.unreadable)
+        marked = count_of(self.unfamiliar, "image")
+        return f"{marked} ({share:.1%}) unfamiliar: unlike those trained on; about 5 % are expected"
 
     @property
     def _told(self) -> str:

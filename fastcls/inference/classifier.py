@@ -17,12 +17,13 @@ from fastcls import archives, files
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
-from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
+from fastcls.data.decoder import Decoder, affordable_pixels
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
+from fastcls.inference.bottlenecks import with_bottleneck
 from fastcls.inference.forwarder import Forward, Forwarder
-from fastcls.inference.inputs import Images, Single, listed, pixels
-from fastcls.inference.model_file import ModelFile, read_member
+from fastcls.inference.inputs import Decoded, Images, decode, listed
+from fastcls.inference.model_file import FAMILIARITY, ModelFile, read_familiarity, read_member
 from fastcls.inference.results import ImageResult, Predictions
 from fastcls.inference.stitcher import stitch
 from fastcls.machine import cores
@@ -38,6 +39,7 @@ from fastcls.specs import (
     check_type,
 )
 from fastcls.tasks import ONE_LABEL, Task, task_named
+from fastcls.training.familiarity import Familiarity
 from fastcls.used_images import UNKNOWN, UsedImages
 from fastcls.wording import count_of
 
@@ -64,6 +66,8 @@ class Classifier:
         task: What is asked of an image.
         source: The file that it was loaded from; None for one that was made in this process.
         used: The images that had a part in it, where it was made in this process; see `known_images`.
+        familiarity: What its training images are like, by which unfamiliar ones are told; None of a network
+            that was finetuned, or of a tail.
     """
 
     model: Any
@@ -74,6 +78,7 @@ class Classifier:
     task: Task = ONE_LABEL
     source: Path | None = field(default=None, compare=False)
     used: UsedImages = field(default=UNKNOWN, compare=False)
+    familiarity: Familiarity | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         names = ", ".join(self.class_names[:_SHOWN]) + (", ..." if len(self.class_names) > _SHOWN else "")
@@ -110,11 +115,12 @@ class Classifier:
             "figures": trained.best,
             "train_count": trained.train_count,
             "val_count": trained.val_count,
+            "familiarity": trained.familiarity.told if trained.familiarity else None,
         }
         model = stitch(trunk, trained.model)
         pixels = cache.manifest.pixels
         known = pixels, provenance, trained.thresholds, trained.task
-        return cls(model, trained.class_names, *known, used=trained.used)
+        return cls(model, trained.class_names, *known, used=trained.used, familiarity=trained.familiarity)
 
     def __post_init__(self) -> None:
         self.task.require_thresholds(self.thresholds, len(self.class_names))
@@ -170,6 +176,8 @@ class Classifier:
             self.model.save(temporary)
             with archives.extended(temporary) as archive:
                 archive.writestr(MEMBER, described)
+                if self.familiarity:
+                    archive.writestr(FAMILIARITY, self.familiarity.to_bytes())
 
     @classmethod
     def load(cls, path: PathLike) -> Classifier:
@@ -192,7 +200,8 @@ class Classifier:
         task = _read_task(described, thresholds, len(class_names), file)
         rule = _read_pixels(described, file)
         thresholds = tuple(thresholds) if thresholds else None
-        made = cls(None, class_names, rule, described, thresholds, task, source=file)
+        known = read_familiarity(file)
+        made = cls(None, class_names, rule, described, thresholds, task, source=file, familiarity=known)
         object.__setattr__(made, "_file", ModelFile.open(file, rule.size))
         object.__delattr__(made, "model")
         return made
@@ -265,7 +274,7 @@ class Classifier:
             check_at_least("max_pixels", max_pixels, 1)
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
         singles, count = listed(images)
-        decoded = ahead(partial(_decode, decoder), singles, threads=cores(), depth=2 * batch_size)
+        decoded = ahead(partial(decode, decoder), singles, threads=cores(), depth=2 * batch_size)
         numbered, run = enumerate(decoded), None
         batch_size = min(batch_size, count or batch_size)
         while batch := list(itertools.islice(numbered, batch_size)):
@@ -346,37 +355,26 @@ class Classifier:
 
     @cached_property
     def _forwarder(self) -> Forwarder:
-        if self.is_of_file:
-            return Forwarder("classifier", lambda: self._loaded, self.__dict__["_file"].digest)
-        return Forwarder("classifier", lambda: self.model)
+        def load() -> Any:
+            model = self._loaded if self.is_of_file else self.model
+            return with_bottleneck(model) if self.familiarity else model
+
+        kind = "classifier-bottleneck" if self.familiarity else "classifier"
+        return Forwarder(kind, load, self.__dict__["_file"].digest if self.is_of_file else "")
 
     def _forward(
-        self, batch: Sequence[tuple[int, _Decoded]], batch_size: int, run: Forward
+        self, batch: Sequence[tuple[int, Decoded]], batch_size: int, run: Forward
     ) -> Iterator[ImageResult]:
         images = np.zeros((batch_size, *self.size, 3), np.uint8)  # always full: one trace, steady results
         for place, (_, decoded) in enumerate(batch):
             if decoded.pixels is not None:
                 images[place] = decoded.pixels
-        for (index, decoded), row in zip(batch, run(images), strict=False):
-            probabilities = None if decoded.pixels is None else row
-            yield ImageResult(index, decoded.path, probabilities, self, decoded.reason)
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """What the model takes of an image, or why there is nothing."""
-
-    path: Path | None
-    pixels: np.ndarray | None
-    reason: str = ""
-
-
-def _decode(decoder: Decoder, image: Single) -> _Decoded:
-    path = image if isinstance(image, Path) else None
-    try:
-        return _Decoded(path, pixels(decoder, image))
-    except UnreadableImage as error:
-        return _Decoded(path, None, str(error))
+        # Beside the probabilities, the bottleneck.
+        rows, bottlenecks = np.split(run(images), [len(self.class_names)], axis=1)
+        scores = self.familiarity.score(bottlenecks).tolist() if self.familiarity else [None] * batch_size
+        for (index, decoded), row, score in zip(batch, rows, scores, strict=False):
+            said = (None, None) if decoded.pixels is None else (row, score)
+            yield ImageResult(index, decoded.path, said[0], self, decoded.reason, unfamiliarity=said[1])
 
 
 def _read_task(

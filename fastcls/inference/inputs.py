@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -80,6 +81,24 @@ def pixels(decoder: Decoder, image: Single) -> np.ndarray:
     if 0 in image.size:
         raise UnreadableImage(f"it has no pixels: {image.width}x{image.height}")
     return decoder.resize(read_rgb(image, image.format or "Pillow image"))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a model takes of an image, or why there is nothing."""
+
+    path: Path | None
+    pixels: np.ndarray | None
+    reason: str = ""
+
+
+def decode(decoder: Decoder, image: Single) -> Decoded:
+    """What a model takes of an image."""
+    path = image if isinstance(image, Path) else None
+    try:
+        return Decoded(path, pixels(decoder, image))
+    except UnreadableImage as error:
+        return Decoded(path, None, str(error))
 
 
 def _files(place: Path, image_key: str | None) -> Iterator[Path]:

@@ -11,7 +11,9 @@ from typing import Any
 from fastcls import archives, files
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
+from fastcls.training.familiarity import Familiarity
 
+FAMILIARITY = "fastcls/familiarity.npz"
 _CONFIG = "config.json"
 
 
@@ -89,6 +91,21 @@ def read_member(file: Path, name: str) -> dict[str, Any]:
     except Exception as error:  # zipfile fails on a damaged file anywhere
         raise OptionError(f"{file} is not a classifier made by fastcls, or damaged: {error}") from error
     return dict(described)
+
+
+def read_familiarity(file: Path) -> Familiarity | None:
+    """What the training images of a classifier are like; None where its file does not say.
+
+    Raises:
+        OptionError: It is damaged.
+    """
+    with zipfile.ZipFile(file) as archive:
+        if FAMILIARITY not in archive.namelist():
+            return None
+        try:
+            return Familiarity.from_bytes(archive.read(FAMILIARITY))
+        except Exception as error:  # zipfile and NumPy fail on a damaged file anywhere
+            raise OptionError(f"{file} is damaged: its {FAMILIARITY}: {error}") from error
 
 
 def _require_size(found: Any, size: tuple[int, int], path: Path) -> None:

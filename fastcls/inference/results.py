@@ -29,6 +29,8 @@ class ImageResult:
         classifier: Who says so.
         reason: Why it is unreadable; "" when it is not.
         answer: Which classes are said of it.
+        unfamiliarity: How unlike the training images it is, above 1 where 95 % of those for validation are
+            below; None where that is not known.
     """
 
     index: int
@@ -37,10 +39,16 @@ class ImageResult:
     classifier: Classifier = field(repr=False)
     reason: str = ""
     answer: AnswerSpec = field(default=AnswerSpec(), repr=False)
+    unfamiliarity: float | None = None
 
     def __repr__(self) -> str:
         named = ", ".join(f"{name} {confidence:.1%}" for name, confidence in self.top(1)) or "no class"
         return f"<{self.path or f'image {self.index}'}: {self.reason or named}>"
+
+    @property
+    def is_unfamiliar(self) -> bool | None:
+        """Whether it is unlike the training images; None where that is not known."""
+        return None if self.unfamiliarity is None else self.unfamiliarity > 1
 
     def top(self, k: int | None = None) -> list[tuple[str, float]]:
         """The most probable classes, with their probabilities.

@@ -25,6 +25,7 @@ from fastcls.specs import (
 from fastcls.specs.option import Option
 from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
+from fastcls.training.familiarity import Familiarity, fit_familiarity
 from fastcls.training.heads.fitting import fit_head, require_memory
 from fastcls.training.heads.network import build_head
 from fastcls.training.identity import head_identity
@@ -61,6 +62,7 @@ class TrainedHead:
         task: What is asked of an image.
         used: The images that had a part in it.
         views: The views of each image that it was trained on.
+        familiarity: What these are like; None for a tail, and where they are too few.
     """
 
     model: Any
@@ -75,6 +77,7 @@ class TrainedHead:
     task: Task = ONE_LABEL
     used: UsedImages = field(default=UNKNOWN, compare=False)
     views: ViewSpec = field(default_factory=ViewSpec)
+    familiarity: Familiarity | None = field(default=None, compare=False)
 
     @property
     def refit_count(self) -> int:
@@ -213,6 +216,7 @@ def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress:
         task=chosen.task,
         used=asked.used,
         views=chosen.views,
+        familiarity=None if spec.traits.needs_tail else fit_familiarity(chosen),
     )
 
 

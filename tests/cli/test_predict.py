@@ -54,7 +54,7 @@ def test_predict__csv(fastcls, trained, album):
     root, places = album
     result = fastcls("predict", trained.run, root, "--csv", "--top-k", 99)
     rows = list(csv.DictReader(io.StringIO(result.out)))
-    assert list(rows[0]) == ["path", "rank", "class", "confidence"]
+    assert list(rows[0]) == ["path", "rank", "class", "confidence", "unfamiliar"]
     assert len(rows) == 3 * 3  # no more than there are classes
     for name, place in places.items():
         own = [row for row in rows if row["path"] == str(place)]
@@ -144,7 +144,8 @@ def test_predict__below_the_least_confidence_the_answer_is_unsure_in_every_form(
         assert named == {path: names[: top_k or 1] for path, names in likely.items()}
     for path, said in (line.split(": ") for line in fastcls(*asked, "--top-k", 2).out.splitlines()):
         answer = "unsure 00.0% (" if expected[path] == "unsure" else ""
-        names = re.sub(r"\d+\.\d", "00.0", said).removeprefix(answer).removesuffix(")")
+        names = re.sub(r"\d+\.\d", "00.0", said.removesuffix(" [unfamiliar]"))
+        names = names.removeprefix(answer).removesuffix(")")
         assert names == ", ".join(f"{name} 00.0%" for name in likely[path][:2])
     ranked = {path: [] for path in expected}
     for row in csv.DictReader(io.StringIO(fastcls(*asked, "--csv", "--top-k", 2).out)):
