@@ -30,8 +30,12 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.errors import MissingExtraError as MissingExtraError
     from fastcls.errors import OptionError as OptionError
     from fastcls.errors import WorkerError as WorkerError
+    from fastcls.evaluation.auditing import Audit as Audit
+    from fastcls.evaluation.auditing import Issue as Issue
+    from fastcls.evaluation.auditing import audit as audit
     from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
     from fastcls.evaluation.cross_validation import cross_validate as cross_validate
+    from fastcls.evaluation.features import Features as Features
     from fastcls.evaluation.learning_curve import LearningCurve as LearningCurve
     from fastcls.evaluation.learning_curve import learning_curve as learning_curve
     from fastcls.evaluation.one_label import Evaluation as Evaluation
@@ -69,6 +73,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
     from fastcls.specs.comparing import ProbeSpec as ProbeSpec
+    from fastcls.suggester import Suggested as Suggested
+    from fastcls.suggester import suggest as suggest
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
     from fastcls.training.finetuner import finetune as finetune
     from fastcls.training.head_trainer import TrainedHead as TrainedHead
@@ -125,6 +131,10 @@ _HOMES = {
     "explain": "fastcls.inference.explainer",
     "ImageResult": "fastcls.inference.results",
     "Predictions": "fastcls.inference.results",
+    "Audit": "fastcls.evaluation.auditing",
+    "Issue": "fastcls.evaluation.auditing",
+    "audit": "fastcls.evaluation.auditing",
+    "Features": "fastcls.evaluation.features",
     "CrossValidation": "fastcls.evaluation.cross_validation",
     "cross_validate": "fastcls.evaluation.cross_validation",
     "LearningCurve": "fastcls.evaluation.learning_curve",
@@ -141,6 +151,8 @@ _HOMES = {
     "RunComparison": "fastcls.comparison.runs",
     "compare_runs": "fastcls.comparison.runs",
     "write_report": "fastcls.report.reporter",
+    "Suggested": "fastcls.suggester",
+    "suggest": "fastcls.suggester",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -13,6 +13,7 @@ import click
 import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
+from fastcls.cli.audit import audit
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
@@ -28,6 +29,7 @@ from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
 from fastcls.cli.split_data import split_data
+from fastcls.cli.suggest import suggest
 from fastcls.cli.test import test
 from fastcls.cli.to_csv import to_csv
 from fastcls.cli.to_tfrecord import to_tfrecord
@@ -75,7 +77,9 @@ _COMMANDS = (
     compare,
     explain,
     calibrate,
+    suggest,
     run,
+    audit,
     report,
     bases,
     layers,
