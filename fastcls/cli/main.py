@@ -17,6 +17,7 @@ from fastcls.cli.audit import audit
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
+from fastcls.cli.curve import curve
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
@@ -71,6 +72,7 @@ _COMMANDS = (
     train_head,
     finetune,
     test,
+    curve,
     predict,
     compare,
     explain,
