@@ -23,6 +23,7 @@ from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.logs import configure_logging
 from fastcls.cli.predict import predict
+from fastcls.cli.promote import promote
 from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
@@ -74,6 +75,7 @@ _COMMANDS = (
     compare,
     explain,
     calibrate,
+    promote,
     suggest,
     run,
     report,
