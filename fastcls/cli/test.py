@@ -77,6 +77,7 @@ def test(
         raise click.UsageError("Missing argument 'DATA'.")
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
+    from fastcls.runs import TESTS
 
     tested = run_test(
         *(Path(run), source.open(data), Path(out) if out else None),
@@ -88,6 +89,8 @@ def test(
         progress=options.show_progress(),
     )
     print_test(tested)
+    if tested.folder and tested.folder.parent == Path(run) / TESTS:
+        click.echo(f"Next: fastcls report {shlex.quote(run)} --test {shlex.quote(tested.folder.name)}")
 
 
 def _test_epochs(run: str, data: Dataset | None, out: str | None, epochs: EpochsSpec) -> None:

@@ -31,7 +31,7 @@ TABLE, ABOUT, SHEET = "explained.csv", "explained.json", "contact_sheet.jpg"
 _COLUMNS = ("path", "rank", "class", "confidence", "layer", "file", "reason")
 _KEPT = (".jpg", ".jpeg", ".png")  # pictures of other images become PNG files
 _ON_SHEET = 48
-_SHEET_COLUMNS, _CELL = 2, (200, 640)
+_SHEET_COLUMNS, _CELL = 3, (200, 420)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -60,6 +61,17 @@ def test_run__without_a_test_sums_up_what_there_is(fastcls, photos, base, tmp_pa
         f"In {tmp_path / 'run'}: classifier.keras, head.keras, images.csv, run.json, history.csv, curves.png"
     ]
     assert commands
+
+
+def test_test__names_the_report_of_its_result(fastcls, trained, photos, tmp_path):
+    run = shutil.copytree(trained.run, tmp_path / "my run")
+    for more, is_named in (([], True), (["--out", tmp_path / "elsewhere"], False)):
+        done = fastcls("test", run, photos, *more)
+        assert done.code == 0, done.err
+        commands = [line for line in done.out.splitlines() if line.startswith("Next: ")]
+        assert bool(commands) == is_named
+        for line in commands:
+            assert fastcls(*shlex.split(line)[2:]).code == 0
 
 
 def result_of(evaluation):
