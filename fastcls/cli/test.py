@@ -75,12 +75,14 @@ def test(
     options.refuse_typed("a test without --epochs", "metric", "coverage_at")
     if not data:
         raise click.UsageError("Missing argument 'DATA'.")
+    from fastcls.evaluation.gone import open_tested
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
     from fastcls.runs import TESTS
 
+    dataset = open_tested(lambda: source.open(data), Path(data), Path(run), features)
     tested = run_test(
-        *(Path(run), source.open(data), Path(out) if out else None),
+        *(Path(run), dataset, Path(out) if out else None),
         classifier=Classifier.load(run),
         batch_size=batch_size,
         max_pixels=pixels.max_pixels,

@@ -44,7 +44,7 @@ class Findings:
         recall: (C,) float, NaN of a class without test images.
         confusion: (C, C) int, [true, predicted], of one label per image; None of several.
         label_errors: Suspected label errors.
-        leaks: Test images that have a near duplicate among those trained on.
+        leaks: Pairs of near duplicates in different splits.
         seen: Test images that were trained or validated on.
         unreadable: Images that could not be read.
         calibration: Expected calibration error; None if it is unknown.
@@ -96,10 +96,11 @@ def seen_images(found: Findings) -> Iterator[Advice]:
 def leaked_images(found: Findings) -> Iterator[Advice]:
     """Near duplicates in training and test."""
     if found.leaks:
-        have = "has" if found.leaks == 1 else "have"
+        are = "is" if found.leaks == 1 else "are"
+        pairs = count_of(found.leaks, "pair")
         yield Advice(
-            f"{count_of(found.leaks, 'test image')} {have} a near duplicate among the training images, so "
-            "the figures may be too good. Keep such images in one split.",
+            f"{pairs} of images in different splits {are} nearly the same, so the figures may be too good. "
+            "Look at them, and keep such images in one split.",
             "duplicates",
         )
 
@@ -257,4 +258,4 @@ def _mean(found: Findings) -> float:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"  # no line breaks there

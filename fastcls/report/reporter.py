@@ -16,12 +16,14 @@ from fastcls.files import PathLike, as_path
 from fastcls.report import facts
 from fastcls.report.advice import Advice, Findings, advise
 from fastcls.report.counts import CONFUSIONS
+from fastcls.report.explained import MOST, explain_mistakes
 from fastcls.report.material import Material, gather
 from fastcls.report.page import render
 from fastcls.report.payload import payload
 from fastcls.report.projection import Points, project
 from fastcls.report.selection import Selection, select
 from fastcls.report.thumbnails import Thumbnails, make_thumbnails
+from fastcls.specs import check_at_least
 from fastcls.wording import count_of
 
 NAME = "report.html"
@@ -43,13 +45,16 @@ class Report:
     notes: tuple[str, ...]
 
 
-def write_report(run: PathLike, out: PathLike | None = None, *, test: str | None = None) -> Path:
+def write_report(
+    run: PathLike, out: PathLike | None = None, *, test: str | None = None, explain: int = 0
+) -> Path:
     """Write one HTML page about a run, which needs no network and no other file.
 
     Args:
         run: The run folder.
         out: The page; by default report.html in the run, with a number where another page is there.
         test: The name of the test that it shows; by default the latest.
+        explain: For how many mistakes to show where the classifier looks: they are forwarded again.
 
     Returns:
         The page.
@@ -58,27 +63,32 @@ def write_report(run: PathLike, out: PathLike | None = None, *, test: str | None
         OptionError: It is no run, a file of it is damaged, there is no such test, or `out` is taken or cannot
             be written.
     """
-    return make_report(run, out, test=test).path
+    return make_report(run, out, test=test, explain=explain).path
 
 
-def make_report(run: PathLike, out: PathLike | None = None, *, test: str | None = None) -> Report:
+def make_report(
+    run: PathLike, out: PathLike | None = None, *, test: str | None = None, explain: int = 0
+) -> Report:
     """What `write_report` does, and what is missing on the page."""
     folder, asked = as_path(run, "run"), None if out is None else as_path(out, "out")
     files.require_writable((asked or folder / NAME).parent)
     if asked is not None and asked.is_dir():
         raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / NAME}")
+    check_at_least("explain", explain, 0)
     material = gather(folder, test)
-    text, selection, notes = _render(material)
+    text, selection, notes = _render(material, explain)
     path = _write(text, asked, folder)
     return Report(path, len(selection.places), notes)
 
 
-def _render(material: Material) -> tuple[str, Selection, tuple[str, ...]]:
+def _render(material: Material, explain: int) -> tuple[str, Selection, tuple[str, ...]]:
     selection = select(material)
+    explained = explain_mistakes(material, selection, min(explain, MOST))
     thumbnails = make_thumbnails([material.images.files[place] for place in selection.places])
     notes = (*material.notes, *_notes(selection, thumbnails))
     data = payload(material, selection, thumbnails.texts, _points(material, selection))
-    return render(data, **_context(material, notes)), selection, notes
+    context = {**_context(material, notes), "explained": len(explained)}
+    return render({**data, "explained": explained}, **context), selection, notes
 
 
 def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
@@ -155,8 +165,8 @@ def _advice(material: Material) -> list[Advice]:
             tested=tested,
             recall=np.where(tested > 0, values, np.nan),
             confusion=CONFUSIONS[material.run.task](result, classes),
-            label_errors=len(material.label_errors),
-            leaks=len({pair.place for pair in material.duplicates}),
+            label_errors=material.suspects.counts[0],
+            leaks=material.suspects.counts[1],
             seen=sum((result.on.get("seen") or {}).values()),
             unreadable=len(material.features.failures) if material.features else 0,
             calibration=metrics.get("ece"),
