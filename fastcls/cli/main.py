@@ -13,9 +13,11 @@ import click
 import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
+from fastcls.cli.audit import audit
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
+from fastcls.cli.curve import curve
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
@@ -23,6 +25,7 @@ from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.logs import configure_logging
 from fastcls.cli.predict import predict
+from fastcls.cli.promote import promote
 from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
@@ -70,12 +73,15 @@ _COMMANDS = (
     train_head,
     finetune,
     test,
+    curve,
     predict,
     compare,
     explain,
     calibrate,
+    promote,
     suggest,
     run,
+    audit,
     report,
     bases,
     layers,
