@@ -67,6 +67,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
     from fastcls.specs.comparing import ProbeSpec as ProbeSpec
+    from fastcls.suggester import Suggested as Suggested
+    from fastcls.suggester import suggest as suggest
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
     from fastcls.training.finetuner import finetune as finetune
     from fastcls.training.head_trainer import TrainedHead as TrainedHead
@@ -137,6 +139,8 @@ _HOMES = {
     "RunComparison": "fastcls.comparison.runs",
     "compare_runs": "fastcls.comparison.runs",
     "write_report": "fastcls.report.reporter",
+    "Suggested": "fastcls.suggester",
+    "suggest": "fastcls.suggester",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -17,6 +17,10 @@ class DataError(FastclsError, ValueError):
     """Images, folders or CSV files are not as expected."""
 
 
+class GoneError(DataError):
+    """Images, or the folder or table that lists them, are not where they are said to be."""
+
+
 class OptionError(FastclsError, ValueError):
     """An option cannot be used: an unknown name, a value out of range, a conflict of two options."""
 

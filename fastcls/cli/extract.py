@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,11 @@ from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_extraction
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
+from fastcls.specs.options import options_of
 from fastcls.wording import count_of
+
+if TYPE_CHECKING:
+    from fastcls.data.dataset import Dataset
 
 
 @click.command(
@@ -33,6 +37,9 @@ from fastcls.wording import count_of
     several=("cut",),
 )
 @click.argument("data", type=click.Path())
+@click.option(
+    "--unlabeled", is_flag=True, help="DATA is a folder of images without classes, to be labeled later."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be forwarded, and stop.")
 @click.option(
     "--preview",
@@ -44,6 +51,7 @@ def extract(
     data: str,
     preview: str | None,
     dry_run: bool,
+    unlabeled: bool,
     source: SourceSpec,
     cut: list[CutSpec],
     views: ViewSpec,
@@ -55,12 +63,13 @@ def extract(
     DATA is a folder made by split-data, a folder per class, TFRecord or Parquet files (one, a folder of them,
     or a pattern), or a table of paths and labels, such as a CSV. With --label-separator, or a column of 0 and
     1 per class, images can have any number of labels. Images that were forwarded before are not forwarded
-    again, even if their name, label or split has changed.
+    again, even if their name, label or split has changed. With --unlabeled, DATA is any folder of images:
+    `fastcls suggest` says which of them to label next.
     """
     from fastcls.extraction.extractor import extract_several
     from fastcls.extraction.planner import plan_extraction
 
-    dataset, root = source.open(data), Path(place.cache)
+    dataset, root = _open_unlabeled(data) if unlabeled else source.open(data), Path(place.cache)
     if preview:
         _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
@@ -71,8 +80,18 @@ def extract(
     progress = options.show_progress()
     for cache, done in extract_several(dataset, cut, root, extraction, **asked, progress=progress):
         print_extraction(cache, done)
+        if unlabeled:
+            click.echo(f"Next: fastcls suggest {shlex.quote(data)} --from RUN")
+            continue
         said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
         click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")
+
+
+def _open_unlabeled(data: str) -> Dataset:
+    from fastcls.data.unlabeled import open_unlabeled
+
+    options.refuse_typed("--unlabeled", *(own.name for own in options_of(SourceSpec).values()))
+    return open_unlabeled(data)
 
 
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:

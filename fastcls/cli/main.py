@@ -27,6 +27,7 @@ from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
 from fastcls.cli.split_data import split_data
+from fastcls.cli.suggest import suggest
 from fastcls.cli.test import test
 from fastcls.cli.to_csv import to_csv
 from fastcls.cli.to_tfrecord import to_tfrecord
@@ -73,6 +74,7 @@ _COMMANDS = (
     compare,
     explain,
     calibrate,
+    suggest,
     run,
     report,
     bases,

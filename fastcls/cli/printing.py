@@ -92,6 +92,21 @@ def print_test(result: Any) -> None:
     click.echo(f"In {result.folder}: {', '.join(result.files)}")
 
 
+def print_suggested(made: Any) -> None:
+    """Print which images to label."""
+    from fastcls.evaluation.text_table import format_table
+
+    known = f"; {made.labeled:,} had a part in the run" if made.labeled else ""
+    images = count_of(made.images, "new image")
+    click.echo(f"Chosen from {images} in {made.folder}: {made.forwarded:,} forwarded{known}")
+    rows = [
+        [each.path, each.predicted or "no class", f"{each.confidence:.1%}", each.nearest_class or "no class"]
+        for each in made.suggestions
+    ]
+    click.echo(format_table([["image", "predicted", "confidence", "nearest labeled"], *rows]))
+    click.echo(f"{count_of(len(rows), 'image')} to label next, in {made.file}")
+
+
 def print_calibration(made: Any) -> None:
     """Print what a calibration has brought."""
     from fastcls.evaluation.text_table import format_table

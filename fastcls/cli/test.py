@@ -52,12 +52,14 @@ def test(
     of them are forwarded anyway, as a check; if the predictions differ too much, all are. With --max-pixels,
     all are as well.
     """
+    from fastcls.evaluation.gone import open_tested
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
     from fastcls.runs import TESTS
 
+    dataset = open_tested(lambda: source.open(data), Path(data), Path(run), features)
     tested = run_test(
-        *(Path(run), source.open(data), Path(out) if out else None),
+        *(Path(run), dataset, Path(out) if out else None),
         classifier=Classifier.load(run),
         batch_size=batch_size,
         max_pixels=pixels.max_pixels,

@@ -7,7 +7,8 @@ class, whatever the number of draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -36,16 +37,18 @@ def influences(
     sums = {name: _Sum(images) for name in CLASS_FIGURES}
     pooled = np.zeros((3, images))  # hits, classes that an image has, and that were found
     for label, column in enumerate(columns_of(scores)):
-        own, said = has(label), found(label)
-        pooled += [own & said, own, said]
-        if own.any():
-            for name, value, moves in _of_class(own, said, column):
-                sums[name].add(value, moves)
+        own, said = np.flatnonzero(has(label)), np.flatnonzero(found(label))
+        hits = np.intersect1d(own, said, assume_unique=True)
+        for counts, places in zip(pooled, (hits, own, said), strict=True):
+            counts[places] += 1
+        if len(own):
+            _add_counted(sums, hits, own, said)
+            _add_ranked(sums, own, column)
     for name, (part, whole) in zip(_SCORES, _fractions(*pooled), strict=True):
-        sums[f"micro_{name}"].add(*_ratio(part, whole))
-    for name in _SCORES:
-        average = sums[f"weighted_{name}"]
-        average.divide(pooled[1])
+        total = max(float(whole.sum()), 1.0)
+        value = float(part.sum()) / total
+        sums[f"micro_{name}"].add(value, (part - value * whole) / total)
+        sums[f"weighted_{name}"].divide(pooled[1])
     return np.array([one.value for one in sums.values()]), np.array([one.moves for one in sums.values()])
 
 
@@ -55,9 +58,13 @@ class _Sum:
     def __init__(self, images: int) -> None:
         self._count, self._value, self._moves = 0, 0.0, np.zeros(images)
 
-    def add(self, value: float, moves: np.ndarray) -> None:
+    def add(self, value: float, moves: np.ndarray | float = 0.0) -> None:
         self._count, self._value = self._count + 1, self._value + value
         self._moves += moves
+
+    def move(self, places: np.ndarray, moves: np.ndarray | float) -> None:
+        """Add derivatives of some images, each at most once."""
+        self._moves[places] += moves
 
     def divide(self, weights: np.ndarray) -> None:
         """Make it the sum over the total of some weights of the images."""
@@ -75,61 +82,53 @@ class _Sum:
         return self._moves / max(self._count, 1)
 
 
-def _of_class(
-    own: np.ndarray, said: np.ndarray, scores: np.ndarray
-) -> Iterator[tuple[str, float, np.ndarray]]:
-    support = np.count_nonzero(own)
-    parts = (own & said).astype(np.float64), own.astype(np.float64), said.astype(np.float64)
-    for name, pair in zip(_SCORES, _fractions(*parts), strict=True):
-        value, moves = _ratio(*pair)
-        yield f"macro_{name}", value, moves
-        yield f"weighted_{name}", value * support, moves * support + value * own
-    area, precision = _rank(own, scores)
-    if support < len(own):
-        yield "mean_auroc", *area
-    yield "mean_average_precision", *precision
-
-
-def _fractions(hits: np.ndarray, own: np.ndarray, said: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What is divided by what, image by image, for precision, recall and F1 score."""
+def _fractions(hits: Any, own: Any, said: Any) -> list[tuple[Any, Any]]:
+    """What is divided by what for precision, recall and F1 score."""
     return [(hits, said), (hits, own), (2 * hits, own + said)]
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> tuple[float, np.ndarray]:
-    total = max(float(whole.sum()), 1.0)
-    value = float(part.sum()) / total
-    return value, (part - value * whole) / total
+def _add_counted(sums: Mapping[str, _Sum], hits: np.ndarray, own: np.ndarray, said: np.ndarray) -> None:
+    """Add the scores of a class by the places of its images."""
+    # Of the fraction part / whole: how often an image counts in the part, and in which places in the whole.
+    parts = {"precision": (1, (said,)), "recall": (1, (own,)), "f1": (2, (own, said))}
+    for name, (times, wholes) in parts.items():
+        total = max(sum(map(len, wholes)), 1)
+        value = times * len(hits) / total
+        macro, weighted = sums[f"macro_{name}"], sums[f"weighted_{name}"]
+        macro.add(value)
+        weighted.add(value * len(own))
+        weighted.move(own, value)
+        for places, step in [(hits, times / total), *((whole, -value / total) for whole in wholes)]:
+            macro.move(places, step)
+            weighted.move(places, step * len(own))
 
 
-def _rank(own: np.ndarray, scores: np.ndarray) -> tuple[tuple[float, np.ndarray], tuple[float, np.ndarray]]:
-    """AUROC and average precision of a class, with their derivatives; see `class_ranking`."""
-    order = np.argsort(-scores)
-    falling, has = -scores[order], own[order]
-    is_first = np.r_[True, falling[1:] != falling[:-1]]
-    tie = is_first.cumsum() - 1
-    first = np.flatnonzero(is_first)
-    at_least = np.r_[first[1:], len(own)]  # of each group of equal scores: how many score so, or higher
-    own_at_least = has.cumsum()[at_least - 1]
-    having, others = int(own_at_least[-1]), len(own) - int(own_at_least[-1])
-    own_here = np.diff(own_at_least, prepend=0)
-    ahead = at_least - own_at_least - np.diff(at_least - own_at_least, prepend=0) / 2
-    below = np.where(has, 1 - ahead[tie] / max(others, 1), (own_at_least - own_here / 2)[tie] / having)
-    area = float(below[has].mean())
-    area_moves = (below - area) / np.where(has, having, max(others, 1))
+def _add_ranked(sums: Mapping[str, _Sum], own: np.ndarray, scores: np.ndarray) -> None:
+    """Add AUROC and average precision of a class; see `class_ranking`."""
+    images, having, others = len(scores), len(own), len(scores) - len(own)
+    rising, every = np.sort(scores[own]), np.sort(scores)
+    at_least, above = (images - np.searchsorted(every, rising, side) for side in ("left", "right"))
+    own_at_least, own_above = (having - np.searchsorted(rising, rising, side) for side in ("left", "right"))
+    lower, upto = _own_below(rising, scores)
+    if others:
+        ahead = (at_least - own_at_least + above - own_above) / 2
+        area = 1 - float(ahead.mean()) / others
+        moves = (1 - area - (lower + upto) / (2 * having)) / others
+        moves[own] = (1 - area - ahead[lower[own]] / others) / having
+        sums["mean_auroc"].add(area, moves)
     precision = own_at_least / at_least
-    mean = float((own_here * precision).sum() / having)
+    mean = float(precision.mean())
     # An image moves the precision at its own score and at all lower ones.
-    lifts, falls = (_until_end(own_here * part / at_least) for part in (1.0, precision))
-    moves = (has * (precision[tie] - mean + lifts[tie]) - falls[tie]) / having
-    return (area, _unsorted(area_moves, order)), (mean, _unsorted(moves, order))
+    lifts, falls = (np.r_[0, (part / at_least).cumsum()] for part in (1.0, precision))
+    sums["mean_average_precision"].add(mean, -falls[upto] / having)
+    lifted = precision[lower[own]] - mean + lifts[upto[own]]
+    sums["mean_average_precision"].move(own, lifted / having)
 
 
-def _until_end(values: np.ndarray) -> np.ndarray:
-    sums: np.ndarray = values[::-1].cumsum()[::-1]
-    return sums
-
-
-def _unsorted(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    placed = np.empty_like(values)
-    placed[order] = values
-    return placed
+def _own_below(rising: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of some rising scores are below, and at most, each of others."""
+    lower = np.searchsorted(rising, scores)
+    upto = lower.copy()
+    is_equal = rising[np.minimum(lower, len(rising) - 1)] == scores
+    upto[is_equal] = np.searchsorted(rising, scores[is_equal], "right")
+    return lower, upto

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcls import files
+from fastcls.evaluation.fonts import drawable, font_for, set_fonts
 from fastcls.evaluation.text_table import shorten
 from fastcls.specs import Step, step_of
 from fastcls.wording import count_of
@@ -50,7 +50,7 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{np.trace(confusion):,} of {count_of(confusion.sum(), 'image')} correct")
-    _name_classes(axes, class_names)
+    _name_classes(axes, class_names, table="confusion.csv", both=True)
     if len(class_names) <= _COUNTED_CLASSES:
         _write_counts(axes, confusion, shares)
     _save(figure, path)
@@ -75,7 +75,7 @@ def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) ->
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest", aspect="auto")
     figure.colorbar(image, ax=axes, label="share of the images with, or without, the class")
     axes.axvline(1.5, color="white", linewidth=3)
-    axes.set_yticks(*_class_ticks(class_names), parse_math=False, fontsize=8)
+    _name_classes(axes, class_names, table="per_class.csv")
     axes.set_xticks(range(4), ["true\npositives", "false\nnegatives", "false\npositives", "true\nnegatives"])
     axes.set(ylabel="class", title=count_of(confusion[0].sum(), "image"))
     if len(class_names) <= _COUNTED_CLASSES:
@@ -134,17 +134,35 @@ def draw_history(
     _save(figure, path)
 
 
-def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
-    ticks = _class_ticks(class_names)
+def _name_classes(axes: Axes, class_names: Sequence[str], *, table: str, both: bool = False) -> None:
+    """Write the names of classes beside the rows of a picture.
+
+    Args:
+        axes: Of the picture.
+        class_names: The C classes, in label order.
+        table: The file that lists the names which no font has: they are drawn as numbers.
+        both: Write them below the columns too.
+    """
+    labels, names = _class_ticks(class_names)
+    fonts = [font_for(name) for name in names]
+    numbers = (f"[{label}]" for label in labels)
+    shown = [n if font is None else name for n, name, font in zip(numbers, names, fonts, strict=True)]
     # parse_math=False: a "$" in a class name is a dollar sign.
-    axes.set_xticks(*ticks, rotation=90, parse_math=False, fontsize=8)
-    axes.set_yticks(*ticks, parse_math=False, fontsize=8)
+    axes.set_yticks(labels, shown, parse_math=False, fontsize=8)
+    set_fonts(axes.get_yticklabels(), fonts)
+    if both:
+        axes.set_xticks(labels, shown, rotation=90, parse_math=False, fontsize=8)
+        set_fonts(axes.get_xticklabels(), fonts)
+    if None in fonts:
+        axes.set_xlabel(
+            f"{axes.get_xlabel()}\n[n]: class n of {table}, from 0 (no font for its name)".strip()
+        )
 
 
 def _class_ticks(class_names: Sequence[str]) -> tuple[list[int], list[str]]:
     step = -(-len(class_names) // _NAMED_CLASSES)
     labels = list(range(0, len(class_names), step))
-    return labels, [shorten(class_names[label], _NAME_COLUMNS) for label in labels]
+    return labels, [shorten(drawable(class_names[label]), _NAME_COLUMNS) for label in labels]
 
 
 def _write_counts(axes: Axes, confusion: np.ndarray, shares: np.ndarray) -> None:
@@ -179,17 +197,18 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]], metric: str
     axes.set(xlabel=step.one, ylabel=_AXES.get(metric, metric))
     if step.is_log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # formulas would load a parser
+        axes.tick_params(axis="x", labelsize=8)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # The canvas is named so that no display or user's backend takes part.
+    # The canvas is named so that no display or user's backend takes part. `print_png` draws once, where
+    # `savefig` draws twice.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
-    with files.atomic_path(path) as temporary, warnings.catch_warnings():
-        # Scripts that the font lacks are drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        canvas.print_figure(temporary, dpi=_DPI, format="png")
+    figure.set_dpi(_DPI)
+    with files.atomic_path(path) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)

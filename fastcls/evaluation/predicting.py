@@ -80,7 +80,13 @@ class Predicted:
 
 
 def predict(
-    tested: Dataset, labels: np.ndarray, digests: Sequence[str], source: CachedRun | None, how: Forwarding
+    tested: Dataset,
+    labels: np.ndarray,
+    digests: Sequence[str],
+    source: CachedRun | None,
+    how: Forwarding,
+    *,
+    gone: np.ndarray,
 ) -> Predicted:
     """Predict the images of a data set.
 
@@ -90,14 +96,16 @@ def predict(
         digests: Their identities.
         source: Where their bottlenecks may be.
         how: How the others are forwarded.
+        gone: (N,) bool, images that cannot be read, while the cache may have them: they are not checked.
     """
     paths = [tested.locate(sample) for sample in tested.samples]
     rows = np.full((len(paths), len(how.classifier.class_names)), np.nan, np.float32)
     parity = None
     if source:
         rows = source.probabilities(digests, converts=how.classifier.is_of_file)
-        parity = _check(rows, labels, paths, source, how)
-        if not (parity and parity.holds):
+        there = np.flatnonzero(_present(rows) & ~gone)
+        parity = _check(there, rows, labels, paths, source, how)
+        if not (parity.holds if parity else _present(rows)[gone].any()):
             rows[:] = np.nan
     is_cached = _present(rows)
     cached = int(is_cached.sum())
@@ -113,10 +121,15 @@ def predict(
 
 
 def _check(
-    rows: np.ndarray, labels: np.ndarray, paths: Sequence[Path], source: CachedRun, how: Forwarding
+    present: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    paths: Sequence[Path],
+    source: CachedRun,
+    how: Forwarding,
 ) -> Parity | None:
     """Compare some of the rows with what the classifier says of the images; None where there are none."""
-    present, known = np.flatnonzero(_present(rows)), how.classifier
+    known = how.classifier
     if not len(present):
         return None
     known.keep()

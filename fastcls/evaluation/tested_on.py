@@ -45,6 +45,7 @@ class TestedOn:
             "cache (PRECISION)", bottlenecks of the cache that the run was trained on.
         cached: How many of the images have their bottlenecks from the cache; the others were forwarded.
         left_out: How many more there were, of classes that the classifier does not know.
+        gone: How many of the images cannot be read, and are known to the cache by their paths alone.
         compact: Whether predictions.csv lacks the probabilities of the classes.
         unfamiliar: How many are unlike the training images, as `predict` marks them; None where that is not
             known.
@@ -65,6 +66,7 @@ class TestedOn:
     features: str = FORWARDED
     cached: int = 0
     left_out: int = 0
+    gone: int = 0
     compact: bool = False
     unfamiliar: int | None = None
     parity: Parity | None = None
@@ -75,8 +77,8 @@ class TestedOn:
         unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
         images = count_of(self.images, "image")
         told = f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
-        of_cache = self._of_cache if self.cached else ""
-        return "\n".join(filter(None, [told, of_cache, self._of_unfamiliar]))
+        of_cache = self._of_cache if self.cached else []
+        return "\n".join(filter(None, [told, *of_cache, self._of_unfamiliar]))
 
     @property
     def _of_unfamiliar(self) -> str:
@@ -95,10 +97,14 @@ class TestedOn:
         return ", ".join(told) or "none of them was used in training"
 
     @property
-    def _of_cache(self) -> str:
+    def _of_cache(self) -> list[str]:
         own = "All" if self.cached == self.images else f"{self.cached:,} of them"
         others = "" if self.cached == self.images else ", the others were forwarded"
-        return f"{own} from the {self.features}{others}. {self.parity}"
+        check = self.parity or "Not checked through the whole classifier, as no image is there"
+        lines = [f"{own} from the {self.features}{others}. {check}"]
+        if self.gone:
+            lines.append(f"{count_of(self.gone, 'image')} gone: known by the table of the cache alone")
+        return lines
 
     @property
     def warning(self) -> str:

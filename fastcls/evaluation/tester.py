@@ -22,6 +22,7 @@ from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
 from fastcls.evaluation.figures import Figures
 from fastcls.evaluation.from_cache import cache_of
+from fastcls.evaluation.gone import open_tested, recall_digests
 from fastcls.evaluation.judges import JUDGES
 from fastcls.evaluation.predicting import Forwarding, Predicted, predict
 from fastcls.evaluation.tested_on import FORWARDED, MEMBER, TestedOn, tested_on
@@ -95,7 +96,9 @@ def test(
     how = Forwarding(classifier, batch_size, max_pixels, progress)
     asked = features or FeaturesSpec(through_model=max_pixels is not None)
     place, asked_for = classifier.source, (asked, result or ResultSpec())
-    return _test(how, Dataset.of(dataset), place, folder, *asked_for, is_written=folder is not None)
+    data = Path() if isinstance(dataset, Dataset) else files.as_path(dataset, "dataset", "a Dataset")
+    opened = open_tested(lambda: Dataset.of(dataset), data, place, asked)
+    return _test(how, opened, place, folder, *asked_for, is_written=folder is not None)
 
 
 def run_test(
@@ -172,16 +175,19 @@ def _test(
     run = Run.of(place) if place else None
     source = None if features.through_model else cache_of(run, features.cache)
     used, model = run.used if run else classifier.used, _model_digest(classifier, place)
-    digests = _digests(tested)
+    found_digests = _digests(tested)
+    digests = recall_digests(source.cache, tested, found_digests) if source else found_digests
+    gone = np.array([bool(known) and not read for known, read in zip(digests, found_digests, strict=True)])
     on = _tell(tested, "test" if dataset.splits else "all", digests, model, used)
-    on = replace(on, left_out=len(part.samples) - len(tested.samples), compact=result.compact)
+    left_out = len(part.samples) - len(tested.samples)
+    on = replace(on, left_out=left_out, gone=int(gone.sum()), compact=result.compact)
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
     if on.warning:
         logger.warning(on.warning)
     started = time.monotonic()
     labels = classifier.task.encode([*map(tested.names_of, tested.samples)], classifier.class_names)
-    found = predict(tested, labels, digests, source, how)
+    found = predict(tested, labels, digests, source, how, gone=gone)
     on = replace(on, seconds=round(time.monotonic() - started, 3), **found.told)
     evaluation, predictions = _judge(classifier, tested, labels, found)
     folders = _folders(place, tested.name, out)

@@ -29,7 +29,7 @@ from fastcls.data.split_table import (
     read_split_rows,
     require_named,
 )
-from fastcls.errors import DataError
+from fastcls.errors import DataError, GoneError
 from fastcls.wording import count_of
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _alone(class_name: str) -> tuple[str]:
 def _require_finished_folder(root: Path) -> None:
     if not root.is_dir():
         fact = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(
+        raise GoneError(
             f"{root} {fact}. Pass a folder with one subfolder of images per class, a table (CSV, JSON Lines, "
             "Parquet), or TFRecord files."
         )

@@ -18,7 +18,7 @@ from fastcls.data.readers.labels import find_reader
 from fastcls.data.readers.layout import BITS, LABEL_COLUMNS, RESERVED, Layout, find_layout, has_label_column
 from fastcls.data.readers.parquet import open_parquet
 from fastcls.data.readers.places import Places
-from fastcls.errors import DataError, FastclsError
+from fastcls.errors import DataError, FastclsError, GoneError
 from fastcls.specs.data import ReadSpec
 from fastcls.tasks import SEVERAL_LABELS, Task
 from fastcls.wording import count_of
@@ -70,7 +70,7 @@ def _root(path: Path, spec: ReadSpec) -> Path | None:
     if spec.image_root is None or Path(spec.image_root).is_dir():
         return None if spec.image_root is None else Path(spec.image_root)
     fact = "is not a folder" if Path(spec.image_root).exists() else "does not exist"
-    raise DataError(
+    raise GoneError(
         f"--image-root {spec.image_root} {fact} ({Path(spec.image_root).absolute()}). Name the folder that "
         f"the paths in {path} are relative to."
     )

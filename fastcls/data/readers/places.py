@@ -11,7 +11,7 @@ from fastcls.data.image_formats import named_kind
 from fastcls.data.readers.entries import some
 from fastcls.data.readers.folder import image_suffixes
 from fastcls.data.tfrecord import split_address
-from fastcls.errors import DataError
+from fastcls.errors import GoneError
 
 _TRIES = 100  # paths of which no suffix makes a file, before the others are taken as missing too
 _COMMON = (".jpg", ".jpeg", ".png")
@@ -70,9 +70,9 @@ class Places:
         return any(self._spelled(Path(named).as_posix(), suffix) for suffix in known)
 
     def require_all(self) -> None:
-        """Raise DataError for missing files."""
+        """Raise GoneError for missing files."""
         if self.missing:
-            raise DataError(
+            raise GoneError(
                 f"{self._table} lists files that do not exist or are not regular files "
                 f"({len(self.missing):,}): {some(self.missing)}. Paths must be absolute or relative to "
                 f"{self.root.absolute()}; use --image-root for another folder{self._hint()}."

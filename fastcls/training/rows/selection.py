@@ -85,6 +85,11 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     if not config.allow_stale:
         _require_unchanged(cache, report.root, samples)
     class_names = tuple(sorted({name for labels in {*samples.labels} for name in labels}))
+    if not class_names:
+        raise DataError(
+            f"{cache.listing.name} in cache {cache.folder} has no classes: its images are unlabeled. Choose "
+            "another data set with --name, or label images and extract these"
+        )
     views = _views(cache, report, config)
     found = locate_views(cache.index(), samples, views)
     _require_complete(cache, samples, found.lacking, views, config)

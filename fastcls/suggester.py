@@ -1,0 +1,194 @@
+"""Suggest which images of a folder to label next, by a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastcls import files
+from fastcls.data.dataset import Dataset
+from fastcls.data.unlabeled import open_unlabeled
+from fastcls.errors import DataError, OptionError
+from fastcls.evaluation.features import Features, features_of_run
+from fastcls.evaluation.from_cache import CachedRun, cache_of
+from fastcls.evaluation.suggesting import choose_to_label
+from fastcls.extraction.extractor import extract
+from fastcls.files import PathLike, as_path
+from fastcls.runs import Run
+from fastcls.specs import BaseSpec, CutSpec, check_at_least
+from fastcls.wording import count_of
+
+_COLUMNS = ("path", "predicted", "confidence", "margin", "nearest_class", "nearest", "similarity")
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An image to label.
+
+    Attributes:
+        path: Relative to the folder.
+        predicted: What the run says of it; "" for no class.
+        confidence: Probability of the most probable class.
+        margin: How clear the decision is: 0 where two classes are equally probable, or with several labels
+            where a class is at its threshold.
+        nearest_class: Of the most similar labeled image.
+        nearest: Its path in its data set.
+        similarity: Cosine of the bottlenecks of both.
+    """
+
+    path: str
+    predicted: str
+    confidence: float
+    margin: float
+    nearest_class: str
+    nearest: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """What to label.
+
+    Attributes:
+        folder: The images.
+        images: How many were chosen from.
+        forwarded: How many had to be forwarded.
+        labeled: How many images of the folder had a part in the run, and are left out.
+        suggestions: The first choice first.
+        file: The table; None where none was asked for.
+    """
+
+    folder: Path
+    images: int
+    forwarded: int
+    labeled: int
+    suggestions: tuple[Suggestion, ...]
+    file: Path | None = None
+
+
+def suggest(
+    folder: PathLike,
+    run: PathLike,
+    count: int = 50,
+    out: PathLike | None = None,
+    *,
+    progress: bool = False,
+) -> Suggested:
+    """Suggest which images to label next; see `fastcls.evaluation.suggesting`.
+
+    Images whose bottlenecks the cache of the run lacks are forwarded into it. Copies of images that had a
+    part in the run are left out.
+
+    Args:
+        folder: Images without classes.
+        run: A run with a head on a cache.
+        count: How many to suggest.
+        out: A CSV file to write; None to write none.
+        progress: Show a bar on stderr.
+
+    Raises:
+        DataError: The folder has no image, or none that is new.
+        OptionError: The run has no head on a cache, its cache is gone, or `out` holds something else.
+    """
+    check_at_least("count", count, 1)
+    known, table = Run.open(as_path(run, "run")), None if out is None else as_path(out, "out")
+    dataset = open_unlabeled(folder)
+    source, labeled = _source(known)
+    if table and table.exists():
+        raise files.is_taken(table)
+    features, forwarded = _features(known, source, dataset, progress=progress)
+    new, seen = _new(features, labeled)
+    if not len(new):
+        images = count_of(len(features), "image")
+        raise DataError(f"All {images} of {dataset.root} had a part in {known.folder}. Give other images")
+    suggestions = _choose(source, new, labeled, count)
+    if table:
+        _write(table, suggestions)
+    return Suggested(dataset.root, len(new), forwarded, seen, suggestions, table)
+
+
+def _source(run: Run) -> tuple[CachedRun, Features]:
+    """The run with its cache, and its labeled images."""
+    source, labeled = cache_of(run), features_of_run(run)
+    if source is None or labeled is None:
+        raise OptionError(
+            f"{run.folder} has no cache of bottlenecks to compare images in: it was finetuned, or its cache "
+            "was moved. Give a run of `fastcls run` or `fastcls train-head`"
+        )
+    return source, labeled.take(np.array(labeled.uses) != "")
+
+
+def _features(run: Run, source: CachedRun, dataset: Dataset, *, progress: bool) -> tuple[Features, int]:
+    """The rows of the images, and how many had to be forwarded."""
+    root = source.cache.folder.parent
+    asked = run.asked.get("cut")
+    if isinstance(asked, dict):
+        cache, done = extract(dataset, _spec(asked), root, progress=progress)
+        if cache.manifest.fingerprint == source.cache.manifest.fingerprint:
+            return Features.of(cache), done.forwarded
+    return _extracted(run, source, dataset), 0
+
+
+def _spec(asked: dict[str, Any]) -> CutSpec:
+    """The cut of a run, as its record has it."""
+    return CutSpec(**{**asked, "base": BaseSpec(**asked["base"])})
+
+
+def _extracted(run: Run, source: CachedRun, dataset: Dataset) -> Features:
+    """The rows of images that were extracted before: a run of `train-head` does not know how."""
+    name = dataset.name
+    served = source.cache.serving(name, dataset.origin)
+    if not served.listing.samples_path.exists():
+        manifest = source.cache.manifest
+        raise OptionError(
+            f"The images of {dataset.root} are not in the cache of {run.folder} yet, and a run of train-head "
+            f"does not know where its base came from. First run: fastcls extract {dataset.root} --unlabeled "
+            f"--base {manifest.base} --cache {source.cache.folder.parent}, with the same options as before"
+        )
+    return Features.of(served)
+
+
+def _new(features: Features, labeled: Features) -> tuple[Features, int]:
+    """Images that had no part in the run, each once; and how many had."""
+    is_seen = np.isin(features.digests, labeled.digests)
+    _, first = np.unique(features.digests, return_index=True)
+    is_first = np.isin(np.arange(len(features)), first)
+    return features.take(~is_seen & is_first), int(is_seen.sum())
+
+
+def _choose(source: CachedRun, new: Features, labeled: Features, count: int) -> tuple[Suggestion, ...]:
+    run, task = source.run, source.run.task
+    thresholds, names = run.record["thresholds"], run.record["class_names"]
+    probabilities = source.probabilities(new.digests.tolist(), converts=True)
+    margins = task.margins(probabilities, thresholds).min(axis=1)
+    chosen = choose_to_label(new.rows, margins, labeled.rows, count)
+    found = zip(chosen.places.tolist(), chosen.nearest.tolist(), chosen.similarities.tolist(), strict=True)
+    return tuple(
+        Suggestion(
+            new.paths[place],
+            ", ".join(names[label] for label in task.rank(probabilities[place], thresholds)[: task.answers]),
+            float(probabilities[place].max()),
+            float(margins[place]),
+            ", ".join(labeled.names[nearest]),
+            labeled.paths[nearest],
+            similarity,
+        )
+        for place, nearest, similarity in found
+    )
+
+
+def _write(path: Path, suggestions: Sequence[Suggestion]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for each in suggestions:
+        numbers = {name: f"{getattr(each, name):.6f}" for name in ("confidence", "margin", "similarity")}
+        writer.writerow([numbers.get(name, getattr(each, name)) for name in _COLUMNS])
+    with files.new_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
+        file.write(text.getvalue())
