@@ -30,8 +30,12 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.errors import MissingExtraError as MissingExtraError
     from fastcls.errors import OptionError as OptionError
     from fastcls.errors import WorkerError as WorkerError
+    from fastcls.evaluation.auditing import Audit as Audit
+    from fastcls.evaluation.auditing import Issue as Issue
+    from fastcls.evaluation.auditing import audit as audit
     from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
     from fastcls.evaluation.cross_validation import cross_validate as cross_validate
+    from fastcls.evaluation.features import Features as Features
     from fastcls.evaluation.one_label import Evaluation as Evaluation
     from fastcls.evaluation.one_label import evaluate as evaluate
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
@@ -125,6 +129,10 @@ _HOMES = {
     "explain": "fastcls.inference.explainer",
     "ImageResult": "fastcls.inference.results",
     "Predictions": "fastcls.inference.results",
+    "Audit": "fastcls.evaluation.auditing",
+    "Issue": "fastcls.evaluation.auditing",
+    "audit": "fastcls.evaluation.auditing",
+    "Features": "fastcls.evaluation.features",
     "CrossValidation": "fastcls.evaluation.cross_validation",
     "cross_validate": "fastcls.evaluation.cross_validation",
     "Evaluation": "fastcls.evaluation.one_label",

@@ -69,6 +69,8 @@ for path in (Path("photos"), "photos"):
     assert_type(fastcls.write_split(data, path), fastcls.SplitResult)
     assert_type(fastcls.load_base(path, weights=path), fastcls.Base)
     fastcls.finetune(data, path, folder=path).classifier.save(path)
+    assert_type(fastcls.compare_bases(path, [path, cut], path), fastcls.BaseComparison)
+    assert_type(fastcls.compare_runs([path, path]), fastcls.RunComparison)
     fastcls.run(data, path, path), fastcls.run(data, cut, path, head="knn", config=config, cache_root=path)
     assert_type(fastcls.explain(path, path, {"top_k": 2}), list[fastcls.Explanation])
 image = np.zeros((8, 8, 3), np.uint8)

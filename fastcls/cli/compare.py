@@ -43,7 +43,8 @@ from fastcls.wording import count_of
         },
         "cut.layer": {
             "help": "Where to cut each base; can be repeated. The cuts of a base share a forward pass, and "
-            "each is a candidate."
+            "each is a candidate. default is the cut before the classifier.",
+            "metavar": "LAYER|SHARE%|default",
         },
         "cut.pool": {"default": "avg", "shown": ""},
     },
@@ -111,6 +112,7 @@ def _compare_bases(
     extraction: ExtractConfig,
     place: PlaceSpec,
 ) -> None:
+    from fastcls.cache.store import Cache
     from fastcls.comparison.bases import compare_planned, plan_comparison
 
     asked: dict[str, Any] = {"probe": probe, "name": place.name, "folder": out}
@@ -122,16 +124,18 @@ def _compare_bases(
     result = compare_planned(plan, on_extracted=_print_extracted, progress=options.show_progress())
     click.echo(f"\n{result.table()}")
     _tell_files(out)
-    best = result.candidates[0].cache
-    click.echo(f"Next: fastcls train-head {shlex.quote(str(best))} --out runs/NAME")
+    best = result.candidates[0]
+    said = f" --name {shlex.quote(best.data_set)}" if Cache(best.cache).is_shared else ""
+    click.echo(f"Next: fastcls train-head {shlex.quote(str(best.cache))}{said} --out runs/NAME")
 
 
 def _print_extracted(name: str, cache: Any, done: Any) -> None:
+    images = count_of(done.images, "image")
+    told = f"all {images} from the cache"
+    if done.forwarded:
+        told = f"{done.forwarded:,} of {images} forwarded in {done.seconds:.1f} s"
     unreadable = f", {done.failures:,} unreadable" if done.failures else ""
-    click.echo(
-        f"{name}: {count_of(done.forwarded, 'image')} forwarded in {done.seconds:.1f} s, {done.reused:,} "
-        f"reused{unreadable}: {cache.folder}"
-    )
+    click.echo(f"{name}: {told}{unreadable}: {cache.folder}")
 
 
 def _tell_files(out: Path | None) -> None:

@@ -13,6 +13,7 @@ import click
 import fastcls
 from fastcls import interrupts
 from fastcls.backend import spare_imports
+from fastcls.cli.audit import audit
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
@@ -76,6 +77,7 @@ _COMMANDS = (
     calibrate,
     suggest,
     run,
+    audit,
     report,
     bases,
     layers,

@@ -33,6 +33,7 @@ _TITLES = {
     "parts": "Split",
     "splits": "Split",
     "place": "Cache",
+    "corrected": "Cache",
     "further": "Training further",
     "start": "Base",
     "pixels": "Images",

@@ -10,7 +10,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SpecCommand
 from fastcls.cli.printing import print_training
-from fastcls.specs import FoldSpec, HeadSpec, StartSpec, TrainConfig
+from fastcls.specs import CorrectionSpec, FoldSpec, HeadSpec, StartSpec, TrainConfig
 
 _HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
 
@@ -20,6 +20,7 @@ _HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
     cls=SpecCommand,
     specs={
         "place": PlaceSpec,
+        "corrected": CorrectionSpec,
         "further": StartSpec,
         "head": HeadSpec,
         "training": TrainConfig,
@@ -41,6 +42,7 @@ def train_head(
     restart: bool,
     dry_run: bool,
     place: PlaceSpec,
+    corrected: CorrectionSpec,
     further: StartSpec,
     head: HeadSpec,
     training: TrainConfig,
@@ -67,16 +69,17 @@ def train_head(
     plan = plan_training(
         *(Cache.find(Path(cache), place.name), head if is_own else None, training, Path(out)),
         start=start,
+        corrections=Path(corrected.corrections) if corrected.corrections else None,
         given=options.typed_options(),
-        options=options.saved(place=place, further=further, folding=folding),
+        options=options.saved(place=place, corrected=corrected, further=further, folding=folding),
         folds=folding,
         restart=restart,
     )
     if dry_run:
         click.echo(str(plan))
         return
-    if plan.training.why:
-        click.echo(plan.training.why)
+    for line in filter(None, [plan.training.chosen.corrected, plan.training.why]):
+        click.echo(line)
     _, trained = train_planned(plan, on_validated=click.echo, progress=options.show_progress())
     print_training(trained, out)
     run = shlex.quote(out)

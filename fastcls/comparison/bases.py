@@ -18,13 +18,16 @@ from fastcls.comparison.costs import Cost, Rate, rate_of
 from fastcls.comparison.probing import CommonImages, Probed, probe
 from fastcls.comparison.ranking import BaseComparison, RankedBase, find_efficient
 from fastcls.data.dataset import Dataset
+from fastcls.engines import engine_class
 from fastcls.errors import DataError, FastclsError, OptionError
-from fastcls.evaluation.paired import Measured, figures_of, measure
+from fastcls.evaluation.paired import Measured, figures_of, measure, value_of
 from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.planner import CutPlan, ExtractionPlan, make_plan
 from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike
+from fastcls.machine import available_memory
+from fastcls.sizes import format_bytes
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec, as_list
 from fastcls.specs.comparing import ProbeSpec
 from fastcls.specs.options import as_spec
@@ -136,11 +139,13 @@ def plan_comparison(
             raise files.is_taken(folder)
         files.require_writable(folder)
     _require_classes(dataset)
+    probe.groups([s.path for s in dataset.samples], [s.group for s in dataset.samples])  # or refused
     viewed, groups = ViewedDataset(dataset, ViewSpec(), name), _grouped(cuts)
     plans: list[ExtractionPlan] = []
     for group in groups:
         with _named(group[0].base.name):
             plans.append(make_plan(viewed, group, root, config, None))
+            _require_memory(plans[-1])
     plans[0].warn_of_conflicts()
     return ComparisonPlan(dataset, tuple(plans), _entrants(groups, plans), probe, folder)
 
@@ -171,7 +176,7 @@ def compare_planned(
     result = BaseComparison(
         str(plan.dataset.origin),
         *(images.count, images.test_count, figures_of(images.task), plan.probe),
-        _rank(judged, images, plan.probe.seed),
+        _rank(judged, images),
         {name: str(error) for name, error in failed.items()},
     )
     if plan.folder:
@@ -227,10 +232,10 @@ def _noted(failed: dict[str, Exception], *names: str) -> Iterator[None]:
             failed[name] = error
 
 
-def _rank(judged: Sequence[_Judged], images: CommonImages, seed: int) -> tuple[RankedBase, ...]:
+def _rank(judged: Sequence[_Judged], images: CommonImages) -> tuple[RankedBase, ...]:
     """The best first; of equals the one with fewer multiply-adds."""
     figures, outcomes = figures_of(images.task), [own.probed.outcomes for own in judged]
-    columns = {figure.name: measure(outcomes, figure, seed=seed) for figure in figures}
+    columns = {figure.name: measure(outcomes, figure) for figure in figures}
     costs = [own.cost.multiply_adds for own in judged]
     values = [measured.estimate.value for measured in columns[figures[0].name]]
     efficient = find_efficient(costs, values)
@@ -248,21 +253,22 @@ def _ranked(
     asked, manifest = own.entrant.asked.base, own.cache.manifest
     return RankedBase(
         *(own.entrant.name, asked.name, asked.weights, manifest.layer, manifest.pool, own.cache.folder),
+        data_set=own.cache.listing.name,
         measured=measured,
         test=_test_figures(probed, images),
         c=probed.c,
         rate=own.rate,
         bytes_per_image=math.prod(manifest.shape) * np.dtype(manifest.dtype).itemsize,
+        precision=manifest.precision,
         cost=judged.cost,
         is_efficient=is_efficient,
     )
 
 
 def _test_figures(probed: Probed, images: CommonImages) -> dict[str, float]:
-    weights = np.ones((1, images.test_count), np.float32)
     if probed.test is None:
         return {}
-    return {figure.name: float(figure.of(probed.test)(weights)[0]) for figure in figures_of(images.task)}
+    return {figure.name: value_of(probed.test, figure) for figure in figures_of(images.task)}
 
 
 def _fetch_weights(plan: ComparisonPlan) -> None:
@@ -276,6 +282,21 @@ def _fetch_weights(plan: ComparisonPlan) -> None:
             if not own.plan.cache:
                 with _named(own.asked.base.name):
                     own.plan.caches.check(with_weights=True)
+
+
+def _require_memory(plan: ExtractionPlan) -> None:
+    """Refuse a base that this machine cannot load."""
+    filled = [cut for cut in plan.cuts if not cut.is_complete]
+    if not filled or not plan.candidates:
+        return
+    engine, free = engine_class(plan.candidates[0].path), available_memory()
+    needed = engine.memory(max(cut.outline.trunk_bytes for cut in filled))
+    if needed > free:
+        base = filled[0].outline.base
+        raise OptionError(
+            f"{base} needs about {format_bytes(needed)} of memory, and {format_bytes(free)} are free. Leave "
+            "it out, or end other programs first"
+        )
 
 
 def _require_classes(dataset: Dataset) -> None:
@@ -323,11 +344,13 @@ def _entrants(
 def _names(entrants: Sequence[tuple[CutSpec, CutPlan]]) -> list[str]:
     """What tells candidates apart: the name of the base, and in what else those of one name differ."""
     rows = [_facts(*entrant) for entrant in entrants]
-    names = []
-    for row in rows:
-        alike = [other for other in rows if other["base"] == row["base"]]
-        differing = [fact for fact in row if len({other[fact] for other in alike}) > 1]
-        names.append(" ".join([row["base"], *(row[fact] for fact in differing)]))
+    names = [row["base"] for row in rows]
+    for fact in rows[0]:
+        longer = [f"{name} {row[fact]}" for name, row in zip(names, rows, strict=True)]
+        for name in {*names}:  # a fact is named where it tells apart what is not apart yet
+            places = [place for place, own in enumerate(names) if own == name]
+            if len({longer[place] for place in places}) > 1:
+                names = [longer[place] if place in places else own for place, own in enumerate(names)]
     return names
 
 

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 
 from fastcls.evaluation import pictures
 from fastcls.evaluation.paired import Estimate
-from fastcls.evaluation.text_table import shorten
+from fastcls.evaluation.text_table import shorten, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_NAME_COLUMNS = 40
+NAME_COLUMNS = 48
 _LINE = 0.055  # height of a name, of the axes
+_LEADER = {
+    "arrowstyle": "-",
+    "color": "0.6",
+    "linewidth": 0.6,
+    "linestyle": ":",
+    "relpos": (0, 0.5),
+    "shrinkB": 4,
+}
 _EFFICIENT, _OTHER = "C0", "0.55"
 
 
@@ -49,7 +57,8 @@ def draw_front(points: Sequence[Point], title: str, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(9.5, max(4.5, 1.2 + 0.26 * len(points))), layout="constrained")
+    longest = max(text_width(shorten_amid(point.name, NAME_COLUMNS)) for point in points)
+    figure = Figure(figsize=(6.8 + 0.085 * longest, max(4.5, 1.2 + 0.26 * len(points))), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log")
     front = sorted((point.cost, point.estimate.value) for point in points if point.is_efficient)
@@ -80,7 +89,7 @@ def _name_points(axes: Axes, points: Sequence[Point]) -> None:
     heights = [float(to_axes.transform((point.cost, point.estimate.value))[1]) for point in points]
     for point, height in zip(points, _spread(heights), strict=True):
         axes.annotate(
-            shorten(point.name, _NAME_COLUMNS),
+            shorten_amid(point.name, NAME_COLUMNS),
             (point.cost, point.estimate.value),
             xytext=(1.04, height),
             textcoords="axes fraction",
@@ -88,9 +97,31 @@ def _name_points(axes: Axes, points: Sequence[Point]) -> None:
             fontsize=9,
             color="black" if point.is_efficient else "0.35",
             parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "linestyle": ":", "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "0.6",
+                "linewidth": 0.6,
+                "linestyle": ":",
+                "relpos": (0, 0.5),
+                "shrinkB": 4,
+            },
             annotation_clip=False,
         )
+
+
+def shorten_amid(name: str, columns: int) -> str:
+    """A name on one line and at most so many columns wide; its end, which tells cuts apart, is kept.
+
+    >>> shorten_amid("squeezenet_with_top fire7_squeeze1x1", 24)
+    'squeezenet_…7_squeeze1x1'
+    """
+    name = shorten(name, text_width(name))
+    if text_width(name) <= columns:
+        return name
+    end = name
+    while text_width(end) > columns // 2:
+        end = end[1:]
+    return shorten(name, columns - text_width(end)) + end
 
 
 def _spread(heights: Sequence[float]) -> list[float]:

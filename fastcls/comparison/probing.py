@@ -70,7 +70,8 @@ class CommonImages:
         tested = [path for path in paths if path in tests and {*first[path][0]} <= {*names}]
         task = caches[0].listing.report().task
         labels = task.encode([first[path][0] for path in (*ranked, *tested)], names)
-        units = _units([first[path][2] for path in ranked], [first[path][3] for path in ranked])
+        groups = spec.groups(ranked, [first[path][3] for path in ranked])
+        units = _units([first[path][2] for path in ranked], groups)
         targets = LINKS[task].targets(labels[: len(ranked)], len(names))
         folds = deal_repeatedly(targets, units, folds=spec.folds, repeats=spec.repeats, seed=spec.seed)
         return cls((*ranked, *tested), len(ranked), tuple(names), labels, task, folds)

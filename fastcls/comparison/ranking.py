@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import fastcls
 from fastcls import files
 from fastcls.comparison.costs import Cost, Rate
-from fastcls.comparison.pictures import Point, draw_front
+from fastcls.comparison.pictures import NAME_COLUMNS, Point, draw_front, shorten_amid
 from fastcls.evaluation.paired import Figure, Measured
-from fastcls.evaluation.text_table import format_table, shorten
+from fastcls.evaluation.text_table import format_table
 from fastcls.optional import frame
 from fastcls.sizes import format_bytes
 from fastcls.specs.comparing import ProbeSpec
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pandas
 
 RESULT, TABLE, PICTURE = "comparison.json", "comparison.csv", "comparison.png"
-_NAME_COLUMNS = 48
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,13 @@ class RankedBase:
         layer: The cut.
         pool: What became of a spatial cut; "none" where there was nothing to pool.
         cache: Folder of its bottlenecks.
+        data_set: What the images are called there.
         measured: The figures out of fold by their names; the first ranks.
         test: The same figures of the images for testing; empty without such.
         c: What the logistic regression chose.
         rate: How fast it was; None where that is unknown.
         bytes_per_image: Of one bottleneck in the cache.
+        precision: In which its trunk was run.
         cost: What its trunk computes.
         is_efficient: Whether no other is at least as good and needs at most as many multiply-adds.
     """
@@ -52,11 +53,13 @@ class RankedBase:
     layer: str
     pool: str
     cache: Path
+    data_set: str
     measured: Mapping[str, Measured]
     test: Mapping[str, float]
     c: float
     rate: Rate | None
     bytes_per_image: int
+    precision: str
     cost: Cost
     is_efficient: bool = False
 
@@ -74,12 +77,14 @@ class RankedBase:
             "layer": self.layer,
             "pool": self.pool,
             "cache": str(self.cache),
+            "data_set": self.data_set,
             "out_of_fold": {name: own.estimate.to_list() for name, own in self.measured.items()},
             "difference_to_best": {name: own.behind.to_list() for name, own in self.measured.items()},
             "test": dict(self.test),
             "c": self.c,
             "images_per_second": self.rate.images_per_second if self.rate else None,
             "measured_now": self.rate.is_of_now if self.rate else None,
+            "precision": self.precision,
             "bytes_per_image": self.bytes_per_image,
             "multiply_adds": self.cost.multiply_adds,
             "parameters": self.cost.parameters,
@@ -117,7 +122,8 @@ class BaseComparison:
         """A row per candidate, and in sentences what it is of and what it says."""
         titles = [figure.title for figure in self.figures]
         heads = ["", "base", titles[0], "to the best", *titles[1:], *(["test"] if self.test_images else [])]
-        rows = [[*heads, "images/s", "bytes/image", "multiply-adds", "parameters", ""]]
+        precision = ["precision"] if self._has_precisions else []
+        rows = [[*heads, "images/s", *precision, "bytes/image", "multiply-adds", "parameters", ""]]
         rows += [self._row(place, own) for place, own in enumerate(self.candidates, 1)]
         return "\n".join([format_table(_left_aligned(rows)), "", *self.sentences()])
 
@@ -140,6 +146,8 @@ class BaseComparison:
             )
         if any(not own.rate for own in self.candidates):
             lines.append("images/s -: all rows came from the cache")
+        if len({(own.base, own.weights) for own in self.candidates}) < len(self.candidates):
+            lines.append("images/s of cuts that were forwarded together are those of all of them")
         lines += [f"left out: {name} ({reason})" for name, reason in self.failed.items()]
         return [*lines, *self._advice()]
 
@@ -193,6 +201,10 @@ class BaseComparison:
             ]
             draw_front(points, self.figures[0].title, temporary / PICTURE)
 
+    @property
+    def _has_precisions(self) -> bool:
+        return len({own.precision for own in self.candidates}) > 1
+
     def _row(self, place: int, own: RankedBase) -> list[str]:
         chief, *others = own.measured.values()
         behind = "" if place == 1 else chief.behind.signed()
@@ -200,11 +212,13 @@ class BaseComparison:
         rate = f"{own.rate.images_per_second:,.0f}" if own.rate else "-"
         rate = rate if not own.rate or own.rate.is_of_now else f"({rate})"
         return [
-            *(f"{place}", shorten(own.name, _NAME_COLUMNS), str(chief.estimate), behind),
+            *(f"{place}", shorten_amid(own.name, NAME_COLUMNS), str(chief.estimate), behind),
             *(f"{other.estimate.value:.3f}" for other in others),
             *tested,
-            *(rate, format_bytes(own.bytes_per_image), _in_millions(own.cost.multiply_adds)),
-            *(_in_millions(own.cost.parameters), "*" if own.is_efficient else ""),
+            rate,
+            *([own.precision] if self._has_precisions else []),
+            *(format_bytes(own.bytes_per_image), _short(own.cost.multiply_adds)),
+            *(_short(own.cost.parameters), "*" if own.is_efficient else ""),
         ]
 
     def _lines(self) -> list[list[Any]]:
@@ -240,8 +254,16 @@ def _named(part: str, values: Sequence[Any]) -> list[tuple[str, Any]]:
     return list(zip((part, f"{part}_low", f"{part}_high"), values, strict=True))
 
 
-def _in_millions(count: int) -> str:
-    return f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:,.2f} G"
+def _short(count: int) -> str:
+    """A large number.
+
+    >>> _short(24_580), _short(299_540_000), _short(3_860_000_000)
+    ('24.6 k', '299.5 M', '3.86 G')
+    """
+    for unit, size, digits in (("G", 10**9, 2), ("M", 10**6, 1), ("k", 10**3, 1)):
+        if count >= size:
+            return f"{count / size:,.{digits}f} {unit}"
+    return str(count)
 
 
 def _left_aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -90,15 +90,12 @@ class RunComparison:
 
     def table(self) -> str:
         """A row per run, the test of the two best, and what differs."""
-        titles = [figure.title for figure in self.figures]
-        rows = [["   run", *(head for title in titles for head in (title, "to the best"))]]
+        first, *others = [figure.title for figure in self.figures]
+        rows = [["   run", first, "to the best", *others]]
         for place, own in enumerate(self.candidates, 1):
-            cells = [
-                cell
-                for measured in own.measured.values()
-                for cell in (str(measured.estimate), measured.behind.signed() if place > 1 else "")
-            ]
-            rows.append([f"{place:>2} {own.name}", *cells])
+            behind = own.chief.behind.signed() if place > 1 else ""
+            chief, *rest = [str(measured.estimate) for measured in own.measured.values()]
+            rows.append([f"{place:>2} {own.name}", chief, behind, *rest])
         parts = [format_table(rows), "\n".join(self.sentences()), self._what_differs()]
         return "\n\n".join(filter(None, parts))
 
@@ -114,11 +111,11 @@ class RunComparison:
             ),
         ]
         first, second = (own.name for own in self.candidates[:2])
-        found = self.mcnemar
+        found, title = self.mcnemar, self.figures[-1].title
         may = "could be chance" if found.p >= _LIKELY else "is unlikely to be chance"
         lines.append(
-            f"McNemar's test (mid-p): {count_of(found.only_first, 'image')} right with {first} alone, "
-            f"{found.only_second:,} with {second} alone; p = {found.p:.2g}: the difference {may}"
+            f"McNemar's test of {title} (mid-p): {count_of(found.only_first, 'image')} right with {first} "
+            f"alone, {found.only_second:,} with {second} alone; p = {found.p:.2g}: the difference {may}"
         )
         return lines
 

@@ -50,14 +50,14 @@ def intervals(by_image: ByImage) -> dict[str, tuple[float, float]]:
     """
     images, classes = by_image.scores.shape
     figures = _exact(by_image) if images * classes <= _EXACT else _linear(by_image)
-    drawn = [figures(weights) for weights in _draws(images)]
+    drawn = [figures(weights) for weights in draws(images)]
     found = {name: _bounds([part[name] for part in drawn]) for name in drawn[0]}
     return {name: bounds for name, bounds in found.items() if bounds}
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """The interval of the mean of (N,) values, one per image."""
-    bounds = _bounds([values @ weights / len(values) for weights in _draws(len(values))])
+    bounds = _bounds([values @ weights / len(values) for weights in draws(len(values))])
     return bounds or (np.nan, np.nan)
 
 
@@ -70,7 +70,7 @@ def _bounds(values: list[np.ndarray]) -> tuple[float, float] | None:
     return low, high
 
 
-def _draws(images: int) -> Iterator[np.ndarray]:
+def draws(images: int) -> Iterator[np.ndarray]:
     """How often each image was drawn, (N, draws) float64, some of the draws at a time."""
     random = np.random.default_rng(_SEED)
     step = max(1, _BLOCK // images)
@@ -89,7 +89,7 @@ def _exact(by_image: ByImage) -> Figures:
     images, classes = by_image.scores.shape
     has = np.array([by_image.has(label) for label in range(classes)])
     found = np.array([by_image.found(label) for label in range(classes)])
-    ranked = [_Ranked.of(*pair) for pair in zip(has, columns_of(by_image.scores), strict=True)]
+    ranked = [Ranked.of(*pair) for pair in zip(has, columns_of(by_image.scores), strict=True)]
     counted = [part.astype(np.float64) for part in (has & found, has, found)]
 
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -106,18 +106,19 @@ def _of_counts(hits: np.ndarray, having: np.ndarray, found: np.ndarray) -> dict[
     figures = {}
     for name, (part, whole) in pairs.items():
         scores = part / np.maximum(whole, 1)
-        figures[f"macro_{name}"] = _mean(np.where(having > 0, scores, np.nan))
+        figures[f"macro_{name}"] = mean_of_known(np.where(having > 0, scores, np.nan))
         figures[f"weighted_{name}"] = (scores * having).sum(axis=0) / np.maximum(having.sum(axis=0), 1)
         figures[f"micro_{name}"] = part.sum(axis=0) / np.maximum(whole.sum(axis=0), 1)
     return figures
 
 
-def _of_ranks(ranked: list[_Ranked], weights: np.ndarray) -> dict[str, np.ndarray]:
+def _of_ranks(ranked: list[Ranked], weights: np.ndarray) -> dict[str, np.ndarray]:
     found = np.array([one.figures(weights) for one in ranked])
-    return {"mean_auroc": _mean(found[:, 0]), "mean_average_precision": _mean(found[:, 1])}
+    return {"mean_auroc": mean_of_known(found[:, 0]), "mean_average_precision": mean_of_known(found[:, 1])}
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """The mean over the classes that have a figure: (C, draws) -> (draws,); NaN where none has it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         means: np.ndarray = np.nanmean(values, axis=0)
@@ -125,7 +126,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ranked:
+class Ranked:
     """The images by the falling score of a class, for the figures of `class_ranking`.
 
     Attributes:
@@ -141,7 +142,8 @@ class _Ranked:
     last: np.ndarray
 
     @classmethod
-    def of(cls, has: np.ndarray, scores: np.ndarray) -> _Ranked:
+    def of(cls, has: np.ndarray, scores: np.ndarray) -> Ranked:
+        """Those of a class: whether each image has it, (N,) bool, and (N,) scores."""
         order = np.argsort(-scores, kind="stable")
         falling, own = -scores[order], np.flatnonzero(has[order])
         first = np.searchsorted(falling, falling[own])

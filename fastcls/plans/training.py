@@ -9,6 +9,7 @@ from typing import Any
 
 from fastcls import runs
 from fastcls.cache import checked_files
+from fastcls.cache.corrections import Corrections
 from fastcls.cache.store import Cache
 from fastcls.evaluation.cross_validation import WRITTEN
 from fastcls.plans.earlier import require_same_training
@@ -58,7 +59,8 @@ class TrainingPlan:
         counts = training.counts["train_count"], training.counts["val_count"]
         task = training.chosen.task
         lines = describe_training(training.spec, training.model, training.config, counts, task)
-        lines = [*filter(None, [training.why]), *lines, *([str(self.folding)] if self.folding else [])]
+        told = filter(None, [training.chosen.corrected, training.why])
+        lines = [*told, *lines, *([str(self.folding)] if self.folding else [])]
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 
@@ -69,6 +71,7 @@ def plan_training(
     out: Path,
     *,
     start: Path | None = None,
+    corrections: Path | None = None,
     given: Iterable[Option] = (),
     options: Mapping[str, Any] | None = None,
     folds: FoldSpec | None = None,
@@ -82,6 +85,7 @@ def plan_training(
         config: How to train it.
         out: The run folder; it appears whole. A complete run with the same options is kept.
         start: Run folder, or kept checkpoint of one, whose head is trained further.
+        corrections: A table of issues that a person has edited.
         given: Options that were typed: see `choose_head`.
         options: Further options to store in run.json, for `--config`.
         folds: How the head is cross-validated; not by default.
@@ -91,7 +95,8 @@ def plan_training(
         OptionError: `out` holds something else, another training was interrupted there, or the head does not
             fit.
         CacheError: The cache is partial, stale or damaged.
-        DataError: A class has no image to train on, or there is no validation part.
+        DataError: A class has no image to train on, there is no validation part, or the corrections cannot be
+            read.
     """
     given = tuple(given)
     asked = {
@@ -101,12 +106,19 @@ def plan_training(
         "training": asdict(config),
         "typed": deciding(head or HeadSpec(), config, given),
         "goes_on": start is not None,
+        "corrections": _digest(corrections, cache) if corrections else None,
         **({"folds": asdict(folds)} if folds and folds.folds else {}),
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     checked_files.require_whole(cache.trunk_path)  # before the training, which does without it
-    training = prepare_training(cache, head, config, start=load_head(start) if start else None, given=given)
+    begun = load_head(start) if start else None
+    training = prepare_training(cache, head, config, start=begun, corrections=corrections, given=given)
     if not restart:
         require_same_training(folder, training)
     folding = prepare_folds(training, folds) if folds and folds.folds else None
     return TrainingPlan(training, out, folder, asked, options, restart, folding)
+
+
+def _digest(corrections: Path, cache: Cache) -> str:
+    """What the corrections decide."""
+    return Corrections.read(corrections, cache.listing.report().task).digest

@@ -16,6 +16,7 @@ from fastcls.specs.bases import (
 )
 from fastcls.specs.checks import as_list, check_at_least, check_choice, check_type, no_effect
 from fastcls.specs.comparison import beyond, differences, differing, resolve
+from fastcls.specs.corrections import CorrectionSpec
 from fastcls.specs.data import ReadSpec, SplitSpec
 from fastcls.specs.explaining import COLORMAPS, METHODS, DrawSpec, ExplainSpec
 from fastcls.specs.extraction import ENGINES, EXECUTORS, ExecutorKind, ExtractConfig
@@ -65,6 +66,7 @@ __all__ = [
     "AnswerSpec",
     "BaseSpec",
     "CheckpointSpec",
+    "CorrectionSpec",
     "CutSpec",
     "DrawSpec",
     "ExecutorKind",

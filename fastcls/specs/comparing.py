@@ -8,30 +8,29 @@ from pathlib import Path
 
 from fastcls.errors import OptionError
 from fastcls.specs.bases import NAMED_WEIGHTS, NORMALIZATIONS, BaseSpec, CutSpec
+from fastcls.specs.folds import FoldSpec
 from fastcls.specs.option import option
-from fastcls.specs.options import described, settle
+from fastcls.specs.options import described
+
+DEFAULT_CUT = "default"  # beside other cuts
 
 
 @described
 @dataclass(frozen=True)
-class ProbeSpec:
+class ProbeSpec(FoldSpec):
     """The cross-validated logistic regression by which bases are ranked."""
 
     folds: int = option(
         5, "Parts that the images are dealt into: each is judged by a fit of the others.", low=2
     )
-    repeats: int = option(1, "How often the images are dealt anew; the figures are the means.", low=1)
-    seed: int = option(0, "Seed of the folds and of the resamples that the intervals are of.", low=0)
-
-    def __post_init__(self) -> None:
-        settle(self)
+    seed: int = option(0, "Seed of the folds.", low=0)
 
 
 def cuts_of(given: Iterable[CutSpec]) -> list[CutSpec]:
     """The cuts of bases that are named as a command line does: BASE=WEIGHTS@NORMALIZATION, by commas.
 
     Weights and normalization may be left out; those of the given cut are taken then. What is there as a file
-    or folder is a base by its whole name.
+    or folder is a base by its whole name. The layer "default" is the cut before the classifier.
 
     Args:
         given: Cuts; the names of their bases may be such texts.
@@ -43,7 +42,11 @@ def cuts_of(given: Iterable[CutSpec]) -> list[CutSpec]:
     >>> [(cut.base.name, cut.base.weights, cut.base.normalize) for cut in cuts]
     [('resnet50', None, None), ('mobilenetv2', 'mine.h5', None), ('net.keras', None, 'torch')]
     """
-    cuts = [replace(cut, base=base) for cut in given for base in _bases_in(cut.base)]
+    cuts = [
+        replace(cut, base=base, layer=None if cut.layer == DEFAULT_CUT else cut.layer)
+        for cut in given
+        for base in _bases_in(cut.base)
+    ]
     for place, cut in enumerate(cuts):
         if cut in cuts[:place]:
             at = f" cut at {cut.layer}" if cut.layer else ""

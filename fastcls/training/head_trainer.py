@@ -126,6 +126,7 @@ def train_head(
     config: TrainConfig | None = None,
     *,
     start: TrainedHead | None = None,
+    corrections: PathLike | None = None,
     folder: PathLike | None = None,
     progress: bool = False,
 ) -> TrainedHead:
@@ -140,11 +141,13 @@ def train_head(
             layer trained in epochs where `config` has options for that or the data are large (`auto`).
         config: How to train it.
         start: A trained head to go on from, with a fresh optimizer; `head` must be None then.
+        corrections: The issues.csv of an audit, with decisions in its column action.
         folder: Where logs and checkpoints go while it runs; a training that was interrupted there goes on.
         progress: Show a bar on stderr.
 
     Raises:
         CacheError: The cache is partial, stale, damaged, or has no validation part.
+        DataError: The corrections cannot be read.
         OptionError: The head does not fit, an option has no effect on it, the loss becomes NaN before
             there is an epoch to keep, or another training was interrupted in `folder`.
     """
@@ -153,7 +156,8 @@ def train_head(
     config = as_spec(TrainConfig, config, "config")
     if start is not None:
         check_type("start", start, TrainedHead)
-    training = prepare_training(Cache.of(cache), spec, config, start=start)
+    corrected = None if corrections is None else as_path(corrections, "corrections")
+    training = prepare_training(Cache.of(cache), spec, config, start=start, corrections=corrected)
     return train_prepared(training, place, progress=progress)
 
 
@@ -163,13 +167,14 @@ def prepare_training(
     config: TrainConfig | None,
     *,
     start: TrainedHead | None = None,
+    corrections: Path | None = None,
     given: Iterable[Option] = (),
 ) -> HeadTraining:
     """Do all of `train_head` that comes before the first step; see `choose_head` for `given`."""
     config = config or TrainConfig()
     spec = start_spec(head, start)
     check_effect(spec, config)
-    chosen = select(cache, config)
+    chosen = select(cache, config, corrections)
     config = replace(config, views=chosen.train.views)
     check_labels(spec, config, chosen.task)
     rows = {"train": len(chosen.train), "val": len(chosen.val or ())}

@@ -69,7 +69,7 @@ def test_compare__goes_on_from_what_is_extracted(compared, fastcls, photos, base
     assert planned.code == 0 and planned.out.count("0 images to forward") == 2
     assert planned.out.endswith("Nothing was written\n") and not (tmp_path / "out").exists()
     again = fastcls(*asked, "--out", tmp_path / "out")
-    assert again.code == 0 and again.err == "" and again.out.count("0 images forwarded") == 2
+    assert again.code == 0 and again.err == "" and again.out.count(": all 60 images from the cache: ") == 2
     table = result.table().splitlines()[1]
     assert table.split()[:5] == again.out[again.out.index(" 1 tiny") :].split()[:5]
     assert f"In {tmp_path / 'out'}: comparison.csv, comparison.json, comparison.png" in again.out
@@ -79,12 +79,12 @@ def test_compare__goes_on_from_what_is_extracted(compared, fastcls, photos, base
 
 
 def test_compare__cuts_of_a_base_share_a_forward_pass_and_are_told_apart(fastcls, photos, base, tmp_path):
-    cuts = ("--cut", "conv", "--cut", "pooled", "--cache", tmp_path)
+    cuts = ("--cut", "conv", "--cut", "default", "--cache", tmp_path)
     result = fastcls("compare", photos, "--base", base, *PLAIN, *cuts)
     assert result.code == 0, result.err
     # Maps are averaged: both have the same features.
-    assert " 1 tiny conv avg " in result.out and " 2 tiny pooled none " in result.out
-    assert "Not to be told from tiny conv avg on these images: tiny pooled none" in result.out
+    assert " 1 tiny conv " in result.out and " 2 tiny pooled " in result.out
+    assert "Not to be told from tiny conv on these images: tiny pooled" in result.out
 
 
 def test_compare__what_cannot_be_used_is_refused_before_anything_is_extracted(
@@ -102,6 +102,8 @@ def test_compare__what_cannot_be_used_is_refused_before_anything_is_extracted(
         assert result.code == 1 and told in result.err and result.out == "", given
     result = fastcls("compare", photos, "--base", base, "--cut", "nowhere", *caches)
     assert result.code == 1 and "has no layer 'nowhere'" in result.err
+    result = fastcls("compare", photos, "--base", base, "--group", "patient", *caches)
+    assert result.code == 1 and "--group patient is found in no path" in result.err
     result = fastcls("compare", photos, "--base", "lenet5,squeezenet1_1", "--weights", "a.h5", *caches)
     assert result.code == 1 and "cannot be those of lenet5 and of squeezenet1_1" in result.err
     assert not (tmp_path / "caches").exists()
@@ -127,6 +129,13 @@ def test_compare_bases__what_fails_later_is_named_and_the_others_are_ranked(
     assert " 1 tiny " in result.out and "left out: blind (Workers keep crashing)" in result.out
     result = fastcls(*asked, blind)
     assert result.code == 1 and "Error: Workers keep crashing" in result.err
+
+
+def test_compare__a_base_that_memory_does_not_hold_is_refused(fastcls, photos, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparing, "available_memory", lambda: 1 << 28)
+    result = fastcls("compare", photos, "--base", base, *PLAIN, "--cache", tmp_path / "caches")
+    assert result.code == 1 and "of memory, and 256.0 MiB are free" in result.err
+    assert not (tmp_path / "caches").exists()
 
 
 def test_compare_bases__one_class_that_is_not_for_testing_is_refused(tmp_path, base):

@@ -38,6 +38,7 @@ REQUESTS = {
         "cache --out run --head logreg",
         "cache --out run --head tail --train-batch-norm --views 2 --loss binary_crossentropy --threshold 0.4 "
         "--sampling balanced --class-weight log --class-weight-multiplier 2",
+        "cache --out run --corrections issues.csv",
         "cache --out run --head logreg --bottleneck-norm l2 --folds 5 --repeats 3 --group patient[0-9]+",
     ],
     "finetune": [

@@ -85,3 +85,8 @@ def test_compare__finished_runs_are_read_from_tables(trained, tmp_path):
     runs = trained.run, tmp_path / "other"
     shutil.copytree(*runs)
     assert loaded_by("compare", *runs) <= {"h5py", "cv2", "scipy"}
+
+
+def test_report__needs_no_tensorflow(trained, tmp_path):
+    loaded = loaded_by("report", trained.run, "--out", tmp_path / "report.html")
+    assert not loaded & {"tensorflow", "keras", "openvino", "matplotlib"}

@@ -66,6 +66,8 @@ def test_common_images__identical_ones_and_those_of_a_group_are_held_out_togethe
     known = write_cache(tmp_path, rows, names, digests=digests, groups=groups, splits=["train"] * 90)
     folds = CommonImages.of([known], ProbeSpec(folds=4)).folds[0]
     assert np.array_equal(folds[::2], folds[1::2]) and len({*folds[:12]}) == 1 and len({*folds}) == 4
+    folds = CommonImages.of([known], ProbeSpec(folds=4, group=r"00(\d)")).folds[0]
+    assert all(len({*folds[start : start + 10]}) == 1 for start in range(0, 90, 10))
 
 
 def test_common_images__one_class_is_refused(tmp_path):

@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
 from fastcls.evaluation.paired import Outcome, figures_of, mcnemar, measure
+from fastcls.evaluation.several_labels import evaluate_multi_label
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
 
@@ -25,13 +26,13 @@ def test_figures__of_weighted_images_are_those_of_scikit_learn(seed, odd):
     labels, probabilities = several(seed)
     if odd:
         labels[:, 1] = odd == "a class of all images"
-    weights = np.random.default_rng(seed + 9).poisson(1, (5, len(labels))).astype(np.float32)
+    weights = np.random.default_rng(seed + 9).poisson(1, (len(labels), 5)).astype(np.float64)
     outcome = Outcome.of(SEVERAL_LABELS, labels, probabilities)
     found = {figure.name: figure.of(outcome)(weights) for figure in figures_of(SEVERAL_LABELS)}
     ranked = [label for label in range(labels.shape[1]) if 0 < labels[:, label].sum() < len(labels)]
     named = [label for label in range(labels.shape[1]) if labels[:, label].any()]
     exact = ((probabilities >= 0.5) == labels).all(axis=1)
-    for place, own in enumerate(weights):
+    for place, own in enumerate(weights.T):
         pairs = [(labels[:, label], probabilities[:, label]) for label in range(labels.shape[1])]
         areas = [roc_auc_score(*pairs[label], sample_weight=own) for label in ranked]
         precisions = [average_precision_score(*pairs[label], sample_weight=own) for label in named]
@@ -97,3 +98,11 @@ def test_mcnemar__a_table_of_the_literature():
     """Fagerland et al. 2013, table 1 (airway hyper-responsiveness): exact 0.070, mid-p 0.039."""
     first = np.repeat([True, False], [1, 7])
     assert mcnemar(first, ~first).p == pytest.approx(0.039, abs=5e-4)
+
+
+def test_measure__has_the_intervals_that_a_test_of_the_same_predictions_has():
+    labels, probabilities = several(3)
+    tested = evaluate_multi_label(labels, probabilities, [0.5] * 4, "abcd")
+    for figure in figures_of(SEVERAL_LABELS):
+        (own,) = measure([[Outcome.of(SEVERAL_LABELS, labels, probabilities)]], figure)
+        assert (own.estimate.low, own.estimate.high) == pytest.approx(tested.intervals[figure.name], abs=1e-6)

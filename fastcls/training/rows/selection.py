@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcls.cache.corrections import Corrections
 from fastcls.cache.index import Rows, locate_views
 from fastcls.cache.listing import Report
 from fastcls.cache.samples import SampleRow, SampleTable, file_states
@@ -61,6 +62,8 @@ class Selection:
         task: What is asked of an image.
         images: Those of both, by their use: "train" and "val".
         views: The views to train on.
+        corrections: What is other than in the table of the data set.
+        corrected: That in words; "" without any.
     """
 
     class_names: tuple[str, ...]
@@ -69,19 +72,28 @@ class Selection:
     task: Task = ONE_LABEL
     images: Mapping[str, Sequence[SampleRow]] = field(default_factory=dict)
     views: ViewSpec = field(default_factory=ViewSpec)
+    corrections: Corrections = field(default_factory=Corrections)
+    corrected: str = ""
 
 
-def select(cache: Cache, config: TrainConfig) -> Selection:
+def select(cache: Cache, config: TrainConfig, corrections: Path | None = None) -> Selection:
     """Choose the training and validation rows of a cache.
+
+    Args:
+        cache: The cache.
+        config: How the head is trained.
+        corrections: A table of issues that a person has edited.
 
     Raises:
         CacheError: The cache is partial or stale, or has no validation part, and the configuration does
             not say how to proceed.
-        DataError: A class has no training image.
+        DataError: A class has no training image, or the corrections cannot be read.
     """
     report = cache.listing.report()
+    corrected = Corrections.read(corrections, report.task) if corrections else Corrections()
+    listed = cache.listing.samples()
     # In the order in which they are extracted: neighbors are neighbors in a shard, whatever a CSV's order.
-    samples = _by_path(cache.listing.samples())
+    samples = _by_path(corrected.apply(listed) if corrections else listed)
     if not config.allow_stale:
         _require_unchanged(cache, report.root, samples)
     class_names = tuple(sorted({name for labels in {*samples.labels} for name in labels}))
@@ -107,7 +119,8 @@ def select(cache: Cache, config: TrainConfig) -> Selection:
     train = take(own, views.views)
     if plain is None:
         train = replace(train, groups=_groups(images["train"]))
-    return Selection(class_names, train, plain, task, images, views)
+    told = corrected.told(listed) if corrections else ""
+    return Selection(class_names, train, plain, task, images, views, corrected, told)
 
 
 def _by_path(samples: SampleTable) -> SampleTable:
