@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.evaluation.cross_validation import CrossValidation as CrossValidation
     from fastcls.evaluation.cross_validation import cross_validate as cross_validate
     from fastcls.evaluation.features import Features as Features
+    from fastcls.evaluation.learning_curve import LearningCurve as LearningCurve
+    from fastcls.evaluation.learning_curve import learning_curve as learning_curve
     from fastcls.evaluation.one_label import Evaluation as Evaluation
     from fastcls.evaluation.one_label import evaluate as evaluate
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
@@ -135,6 +137,8 @@ _HOMES = {
     "Features": "fastcls.evaluation.features",
     "CrossValidation": "fastcls.evaluation.cross_validation",
     "cross_validate": "fastcls.evaluation.cross_validation",
+    "LearningCurve": "fastcls.evaluation.learning_curve",
+    "learning_curve": "fastcls.evaluation.learning_curve",
     "Evaluation": "fastcls.evaluation.one_label",
     "evaluate": "fastcls.evaluation.one_label",
     "MultiLabelEvaluation": "fastcls.evaluation.several_labels",

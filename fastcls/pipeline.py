@@ -14,7 +14,7 @@ from fastcls.backend import import_ahead, wait_for_ahead
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
-from fastcls.evaluation.cross_validation import CrossValidation, cross_validate_prepared
+from fastcls.evaluation.cross_validation import CrossValidation, judge_folds
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.early import early_executor
@@ -40,6 +40,7 @@ from fastcls.specs import (
     with_quality,
 )
 from fastcls.specs.options import as_spec
+from fastcls.training.cross_validator import Folding, validate_folds
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
@@ -187,10 +188,19 @@ def train_planned(
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         if plan.folding and not runs.is_complete(folder):
-            found = cross_validate_prepared(plan.folding, progress=progress)
+            found = _cross_validate(plan.folding, progress=progress)
             found.write(folder)
             on_validated(found)
         return _train(plan.training, folder, plan, progress=progress)
+
+
+def _cross_validate(folding: Folding, *, progress: bool) -> CrossValidation:
+    """Cross-validate while Keras is imported, which the classifier is stitched by in the end."""
+    if folding.training.spec.is_fitted:
+        _begin_ahead(folding.training.cache)
+    predictions = validate_folds(folding, progress=progress)
+    wait_for_ahead()
+    return judge_folds(folding, predictions)
 
 
 def _train(

@@ -17,6 +17,7 @@ from fastcls.cli.audit import audit
 from fastcls.cli.bases import bases, layers
 from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
+from fastcls.cli.curve import curve
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
 from fastcls.cli.extract import extract
@@ -24,6 +25,7 @@ from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.logs import configure_logging
 from fastcls.cli.predict import predict
+from fastcls.cli.promote import promote
 from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
@@ -71,10 +73,12 @@ _COMMANDS = (
     train_head,
     finetune,
     test,
+    curve,
     predict,
     compare,
     explain,
     calibrate,
+    promote,
     suggest,
     run,
     audit,

@@ -185,12 +185,11 @@ def cross_validate(
     spec = None if head is None else as_spec(HeadSpec, head, "head", named=True)
     training = prepare_training(Cache.of(cache), spec, as_spec(TrainConfig, config, "config"))
     folding = prepare_folds(training, FoldSpec(folds, repeats, group))
-    return cross_validate_prepared(folding, progress=progress)
+    return judge_folds(folding, validate_folds(folding, progress=progress))
 
 
-def cross_validate_prepared(folding: Folding, *, progress: bool = False) -> CrossValidation:
-    """Do all of `cross_validate` from the first fold on."""
-    found = validate_folds(folding, progress=progress)
+def judge_folds(folding: Folding, found: OutOfFold) -> CrossValidation:
+    """The figures of out-of-fold predictions."""
     thresholds = _thresholds(folding, found.probabilities)
     whole = [_judge(folding, part, thresholds)[0] for part in found.by_repeat]
     scores = [figures.scores() for figures in whole]

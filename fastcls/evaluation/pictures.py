@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fastcls.evaluation.coverage import Coverage
+    from fastcls.evaluation.power_law import Gain, PowerLaw
     from fastcls.evaluation.reliability import Reliability
 
 _DPI = 150
@@ -131,6 +132,43 @@ def draw_history(
             axes.axvline(best[step.name], color="gray", linestyle="--", label=label)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
+    _save(figure, path)
+
+
+def draw_learning(
+    images: np.ndarray, curves: np.ndarray, law: PowerLaw, gain: Gain, figure_name: str, path: Path
+) -> None:
+    """Draw a learning curve, and the law that it follows up to twice the images.
+
+    Args:
+        images: (P,) numbers of images that were trained on.
+        curves: (S, P) figures of each fold.
+        law: What their mean follows.
+        gain: What twice the images would bring.
+        figure_name: What is measured.
+        path: The PNG file to write.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(images, curves.T, color="0.85", linewidth=0.8, label=["each fold", *[""] * (len(curves) - 1)])
+    axes.plot(images, curves.mean(axis=0), "o", color="C0", label="out of fold, mean")
+    grid = np.geomspace(images[0], gain.more, 200)
+    known = grid <= images[-1]
+    axes.plot(grid[known], law(grid[known]), color="C0", label="power law")
+    axes.plot(grid[~known], law(grid[~known]), color="C0", linestyle="--", label="power law, not measured")
+    now = float(law(gain.images))
+    ends = [[gain.gain - gain.low], [gain.high - gain.gain]]
+    axes.errorbar(
+        [gain.more], [now + gain.gain], ends, fmt="s", color="C1", capsize=4, label="twice the images"
+    )
+    axes.axvline(gain.images, color="gray", linestyle=":", label=f"all {count_of(gain.images, 'image')}")
+    axes.set(xlabel="images to train on", ylabel=figure_name)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
     _save(figure, path)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,23 +85,45 @@ def fit_logreg(
 
 def hold_out_logreg(spec: HeadSpec, folded: Folded, *, progress: bool = False) -> HeldOut:
     """Choose the C of the lowest pooled loss of rows that are held out, and predict each with it."""
+    rows = at_unit_length(folded.rows) if spec.bottleneck_norm == "l2" else folded.rows
+    return hold_out_along(replace(folded, rows=along_axes(rows)), progress=progress)
+
+
+def along_axes(rows: np.ndarray) -> np.ndarray:
+    """Rows (N, D) about their mean and along their principal axes (N, R), in which fits are quick."""
     with threadpool_limits(1, user_api="blas"):
-        rows = at_unit_length(folded.rows) if spec.bottleneck_norm == "l2" else folded.rows
-        rows, center, axes = _turned(rows, len(rows))
-        targets, judged = folded.targets, folded.judged()
-        splits = [(folded.splits[n][0], folded.splits[n][1][known]) for n, known in judged.items()]
-        data = _Data(rows, folded.labels, targets, center, axes, splits, folded.task, "cv")
-        history, best, found = _sweep(data, progress=progress, tolerance=_ROUGH)
+        return _turned(rows, len(rows))[0]
+
+
+def hold_out_along(
+    folded: Folded, grid: Sequence[float] = C_GRID, *, is_rough: bool = False, progress: bool = False
+) -> HeldOut:
+    """See `hold_out_logreg`.
+
+    Args:
+        folded: Its rows are along their principal axes.
+        grid: Values of C to choose from, from strong to weak.
+        is_rough: Whether it is enough that most predictions are right to two digits.
+        progress: Show a bar on stderr.
+    """
+    targets, judged = folded.targets, folded.judged()
+    splits = [(folded.splits[n][0], folded.splits[n][1][known]) for n, known in judged.items()]
+    nowhere = np.zeros(folded.rows.shape[1])
+    data = _Data(folded.rows, folded.labels, targets, nowhere, None, splits, folded.task, "cv")
+
+    def predict(number: int) -> np.ndarray:
+        own, held = folded.splits[number]
+        # A start nearby, for the sake of its curvature, which the axes are scaled by.
+        solution = begun.get(number)
+        if solution is None or not is_rough:
+            regression = Regression(data.rows[own], targets[own], data.link)
+            solution = solution or regression.fit(best["c"], tolerance=_ROUGH)
+            solution = solution if is_rough else regression.fit(best["c"], solution)
+        return data.link.probabilities(solution.logits(data.rows[held])).astype(np.float32)
+
+    with threadpool_limits(1, user_api="blas"):
+        history, best, found = _sweep(data, grid, progress=progress, tolerance=_ROUGH)
         begun = dict(zip(judged, found, strict=False))
-
-        def predict(number: int) -> np.ndarray:
-            own, held = folded.splits[number]
-            regression = Regression(rows[own], targets[own], data.link)
-            # A start nearby, for the sake of its curvature, which the axes are scaled by.
-            start = begun.get(number) or regression.fit(best["c"], tolerance=_ROUGH)
-            solution = regression.fit(best["c"], start)
-            return data.link.probabilities(solution.logits(rows[held])).astype(np.float32)
-
         return HeldOut([predict(number) for number in range(len(folded.splits))], history, best)
 
 
@@ -179,7 +201,7 @@ def _turned(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _sweep(
-    data: _Data, *, progress: bool, tolerance: float = TOLERANCE
+    data: _Data, grid: Sequence[float] = C_GRID, *, progress: bool, tolerance: float = TOLERANCE
 ) -> tuple[list[dict[str, float]], dict[str, float], list[Solution]]:
     """Fit each C until they get worse.
 
@@ -193,8 +215,8 @@ def _sweep(
     history: list[dict[str, float]] = []
     losses: list[float] = []
     solutions: list[Solution | None] = [None] * len(fits)
-    with Progress(len(C_GRID), step=HEADS["logreg"].step, shown=progress) as shown:
-        for c in C_GRID:
+    with Progress(len(grid), step=HEADS["logreg"].step, shown=progress) as shown:
+        for c in grid:
             started = time.monotonic()
             found = [fit.fit(c, start, tolerance) for fit, start in zip(fits, solutions, strict=True)]
             judged, solutions = data.figures(found, 1), [*found]
