@@ -85,3 +85,8 @@ def test_compare__finished_runs_are_read_from_tables(trained, tmp_path):
     runs = trained.run, tmp_path / "other"
     shutil.copytree(*runs)
     assert loaded_by("compare", *runs) <= {"h5py", "cv2", "scipy"}
+
+
+def test_curve__needs_no_tensorflow(trained, tmp_path):
+    asked = ("curve", trained.cache.folder, "--out", tmp_path / "curve.png")
+    assert loaded_by(*asked) <= {"h5py", "cv2", "scipy", "matplotlib"}
