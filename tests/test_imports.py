@@ -44,6 +44,7 @@ FLOORS = {
     "fastcls.evaluation": 3,
     "fastcls.comparison": 4,
     "fastcls.calibrator": 4,
+    "fastcls.epochs": 4,
     "fastcls.suggester": 4,
     "fastcls.pipeline": 4,
     "fastcls.plans": 4,

@@ -30,9 +30,9 @@ def audit(cache: str, name: str | None, out: str | None, as_json: bool) -> None:
     the folder of several. Images are neither read nor forwarded.
 
     issues.csv lists, the most certain first: one photo under different labels, likely label errors, identical
-    and nearly identical photos within and across splits, images unlike those to train on, and images of poor
-    quality. Look at them, write relabel, drop, split:train, split:val or split:test into the column `action`
-    where you agree, and train with `fastcls train-head CACHE --corrections issues.csv`.
+    and nearly identical photos within and across splits, and images unlike those to train on. Look at them,
+    write relabel, drop, split:train, split:val or split:test into the column `action` where you agree, and
+    train with `fastcls train-head CACHE --corrections issues.csv`.
     """
     import json
 

@@ -25,6 +25,7 @@ from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
 from fastcls.cli.logs import configure_logging
 from fastcls.cli.predict import predict
+from fastcls.cli.promote import promote
 from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
@@ -77,6 +78,7 @@ _COMMANDS = (
     compare,
     explain,
     calibrate,
+    promote,
     suggest,
     run,
     audit,

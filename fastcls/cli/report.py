@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from fastcls.cli.logs import hide_training
 from fastcls.sizes import format_bytes
 from fastcls.wording import count_of
 
@@ -19,7 +20,21 @@ from fastcls.wording import count_of
     help="The page. [default: RUN/report.html, with a number if another page is there]",
 )
 @click.option("--test", metavar="NAME", help="Which test of the run is shown. [default: the latest]")
-def report(run: Path, out: Path | None, test: str | None) -> None:
+@click.option(
+    "--explain",
+    type=click.IntRange(0, 48),
+    default=0,
+    metavar="N",
+    help="Show for the N most confident mistakes where the classifier looks (Grad-CAM). They are forwarded "
+    "again, which takes seconds. [default: none]",
+)
+@click.option(
+    "--curve",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also show the learning curve whose .json `fastcls curve` has written.",
+)
+def report(run: Path, out: Path | None, test: str | None, explain: int, curve: Path | None) -> None:
     """Write one HTML page about a run.
 
     It shows the figures of a test, the images behind each number, suspected label errors, a map of the
@@ -31,7 +46,8 @@ def report(run: Path, out: Path | None, test: str | None) -> None:
     """
     from fastcls.report.reporter import make_report
 
-    written = make_report(run, out, test=test)
+    hide_training()  # that of the audit
+    written = make_report(run, out, test=test, explain=explain, curve=curve)
     for note in written.notes:
         click.echo(note)
     size = format_bytes(written.path.stat().st_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +13,24 @@ from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_test
 from fastcls.specs import FeaturesSpec, ResultSpec
+from fastcls.specs.testing import EpochsSpec
+from fastcls.wording import count_of
 
-_SPECS = {"source": SourceSpec, "features": FeaturesSpec, "result": ResultSpec, "pixels": PixelSpec}
+if TYPE_CHECKING:
+    from fastcls.data.dataset import Dataset
+
+_SPECS = {
+    "source": SourceSpec,
+    "features": FeaturesSpec,
+    "result": ResultSpec,
+    "pixels": PixelSpec,
+    "epochs": EpochsSpec,
+}
 
 
 @click.command(cls=SpecCommand, specs=_SPECS)
 @click.argument("run", type=click.Path())
-@click.argument("data", type=click.Path())
+@click.argument("data", required=False, type=click.Path())
 @click.option(
     "--out",
     type=click.Path(),
@@ -34,13 +46,14 @@ _SPECS = {"source": SourceSpec, "features": FeaturesSpec, "result": ResultSpec, 
 )
 def test(
     run: str,
-    data: str,
+    data: str | None,
     out: str | None,
     batch_size: int,
     source: SourceSpec,
     features: FeaturesSpec,
     result: ResultSpec,
     pixels: PixelSpec,
+    epochs: EpochsSpec,
 ) -> None:
     """Test a classifier on labeled images.
 
@@ -51,7 +64,17 @@ def test(
     Images whose bottlenecks are in the cache of the run are not forwarded again: only the head is applied. 32
     of them are forwarded anyway, as a check; if the predictions differ too much, all are. With --max-pixels,
     all are as well.
+
+    With --epochs, each checkpoint that RUN has kept is tested on the images that RUN was validated on, from
+    the cache: a table of predictions for each, and epochs.csv to compare them. `fastcls promote` makes one a
+    run.
     """
+    if epochs.epochs:
+        _test_epochs(run, source.open(data) if data else None, out, epochs)
+        return
+    options.refuse_typed("a test without --epochs", "metric", "coverage_at")
+    if not data:
+        raise click.UsageError("Missing argument 'DATA'.")
     from fastcls.evaluation.gone import open_tested
     from fastcls.evaluation.tester import run_test
     from fastcls.inference.classifier import Classifier
@@ -70,3 +93,15 @@ def test(
     print_test(tested)
     if tested.folder and tested.folder.parent == Path(run) / TESTS:
         click.echo(f"Next: fastcls report {shlex.quote(run)} --test {shlex.quote(tested.folder.name)}")
+
+
+def _test_epochs(run: str, data: Dataset | None, out: str | None, epochs: EpochsSpec) -> None:
+    from fastcls.epochs import test_epochs
+
+    unused = "batch_size", "through_model", "cache", "allow_missing", "compact", "max_pixels"
+    options.refuse_typed("--epochs", *unused)
+    tested = test_epochs(run, data, out, epochs)
+    click.echo(tested.table())
+    click.echo(f"Best by {epochs.metric} on {count_of(tested.images, 'validation image')}: {tested.best}")
+    click.echo(f"In {tested.folder}: epochs.csv, and predictions of each")
+    click.echo(f"Next: fastcls promote {shlex.quote(run)} {tested.best} --out RUN2")

@@ -16,7 +16,6 @@ _LEAST_CONFUSED = 2  # images, and
 _CONFUSED_SHARE = 0.05  # of the images of a class: a confusion is worth a word
 _MISCALIBRATED = 0.05  # mean difference of confidence and accuracy
 _WIDE = 0.05  # half of an interval: the figure is not known well
-_GAIN = 0.005  # what twice the images must bring
 _LISTED = 3
 
 
@@ -44,14 +43,14 @@ class Findings:
         recall: (C,) float, NaN of a class without test images.
         confusion: (C, C) int, [true, predicted], of one label per image; None of several.
         label_errors: Suspected label errors.
-        leaks: Test images that have a near duplicate among those trained on.
+        leaks: Pairs of near duplicates in different splits.
         seen: Test images that were trained or validated on.
         unreadable: Images that could not be read.
         calibration: Expected calibration error; None if it is unknown.
         overconfidence: Mean confidence less accuracy.
         interval: Of the headline figure; None if it is unknown.
         headline: What that is called.
-        gain: By how much twice the images would raise the accuracy; None if it is unknown.
+        curve: What the learning curve says, in a sentence.
         thresholds: A threshold with its coverage and precision, of the best that is known; None without.
     """
 
@@ -68,7 +67,7 @@ class Findings:
     overconfidence: float = 0.0
     interval: tuple[float, float] | None = None
     headline: str = "accuracy"
-    gain: float | None = None
+    curve: str = ""
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -96,10 +95,11 @@ def seen_images(found: Findings) -> Iterator[Advice]:
 def leaked_images(found: Findings) -> Iterator[Advice]:
     """Near duplicates in training and test."""
     if found.leaks:
-        have = "has" if found.leaks == 1 else "have"
+        are = "is" if found.leaks == 1 else "are"
+        pairs = count_of(found.leaks, "pair")
         yield Advice(
-            f"{count_of(found.leaks, 'test image')} {have} a near duplicate among the training images, so "
-            "the figures may be too good. Keep such images in one split.",
+            f"{pairs} of images in different splits {are} nearly the same, so the figures may be too good. "
+            "Look at them, and keep such images in one split.",
             "duplicates",
         )
 
@@ -181,19 +181,8 @@ def _told_confusion(found: Findings, one: int, other: int, is_much: np.ndarray) 
 
 def more_images(found: Findings) -> Iterator[Advice]:
     """What the learning curve says."""
-    if found.gain is None:
-        return
-    if found.gain >= _GAIN:
-        yield Advice(
-            f"More data still helps: twice the images would bring about {100 * found.gain:+.1f} points.",
-            "curves",
-        )
-    else:
-        yield Advice(
-            "More images of the same kind would bring little. Try another base, --quality best, or images "
-            "of what is mistaken now.",
-            "curves",
-        )
+    if found.curve:
+        yield Advice(found.curve, "learning")
 
 
 def miscalibrated(found: Findings) -> Iterator[Advice]:
@@ -257,4 +246,4 @@ def _mean(found: Findings) -> float:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"  # no line breaks there

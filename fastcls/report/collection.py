@@ -29,7 +29,7 @@ class Collection:
         paths: As their data set has them.
         files: Where they are.
         labels: Indices of the classes of each.
-        splits: One of `SPLITS` for each.
+        splits: One of `SPLITS` for each: the part that it had in the run, or else "test" or "other".
         tested: How many were tested; their places are 0 to `tested` - 1, as in the test.
         rows: (N,) int, places in the features; -1 of an image that is not in the cache.
     """
@@ -64,12 +64,13 @@ def collect(class_names: Sequence[str], result: TestResult | None, features: Fea
     known = {*rows}
     others = [] if features is None else [row for row in range(len(features)) if row not in known]
     paths, files = [*tested], [_file(result.root, path) for path in tested] if result else []
-    labels, splits = [*result.labels] if result else [], [TEST] * len(tested)
+    labels = [*result.labels] if result else []
+    splits = [_split(features, row, TEST) if features and row >= 0 else TEST for row in rows]
     if features is not None:
         paths += [features.paths[row] for row in others]
         files += [_file(features.root, features.paths[row]) for row in others]
         labels += [tuple(index[name] for name in features.names[row] if name in index) for row in others]
-        splits += [_split(features, row) for row in others]
+        splits += [_split(features, row, "other") for row in others]
     return Collection(
         *(tuple(paths), tuple(files), tuple(labels), tuple(splits), len(tested)),
         rows=np.array([*rows, *others], np.int64),
@@ -80,10 +81,9 @@ def _file(root: str, path: str) -> Path:
     return Path(root, path)
 
 
-def _split(features: Features, row: int) -> str:
+def _split(features: Features, row: int, otherwise: str) -> str:
     use = features.uses[row] if features.uses else ""
-    split = _BY_USE.get(use, use) or features.splits[row]
-    return split if split in SPLITS and (use or split == TEST) else "other"
+    return _BY_USE.get(use, use) or otherwise
 
 
 def _rows_of_tested(result: TestResult | None, features: Features | None) -> list[int]:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ FIGURES = {
     "ece": "calibration error (ECE)",
 }
 HEADLINES = 4
+PERCENT = "\u00a0%"  # no line breaks before it
 _SHARES = ("loss", "brier")  # parts of names of figures that are no shares
 _CONSTANT = ("images", "top_k")
 
@@ -75,12 +77,14 @@ class Figure:
     def _told(self, value: float, *, bare: bool = False) -> str:
         if not self.is_share:
             return f"{value:.3f}"
-        return f"{100 * value:.1f}{'' if bare else ' %'}"
+        return f"{100 * value:.1f}{'' if bare else PERCENT}"
 
 
 def figures(metrics: Mapping[str, Any]) -> list[Figure]:
     """The figures of a test, those that say most first."""
     known = [name for name in metrics if _is_figure(name, metrics[name])]
+    if metrics.get("top_k", 0) >= len(metrics.get("classes", ())):  # every class is among so many
+        known = [name for name in known if name != "top_k_accuracy"]
     ranks = {name: rank for rank, name in enumerate(FIGURES)}
     known.sort(key=lambda name: ranks.get(name, len(ranks)))
     return [_figure(name, metrics) for name in known]
@@ -162,6 +166,8 @@ def data_facts(material: Material) -> list[tuple[str, str]]:
             found.append(("Not in the cache yet", f"{features.missing:,}"))
     if material.result and (unreadable := material.result.on.get("unreadable")):
         found.append(("Unreadable in the test", f"{unreadable:,}"))
+    if material.result and (unfamiliar := material.result.on.get("unfamiliar")) is not None:
+        found.append(("Test images unlike training", f"{unfamiliar:,}"))
     return found
 
 
@@ -235,4 +241,4 @@ def tested_lead(material: Material) -> str:
     of_them = f"{seen:,} of them were used in training or validation" if seen else "none used in training"
     if on.get("seen") is None:
         of_them = "it is unknown which were used in training"
-    return f"Tested on {count_of(images, 'image')} of {on.get('data', '')}{part}; {of_them}."
+    return f"Tested on {count_of(images, 'image')} of {Path(str(on.get('data', ''))).name}{part}; {of_them}."

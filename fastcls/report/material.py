@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +12,11 @@ from fastcls.errors import FastclsError
 from fastcls.evaluation.features import Features, features_of_run
 from fastcls.evaluation.from_cache import cache_of
 from fastcls.report.collection import Collection, collect
+from fastcls.report.suspects import Suspects, find_suspects
 from fastcls.report.tested import TestResult, choose_test, read_test
 from fastcls.runs import Run
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image that something is the matter with, and perhaps another one.
-
-    Attributes:
-        place: In the collection.
-        score: How sure that is.
-        given: Its class, in words.
-        suggested: What it should be; "" where nothing is suggested.
-        other: Place of the other image; -1 without one.
-    """
-
-    place: int
-    score: float
-    given: str
-    suggested: str = ""
-    other: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +29,7 @@ class Material:
         features: The rows of its data set; None where the cache is gone.
         images: Those of both.
         extraction: Figures of the extraction, from the cache.
-        label_errors: Images whose label may be wrong, the most suspect first.
-        duplicates: Near duplicates in different splits.
+        suspects: What an audit doubts.
         notes: What is missing, in sentences.
     """
 
@@ -57,8 +38,7 @@ class Material:
     features: Features | None
     images: Collection
     extraction: dict[str, Any] = field(default_factory=dict)
-    label_errors: tuple[Pair, ...] = ()
-    duplicates: tuple[Pair, ...] = ()
+    suspects: Suspects = field(default_factory=Suspects)
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,7 +63,8 @@ def gather(folder: Path, test: str | None = None) -> Material:
     notes = [] if result else [f"This run was never tested. To test it: fastcls test {folder} DATA"]
     features, extraction = _features(run, notes)
     images = collect(run.record["class_names"], result, features)
-    return Material(run, result, features, images, extraction, notes=tuple(notes))
+    suspects = find_suspects(features, images)
+    return Material(run, result, features, images, extraction, suspects, tuple(notes))
 
 
 def _features(run: Run, notes: list[str]) -> tuple[Features | None, dict[str, Any]]:
@@ -104,8 +85,3 @@ def _features(run: Run, notes: list[str]) -> tuple[Features | None, dict[str, An
 def _extraction(run: Run, name: str) -> dict[str, Any]:
     found = cache_of(run)
     return dict(Cache(found.cache.folder, name).listing.report().extraction) if found else {}
-
-
-def with_notes(material: Material, *notes: str) -> Material:
-    """The same with more notes."""
-    return replace(material, notes=(*material.notes, *filter(None, notes)))

@@ -9,9 +9,10 @@ import numpy as np
 
 from fastcls.report.collection import SPLITS
 from fastcls.report.counts import COUNTS
-from fastcls.report.material import Material, Pair
+from fastcls.report.material import Material
 from fastcls.report.projection import Points
 from fastcls.report.selection import Selection
+from fastcls.report.suspects import Suspect
 from fastcls.report.tested import Table, TestResult
 from fastcls.specs import step_of
 
@@ -40,8 +41,10 @@ def payload(
         "thresholds": _thinned(result.thresholds) if result else {},
         "reliability": result.reliability if result else {},
         "history": _history(material),
-        "labels": _pairs(material.label_errors, selection),
-        "duplicates": _pairs(material.duplicates, selection),
+        "suspects": {
+            name: _suspects(getattr(material.suspects, name), selection)
+            for name in ("labels", "duplicates", "outliers")
+        },
     }
 
 
@@ -99,16 +102,17 @@ def _history(material: Material) -> dict[str, Any]:
     return {"step": step, "rows": [dict(row) for row in rows]}
 
 
-def _pairs(pairs: Sequence[Pair], selection: Selection) -> list[dict[str, Any]]:
+def _suspects(suspects: Sequence[Suspect], selection: Selection) -> list[dict[str, Any]]:
     page_of = _page_places(selection)
     return [
         {
-            "image": page_of[pair.place],
-            "other": page_of.get(pair.other, -1),
-            "score": round(pair.score, 3),
-            "given": pair.given,
-            "suggested": pair.suggested,
+            "image": page_of[each.place],
+            "other": page_of.get(each.other, -1),
+            "kind": each.kind,
+            "score": round(each.score, 3),
+            "given": each.given,
+            "suggested": each.suggested,
         }
-        for pair in pairs
-        if pair.place in page_of
+        for each in suspects
+        if each.place in page_of
     ]

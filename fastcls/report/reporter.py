@@ -16,12 +16,15 @@ from fastcls.files import PathLike, as_path
 from fastcls.report import facts
 from fastcls.report.advice import Advice, Findings, advise
 from fastcls.report.counts import CONFUSIONS
+from fastcls.report.explained import MOST, explain_mistakes
+from fastcls.report.learning import read_curve
 from fastcls.report.material import Material, gather
 from fastcls.report.page import render
 from fastcls.report.payload import payload
 from fastcls.report.projection import Points, project
 from fastcls.report.selection import Selection, select
 from fastcls.report.thumbnails import Thumbnails, make_thumbnails
+from fastcls.specs import check_at_least
 from fastcls.wording import count_of
 
 NAME = "report.html"
@@ -43,13 +46,22 @@ class Report:
     notes: tuple[str, ...]
 
 
-def write_report(run: PathLike, out: PathLike | None = None, *, test: str | None = None) -> Path:
+def write_report(
+    run: PathLike,
+    out: PathLike | None = None,
+    *,
+    test: str | None = None,
+    explain: int = 0,
+    curve: PathLike | None = None,
+) -> Path:
     """Write one HTML page about a run, which needs no network and no other file.
 
     Args:
         run: The run folder.
         out: The page; by default report.html in the run, with a number where another page is there.
         test: The name of the test that it shows; by default the latest.
+        explain: For how many mistakes to show where the classifier looks: they are forwarded again.
+        curve: The .json of a learning curve of `fastcls curve`, to show it too.
 
     Returns:
         The page.
@@ -58,27 +70,41 @@ def write_report(run: PathLike, out: PathLike | None = None, *, test: str | None
         OptionError: It is no run, a file of it is damaged, there is no such test, or `out` is taken or cannot
             be written.
     """
-    return make_report(run, out, test=test).path
+    return make_report(run, out, test=test, explain=explain, curve=curve).path
 
 
-def make_report(run: PathLike, out: PathLike | None = None, *, test: str | None = None) -> Report:
+def make_report(
+    run: PathLike,
+    out: PathLike | None = None,
+    *,
+    test: str | None = None,
+    explain: int = 0,
+    curve: PathLike | None = None,
+) -> Report:
     """What `write_report` does, and what is missing on the page."""
     folder, asked = as_path(run, "run"), None if out is None else as_path(out, "out")
     files.require_writable((asked or folder / NAME).parent)
     if asked is not None and asked.is_dir():
         raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / NAME}")
+    check_at_least("explain", explain, 0)
+    learned = None if curve is None else read_curve(as_path(curve, "curve"))
     material = gather(folder, test)
-    text, selection, notes = _render(material)
+    text, selection, notes = _render(material, explain, learned)
     path = _write(text, asked, folder)
     return Report(path, len(selection.places), notes)
 
 
-def _render(material: Material) -> tuple[str, Selection, tuple[str, ...]]:
+def _render(
+    material: Material, explain: int, curve: dict[str, Any] | None
+) -> tuple[str, Selection, tuple[str, ...]]:
     selection = select(material)
+    explained = explain_mistakes(material, selection, min(explain, MOST))
     thumbnails = make_thumbnails([material.images.files[place] for place in selection.places])
     notes = (*material.notes, *_notes(selection, thumbnails))
     data = payload(material, selection, thumbnails.texts, _points(material, selection))
-    return render(data, **_context(material, notes)), selection, notes
+    advice = _advice(material, curve["sentence"] if curve else "")
+    context = {**_context(material, notes), "advice": advice, "explained": len(explained), "curve": curve}
+    return render({**data, "explained": explained, "curve": curve}, **context), selection, notes
 
 
 def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
@@ -91,7 +117,6 @@ def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
         "headlines": known[: facts.HEADLINES],
         "figures": known[facts.HEADLINES :],
         "notes": notes,
-        "advice": _advice(material),
         "material": material,
         "classes": facts.class_rows(material),
         "mistakes": int((~result.correct).sum()) if result else 0,
@@ -137,7 +162,7 @@ def _notes(selection: Selection, thumbnails: Thumbnails) -> Iterator[str]:
         )
 
 
-def _advice(material: Material) -> list[Advice]:
+def _advice(material: Material, curve: str) -> list[Advice]:
     result = material.result
     if result is None:
         return []
@@ -155,13 +180,14 @@ def _advice(material: Material) -> list[Advice]:
             tested=tested,
             recall=np.where(tested > 0, values, np.nan),
             confusion=CONFUSIONS[material.run.task](result, classes),
-            label_errors=len(material.label_errors),
-            leaks=len({pair.place for pair in material.duplicates}),
+            label_errors=material.suspects.counts[0],
+            leaks=material.suspects.counts[1],
             seen=sum((result.on.get("seen") or {}).values()),
             unreadable=len(material.features.failures) if material.features else 0,
             calibration=metrics.get("ece"),
             overconfidence=_overconfidence(material),
             interval=_interval(headline),
+            curve=curve,
             headline=headline.name if headline else "",
             thresholds=_useful_threshold(material),
         )

@@ -11,6 +11,7 @@ from fastcls.report.neighbors import nearest
 from fastcls.used_images import REFIT, TRAIN
 
 LARGEST = 6000  # images of a page
+_NEIGHBORS = 5
 _COMPARED = 2000  # images whose nearest training images are looked for
 
 Neighbors = dict[int, list[tuple[int, float]]]
@@ -34,8 +35,7 @@ class Selection:
 def select(material: Material, largest: int = LARGEST) -> Selection:
     """Choose the images of a page, in the order of their importance."""
     mistakes, right = _tested(material)
-    issues = [*material.label_errors, *material.duplicates]
-    suspects = [place for issue in issues for place in (issue.place, issue.other) if place >= 0]
+    suspects = [p for each in material.suspects.all for p in (each.place, each.other) if p >= 0]
     near = _neighbors(material, [*mistakes, *right][:_COMPARED])
     random = np.random.default_rng(0)
     rest = random.permutation(np.arange(material.images.tested, len(material.images))).tolist()
@@ -66,12 +66,14 @@ def _neighbors(material: Material, places: list[int]) -> Neighbors:
     trained = np.flatnonzero(np.isin(features.uses or [""], (TRAIN, REFIT)))
     if not len(trained):
         return {}
-    found, cosines = nearest(features.rows[images.rows[places]], features.rows[trained])
+    found, cosines = nearest(features.rows[images.rows[places]], features.rows[trained], _NEIGHBORS + 1)
     place_of = images.place_of_row
     return {
         place: [
-            (place_of[row], float(cosine)) for row, cosine in zip(trained[own].tolist(), near, strict=True)
-        ]
+            (place_of[row], float(cosine))
+            for row, cosine in zip(trained[own].tolist(), near, strict=True)
+            if place_of[row] != place
+        ][:_NEIGHBORS]
         for place, own, near in zip(places, found, cosines, strict=True)
     }
 

@@ -30,8 +30,8 @@ class TestResult:
         paths: Of the images, relative to `root`.
         labels: Indices of the classes of each image.
         predicted: Indices of the classes that were predicted.
-        confidence: (N,) float, how sure the answer is; of several labels, how sure the least sure decision
-            of a right answer is, or the surest wrong decision of another. NaN where the tables do not tell.
+        confidence: (N,) float, how sure the answer is: the probability of the wrongly predicted class, or
+            that of the least sure decision where all are right. NaN where the tables do not tell.
         probabilities: (N, C) float32, or None where they were left out.
         thresholds: The columns of thresholds.csv; empty without it.
         reliability: The columns of reliability.csv; empty without it.
@@ -151,13 +151,16 @@ def _confidence(
     labels: Sequence[tuple[int, ...]],
     predicted: Sequence[tuple[int, ...]],
 ) -> np.ndarray:
-    if rows and "confidence" in rows[0]:
-        return np.array([float(row["confidence"] or "nan") for row in rows])
     if probabilities is None:
-        return np.full(len(rows), np.nan)
+        return np.array([float(row.get("confidence") or "nan") for row in rows])
     columns = np.arange(probabilities.shape[1])
-    said = np.array([np.isin(columns, own) for own in predicted]).reshape(probabilities.shape)
-    wrong = said ^ np.array([np.isin(columns, own) for own in labels]).reshape(probabilities.shape)
+    said, has = (
+        np.array([np.isin(columns, own) for own in each]).reshape(probabilities.shape)
+        for each in (predicted, labels)
+    )
+    wrong, missed = said & ~has, has & ~said
+    decided = np.where(wrong.any(axis=1)[:, None], wrong, missed)
+    is_wrong = decided.any(axis=1)
     sure = np.where(said, probabilities, 1 - probabilities).astype(float)
-    worst = np.where(wrong, sure, -np.inf).max(axis=1)
-    return np.where(wrong.any(axis=1), worst, sure.min(axis=1))
+    worst = np.where(decided, sure, -np.inf).max(axis=1)
+    return np.where(is_wrong, worst, sure.min(axis=1))

@@ -71,13 +71,15 @@ def _encode(path: Path, size: int) -> str:
         pixels = open_file(image_bytes.read_bytes(path), (size, size)).read()
         if pixels is None:
             return ""
-        done, encoded = cv2.imencode(
-            ".webp",
-            cv2.cvtColor(_shrink(pixels, size), cv2.COLOR_RGB2BGR),
-            [cv2.IMWRITE_WEBP_QUALITY, _QUALITY],
-        )
     except (OSError, UnreadableImage, cv2.error):
         return ""
+    return as_text(_shrink(pixels, size))
+
+
+def as_text(pixels: np.ndarray) -> str:
+    """WebP in base64 of an image (h, w, 3) uint8 RGB; "" if OpenCV cannot write it."""
+    colors = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".webp", colors, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
     return base64.b64encode(encoded.tobytes()).decode("ascii") if done else ""
 
 

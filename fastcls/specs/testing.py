@@ -46,3 +46,30 @@ class ResultSpec:
 
     def __post_init__(self) -> None:
         settle(self)
+
+
+@described
+@dataclass(frozen=True)
+class EpochsSpec:
+    """Whether kept checkpoints are tested, and what the best of them is chosen by."""
+
+    epochs: bool = option(
+        False,
+        "Test each checkpoint that RUN has kept, on the images that it was validated on. DATA is needed for "
+        "a run of finetune alone.",
+    )
+    metric: str = option(
+        "accuracy",
+        "With --epochs: what the best checkpoint is chosen by, then the log loss.",
+        choices=("accuracy", "precision", "recall", "log_loss"),
+    )
+    coverage_at: float = option(
+        0.9,
+        "With --epochs: confidence from which an image counts as covered.",
+        low=0,
+        high=1,
+        metavar="P",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)

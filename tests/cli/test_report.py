@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import json
@@ -15,6 +16,8 @@ from browser_support import FOUND, Browser
 
 from fastcls import pipeline
 from fastcls.data.dataset import Dataset
+from fastcls.report import reporter
+from fastcls.report.selection import select
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, TrainConfig
 
 NAMES = ("<script>alert(1)</script>", "red", "猫 & 'dog'")
@@ -89,6 +92,38 @@ def test_report__shows_all_images_with_what_is_known_of_them(fastcls, folder):
         assert len(points) == 60 and np.min(points) >= 0 and np.max(points) <= 1
 
 
+def test_report__shows_what_an_audit_doubts_beside_what_it_suggests(fastcls, folder):
+    assert fastcls("report", folder / "run").code == 0
+    page = data_of(folder / "run" / "report.html")
+    found = page["suspects"]["labels"]
+    flipped = {f"{number} <script>.png" for number in range(0, 60, 5)}
+    assert len({page["images"]["path"][each["image"]] for each in found} & flipped) > len(flipped) / 2
+    for each in found:
+        assert [page["classes"][label] for label in page["images"]["label"][each["other"]]] == each[
+            "suggested"
+        ]
+        assert each["suggested"] != each["given"]
+
+
+def test_report__explains_mistakes_and_shows_a_part_of_many_images(fastcls, folder, monkeypatch):
+    monkeypatch.setattr(reporter, "select", lambda material: select(material, 20))
+    points = [{"images": 10, "mean": 0.5, "folds": [0.5]}, {"images": 20, "mean": 0.625, "folds": [0.625]}]
+    curve = {"figure": "accuracy", "sentence": "Twice <the> images", "points": points}
+    (folder / "curve.json").write_text(json.dumps(curve))
+    result = fastcls("report", folder / "run", "--explain", 2, "--curve", folder / "curve.json")
+    assert '<p class="hint">Twice &lt;the&gt; images</p>' in (folder / "run" / "report.html").read_text()
+    assert result.code == 0 and "Of 60 images the page shows 20" in result.out
+    page = data_of(folder / "run" / "report.html")
+    assert len(page["images"]["path"]) == 20 and np.sum(page["confusion"]["counts"]) == 12
+    mistakes = [place for place, right in enumerate(page["images"]["correct"]) if right is False]
+    assert [each["image"] for each in page["explained"]] == mistakes[:2]
+    assert page["curve"]["points"] == [[10, 0.5], [20, 0.625]]
+    for each in page["explained"]:
+        assert each["class"] == page["classes"][page["images"]["predicted"][each["image"]][0]]
+        assert each["confidence"] == pytest.approx(page["images"]["confidence"][each["image"]], abs=0.02)
+        assert base64.b64decode(each["picture"])[8:12] == b"WEBP"
+
+
 def test_report__is_the_same_page_again_and_never_replaces_another_one(fastcls, folder):
     run = folder / "run"
     assert fastcls("report", run).code == 0
@@ -132,6 +167,7 @@ def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path):
     for arguments, told in (
         ([tmp_path], "Give a run or its run.json"),
         ([folder / "run", "--test", "another"], "has no test 'another'. It has: table"),
+        ([folder / "run", "--curve", folder / "run" / "run.json"], "is not a learning curve"),
         ([folder / "run", "--out", tmp_path], "is a folder. Give --out the name of a file"),
     ):
         result = fastcls("report", *arguments)
@@ -141,7 +177,7 @@ def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path):
     assert "cannot be read" in fastcls("report", folder / "run").err
 
 
-def test_report__several_labels_and_tensorflow_is_not_loaded(base, tmp_path, table, fastcls):
+def test_report__of_several_labels(base, tmp_path, table, fastcls):
     rows = [
         (path.name, "dark;red" if place % 2 else "red")
         for place, path in enumerate(sorted(table.parent.glob("*.png")))
@@ -232,6 +268,14 @@ def test_page__in_a_browser(browser, fastcls, folder):
     browser.press("Enter")
     assert title(browser) == f"Selected on the map ({chosen})"
     browser.press("Escape")
+    # The slider shows the row of the table that it stands at.
+    browser.run("document.getElementById('threshold-slider').focus()")
+    before = browser.run("document.getElementById('threshold-figures').textContent")
+    for _ in range(5):
+        browser.press("ArrowRight")
+    assert browser.run("document.getElementById('threshold-figures').textContent") != before
+    coverage = float(browser.run("document.getElementById('meter-coverage').textContent").split()[0])
+    assert coverage == pytest.approx(100 * page["thresholds"]["coverage"][5], abs=0.06)
     # Nothing is wider than a phone, in either theme, and nothing was complained of or fetched.
     browser.show(path, width=400, dark=True)
     assert browser.run("document.documentElement.scrollWidth") == 400

@@ -33,7 +33,7 @@ def confusion(**counts):
 # What is found, by rule, and what is said of it.
 CASES = {
     "seen_images": ({"seen": 1}, ["1 test image was used in training or validation"]),
-    "leaked_images": ({"leaks": 3}, ["3 test images have a near duplicate among the training images"]),
+    "leaked_images": ({"leaks": 3}, ["3 pairs of images in different splits are nearly the same"]),
     "wrong_labels": ({"label_errors": 23}, ["23 labels may be wrong"]),
     "weak_classes": (
         {"recall": np.array([0.8, 0.8, 0.8, 0.4]), "trained": np.array([200, 210, 220, 82])},
@@ -50,7 +50,7 @@ CASES = {
             "9 of 50 images of glass are taken for trash",
         ],
     ),
-    "more_images": ({"gain": 0.013}, ["twice the images would bring about +1.3 points"]),
+    "more_images": ({"curve": "Twice the images would bring about +1.3 points."}, ["about +1.3 points"]),
     "miscalibrated": (
         {"calibration": 0.08, "overconfidence": 0.07},
         ["The confidence is higher than the share of right answers (expected calibration error 8 %)"],
@@ -71,7 +71,9 @@ CASES = {
 def test_rule__speaks_of_its_own_finding_alone(rule):
     changes, expected = CASES[rule.__name__]
     said = [advice.text for advice in rule(found(**changes))]
-    assert [each in text for each, text in zip(expected, said, strict=True)] == [True] * len(said)
+    assert [each.replace(" %", "\u00a0%") in text for each, text in zip(expected, said, strict=True)] == [
+        True
+    ] * len(said)
     assert advise(QUIET) == []
     if rule.__name__ != "small_classes":
         assert [advice.text for advice in advise(found(**changes))] == said
@@ -79,7 +81,9 @@ def test_rule__speaks_of_its_own_finding_alone(rule):
 
 def test_weak_classes__with_enough_images_are_to_be_looked_at():
     (advice,) = advise(found(recall=np.array([0.9, 0.9, 0.9, 0.6])))
-    assert "lower recall than the others (60 % against 90 %): look at its mistakes" in advice.text
+    assert "lower recall than the others (60 % against 90 %): look at its mistakes" in advice.text.replace(
+        "\u00a0", " "
+    )
 
 
 def test_small_classes__what_is_weak_is_said_once():
@@ -87,8 +91,7 @@ def test_small_classes__what_is_weak_is_said_once():
     assert len(said) == 1 and "trash has 20 images" in said[0].text
 
 
-def test_advice__of_flat_curves_and_low_confidence():
-    assert "would bring little" in advise(found(gain=0.001))[0].text
+def test_advice__of_low_confidence():
     assert "confidence is lower" in advise(found(calibration=0.1, overconfidence=-0.1))[0].text
 
 

@@ -22,7 +22,7 @@ function scale(low, high, from, to, logarithmic = false) {
 function ticks(low, high) {
   const raw = (high - low || 1) / 4;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const size = [1, 2, 5, 10].find((times) => times * power >= raw) * power;
+  const size = [1, 2, 2.5, 5, 10].find((times) => times * power >= raw) * power;
   const found = [];
   for (let value = Math.ceil(low / size - 1e-9) * size; value <= high + size * 1e-6; value += size) found.push(value);
   return found;

@@ -40,3 +40,13 @@ function startReliability() {
   });
   place.append(root);
 }
+
+function startLearning() {
+  const place = byId("learning-chart");
+  if (!place) return;
+  const { figure, points } = page.curve;
+  const series = [{ name: figure, points, style: "one" }];
+  const [across, up] = [0, 1].map((axis) => points.map((point) => point[axis]));
+  const chart = lineChart(`${figure} by images`, series, { x: [0, Math.max(...across)], y: extent(up), xName: "images", yName: figure });
+  place.append(chart.root);
+}

@@ -59,7 +59,8 @@ function confusionMap({ classes, counts, shares }) {
       () => tested((labels, found) => labels[0] === truth && found[0] === said),
     )),
   }));
-  const table = grid("true ↓ predicted →", own, rows, classes.length > 12 ? "small" : "");
+  const level = own.every((name) => name.length <= 3) ? "level" : "";
+  const table = grid("true ↓ predicted →", own, rows, classes.length > 12 ? `small ${level}` : level);
   const left = page.classes.length - classes.length;
   return left ? [make("p", { class: "hint" }, `The ${classes.length} of ${page.classes.length} classes with the most mistakes.`), table] : [table];
 }

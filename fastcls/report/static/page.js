@@ -1,5 +1,5 @@
 // Everything that is left, and the start.
-const FIRST = 12; // mistakes and pairs that are shown at once
+const FIRST = 12; // pictures and pairs that are shown at once
 
 function startTheme() {
   const root = document.documentElement;
@@ -20,33 +20,48 @@ function startTheme() {
   });
 }
 
-function startMistakes() {
-  const place = byId("mistake-tiles");
-  if (!place) return;
-  const mistakes = allImages.filter((each) => images.correct[each] === false);
-  place.append(...mistakes.slice(0, FIRST).map((each) => tile(each, mistakes, "Mistakes")));
-  byId("all-mistakes").addEventListener("click", () => showImages("Mistakes", mistakes));
-}
-
-function pairCard({ image, other, score, given, suggested }, places) {
-  const told = suggested ? `${given} → ${suggested}?` : `${given}, cosine ${score.toFixed(3)}`;
-  const both = [image, other].filter((place) => place >= 0).map((place) => tile(place, places, "Suspects"));
-  return make("div", { class: "pair" }, make("p", {}, told), make("div", { class: "both" }, ...both));
-}
-
-function startPairs(id, pairs) {
+// The first of some images, and a button that opens all of them.
+function startTiles(id, buttonId, title, places) {
   const place = byId(id);
   if (!place) return;
-  const places = pairs.flatMap(({ image, other }) => (other >= 0 ? [image, other] : [image]));
-  const more = make("button", { type: "button", class: "plain" }, `Show all ${pairs.length}`);
+  place.append(...places.slice(0, FIRST).map((each) => tile(each, places, title)));
+  byId(buttonId).addEventListener("click", () => showImages(title, places));
+}
+
+function pairCard({ kind, image, other, score, given, suggested }, places) {
+  const told = suggested.length ? `${given.join(", ")} → ${suggested.join(", ")}?` : given.join(", ");
+  const both = [image, other].filter((place) => place >= 0).map((place) => tile(place, places, "Suspects"));
+  const head = make("p", {}, make("strong", {}, told), make("small", {}, `${kind.replaceAll("_", " ")}, ${score.toFixed(2)}`));
+  return make("div", { class: "pair" }, head, make("div", { class: "both" }, ...both));
+}
+
+function startPairs(name) {
+  const [place, pairs] = [byId(`${name}-pairs`), page.suspects[name]];
+  if (!place) return;
+  const places = [...new Set(pairs.flatMap(({ image, other }) => (other >= 0 ? [image, other] : [image])))];
   const add = (some) => place.append(...some.map((pair) => pairCard(pair, places)));
   add(pairs.slice(0, FIRST));
   if (pairs.length <= FIRST) return;
+  const more = make("button", { type: "button", class: "plain" }, `Show all ${pairs.length}`);
   more.addEventListener("click", () => {
     add(pairs.slice(FIRST));
     more.remove();
   });
   place.after(make("p", {}, more));
+}
+
+function startExplained() {
+  const place = byId("explained-tiles");
+  if (!place) return;
+  const places = [...new Set(page.explained.map(({ image }) => image))];
+  place.append(...page.explained.map(({ image, picture: text, class: name, confidence }) => {
+    const one = tile(image, places, "Mistakes");
+    one.firstElementChild.replaceWith(make("img", {
+      class: "picture", alt: `Where ${name} is seen`, decoding: "async", src: `data:image/webp;base64,${text}`,
+    }));
+    one.querySelector("small").textContent = `evidence for ${name} (${percent(confidence, 0)})`;
+    return one;
+  }));
 }
 
 function startClasses() {
@@ -69,11 +84,14 @@ function startClasses() {
 startTheme();
 startGallery();
 startGrid();
-startMistakes();
-startPairs("label-pairs", page.labels);
-startPairs("duplicate-pairs", page.duplicates);
+startTiles("mistake-tiles", "all-mistakes", "Mistakes", allImages.filter((place) => images.correct[place] === false));
+startTiles("outlier-tiles", "all-outliers", "Unlike the other images", page.suspects.outliers.map(({ image }) => image));
+startExplained();
+startPairs("labels");
+startPairs("duplicates");
 startThreshold();
 startClasses();
 startMap();
 startHistory();
 startReliability();
+startLearning();
