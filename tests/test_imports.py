@@ -17,7 +17,6 @@ FLOORS = {
     "fastcls.errors": 0,
     "fastcls.specs": 0,
     "fastcls.files": 0,
-    "fastcls.fonts": 0,
     "fastcls.garbage": 0,
     "fastcls.home": 0,
     "fastcls.unfinished": 0,

@@ -28,15 +28,19 @@ def drawable(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def font_for(name: str) -> str | None:
+def font_for(name: str, *, shapes: bool = False) -> str | None:
     """An installed font that has all characters of a name: its path, "" for the default font.
 
+    Args:
+        name: The name.
+        shapes: Whether what draws it joins letters as their neighbors ask for, which Matplotlib does not.
+
     Returns:
-        None where there is none, or the name is in a script that Matplotlib does not set.
+        None where there is none, or the name is in a script that would not be set.
     """
     if name.isascii():
         return ""
-    if any(low <= ord(character) <= high for character in name for low, high in _SHAPED):
+    if not shapes and any(low <= ord(character) <= high for character in name for low, high in _SHAPED):
         return None
     from matplotlib.font_manager import FontProperties, findfont
 

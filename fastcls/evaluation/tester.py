@@ -63,7 +63,7 @@ class Tested:
     folder: Path | None
 
     def __repr__(self) -> str:
-        return f"<{self.on}>"
+        return f"<{str(self.on).splitlines()[0]}>"
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import PIL.Image
+from PIL import features
 
 from fastcls.data.decoder import UnreadableImage, read_bytes
 from fastcls.data.image_files import open_file
 from fastcls.data.pillow_images import read_rgb
+from fastcls.evaluation.fonts import drawable, font_for
 from fastcls.evaluation.text_table import shorten, text_width
-from fastcls.fonts import font_for
 from fastcls.inference.explainer import Explanation
 from fastcls.inference.inputs import Single
 from fastcls.specs import DrawSpec
@@ -97,10 +98,11 @@ def captioned(image: np.ndarray, text: str, figure: str = "", instead: str = "im
 
     width = image.shape[1]
     points = max(9, round(width / _LETTERS * 1.2))
-    text = shorten(text, 4 * _LETTERS)
-    if font_for(text) is None:
-        text = instead
-    font = _font(font_for(text + figure) or font_for(figure), points)
+    text = shorten(drawable(text), 4 * _LETTERS)
+    file = font_for(text, shapes=features.check("raqm"))
+    if file is None:
+        text, file = instead, ""
+    font = _font(file, points)
     while text_width(text) > 1 and font.getlength(text + figure) > width - 2 * _GAP:
         text = shorten(text, text_width(text) - 1)
     strip = PIL.Image.new("RGB", (width, round(1.7 * points)), (_PAPER,) * 3)
@@ -175,7 +177,10 @@ def _pixels(image: Single, size: int) -> np.ndarray:
 
 
 @functools.cache
-def _font(path: Path, points: int) -> Any:
+def _font(file: str, points: int) -> Any:
+    """A font of a size; "" stands for the one that comes with Matplotlib."""
+    import matplotlib as mpl
     from PIL import ImageFont
 
-    return ImageFont.truetype(str(path), points)
+    own = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(file or own, points)

@@ -87,6 +87,11 @@ def test_compare__finished_runs_are_read_from_tables(trained, tmp_path):
     assert loaded_by("compare", *runs) <= {"h5py", "cv2", "scipy"}
 
 
+def test_curve__needs_no_tensorflow(trained, tmp_path):
+    asked = ("curve", trained.cache.folder, "--out", tmp_path / "curve.png")
+    assert loaded_by(*asked) <= {"h5py", "cv2", "scipy", "matplotlib"}
+
+
 def test_report__needs_no_tensorflow(trained, tmp_path):
     loaded = loaded_by("report", trained.run, "--out", tmp_path / "report.html")
     assert not loaded & {"tensorflow", "keras", "openvino", "matplotlib"}

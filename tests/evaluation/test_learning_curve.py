@@ -34,9 +34,9 @@ def test_curve__each_point_is_what_scikit_learn_reaches_with_as_many_images(tmp_
     rows, samples = cache.read()
     kept = [place for place, sample in enumerate(samples) if sample.split != "test"]
     rows, labels = rows[kept], np.array([NAMES.index(samples[place].label) for place in kept])
-    for place in (2, 9):
+    for place in (4,):
         count, found = int(curve.images[place]), []
-        for own, held in StratifiedShuffleSplit(30, train_size=count, test_size=27, random_state=0).split(
+        for own, held in StratifiedShuffleSplit(15, train_size=count, test_size=27, random_state=0).split(
             rows, labels
         ):
             fit = LogisticRegression(C=curve.chosen[place], max_iter=300).fit(rows[own], labels[own])

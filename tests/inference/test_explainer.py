@@ -6,6 +6,7 @@ import pytest
 
 from fastcls import explain, graph
 from fastcls.backend import import_keras
+from fastcls.bases.loader import Base
 from fastcls.data.decoder import pixel_rule
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.cams import CAMS, spread_out
@@ -17,6 +18,7 @@ from fastcls.tasks import SEVERAL_LABELS
 from fastcls.training.heads.knn import neighbor_head
 from fastcls.training.heads.network import build_head
 from fastcls.training.heads.prototypes import prototype_head
+from fastcls.training.networks import build_network
 
 keras = import_keras()
 layers = keras.layers
@@ -170,6 +172,19 @@ def test_explain__leaves_the_network_as_it_was(model):
 def _pooled(name):
     trunk = make_trunk()
     return keras.Model(trunk.inputs, layers.Flatten(name=name)(trunk.outputs[0]), name="trunk")
+
+
+def test_explain__works_for_a_network_that_was_finetuned():
+    trunk = make_trunk()
+    image = keras.Input((*SIZE, 3))
+    base = Base(
+        "mine", keras.Model(image, layers.GlobalMaxPooling2D()(graph.replay(trunk, image))), SIZE, "caffe"
+    )
+    model = build_network(base, HeadSpec("linear"), 3, downscale=2)
+    larger = RANDOM.integers(0, 256, (2, *model.input.shape[1:3], 3), np.uint8)
+    found = explain(Classifier(model, CLASSES, pixel_rule(larger.shape[1:3]), {}), larger, {"top_k": 3})
+    assert [one.maps.shape for one in found] == [(3, *larger.shape[1:3])] * 2
+    np.testing.assert_allclose([sum(one.confidences) for one in found], 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("head", ["linear", "deep", "prototype", "tail"])
