@@ -7,14 +7,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcls import runs
 from fastcls.backend import import_ahead, wait_for_ahead
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
-from fastcls.evaluation.cross_validation import CrossValidation, judge_folds
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.early import early_executor
@@ -40,12 +39,15 @@ from fastcls.specs import (
     with_quality,
 )
 from fastcls.specs.options import as_spec
-from fastcls.training.cross_validator import Folding, validate_folds
 from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_prepared, prepare_finetuning
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
 from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
 from fastcls.used_images import UsedImages, write_images
+
+if TYPE_CHECKING:
+    from fastcls.evaluation.cross_validation import CrossValidation
+    from fastcls.training.cross_validator import Folding
 
 logger = logging.getLogger(__name__)
 # Of what a classifier says of itself, what was asked for, or decided in place of it.
@@ -196,6 +198,9 @@ def train_planned(
 
 def _cross_validate(folding: Folding, *, progress: bool) -> CrossValidation:
     """Cross-validate while Keras is imported, which the classifier is stitched by in the end."""
+    from fastcls.evaluation.cross_validation import judge_folds  # SciPy takes a moment
+    from fastcls.training.cross_validator import validate_folds
+
     if folding.training.spec.is_fitted:
         _begin_ahead(folding.training.cache)
     predictions = validate_folds(folding, progress=progress)

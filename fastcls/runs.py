@@ -4,6 +4,7 @@ RUN/classifier.keras   image -> probabilities
 RUN/head.keras         bottleneck -> probabilities; not of a run of finetune
 RUN/images.csv         path, label(s), use and digest of each image that it was trained or validated on
 RUN/history.csv        a row per epoch or candidate, drawn in curves.png
+RUN/folds.json         figures of a cross-validation, with its predictions in out_of_fold.csv
 RUN/checkpoints/       epochs that were to be kept
 RUN/run.json           what was asked for and decided beyond it, digests of all files above and of itself
 RUN/test/NAME/         the result of a test
@@ -40,6 +41,8 @@ HEAD = "head.keras"
 IMAGES = "images.csv"
 HISTORY = "history.csv"
 CURVES = "curves.png"
+FOLDS = "folds.json"
+OUT_OF_FOLD = "out_of_fold.csv"
 RECORD = "run.json"
 TESTS = "test"
 METRICS = "metrics.json"  # of a test

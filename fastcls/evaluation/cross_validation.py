@@ -21,6 +21,8 @@ from fastcls.cache.store import Cache
 from fastcls.data.csv_table import write_table
 from fastcls.evaluation.judges import HEADLINES, JUDGES
 from fastcls.files import PathLike
+from fastcls.runs import FOLDS as FOLDS_FILE
+from fastcls.runs import OUT_OF_FOLD
 from fastcls.specs import FoldSpec, HeadSpec, TrainConfig
 from fastcls.specs.options import as_spec
 from fastcls.training.cross_validator import Folding, prepare_folds, validate_folds
@@ -29,10 +31,6 @@ from fastcls.training.heads.folds import FOLDS
 from fastcls.training.loop.thresholds import choose_thresholds
 from fastcls.training.out_of_fold import OutOfFold
 from fastcls.wording import count_of
-
-FIGURES = "folds.json"
-PREDICTIONS = "out_of_fold.csv"
-WRITTEN = (FIGURES, PREDICTIONS)
 
 
 @dataclass(frozen=True)
@@ -151,8 +149,8 @@ class CrossValidation:
 
     def write(self, folder: Path) -> None:
         """Write folds.json and out_of_fold.csv into a folder that is there."""
-        files.write_json(folder / FIGURES, self.to_dict())
-        with files.atomic_path(folder / PREDICTIONS) as path:
+        files.write_json(folder / FOLDS_FILE, self.to_dict())
+        with files.atomic_path(folder / OUT_OF_FOLD) as path:
             write_table(path, *self.prediction_table())
 
 

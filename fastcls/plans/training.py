@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcls import runs
 from fastcls.cache import checked_files
 from fastcls.cache.corrections import Corrections
 from fastcls.cache.store import Cache
-from fastcls.evaluation.cross_validation import WRITTEN
 from fastcls.plans.earlier import require_same_training
 from fastcls.plans.wording import describe_files, describe_training, files_of
 from fastcls.specs import FoldSpec, HeadSpec, TrainConfig, deciding
 from fastcls.specs.option import Option
-from fastcls.training.cross_validator import Folding, prepare_folds
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, prepare_training
 from fastcls.training.loop.checkpoints import has_checkpoint
+
+if TYPE_CHECKING:
+    from fastcls.training.cross_validator import Folding
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class TrainingPlan:
             return ()
         training = self.training
         own = files_of(training.spec, training.config, has_val=training.chosen.val is not None)
-        return (*own, *(WRITTEN if self.folding else ()))
+        return (*own, *((runs.FOLDS, runs.OUT_OF_FOLD) if self.folding else ()))
 
     def __str__(self) -> str:
         """What `--dry-run` shows."""
@@ -115,7 +116,11 @@ def plan_training(
     training = prepare_training(cache, head, config, start=begun, corrections=corrections, given=given)
     if not restart:
         require_same_training(folder, training)
-    folding = prepare_folds(training, folds) if folds and folds.folds else None
+    folding = None
+    if folds and folds.folds:
+        from fastcls.training.cross_validator import prepare_folds  # SciPy takes a moment
+
+        folding = prepare_folds(training, folds)
     return TrainingPlan(training, out, folder, asked, options, restart, folding)
 
 
