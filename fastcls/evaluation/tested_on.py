@@ -9,6 +9,7 @@ from typing import Any
 
 import fastcls
 from fastcls import files
+from fastcls.evaluation.corrected import Corrected
 from fastcls.evaluation.parity import Parity
 from fastcls.runs import METRICS
 from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
@@ -49,6 +50,8 @@ class TestedOn:
         compact: Whether predictions.csv lacks the probabilities of the classes.
         unfamiliar: How many are unlike the training images, as `predict` marks them; None where that is not
             known.
+        corrections: Digest of what corrections of the images say; "" without any.
+        corrected: The figures with corrections of the images; None without any.
         parity: What a comparison of both on some of the images gave: see `Parity`; None without one.
         fastcls: Version that tested.
     """
@@ -69,6 +72,8 @@ class TestedOn:
     gone: int = 0
     compact: bool = False
     unfamiliar: int | None = None
+    corrections: str = ""
+    corrected: Corrected | None = None
     parity: Parity | None = None
     fastcls: str = fastcls.__version__
 
@@ -78,7 +83,8 @@ class TestedOn:
         images = count_of(self.images, "image")
         told = f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
         of_cache = self._of_cache if self.cached else []
-        return "\n".join(filter(None, [told, *of_cache, self._of_unfamiliar]))
+        corrected = str(self.corrected) if self.corrected else ""
+        return "\n".join(filter(None, [told, *of_cache, self._of_unfamiliar, corrected]))
 
     @property
     def _of_unfamiliar(self) -> str:

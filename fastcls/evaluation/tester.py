@@ -19,6 +19,7 @@ from fastcls import files, graph
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
+from fastcls.evaluation.corrected import Corrector
 from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
 from fastcls.evaluation.figures import Figures
 from fastcls.evaluation.from_cache import cache_of
@@ -181,6 +182,8 @@ def _test(
     on = _tell(tested, "test" if dataset.splits else "all", digests, model, used)
     left_out = len(part.samples) - len(tested.samples)
     on = replace(on, left_out=left_out, gone=int(gone.sum()), compact=result.compact)
+    corrector = Corrector.of(result.corrections, tested, digests, classifier)
+    on = replace(on, corrections=corrector.digest if corrector else "")
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
     if on.warning:
@@ -189,6 +192,8 @@ def _test(
     labels = classifier.task.encode([*map(tested.names_of, tested.samples)], classifier.class_names)
     found = predict(tested, labels, digests, source, how, gone=gone)
     on = replace(on, seconds=round(time.monotonic() - started, 3), **found.told)
+    if corrector:
+        on = replace(on, corrected=corrector.judge(found.probabilities, found.readable))
     evaluation, predictions = _judge(classifier, tested, labels, found)
     folders = _folders(place, tested.name, out)
     folder = _write(evaluation, predictions, on, folders, features) if is_written else None
@@ -284,6 +289,8 @@ def _lacking(folder: Path, on: TestedOn, features: FeaturesSpec) -> str:
     known = tested_on(folder)
     if features.through_model and known.get("features") != FORWARDED:
         return "not made with --through-model"
+    if on.corrections and known.get("corrections") != on.corrections:
+        return "made without these corrections"
     return "made with --compact" if known.get("compact") and not on.compact else ""
 
 

@@ -292,13 +292,13 @@ class Classifier:
         through_model: bool = False,
         allow_missing: bool = False,
         compact: bool = False,
+        corrections: PathLike | None = None,
         progress: bool = False,
     ) -> Tested:
         """Classify labeled images: the test part of a data set, or all of one that is not split.
 
         Args:
-            dataset: The images, of classes that the classifier knows, or their path, as `Dataset.open` takes
-                it.
+            dataset: The images, of known classes, or their path, as `Dataset.open` takes it.
             out: Folder for the files that `fastcls test` writes: tables, a picture and a row per image;
                 None to write nothing.
             batch_size: Images per forward pass.
@@ -308,6 +308,7 @@ class Classifier:
             through_model: Forward all images.
             allow_missing: Leave out images of classes that the classifier does not know, with a warning.
             compact: Leave the probabilities of the classes out of predictions.csv.
+            corrections: The issues.csv of an audit: figures with them are told beside those without.
             progress: Show a bar on stderr.
 
         Returns:
@@ -321,13 +322,13 @@ class Classifier:
         from fastcls.evaluation.tester import test
 
         place = None if cache is None else str(files.as_path(cache, "cache"))
-        features = FeaturesSpec(through_model=through_model, cache=place)
+        issues = None if corrections is None else str(files.as_path(corrections, "corrections"))
         return test(
             *(self, dataset, out),
             batch_size=batch_size,
             max_pixels=max_pixels,
-            features=features,
-            result=ResultSpec(allow_missing, compact),
+            features=FeaturesSpec(through_model=through_model, cache=place),
+            result=ResultSpec(allow_missing, compact, issues),
             progress=progress,
         )
 

@@ -43,6 +43,12 @@ class ResultSpec:
     compact: bool = option(
         False, "Leave the probability of each class out of predictions.csv, which then has six columns."
     )
+    corrections: str | None = option(
+        None,
+        "The issues.csv of `fastcls audit` with your decisions in its column action: figures with what it "
+        "says of the test images are told in a line of their own.",
+        metavar="PATH",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
