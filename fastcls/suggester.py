@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,8 @@ def _features(run: Run, source: CachedRun, dataset: Dataset, *, progress: bool) 
     root = source.cache.folder.parent
     asked = run.asked.get("cut")
     if isinstance(asked, dict):
-        cache, done = extract(dataset, _spec(asked), root, progress=progress)
+        cut = replace(_spec(asked), precision=source.cache.manifest.precision)
+        cache, done = extract(dataset, cut, root, progress=progress)
         if cache.manifest.fingerprint == source.cache.manifest.fingerprint:
             return Features.of(cache), done.forwarded
     return _extracted(run, source, dataset), 0
@@ -147,9 +148,9 @@ def _extracted(run: Run, source: CachedRun, dataset: Dataset) -> Features:
     if not served.listing.samples_path.exists():
         manifest = source.cache.manifest
         raise OptionError(
-            f"The images of {dataset.root} are not in the cache of {run.folder} yet, and a run of train-head "
-            f"does not know where its base came from. First run: fastcls extract {dataset.root} --unlabeled "
-            f"--base {manifest.base} --cache {source.cache.folder.parent}, with the same options as before"
+            f"The images of {dataset.root} are not in the cache of {run.folder} yet. First run: fastcls "
+            f"extract {dataset.root} --unlabeled --base {manifest.base} --precision {manifest.precision} "
+            f"--cache {source.cache.folder.parent}, with --weights, --cut and whatever else it was made with"
         )
     return Features.of(served)
 

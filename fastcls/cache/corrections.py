@@ -7,7 +7,7 @@ A line says of one image what is to be done, in the column `action`: nothing whe
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache.samples import SampleTable
 from fastcls.data.readers.entries import SPLITS
-from fastcls.errors import DataError
+from fastcls.errors import DataError, closest
 from fastcls.tasks import Task
 from fastcls.wording import count_of
 
@@ -106,6 +106,20 @@ class Corrections:
         ]
         table = SampleTable(samples.paths, labels, splits, samples.groups, samples.digests, samples.states)
         return table if kept.all() else table.take(np.flatnonzero(kept))
+
+    def require_known(self, class_names: Iterable[str]) -> None:
+        """Refuse a class that nothing else has: a typing error would make a class of its own.
+
+        Raises:
+            DataError: An image is relabeled to it.
+        """
+        known = {*class_names}
+        new = sorted({name for each in self.of.values() for name in each.labels or ()} - known)
+        if new:
+            raise DataError(
+                f"{self.source} relabels images to {new[0]!r}, which is no known class. The closest ones are "
+                f"{closest(new[0], known)}"
+            )
 
     def told(self, samples: SampleTable) -> str:
         """What they do to a table of samples, in words."""

@@ -315,7 +315,8 @@ def _told(folder: Path) -> str:
         return str(error)
     names = ", ".join(listing.name for listing in listings(folder)) or "no data set"
     pooled = "" if known.pool == "none" else f" ({known.pool})"
-    return f"{known.base} cut at {known.layer}{pooled}, {known.dtype}, of {names}"
+    stored = "" if known.dtype == "float32" else f" stored as {known.dtype}"
+    return f"{known.base} cut at {known.layer}{pooled}, {known.precision}{stored}, of {names}"
 
 
 def find_cut(root: Path, cut: str) -> Cache | None:

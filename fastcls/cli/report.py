@@ -19,7 +19,9 @@ from fastcls.wording import count_of
     metavar="FILE",
     help="The page. [default: RUN/report.html, with a number if another page is there]",
 )
-@click.option("--test", metavar="NAME", help="Which test of the run is shown. [default: the latest]")
+@click.option(
+    "--test", metavar="NAME", help="Which test of the run is shown. [default: the latest of new images]"
+)
 @click.option(
     "--explain",
     type=click.IntRange(0, 48),

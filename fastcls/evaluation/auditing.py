@@ -188,17 +188,20 @@ def _copies(features: Features, unique: Features, probabilities: np.ndarray | No
         if features.names[first] == features.names[place]:
             yield _pair(features, place, first, DUPLICATE, 1.0)
             continue
-        suggested: tuple[str, ...] = ()
+        pair, suggested = (place, first), None
         if probabilities is not None:
-            suggested = _likelier(features, (first, place), probabilities[place_of[digest]])
-        yield _pair(features, place, first, CONFLICT, 1.0, suggested=suggested)
+            pair = _likelier_last(features, pair, probabilities[place_of[digest]])
+            suggested = features.names[pair[1]]
+        one, other = pair
+        more = {"other": features.paths[other], "other_split": features.splits[other]}
+        yield _issue(features, one, CONFLICT, 1.0, suggested=suggested or (), **more)
 
 
-def _likelier(features: Features, places: tuple[int, int], probabilities: np.ndarray) -> tuple[str, ...]:
-    """Whichever of two labels of an image agrees more with its probabilities (C,)."""
+def _likelier_last(features: Features, places: tuple[int, int], probabilities: np.ndarray) -> tuple[int, int]:
+    """Two places of an image, that whose label agrees more with its probabilities (C,) last."""
     targets = LINKS[features.task].targets(features.labels[[*places]], len(features.class_names))
     agreement = (targets * probabilities + (1 - targets) * (1 - probabilities)).sum(axis=1)
-    return features.names[places[int(agreement.argmax())]]
+    return places if agreement[1] >= agreement[0] else places[::-1]
 
 
 def _near_duplicates(features: Features, near: Neighbors) -> Iterator[Issue]:

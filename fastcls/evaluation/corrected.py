@@ -24,19 +24,21 @@ class Corrected:
 
     Attributes:
         relabeled: How many of the images have other classes.
-        left_out: How many are dropped, or belong in another split.
+        dropped: How many are left out.
+        moved: How many belong in another split, and are left out as well.
         headline: The figures in words.
         figures: All of them, as metrics.json has them.
     """
 
     relabeled: int
-    left_out: int
+    dropped: int
+    moved: int
     headline: str
     figures: dict[str, Any]
 
     def __str__(self) -> str:
-        relabeled = f"{count_of(self.relabeled, 'image')} relabeled, {self.left_out:,} left out"
-        return f"With the corrections ({relabeled}): {self.headline}"
+        relabeled = f"{count_of(self.relabeled, 'image')} relabeled, {self.dropped:,} dropped"
+        return f"With the corrections ({relabeled}, {self.moved:,} moved to another split): {self.headline}"
 
 
 class Corrector:
@@ -67,13 +69,13 @@ class Corrector:
         known = [corrections.of.get(digest, Correction()) for digest in digests]
         own = [*map(tested.names_of, tested.samples)]
         self._names = [each.labels or names for each, names in zip(known, own, strict=True)]
-        self._left = [each.is_dropped or each.split not in (None, TEST) for each in known]
+        self._dropped = [each.is_dropped for each in known]
+        self._moved = [not each.is_dropped and each.split not in (None, TEST) for each in known]
+        self._left = [dropped or moved for dropped, moved in zip(self._dropped, self._moved, strict=True)]
         self._changed = [tuple(new) != tuple(names) for new, names in zip(self._names, own, strict=True)]
         if not any(self._left) and not any(self._changed):
             raise DataError(f"{path} corrects none of the {count_of(len(own), 'image')} of {tested.given}")
-        unknown = sorted({name for names in self._names for name in names} - {*classifier.class_names})
-        if unknown:
-            raise DataError(f"{path} relabels images to {unknown[0]!r}, which the classifier does not know")
+        corrections.require_known(classifier.class_names)
         self._paths = [sample.path for sample in tested.samples]
 
     def judge(self, probabilities: np.ndarray, readable: Sequence[int]) -> Corrected:
@@ -92,5 +94,5 @@ class Corrector:
         judged = known, task.encode(names, class_names), probabilities[kept], class_names
         evaluation, _ = JUDGES[task](*judged, self._classifier.thresholds)
         relabeled = sum(self._changed[place] for place in kept)
-        left = len(readable) - len(kept)
-        return Corrected(relabeled, left, evaluation.headline, evaluation.to_dict())
+        dropped, moved = (sum(each[place] for place in readable) for each in (self._dropped, self._moved))
+        return Corrected(relabeled, dropped, moved, evaluation.headline, evaluation.to_dict())

@@ -14,7 +14,8 @@ _WEAK = 0.75  # of the recall of the others: a class is weak
 _LEAST_SUPPORT = 5  # test images, below which a recall says nothing
 _LEAST_CONFUSED = 2  # images, and
 _CONFUSED_SHARE = 0.05  # of the images of a class: a confusion is worth a word
-_MISCALIBRATED = 0.05  # mean difference of confidence and accuracy
+_MISCALIBRATED = 0.05  # mean difference of confidence and accuracy, of many images;
+_BY_CHANCE = 1.5  # that of few images is as high as this over the square root of their number
 _WIDE = 0.05  # half of an interval: the figure is not known well
 _LISTED = 3
 
@@ -187,7 +188,9 @@ def more_images(found: Findings) -> Iterator[Advice]:
 
 def miscalibrated(found: Findings) -> Iterator[Advice]:
     """Confidence that does not say how often an answer is right."""
-    if found.calibration is not None and found.calibration > _MISCALIBRATED:
+    images = max(1, int(found.tested.sum()))
+    least = max(_MISCALIBRATED, _BY_CHANCE / images**0.5)
+    if found.calibration is not None and found.calibration > least:
         high = "higher" if found.overconfidence > 0 else "lower"
         yield Advice(
             f"The confidence is {high} than the share of right answers (expected calibration error "

@@ -59,7 +59,8 @@ def write_report(
     Args:
         run: The run folder.
         out: The page; by default report.html in the run, with a number where another page is there.
-        test: The name of the test that it shows; by default the latest.
+        test: The name of the test that it shows; by default the latest of those with the fewest images that
+            the run was trained on.
         explain: For how many mistakes to show where the classifier looks: they are forwarded again.
         curve: The .json of a learning curve of `fastcls curve`, to show it too.
 

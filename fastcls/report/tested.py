@@ -66,7 +66,9 @@ class TestResult:
 
 
 def choose_test(run: Run, name: str | None = None) -> str | None:
-    """The name of the test that a report shows: the one asked for, or the latest; None without a test.
+    """The name of the test that a report shows: the one asked for; None without a test.
+
+    By default it is the latest of those with the fewest images that the run was trained on.
 
     Raises:
         OptionError: There is no such test.
@@ -75,8 +77,13 @@ def choose_test(run: Run, name: str | None = None) -> str | None:
     if name is not None and name not in known:
         told = ", ".join(known) or "none"
         raise OptionError(f"{run.folder} has no test {name!r}. It has: {told}. See `fastcls test`")
-    dates = {each: str(dict(figures.get("tested_on", {})).get("date", "")) for each, figures in known.items()}
-    return name or max(known, key=lambda each: (dates[each], each), default=None)
+    on = {each: dict(figures.get("tested_on", {})) for each, figures in known.items()}
+
+    def rank(each: str) -> tuple[int, str, str]:
+        seen = sum(dict(on[each].get("seen") or {}).values())
+        return -seen, str(on[each].get("date", "")), each
+
+    return name or max(known, key=rank, default=None)
 
 
 def read_test(run: Run, name: str) -> TestResult:

@@ -49,8 +49,8 @@ def test_test__corrections_are_told_in_a_line_of_their_own(fastcls, run, photos,
     labels = {path: row["label"] for path, row in predicted.items()} | {first: other}
     kept = [path for path in predicted if path not in (second, third)]
     hits = sum(labels[path] == predicted[path]["predicted"] for path in kept)
-    line = f"With the corrections (1 image relabeled, 2 left out): accuracy {hits / len(kept):.3f}"
-    assert line in done.out
+    what = "1 image relabeled, 1 dropped, 1 moved to another split"
+    assert f"With the corrections ({what}): accuracy {hits / len(kept):.3f}" in done.out
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
     plain = json.loads((run / "test" / photos.name / "metrics.json").read_text())
     assert told["accuracy"] == plain["accuracy"]
@@ -66,7 +66,7 @@ def test_test__corrections_are_told_in_a_line_of_their_own(fastcls, run, photos,
         (
             "relabel",
             "no such class",
-            "relabels images to .no such class., which",
+            "relabels images to 'no such class', which is no known class",
         ),
         ("", "", "has no action"),
         ("fix", "", "line 2 .*unknown action 'fix'"),

@@ -92,6 +92,7 @@ def select(cache: Cache, config: TrainConfig, corrections: Path | None = None) -
     report = cache.listing.report()
     corrected = Corrections.read(corrections, report.task) if corrections else Corrections()
     listed = cache.listing.samples()
+    corrected.require_known({name for labels in {*listed.labels} for name in labels})
     # In the order in which they are extracted: neighbors are neighbors in a shard, whatever a CSV's order.
     samples = _by_path(corrected.apply(listed) if corrections else listed)
     if not config.allow_stale:
