@@ -59,7 +59,7 @@ class Suggested:
         folder: The images.
         images: How many were chosen from.
         forwarded: How many had to be forwarded.
-        labeled: How many images of the folder had a part in the run, and are left out.
+        labeled: How many images of the folder are in the data set of the run, and are left out.
         suggestions: The first choice first.
         file: The table; None where none was asked for.
     """
@@ -99,14 +99,17 @@ def suggest(
     check_at_least("count", count, 1)
     known, table = Run.open(as_path(run, "run")), None if out is None else as_path(out, "out")
     dataset = open_unlabeled(folder)
-    source, labeled = _source(known)
+    source, listed = _source(known)
+    labeled = listed.take(np.array(listed.uses) != "")
     if table and table.exists():
         raise files.is_taken(table)
     features, forwarded = _features(known, source, dataset, progress=progress)
-    new, seen = _new(features, labeled)
+    new, seen = _new(features, listed)
     if not len(new):
         images = count_of(len(features), "image")
-        raise DataError(f"All {images} of {dataset.root} had a part in {known.folder}. Give other images")
+        raise DataError(
+            f"All {images} of {dataset.root} are in the data set of {known.folder}. Give other images"
+        )
     suggestions = _choose(source, new, labeled, count)
     if table:
         _write(table, suggestions)
@@ -114,14 +117,14 @@ def suggest(
 
 
 def _source(run: Run) -> tuple[CachedRun, Features]:
-    """The run with its cache, and its labeled images."""
+    """The run with its cache, and the images of its data set."""
     source, labeled = cache_of(run), features_of_run(run)
     if source is None or labeled is None:
         raise OptionError(
             f"{run.folder} has no cache of bottlenecks to compare images in: it was finetuned, or its cache "
             "was moved. Give a run of `fastcls run` or `fastcls train-head`"
         )
-    return source, labeled.take(np.array(labeled.uses) != "")
+    return source, labeled
 
 
 def _features(run: Run, source: CachedRun, dataset: Dataset, *, progress: bool) -> tuple[Features, int]:
@@ -156,7 +159,7 @@ def _extracted(run: Run, source: CachedRun, dataset: Dataset) -> Features:
 
 
 def _new(features: Features, labeled: Features) -> tuple[Features, int]:
-    """Images that had no part in the run, each once; and how many had."""
+    """Images that are not in the data set of the run, each once; and how many are."""
     is_seen = np.isin(features.digests, labeled.digests)
     _, first = np.unique(features.digests, return_index=True)
     is_first = np.isin(np.arange(len(features)), first)

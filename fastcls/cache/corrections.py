@@ -190,5 +190,7 @@ def _merge(known: Correction, new: Correction) -> Correction:
     if known.split is not None and new.split not in (None, known.split):
         raise ValueError(f"another line moves the same image to {known.split}")
     both = replace(new, is_dropped=known.is_dropped or new.is_dropped)
+    if both.is_dropped and (known.labels, known.split, new.labels, new.split) != (None,) * 4:
+        raise ValueError("another line relabels or moves the same image, which is dropped")
     labels = known.labels if new.labels is None else new.labels
     return replace(both, labels=labels, split=known.split if new.split is None else new.split)

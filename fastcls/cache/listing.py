@@ -258,7 +258,7 @@ def listings(cache: Path) -> list[Listing]:
 
 
 def find_listing(cache: Path, name: str | None) -> Listing:
-    """A data set of a cache: the one of a name, or the only one.
+    """A data set of a cache: the one of a name, the only one, or the only one with classes.
 
     Raises:
         CacheError: There is none, or there are several to choose from.
@@ -271,6 +271,9 @@ def find_listing(cache: Path, name: str | None) -> Listing:
     for listing in known:
         if listing.name == name:
             return listing
+    labeled = [listing for listing in known if _has_classes(listing)] if name is None else []
+    if len(labeled) == 1:
+        return labeled[0]
     fact = f"has no data set {name!r}" if name else "serves several data sets"
     listed = "\n".join(f"  {_in_words(listing)}" for listing in known)
     raise CacheError(f"Cache {cache} {fact}. Choose one with --name:\n{listed}")
@@ -303,6 +306,12 @@ def choose_listing(cache: Path, name: str, data: Path, *, is_asked: bool) -> Lis
         return plain
     own = Listing(cache, f"{name}-{files.digest(os.fsencode(data))[:_SUFFIX]}")
     return own if own.report_path.exists() or plain.is_of_another(data) else plain
+
+
+def _has_classes(listing: Listing) -> bool:
+    with contextlib.suppress(CacheError):
+        return any({*listing.samples().labels})
+    return True
 
 
 def _in_words(listing: Listing) -> str:

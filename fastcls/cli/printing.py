@@ -96,7 +96,7 @@ def print_suggested(made: Any) -> None:
     """Print which images to label."""
     from fastcls.evaluation.text_table import format_table
 
-    known = f"; {made.labeled:,} had a part in the run" if made.labeled else ""
+    known = f"; {made.labeled:,} are in the data set of the run" if made.labeled else ""
     images = count_of(made.images, "new image")
     click.echo(f"Chosen from {images} in {made.folder}: {made.forwarded:,} forwarded{known}")
     rows = [

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 _NAME_BYTES = 100  # of the 255 that file systems allow
+_UNLABELED = "-unlabeled"
 logger = logging.getLogger(__name__)
 
 
@@ -222,10 +223,11 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """Its name, after its folder or file, safe as a file name."""
+        """Its name, after its folder or file, safe as a file name; images without classes have their own."""
         given = self.origin.name if os.path.isdir(self.origin) else self.origin.stem  # noqa: PTH112 (any text)
         named = safe_name(given).strip("._-") or safe_name(self.root.absolute().name).strip("._-")
-        return named.encode()[:_NAME_BYTES].decode(errors="ignore") or "data"
+        named = named.encode()[:_NAME_BYTES].decode(errors="ignore") or "data"
+        return named if self.class_names else f"{named}{_UNLABELED}"
 
     @property
     def splits(self) -> tuple[str, ...]:

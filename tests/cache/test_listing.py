@@ -199,7 +199,7 @@ def test_dataset_name__is_that_of_its_folder_or_file(tmp_path):
     from fastcls.data.dataset import Dataset
 
     def named(source, root="/somewhere/root"):
-        return Dataset(Path(root), (), (), source=source).name
+        return Dataset(Path(root), ("a", "b"), (), source=source).name
 
     folder = tmp_path / "photos.v2"
     folder.mkdir()

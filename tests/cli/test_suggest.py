@@ -38,7 +38,7 @@ def test_suggest__forwards_what_is_new_and_chooses(fastcls, base, photos, unlabe
     done = fastcls(*asked, tmp_path / "a.csv")
     assert done.code == 0
     assert "Chosen from 8 new images" in done.out
-    assert "8 forwarded; 1 had a part in the run" in done.out
+    assert "8 forwarded; 1 are in the data set of the run" in done.out
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert len({row["path"] for row in rows}) == 5
     assert "known.png" not in {row["path"] for row in rows}
@@ -70,8 +70,10 @@ def test_suggest__a_run_of_train_head_takes_what_was_extracted(fastcls, base, ph
     assert "Next: fastcls suggest" in done.out
     assert fastcls(*asked).code == 0
     folder = Run.open(run).cache_folders[0]
-    assert {row.labels for row in Cache(folder, "inbox").samples()} == {()}
-    done = fastcls("train-head", caches, "--name", "inbox", "--val", 0.2, "--out", tmp_path / "other")
+    assert {row.labels for row in Cache(folder, "inbox-unlabeled").samples()} == {()}
+    done = fastcls(
+        "train-head", caches, "--name", "inbox-unlabeled", "--val", 0.2, "--out", tmp_path / "other"
+    )
     assert (done.code, "has no classes" in done.err) == (1, True)
 
 
@@ -87,3 +89,16 @@ def test_suggest__refuses_with_one_line(fastcls, trained, photos, unlabeled, tmp
         assert (done.code, message in done.err) == (1, True), done.err
     done = fastcls("extract", unlabeled, "--unlabeled", "--base", "x", "--label-column", "y")
     assert (done.code, "has no effect" in done.err) == (2, True)
+
+
+def test_suggest__images_that_are_labeled_stay_labeled(fastcls, base, photos, tmp_path):
+    caches, run = tmp_path / "caches", tmp_path / "run"
+    asked = ("run", photos, "--base", base, "--cache", caches, "--test", 0.2, "--out", run)
+    assert fastcls(*asked).code == 0
+    refused = fastcls("suggest", photos, "--from", run, "--out", tmp_path / "a.csv")
+    assert (refused.code, "are in the data set of" in refused.err) == (1, True)
+    assert fastcls("extract", photos, "--unlabeled", "--base", base, "--cache", caches).code == 0
+    listed = Cache(Run.open(run).cache_folders[0], photos.name).samples()
+    assert {row.labels for row in listed} == {("blue",), ("green",), ("red",)}
+    # Of several data sets in a cache, the only one with classes is trained on.
+    assert fastcls("train-head", caches, "--out", tmp_path / "other").code == 0

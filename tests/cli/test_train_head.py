@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def test_train_head__lists_several_caches(fastcls, photos, base, tmp_path):
     assert result.code == 1
     assert "Several bottleneck caches" in result.err
     for cut, folder in zip(("conv", "pooled"), sorted((tmp_path / "c").iterdir()), strict=True):
-        assert f"{folder}: {base} cut at {cut}, float32, of photos\n" in f"{result.err}\n"
+        told = rf"{re.escape(str(folder))}: {re.escape(str(base))} cut at {cut}, b?float(16|32), of photos\n"
+        assert re.search(told, f"{result.err}\n")
 
 
 def test_train_head__finds_the_one_cache_that_holds_a_data_set(fastcls, photos, base, tmp_path):

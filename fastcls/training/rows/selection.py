@@ -95,6 +95,8 @@ def select(cache: Cache, config: TrainConfig, corrections: Path | None = None) -
     corrected.require_known({name for labels in {*listed.labels} for name in labels})
     # In the order in which they are extracted: neighbors are neighbors in a shard, whatever a CSV's order.
     samples = _by_path(corrected.apply(listed) if corrections else listed)
+    if corrections and not corrected.of.keys() & {*listed.digests.astype("U32").tolist()}:
+        raise DataError(f"{corrections} corrects none of the {len(listed):,} images of {cache.listing.name}")
     if not config.allow_stale:
         _require_unchanged(cache, report.root, samples)
     class_names = tuple(sorted({name for labels in {*samples.labels} for name in labels}))
