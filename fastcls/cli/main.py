@@ -40,6 +40,8 @@ from fastcls.errors import FastclsError
 # The state of the user's machine, not a bug of ours.
 _MACHINE_TROUBLE = {
     errno.ENOSPC,
+    errno.ENOTEMPTY,  # another process was first
+    errno.EEXIST,
     errno.EDQUOT,
     errno.EROFS,
     errno.EACCES,

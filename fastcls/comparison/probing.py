@@ -21,7 +21,7 @@ from fastcls.specs.comparing import ProbeSpec
 from fastcls.tasks import Task
 from fastcls.training.heads.folds import Folded, hold_out
 from fastcls.training.heads.links import LINKS
-from fastcls.training.out_of_fold import deal_repeatedly
+from fastcls.training.out_of_fold import deal_repeatedly, require_separable
 
 _TEST = "test"
 
@@ -73,6 +73,7 @@ class CommonImages:
         groups = spec.groups(ranked, [first[path][3] for path in ranked])
         units = _units([first[path][2] for path in ranked], groups)
         targets = LINKS[task].targets(labels[: len(ranked)], len(names))
+        require_separable(units, targets, names, spec.folds)
         folds = deal_repeatedly(targets, units, folds=spec.folds, repeats=spec.repeats, seed=spec.seed)
         return cls((*ranked, *tested), len(ranked), tuple(names), labels, task, folds)
 

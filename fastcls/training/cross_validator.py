@@ -20,7 +20,7 @@ from fastcls.training.heads.folds import FOLDS
 from fastcls.training.heads.links import LINKS
 from fastcls.training.loop.compile import VAL_BATCH
 from fastcls.training.loop.validation import predictor
-from fastcls.training.out_of_fold import OutOfFold, deal_repeatedly, out_of_fold
+from fastcls.training.out_of_fold import OutOfFold, deal_repeatedly, out_of_fold, require_separable
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import LabeledRows, Selection
 from fastcls.wording import count_of
@@ -88,11 +88,8 @@ def prepare_folds(training: HeadTraining, spec: FoldSpec) -> Folding:
     for number, unit in enumerate(found):
         units[unit] = number
     folding = Folding(training, spec, samples, labels, units)
-    if len(found) < folding.folds:
-        raise DataError(
-            f"--folds {folding.folds} needs as many images that may be apart: identical ones and those of a "
-            f"group stay together. Received: {len(samples):,} images, {len(found):,} separable"
-        )
+    targets = LINKS[folding.task].targets(labels, len(chosen.class_names))
+    require_separable(units, targets, chosen.class_names, folding.folds)
     if not training.spec.is_fitted and chosen.train.views > 1:
         raise OptionError(
             f"--folds takes one view of each image for a head that is trained in epochs, as "

@@ -6,6 +6,7 @@ TensorFlow.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from fastcls.tasks import Task
 from fastcls.training.heads.folds import FOLDS, Folded, deal, hold_out
 from fastcls.training.heads.links import LINKS
 from fastcls.wording import count_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +122,36 @@ def units_of(rows: np.ndarray, groups: Sequence[str] | np.ndarray | None = None)
     for number, unit in enumerate(group_units(keys, named)):
         units[unit] = number
     return units
+
+
+def require_separable(units: np.ndarray, targets: np.ndarray, class_names: Sequence[str], folds: int) -> None:
+    """Refuse more folds than there are images that may be apart, and warn of classes that are not.
+
+    Args:
+        units: See `units_of`.
+        targets: (N, C) of 0 and 1: whether an image has each class.
+        class_names: The C classes.
+        folds: How many.
+
+    Raises:
+        DataError: There are fewer images than folds that may be apart.
+    """
+    found = len(np.unique(units))
+    if found < folds:
+        raise DataError(
+            f"--folds {folds} needs as many images that may be apart: identical ones and those of a group "
+            f"stay together. Received: {len(units):,} images, {found:,} separable"
+        )
+    together = [
+        name
+        for name, has in zip(class_names, targets.T.astype(bool), strict=True)
+        if has.any() and len(np.unique(units[has])) == 1
+    ]
+    if together:
+        logger.warning(
+            "All images of %s stay together: where they are held out, nothing of that class was fitted on",
+            ", ".join(map(repr, together)),
+        )
 
 
 def deal_repeatedly(

@@ -15,7 +15,7 @@ from fastcls.specs import HeadSpec
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 from fastcls.training.heads import folds as dealing
 from fastcls.training.heads.folds import Folded, deal, hold_out
-from fastcls.training.out_of_fold import out_of_fold, units_of
+from fastcls.training.out_of_fold import out_of_fold, require_separable, units_of
 
 FITTED = [HeadSpec("logreg"), HeadSpec("prototype"), HeadSpec("knn")]
 
@@ -214,3 +214,13 @@ print([name for name in ("tensorflow", "keras") if name in sys.modules])
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_require_separable__warns_of_a_class_that_stays_together(caplog):
+    targets = np.eye(3)[[0, 0, 1, 1, 2, 2]]
+    require_separable(np.array([0, 1, 2, 3, 4, 5]), targets, "abc", 6)
+    assert not caplog.records
+    require_separable(np.array([0, 1, 2, 3, 4, 4]), targets, "abc", 2)
+    assert "All images of 'c' stay together" in caplog.text
+    with pytest.raises(DataError, match=r"--folds 6 needs as many.*6 images, 5 separable"):
+        require_separable(np.array([0, 1, 2, 3, 4, 4]), targets, "abc", 6)
