@@ -1,4 +1,4 @@
-"""Calibration: probabilities that are as often right as they say.
+"""Calibration: probabilities that can be taken at their word.
 
 With one label per image it is the temperature of Guo et al., "On Calibration of Modern Neural Networks"
 (2017): logits are divided by one number, which changes no order and so no prediction. With several labels,
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit, log_expit, logit
 
+from fastcls.evaluation.reliability import Reliability as Bins
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
 from fastcls.training.heads.links import LINKS
 
@@ -24,7 +25,6 @@ from fastcls.training.heads.links import LINKS
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), 1 - 2.0**-24
 # Of the logarithm of a scale: where all images are judged right, the larger, the better.
 _WIDEST = np.log(10.0)
-_BINS = 15  # as in Guo et al.
 _FOLDS = 5
 
 
@@ -102,14 +102,7 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, task: Task) -> Reliab
     losses = link.losses(logits, link.targets(labels, probabilities.shape[1]))
     confidences, is_right = _CLAIMS[task](probabilities, labels)
     claims = len(confidences) / len(labels)  # of each image
-    return Reliability(float(losses.mean() / claims), _calibration_error(confidences, is_right))
-
-
-def _calibration_error(confidences: np.ndarray, is_right: np.ndarray) -> float:
-    """Mean distance of confidence and accuracy over bins of equal width, by their size."""
-    bins = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins, weights=confidences - is_right, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(confidences))
+    return Reliability(float(losses.mean() / claims), Bins.of([(confidences, is_right)]).ece)
 
 
 def _softmax_logits(probabilities: np.ndarray) -> np.ndarray:
@@ -146,7 +139,7 @@ def _fit_each_class(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         scaled = logits * scale + offset
         errors = (link.probabilities(scaled) - targets) / count
         slopes = [(errors * logits).sum(axis=0) * scale, errors.sum(axis=0)]
-        loss = -targets * _log_expit(scaled) - (1 - targets) * _log_expit(-scaled)
+        loss = -targets * log_expit(scaled) - (1 - targets) * log_expit(-scaled)
         return float(loss.sum() / count), np.concatenate(slopes)
 
     bounds = [(-_WIDEST, _WIDEST)] * classes + [(None, None)] * classes
@@ -155,11 +148,6 @@ def _fit_each_class(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     is_known = (having > 0) & (having < count)
     scale, offset = np.where(is_known, np.exp(found[:classes]), 1), np.where(is_known, found[classes:], 0)
     return Calibration(tuple(scale.tolist()), tuple(offset.tolist()))
-
-
-def _log_expit(values: np.ndarray) -> np.ndarray:
-    found: np.ndarray = -np.logaddexp(0, -values)
-    return found
 
 
 def _minimize(objective: Callable[[np.ndarray], Any], start: np.ndarray, bounds: Any) -> np.ndarray:
