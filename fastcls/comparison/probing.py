@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcls.cache.store import Cache
-from fastcls.data.splitter import group_units
 from fastcls.errors import DataError
 from fastcls.evaluation.features import Features
 from fastcls.evaluation.paired import Outcome
@@ -22,6 +21,7 @@ from fastcls.tasks import Task
 from fastcls.training.heads.folds import Folded, hold_out
 from fastcls.training.heads.links import LINKS
 from fastcls.training.out_of_fold import deal_repeatedly, require_separable
+from fastcls.training.rows.selection import unit_numbers
 
 _TEST = "test"
 
@@ -71,7 +71,7 @@ class CommonImages:
         task = caches[0].listing.report().task
         labels = task.encode([first[path][0] for path in (*ranked, *tested)], names)
         groups = spec.groups(ranked, [first[path][3] for path in ranked])
-        units = _units([first[path][2] for path in ranked], groups)
+        units = unit_numbers([first[path][2] for path in ranked], groups)
         targets = LINKS[task].targets(labels[: len(ranked)], len(names))
         require_separable(units, targets, names, spec.folds)
         folds = deal_repeatedly(targets, units, folds=spec.folds, repeats=spec.repeats, seed=spec.seed)
@@ -140,11 +140,3 @@ def _readable(cache: Cache) -> dict[str, tuple[tuple[str, ...], str, str, str]]:
         samples.labels, samples.splits, samples.digests.astype("U32").tolist(), samples.groups, strict=True
     )
     return {path: row for path, row, is_there in zip(samples.paths, known, present, strict=True) if is_there}
-
-
-def _units(digests: Sequence[str], groups: Sequence[str]) -> np.ndarray:
-    """A number per image, the same for identical ones and for those of a group."""
-    units = np.empty(len(digests), np.int64)
-    for number, members in enumerate(group_units(digests, groups)):
-        units[members] = number
-    return units

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcls.backend import import_keras
 from fastcls.cache.samples import SampleTable
-from fastcls.data.splitter import assign_splits, group_units
+from fastcls.data.splitter import assign_splits
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import FoldSpec, SplitSpec
 from fastcls.tasks import Task
@@ -22,7 +22,7 @@ from fastcls.training.loop.compile import VAL_BATCH
 from fastcls.training.loop.validation import predictor
 from fastcls.training.out_of_fold import OutOfFold, deal_repeatedly, out_of_fold, require_separable
 from fastcls.training.rows.cached import Feeder
-from fastcls.training.rows.selection import LabeledRows, Selection
+from fastcls.training.rows.selection import LabeledRows, Selection, unit_numbers
 from fastcls.wording import count_of
 
 # Of the images of a head that is trained in epochs, where nothing else is asked for.
@@ -83,10 +83,7 @@ def prepare_folds(training: HeadTraining, spec: FoldSpec) -> Folding:
     samples = SampleTable.of([*own, *val])
     labels = np.concatenate([chosen.train.labels[:: chosen.train.views], *_labels(chosen.val)])
     groups = spec.groups(samples.paths, samples.groups)
-    units = np.empty(len(samples), np.int64)
-    found = group_units(samples.digests.tolist(), groups)
-    for number, unit in enumerate(found):
-        units[unit] = number
+    units = unit_numbers(samples.digests.tolist(), groups)
     folding = Folding(training, spec, samples, labels, units)
     targets = LINKS[folding.task].targets(labels, len(chosen.class_names))
     require_separable(units, targets, chosen.class_names, folding.folds)

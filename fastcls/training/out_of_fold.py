@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastcls.data.splitter import group_units
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import HEADS, HeadSpec
 from fastcls.tasks import Task
 from fastcls.training.heads.folds import FOLDS, Folded, deal, hold_out
 from fastcls.training.heads.links import LINKS
+from fastcls.training.rows.selection import unit_numbers
 from fastcls.wording import count_of
 
 logger = logging.getLogger(__name__)
@@ -118,10 +118,7 @@ def units_of(rows: np.ndarray, groups: Sequence[str] | np.ndarray | None = None)
     """
     keys = [str(hash(row.tobytes())) for row in rows]
     named = [""] * len(rows) if groups is None else np.asarray(groups).astype(str).tolist()
-    units = np.empty(len(rows), np.int64)
-    for number, unit in enumerate(group_units(keys, named)):
-        units[unit] = number
-    return units
+    return unit_numbers(keys, named)
 
 
 def require_separable(units: np.ndarray, targets: np.ndarray, class_names: Sequence[str], folds: int) -> None:

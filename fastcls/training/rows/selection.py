@@ -121,7 +121,7 @@ def select(cache: Cache, config: TrainConfig, corrections: Path | None = None) -
     images = {"train": samples.take(own), "val": samples.take(val)}
     train = take(own, views.views)
     if plain is None:
-        train = replace(train, groups=_groups(images["train"]))
+        train = replace(train, groups=unit_numbers(images["train"].digests.tolist(), images["train"].groups))
     told = corrected.told(listed) if corrections else ""
     return Selection(class_names, train, plain, task, images, views, corrected, told)
 
@@ -132,13 +132,12 @@ def _by_path(samples: SampleTable) -> SampleTable:
     return samples if order == [*range(len(paths))] else samples.take(order)
 
 
-def _groups(samples: SampleTable) -> np.ndarray:
-    """A number per sample, the same for those that stay together."""
-    groups = np.empty(len(samples), np.int64)
-    units = group_units(samples.digests.tolist(), samples.groups)
-    for number, unit in enumerate(units):
-        groups[unit] = number
-    return groups
+def unit_numbers(keys: Sequence[str], groups: Sequence[str]) -> np.ndarray:
+    """A number per sample, the same for those that stay together: (N,) int64; see `group_units`."""
+    numbers = np.empty(len(keys), np.int64)
+    for number, unit in enumerate(group_units(keys, groups)):
+        numbers[unit] = number
+    return numbers
 
 
 def _views(cache: Cache, report: Report, config: TrainConfig) -> ViewSpec:
