@@ -26,9 +26,12 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "int8": (("nncf",), "extraction in int8"),
     "hub": (("keras-hub",), "bases of keras_hub"),
     "heic": (("pillow-heif",), "photos in HEIC, as phones make them"),
+    "litert": (("ai-edge-litert",), "running exports to LiteRT"),
+    "onnx": (("onnx", "onnxruntime", "tf2onnx"), "exports to ONNX"),
     "pandas": (("pandas",), "tables as DataFrames"),
     "parquet": (("pyarrow",), "data sets in Parquet files"),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
+    "serve": (("fastapi", "python-multipart", "uvicorn"), "fastcls serve"),
     "torch": (("torch",), "import-weights from .pth"),
 }
 # What decides the speed or the possibilities of an engine.
