@@ -57,7 +57,7 @@ def test(
 ) -> None:
     """Test a classifier on labeled images.
 
-    RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, JSON Lines, Parquet or
+    RUN is a run folder, a classifier.keras or an export. DATA is a folder per class, a CSV, JSON Lines, Parquet or
     TFRecord files, or a split folder, of which the test part is used. Earlier results are never overwritten.
     A warning says if some of the images were used in training.
 
