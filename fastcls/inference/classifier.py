@@ -23,6 +23,7 @@ from fastcls.files import PathLike
 from fastcls.inference.bottlenecks import with_bottleneck
 from fastcls.inference.forwarder import Forward, Forwarder
 from fastcls.inference.inputs import Decoded, Images, decode, listed
+from fastcls.inference.licenses import weights_license
 from fastcls.inference.model_file import FAMILIARITY, ModelFile, read_familiarity, read_member
 from fastcls.inference.results import ImageResult, Predictions
 from fastcls.inference.stitcher import stitch
@@ -156,7 +157,8 @@ class Classifier:
     def described(self) -> dict[str, Any]:
         """What travels with the model, as fastcls.json and run.json have it."""
         own = {"class_names": self.class_names, "task": self.task.name, "thresholds": self.thresholds}
-        return {**own, "pixels": asdict(self.pixels), **self.provenance}
+        made = {"weights_license": weights_license(self.provenance), **self.provenance}
+        return {**own, "pixels": asdict(self.pixels), **made}
 
     def save(self, path: PathLike) -> None:
         """Save as a file that plain Keras loads, with one more member: fastcls.json.
