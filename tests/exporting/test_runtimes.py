@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import exports_support as support
 import numpy as np
@@ -14,18 +12,6 @@ from fastcls.errors import OptionError
 from fastcls.exporting.runtimes import RECORD, RUNTIMES, find_export, is_export, open_export
 
 FORMATS = tuple(RUNTIMES)
-
-
-@pytest.fixture(scope="session")
-def model():
-    return support.tiny_model()
-
-
-@pytest.fixture(scope="session")
-def exports(tmp_path_factory, model):
-    """Format -> the model exported to it."""
-    root = tmp_path_factory.mktemp("exports")
-    return {name: support.write_export(model, name, root / f"{name}-float32") for name in FORMATS}
 
 
 @pytest.fixture
@@ -45,23 +31,6 @@ def test_export_gives_the_probabilities_of_keras_in_any_batch(exports, model, na
             found = export.run(images[some])
             assert found.dtype == np.float32
             np.testing.assert_allclose(found, expected[some], atol=1e-5)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_process_that_runs_an_export_holds_its_runtime_and_no_keras(exports, name):
-    code = (
-        "import sys, pathlib, numpy as np\n"
-        "from fastcls.exporting.runtimes import open_export\n"
-        "export = open_export(pathlib.Path(sys.argv[1]))\n"
-        "export.run(np.zeros((2, 16, 16, 3), np.uint8))\n"
-        "print([m for m in ('tensorflow', 'keras', 'tf_keras', 'torch') if m in sys.modules])\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, exports[name]], capture_output=True, text=True, check=True
-    )
-    expected = "['tensorflow']" if name in ("savedmodel", "graphdef") else "[]"
-    assert run.stdout.strip() == expected
-    assert run.stderr == ""
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino", "litert", "graphdef"])
