@@ -65,11 +65,13 @@ def _print(made: Sequence[Exported]) -> None:
 
     is_top_1 = all(each.check.get("decisions") == each.check.get("images") for each in made)
     same = "same top-1" if is_top_1 else "same labels"
-    head = ["format", "precision", "MB", "max diff", same, "ms/image", "status"]
-    click.echo(format_table([head, *map(_row, made)]))
-    kept = [str(each.folder) for each in made if each.folder]
+    head = ["format", "precision", "MB", "max diff", same, "ms/image"]
+    lines = format_table([head, *map(_row, made)]).split("\n")
+    for line, status in zip(lines, ["status", *(each.status for each in made)], strict=True):
+        click.echo(f"{line.ljust(max(map(len, lines)))}  {status}")
+    kept = [each.folder for each in made if each.folder]
     if kept:
-        click.echo(f"In {', '.join(kept)}")
+        click.echo(f"In {kept[0].parent}: {', '.join(folder.name for folder in kept)}")
 
 
 def _row(made: Exported) -> list[str]:
@@ -78,4 +80,4 @@ def _row(made: Exported) -> list[str]:
         same = f"{check['agreeing']}/{check['decisions']}"
         time = "" if check["ms_per_image"] is None else f"{check['ms_per_image']:.1f}"
         figures = [f"{made.record['bytes'] / 1e6:.2f}", f"{check['max_difference']:.1e}", same, time]
-    return [made.spec.format, made.spec.precision, *figures, made.status]
+    return [made.spec.format, made.spec.precision, *figures]

@@ -16,6 +16,7 @@ import fastcls
 from fastcls import files
 from fastcls.exporting.runtimes import RECORD
 from fastcls.inference.classifier import Classifier
+from fastcls.inference.licenses import weights_license
 from fastcls.specs.exporting import ExportSpec
 
 MEMBER = "export"
@@ -31,7 +32,8 @@ def document(classifier: Classifier, spec: ExportSpec, digests: Mapping[str, str
         digests: What `digests` returned.
     """
     export = {"format": spec.format, "precision": spec.precision, "model": digests["model"]}
-    return {**classifier.described, MEMBER: export}
+    license = weights_license(classifier.provenance)  # of a run that does not tell
+    return {"weights_license": license, **classifier.described, MEMBER: export}
 
 
 def digests(classifier: Classifier) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,6 @@ from fastcls.exporting.runtimes import INPUT, OUTPUT
 from fastcls.specs import PixelRule
 from fastcls.specs.exporting import FLOAT32
 
-_NO_IMAGES = np.zeros((0, 0, 0, 3), np.uint8)
 # Keras runs grouped convolutions in a function that is compiled as a whole, which is then never inlined.
 _APART = ("_XlaMustCompile", "_noinline")
 
@@ -56,7 +55,7 @@ class Source:
     network: Network
     document: Mapping[str, Any]
     precision: str = FLOAT32
-    images: np.ndarray = _NO_IMAGES
+    images: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
     encoded: PixelRule | None = None
 
     @property

@@ -110,6 +110,7 @@ class Classifier:
         provenance = {
             "fastcls": fastcls.__version__,
             "cache": manifest,
+            "weights_license": weights_license({"cache": manifest}),
             "head": asdict(trained.spec),
             "training": asdict(trained.config),
             "views": asdict(trained.views),
@@ -119,8 +120,7 @@ class Classifier:
             "familiarity": trained.familiarity.told if trained.familiarity else None,
         }
         model = stitch(trunk, trained.model)
-        pixels = cache.manifest.pixels
-        known = pixels, provenance, trained.thresholds, trained.task
+        known = cache.manifest.pixels, provenance, trained.thresholds, trained.task
         return cls(model, trained.class_names, *known, used=trained.used, familiarity=trained.familiarity)
 
     def __post_init__(self) -> None:
@@ -157,8 +157,7 @@ class Classifier:
     def described(self) -> dict[str, Any]:
         """What travels with the model, as fastcls.json and run.json have it."""
         own = {"class_names": self.class_names, "task": self.task.name, "thresholds": self.thresholds}
-        made = {"weights_license": weights_license(self.provenance), **self.provenance}
-        return {**own, "pixels": asdict(self.pixels), **made}
+        return {**own, "pixels": asdict(self.pixels), **self.provenance}
 
     def save(self, path: PathLike) -> None:
         """Save as a file that plain Keras loads, with one more member: fastcls.json.
