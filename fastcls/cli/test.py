@@ -57,9 +57,9 @@ def test(
 ) -> None:
     """Test a classifier on labeled images.
 
-    RUN is a run folder, a classifier.keras or an export. DATA is a folder per class, a CSV, JSON Lines, Parquet or
-    TFRecord files, or a split folder, of which the test part is used. Earlier results are never overwritten.
-    A warning says if some of the images were used in training.
+    RUN is a run folder, a classifier.keras or an export. DATA is a folder per class, a CSV, JSON Lines,
+    Parquet or TFRecord files, or a split folder, of which the test part is used. Earlier results are never
+    overwritten. A warning says if some of the images were used in training.
 
     Images whose bottlenecks are in the cache of the run are not forwarded again: only the head is applied. 32
     of them are forwarded anyway, as a check; if the predictions differ too much, all are. With --max-pixels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,15 +123,16 @@ def features_of_run(run: Run) -> Features | None:
     if found is None:
         return None
     uses = {image.digest: image.use for image in reversed(run.used.images)}
-    features = _read(found.cache, _listing_of(found.cache, uses))
+    features = _read(found.cache, listing_of(found.cache, uses))
     return replace(features, uses=tuple(uses.get(digest, "") for digest in features.digests.tolist()))
 
 
-def _listing_of(cache: Cache, uses: dict[str, str]) -> Listing:
+def listing_of(cache: Cache, digests: Iterable[str]) -> Listing:
+    """The data set of a cache that has the most of some images."""
     known = listings(cache.folder)
     if len(known) < 2:
         return cache.listing
-    wanted = np.array([*uses], "S32")
+    wanted = np.array([*digests], "S32")
     return max(known, key=lambda listing: int(np.isin(wanted, listing.samples().digests).sum()))
 
 

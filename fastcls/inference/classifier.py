@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastcls
 from fastcls import archives, files
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
@@ -25,6 +24,7 @@ from fastcls.inference.export_file import ExportFile, ExportForwarder
 from fastcls.inference.forwarder import Forward, Forwarder
 from fastcls.inference.inputs import Decoded, Images, decode, listed
 from fastcls.inference.model_file import FAMILIARITY
+from fastcls.inference.provenance import provenance_of
 from fastcls.inference.results import ImageResult, Predictions
 from fastcls.inference.stitcher import stitch
 from fastcls.inference.stored import MEMBER, open_stored
@@ -104,22 +104,9 @@ class Classifier:
         check_type("trained", trained, TrainedHead)
         cache = Cache.of(cache)
         trunk = checked_files.load_model(cache.trunk_path)
-        manifest = asdict(cache.manifest)
-        del manifest["cuts"]
-        provenance = {
-            "fastcls": fastcls.__version__,
-            "cache": manifest,
-            "head": asdict(trained.spec),
-            "training": asdict(trained.config),
-            "views": asdict(trained.views),
-            "figures": trained.best,
-            "train_count": trained.train_count,
-            "val_count": trained.val_count,
-            "familiarity": trained.familiarity.told if trained.familiarity else None,
-        }
         model = stitch(trunk, trained.model)
-        pixels = cache.manifest.pixels
-        known = pixels, provenance, trained.thresholds, trained.task
+        provenance = provenance_of(cache.manifest, trained)
+        known = cache.manifest.pixels, provenance, trained.thresholds, trained.task
         return cls(model, trained.class_names, *known, used=trained.used, familiarity=trained.familiarity)
 
     def __post_init__(self) -> None:
