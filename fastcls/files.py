@@ -51,6 +51,14 @@ def as_path(given: PathLike, name: str, also: str = "") -> Path:
         raise OptionError(f"{name} must be {kinds} (str or os.PathLike). Received: {shown(given)}") from error
 
 
+def tidy(path: Path) -> Path:
+    """A path without `..` in it, as long as it leads to the same place: behind a link it may not."""
+    plain = Path(os.path.normpath(path))
+    with contextlib.suppress(OSError):
+        return plain if plain.samefile(path) else path
+    return path if path.exists() else plain
+
+
 def open_file(path: str | Path) -> BinaryIO:
     """Open a regular file to read its bytes; a pipe could block its reader forever.
 

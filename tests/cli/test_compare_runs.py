@@ -84,7 +84,7 @@ def test_compare__prints_runs_side_by_side(runs, fastcls, tmp_path):
 
 
 def test_compare_runs__different_images_are_never_mixed(runs):
-    table = f"{runs[0] / 'test' / 'photos' / 'predictions.csv'} --image-root /data/photos"
+    table = f"{runs[0] / 'test' / 'photos' / 'predictions.csv'} --image-root /data/photos --images all"
     add_test(runs[1], [True] * 40, digest="others")
     add_test(runs[1], [True] * 40, name="stale", model="of another classifier")
     with pytest.raises(OptionError, match="no test on the same images") as error:
