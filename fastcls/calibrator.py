@@ -28,6 +28,7 @@ from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
 from fastcls.runs import Run
 from fastcls.training.head_reader import head_spec, load_head
+from fastcls.training.loop.progress import announce
 from fastcls.training.out_of_fold import out_of_fold
 from fastcls.used_images import REFIT, TRAIN, VAL
 from fastcls.wording import count_of
@@ -131,8 +132,8 @@ def _require_able(run: Run) -> None:
     kind = _kind(run)
     if kind == "knn":
         raise OptionError(
-            f"{run.folder} has a head of kind knn: its votes are no logits that could be scaled. Train "
-            "another head, such as --head logreg, to calibrate it"
+            f"{run.folder} has a head of kind knn: its votes are no logits that could be scaled. Calibrate a "
+            "run of another: fastcls train-head CACHE --head logreg --out RUN"
         )
     if MEMBER in run.record:
         raise OptionError(f"{run.folder} is calibrated already. Calibrate the run that it was made of")
@@ -184,7 +185,7 @@ def _judge_folds(run: Run) -> _Judged:
     if not spec.is_fitted:
         raise OptionError(
             f"{run.folder} was trained without validation: there is nothing to judge its probabilities on. "
-            "Train it with --val 0.2, or another fraction"
+            "Train it with validation: fastcls train-head CACHE --val 0.2 --out RUN"
         )
     require_cache(run, _RESTORE)
     features = features_of_run(run)
@@ -192,6 +193,7 @@ def _judge_folds(run: Run) -> _Judged:
     known, names = _labels_by_digest(run, TRAIN, REFIT), run.record["class_names"]
     labels = run.task.encode([known[digest] for digest in features.digests.tolist()], names)
     groups = features.groups
+    announce("Heads that judge the images that they were not fitted to (out of fold)")
     found = out_of_fold(features.rows, labels, run.task, len(names), groups=groups, spec=spec)
     return _Judged(found.probabilities, labels, _OUT_OF_FOLD)
 

@@ -80,8 +80,7 @@ def test_epochs(
     source, spec = Run.open(as_path(run, "run")), spec or EpochsSpec(epochs=True)
     folder = source.folder / "epochs" if out is None else as_path(out, "out")
     names = kept_checkpoints(source)
-    if folder.exists():
-        raise files.is_taken(folder)
+    files.require_new(folder)
     predict, images = _predictor(
         source, _validated_on(source), None if dataset is None else Dataset.of(dataset)
     )
@@ -120,8 +119,8 @@ def kept_checkpoints(run: Run) -> list[str]:
     kept = [Path(name).name for name in run.record["files"] if name.startswith(f"{_FOLDER}/")]
     if not kept:
         raise OptionError(
-            f"{run.folder} has kept no checkpoint. Train in epochs with --checkpoint-every 1 "
-            "--checkpoint-keep 50, say"
+            f"{run.folder} has kept no checkpoint. Train in epochs and keep some: fastcls train-head CACHE "
+            "--head linear --checkpoint-every 1 --checkpoint-keep 50 --out RUN"
         )
     return sorted(kept)
 

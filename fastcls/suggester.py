@@ -98,11 +98,11 @@ def suggest(
     """
     check_at_least("count", count, 1)
     known, table = Run.open(as_path(run, "run")), None if out is None else as_path(out, "out")
+    if table:
+        files.require_new(table)
     dataset = open_unlabeled(folder)
     source, listed = _source(known)
     labeled = listed.take(np.array(listed.uses) != "")
-    if table and table.exists():
-        raise files.is_taken(table)
     features, forwarded = _features(known, source, dataset, progress=progress)
     new, seen = _new(features, listed)
     if not len(new):
