@@ -22,6 +22,7 @@ from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
+from fastcls.inference.licenses import weights_license
 from fastcls.plans.earlier import decided_by
 from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
@@ -260,7 +261,8 @@ def _prepare_finetuning(plan: FinetuningPlan) -> Finetuning:
 def _finetuned_classifier(plan: FinetuningPlan, trained: FinetunedNetwork) -> Classifier:
     begun, classifier = plan.begun, trained.classifier
     start = asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance
-    provenance = {"start": start, "finetuning": asdict(plan.spec), **classifier.provenance}
+    made_of = {"start": start, "weights_license": weights_license({"start": start})}
+    provenance = {**made_of, "finetuning": asdict(plan.spec), **classifier.provenance}
     return replace(classifier, provenance=provenance)
 
 

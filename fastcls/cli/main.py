@@ -20,6 +20,7 @@ from fastcls.cli.compare import compare
 from fastcls.cli.curve import curve
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
+from fastcls.cli.export import export
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
@@ -80,6 +81,7 @@ _COMMANDS = (
     compare,
     explain,
     calibrate,
+    export,
     promote,
     suggest,
     run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,7 +123,7 @@ def features_of_run(run: Run) -> Features:
     return replace(features, uses=tuple(uses.get(digest, "") for digest in features.digests.tolist()))
 
 
-def listing_of(cache: Cache, digests: Collection[str]) -> Listing:
+def listing_of(cache: Cache, digests: Iterable[str]) -> Listing:
     """The data set of a cache that has the most of some images.
 
     Raises:

@@ -23,6 +23,7 @@ from fastcls.files import PathLike
 from fastcls.inference.bottlenecks import with_bottleneck
 from fastcls.inference.forwarder import Forward, Forwarder
 from fastcls.inference.inputs import Decoded, Images, decode, listed
+from fastcls.inference.licenses import weights_license
 from fastcls.inference.model_file import FAMILIARITY, ModelFile, read_familiarity, read_member
 from fastcls.inference.results import ImageResult, Predictions
 from fastcls.inference.stitcher import stitch
@@ -109,6 +110,7 @@ class Classifier:
         provenance = {
             "fastcls": fastcls.__version__,
             "cache": manifest,
+            "weights_license": weights_license({"cache": manifest}),
             "head": asdict(trained.spec),
             "training": asdict(trained.config),
             "views": asdict(trained.views),
@@ -118,8 +120,7 @@ class Classifier:
             "familiarity": trained.familiarity.told if trained.familiarity else None,
         }
         model = stitch(trunk, trained.model)
-        pixels = cache.manifest.pixels
-        known = pixels, provenance, trained.thresholds, trained.task
+        known = cache.manifest.pixels, provenance, trained.thresholds, trained.task
         return cls(model, trained.class_names, *known, used=trained.used, familiarity=trained.familiarity)
 
     def __post_init__(self) -> None:
