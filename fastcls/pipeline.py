@@ -44,6 +44,7 @@ from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_pr
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
 from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
+from fastcls.training.loop.progress import announce
 from fastcls.used_images import UsedImages, write_images
 
 if TYPE_CHECKING:
@@ -191,9 +192,11 @@ def train_planned(
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         if plan.folding and not runs.is_complete(folder):
+            announce("Cross-validation")
             found = _cross_validate(plan.folding, progress=progress)
             found.write(folder)
             on_validated(found)
+            announce("Training of the classifier itself")
         return _train(plan.training, folder, plan, progress=progress)
 
 
