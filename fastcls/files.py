@@ -131,6 +131,23 @@ def is_taken(path: Path, option: str = "--out") -> OptionError:
     return OptionError(f"{path} already exists. Choose another {option}, or remove it first")
 
 
+def require_new_folder(path: Path, option: str = "--out") -> None:
+    """Refuse to write over something.
+
+    Args:
+        path: A folder to be created; an empty one may be there.
+        option: What names it on the command line.
+
+    Raises:
+        OptionError: The path is taken, or nothing can be made there.
+    """
+    is_empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    if os.path.lexists(path) and not is_empty:
+        raise is_taken(path, option)
+    require_writable(path)
+    require_writable(path.parent)
+
+
 def put(temporary: Path, path: Path) -> None:
     """Flush a file to the disk and move it to its place."""
     sync(temporary)
