@@ -203,9 +203,9 @@ class Classifier:
         """Classify images.
 
         Args:
-            images: One image or many: a file, a folder (with all that is below it) or a TFRecord file; the
-                bytes of an image file; an array (H, W, 3) uint8 RGB, or (N, H, W, 3) of several; a Pillow
-                image; or an iterable of any of these. All become what the model takes by the same rule.
+            images: One image or many: a file, a folder (with all that is below it), a pattern, a TFRecord
+                file, a video, an http(s) address; the bytes of an image file; an array (H, W, 3) uint8 RGB,
+                or (N, H, W, 3) of several; a Pillow image; or an iterable of any of these.
             batch_size: Images per forward pass.
             max_pixels: Images of more pixels, when they are decoded, are not read; None for as many as the
                 memory allows each decoding thread.
@@ -237,8 +237,7 @@ class Classifier:
     ) -> Iterator[ImageResult]:
         """Classify images one after the other, in bounded memory; see `predict`.
 
-        Images are taken from an iterable as they are needed, at most a few batches ahead: decoding runs
-        ahead of the forward passes.
+        Images are taken a few batches ahead; with a batch size of 1, each is answered before the next comes.
 
         Yields:
             One result per image, in order.
@@ -254,7 +253,8 @@ class Classifier:
             check_at_least("max_pixels", max_pixels, 1)
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
         singles, count = listed(images)
-        decoded = ahead(partial(decode, decoder), singles, threads=cores(), depth=2 * batch_size)
+        depth = 1 if batch_size == 1 else 2 * batch_size
+        decoded = ahead(partial(decode, decoder), singles, threads=cores(), depth=depth)
         numbered, run = enumerate(decoded), None
         batch_size = min(batch_size, count or batch_size)
         while batch := list(itertools.islice(numbered, batch_size)):
@@ -382,4 +382,5 @@ class Classifier:
         scores = self.familiarity.score(bottlenecks).tolist() if self.familiarity else [None] * batch_size
         for (index, decoded), row, score in zip(batch, rows, scores, strict=False):
             said = (None, None) if decoded.pixels is None else (row, score)
-            yield ImageResult(index, decoded.path, said[0], self, decoded.reason, unfamiliarity=said[1])
+            about = decoded.reason, AnswerSpec(), said[1], decoded.name, decoded.seconds
+            yield ImageResult(index, decoded.path, said[0], self, *about)
