@@ -68,7 +68,7 @@ class Guard:
         if not self._knows(host):
             detail = f"This server does not answer as {host[:100]!r}. Start it with --allow-host"
             return JSONResponse({"detail": detail}, 421)
-        if origin is not None and not self._knows(urlsplit(origin).netloc):
+        if origin is not None and not self._knows(origin.partition("://")[2]):
             return JSONResponse({"detail": "This server does not answer to pages of others"}, 403)
         return None
 

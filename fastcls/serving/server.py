@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -13,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,7 +31,7 @@ _ASKED = "FASTCLS_SERVE"  # what the processes of several workers are to serve
 _STARTUP_FAILURE = 3  # after which uvicorn does not start a worker again
 _CONNECTIONS = 512
 _GRACE_S = 5
-_HEADER_S = 10
+_HEADER_S = 10  # at most
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +52,7 @@ class Protocol(H11Protocol):
             self.transport.close()
             return
         state = is_idle, id(self.cycle)
-        self.loop.call_later(_HEADER_S, self._watch, state)
+        self.loop.call_later(self.timeout_keep_alive, self._watch, state)
 
 
 def serve(
@@ -99,6 +102,7 @@ def _serve_by_several(
 ) -> None:
     if not spec.address.port:
         raise OptionError("--port 0 is for one process. Name the port that --workers listen at")
+    _try_out(path)
     with _bound(spec.address):  # a port that is taken is told in our words
         on_start(classifier, _address(spec.address, spec.address.port))
     os.environ[_ASKED] = json.dumps({"path": str(path.absolute()), "spec": asdict(spec)})
@@ -116,6 +120,13 @@ def _serve_by_several(
         del os.environ[_ASKED]
 
 
+def _try_out(path: Path) -> None:
+    """Convert the classifier for this machine, for each worker to find, and see whether it can be used."""
+    classifier = Classifier.load(path)
+    classifier.keep()
+    classifier.predict(np.zeros((*classifier.size, 3), np.uint8))
+
+
 def worker_app() -> FastAPI:
     """The application of one of several processes, made of what the environment says."""
     asked = json.loads(os.environ[_ASKED])
@@ -125,6 +136,8 @@ def worker_app() -> FastAPI:
         sys.stderr.flush()
         os._exit(_STARTUP_FAILURE)
 
+    # All is answered then: taking OpenVINO apart, whose threads still live, may abort.
+    atexit.register(os._exit, 0)
     return create_app(Classifier.load(asked["path"]), ServeSpec.of(asked["spec"]), fail)
 
 
@@ -139,7 +152,8 @@ def _options(spec: ServeSpec) -> dict[str, Any]:
         "server_header": False,
         "proxy_headers": False,
         "limit_concurrency": _CONNECTIONS,
-        "timeout_graceful_shutdown": int(spec.limits.timeout) + _GRACE_S,
+        "timeout_keep_alive": math.ceil(min(spec.limits.timeout, _HEADER_S)),
+        "timeout_graceful_shutdown": math.ceil(spec.limits.timeout) + _GRACE_S,
     }
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -77,20 +77,28 @@ class _Room:
         Raises:
             HTTPException: It is too large, has no image, or is no form where it says so.
         """
-        self._require_small(request.headers.get("content-length", "0"))
+        self._require_small(self._announced(request))
+        body = request.stream()
+        try:
+            return await self._read(request, body)
+        except HTTPException:
+            await self._drop_rest(body)
+            raise
+
+    async def _read(self, request: Request, body: AsyncGenerator[bytes, None]) -> list[Upload]:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
-            uploads = await self._read_form(request)
+            uploads = await self._read_form(request, body)
         else:
-            uploads = [Upload("", b"".join([chunk async for chunk in self._stream(request)]))]
+            uploads = [Upload("", b"".join([chunk async for chunk in self._bounded(body)]))]
         if not any(upload.data for upload in uploads):
             raise refused(
                 400, "There is no image in the request. Send an image file as the body, or files in a form"
             )
         return uploads
 
-    async def _read_form(self, request: Request) -> list[Upload]:
+    async def _read_form(self, request: Request, body: AsyncGenerator[bytes, None]) -> list[Upload]:
         most = {"max_files": self._limits.max_images, "max_fields": _FIELDS, "max_part_size": _FIELD_BYTES}
-        parser = _InMemoryParser(request.headers, self._stream(request), **most)
+        parser = _InMemoryParser(request.headers, self._bounded(body), **most)
         try:
             form = await parser.parse()
         except MultiPartException as error:
@@ -99,15 +107,29 @@ class _Room:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         return [Upload(file.filename or "", await file.read()) for file in files]
 
-    async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
-        async for chunk in request.stream():
-            self.held += len(chunk)
-            self._uploads.take(len(chunk))
-            self._require_small(str(self.held))
-            yield chunk
+    async def _drop_rest(self, body: AsyncGenerator[bytes, None]) -> None:
+        """Let a client send the rest, as far as it is not much: else it may not see why it is refused."""
+        dropped = 0
+        async for chunk in body:
+            dropped += len(chunk)
+            if dropped > self._limits.max_bytes:
+                return
 
-    def _require_small(self, length: str) -> None:
+    def _announced(self, request: Request) -> int:
+        """How much is refused before it is sent: what is far too large, or what a client asks about first."""
+        length = request.headers.get("content-length", "0")
         if not length.isdecimal():
             raise refused(400, "Content-Length is no number", close=True)
-        if int(length) > self._limits.max_bytes:
+        is_asked = "expect" in request.headers
+        return int(length) // (1 if is_asked else 2)
+
+    async def _bounded(self, body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in body:
+            self.held += len(chunk)
+            self._uploads.take(len(chunk))
+            self._require_small(self.held)
+            yield chunk
+
+    def _require_small(self, count: int) -> None:
+        if count > self._limits.max_bytes:
             raise refused(413, f"More than {self._limits.max_upload:g} MB (--max-upload)", close=True)
