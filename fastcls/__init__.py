@@ -43,6 +43,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
     from fastcls.evaluation.several_labels import evaluate_multi_label as evaluate_multi_label
     from fastcls.evaluation.tester import Tested as Tested
+    from fastcls.exporting.exporter import Exported as Exported
+    from fastcls.exporting.exporter import export as export
     from fastcls.extraction.extractor import extract as extract
     from fastcls.extraction.extractor import extract_several as extract_several
     from fastcls.extraction.tracker import Extraction as Extraction
@@ -118,6 +120,8 @@ _HOMES = {
     "load_base": "fastcls.bases.loader",
     "Cut": "fastcls.cutter",
     "cut": "fastcls.cutter",
+    "Exported": "fastcls.exporting.exporter",
+    "export": "fastcls.exporting.exporter",
     "Extraction": "fastcls.extraction.tracker",
     "extract": "fastcls.extraction.extractor",
     "extract_several": "fastcls.extraction.extractor",

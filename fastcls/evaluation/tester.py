@@ -24,6 +24,7 @@ from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write
 from fastcls.evaluation.figures import Figures
 from fastcls.evaluation.from_cache import cache_of
 from fastcls.evaluation.gone import open_tested, recall_digests
+from fastcls.evaluation.held_out import ALL, NEW, Chosen, choose_images
 from fastcls.evaluation.judges import JUDGES
 from fastcls.evaluation.predicting import Forwarding, Predicted, predict
 from fastcls.evaluation.tested_on import FORWARDED, MEMBER, TestedOn, tested_on
@@ -178,16 +179,20 @@ def _test(
     used, model = run.used if run else classifier.used, _model_digest(classifier, place)
     found_digests = _digests(tested)
     digests = recall_digests(source.cache, tested, found_digests) if source else found_digests
-    gone = np.array([bool(known) and not read for known, read in zip(digests, found_digests, strict=True)])
-    on = _tell(tested, "test" if dataset.splits else "all", digests, model, used)
     left_out = len(part.samples) - len(tested.samples)
+    chosen = choose_images(tested, digests, used, run, asked=result.images, cache=features.cache)
+    tested = replace(tested, samples=tuple(tested.samples[place] for place in chosen.places))
+    digests, found_digests = ([each[place] for place in chosen.places] for each in (digests, found_digests))
+    gone = np.array([bool(known) and not read for known, read in zip(digests, found_digests, strict=True)])
+    on = _tell(tested, _name_of(dataset, chosen), digests, model, used)
     on = replace(on, left_out=left_out, gone=int(gone.sum()), compact=result.compact)
+    on = replace(on, used=chosen.used, added=chosen.added)
     corrector = Corrector.of(result.corrections, tested, digests, classifier)
     on = replace(on, corrections=corrector.digest if corrector else "")
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
-    if on.warning:
-        logger.warning(on.warning)
+    if warning := on.warn(run.folder if run else place):
+        logger.warning(warning)
     started = time.monotonic()
     labels = classifier.task.encode([*map(tested.names_of, tested.samples)], classifier.class_names)
     found = predict(tested, labels, digests, source, how, gone=gone)
@@ -242,6 +247,12 @@ def _tell(tested: Dataset, part: str, digests: list[str], model: str, used: Used
         seen=used.count(digests),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _name_of(dataset: Dataset, chosen: Chosen) -> str:
+    if dataset.splits:
+        return "test"
+    return NEW if chosen.used else ALL
 
 
 def _model_digest(classifier: Classifier, place: Path | None) -> str:

@@ -23,6 +23,7 @@ from fastcls.files import PathLike
 from fastcls.inference.bottlenecks import with_bottleneck
 from fastcls.inference.forwarder import Forward, Forwarder
 from fastcls.inference.inputs import Decoded, Images, decode, listed
+from fastcls.inference.licenses import weights_license
 from fastcls.inference.model_file import FAMILIARITY, ModelFile, read_familiarity, read_member
 from fastcls.inference.results import ImageResult, Predictions
 from fastcls.inference.stitcher import stitch
@@ -109,6 +110,7 @@ class Classifier:
         provenance = {
             "fastcls": fastcls.__version__,
             "cache": manifest,
+            "weights_license": weights_license({"cache": manifest}),
             "head": asdict(trained.spec),
             "training": asdict(trained.config),
             "views": asdict(trained.views),
@@ -118,8 +120,7 @@ class Classifier:
             "familiarity": trained.familiarity.told if trained.familiarity else None,
         }
         model = stitch(trunk, trained.model)
-        pixels = cache.manifest.pixels
-        known = pixels, provenance, trained.thresholds, trained.task
+        known = cache.manifest.pixels, provenance, trained.thresholds, trained.task
         return cls(model, trained.class_names, *known, used=trained.used, familiarity=trained.familiarity)
 
     def __post_init__(self) -> None:
@@ -291,22 +292,24 @@ class Classifier:
         cache: PathLike | None = None,
         through_model: bool = False,
         allow_missing: bool = False,
+        images: str | None = None,
         compact: bool = False,
         corrections: PathLike | None = None,
         progress: bool = False,
     ) -> Tested:
-        """Classify labeled images: the test part of a data set, or all of one that is not split.
+        """Classify labeled images: the test part of a data set, if it is split.
 
         Args:
             dataset: The images, of known classes, or their path, as `Dataset.open` takes it.
-            out: Folder for the files that `fastcls test` writes: tables, a picture and a row per image;
-                None to write nothing.
+            out: Folder for the files that `fastcls test` writes; None to write nothing.
             batch_size: Images per forward pass.
             max_pixels: See `predict`. Where it is given, all images are forwarded.
-            cache: The cache that the run was trained on, or a folder of caches with it; None for where it was
-                when the run was made. Images whose bottlenecks are there are not forwarded again.
+            cache: The cache of the run, or a folder of caches with it; None for where it was. Images whose
+                bottlenecks are there are not forwarded again.
             through_model: Forward all images.
             allow_missing: Leave out images of classes that the classifier does not know, with a warning.
+            images: "all", or "new" without those that had a part in the training; None for "new" if the run
+                has held out some of the images, else "all".
             compact: Leave the probabilities of the classes out of predictions.csv.
             corrections: The issues.csv of an audit: figures with them are told beside those without.
             progress: Show a bar on stderr.
@@ -315,8 +318,8 @@ class Classifier:
             Figures, predictions, and on what. `print(tested.evaluation.table())` is what the command prints.
 
         Raises:
-            DataError: There is no test part, a class is unknown to the classifier, the images have one label
-                each and the classifier gives several (or the other way round), or no image could be read.
+            DataError: There is no image to test, a class is unknown to the classifier, or one side has one
+                label per image and the other several.
             OptionError: `out` holds something else or cannot be made, or `cache` is not that of the run.
         """
         from fastcls.evaluation.tester import test
@@ -328,16 +331,12 @@ class Classifier:
             batch_size=batch_size,
             max_pixels=max_pixels,
             features=FeaturesSpec(through_model=through_model, cache=place),
-            result=ResultSpec(allow_missing, compact, issues),
+            result=ResultSpec(allow_missing, images, compact, issues),
             progress=progress,
         )
 
     def known_images(self) -> UsedImages:
-        """The images that had a part in it, if it was made in this process or is of a run.
-
-        Raises:
-            OptionError: The table of the run is damaged.
-        """
+        """The images that had a part in it, if it was made in this process or is of a run."""
         run = Run.of(self.source) if self.source else None
         return run.used if run else self.used
 
