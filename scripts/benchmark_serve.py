@@ -5,7 +5,7 @@
 
 Each client sends an image, waits for the answer, and sends the next. All clients are one thread of this
 process on plain sockets that stay open: it shares the cores with the server, and is part of what is measured.
-The engine alone is `Classifier.stream` on the bytes of the same images, decoding included, before and after.
+The engine alone is `Classifier.stream` on the bytes of the same images, decoding included; both take turns.
 
 With --soak, eight clients go on for so many seconds, and the memory of the server is printed.
 """
@@ -31,7 +31,10 @@ import numpy as np
 from fastcls.data.readers.folder import list_images
 from fastcls.inference.classifier import Classifier
 
-_WARM_S = 1.5
+_WARM_S = 0.4
+_ROUNDS = 5
+_HEAD = """| clients | images/s | engine alone | share | p50 ms | p95 ms | p99 ms | images per batch |
+|---|---|---|---|---|---|---|---|"""
 _SAMPLES = 20
 _SOAKING_CLIENTS = 8
 
@@ -40,34 +43,47 @@ _SOAKING_CLIENTS = 8
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.option("--clients", default="1,8,64", show_default=True, metavar="N,...", help="Clients at once.")
-@click.option("--seconds", type=float, default=8, show_default=True, help="Time for each number of clients.")
+@click.option("--seconds", type=float, default=10, show_default=True, help="Time for each number of clients.")
+@click.option("--options", default="", help='Further options of fastcls serve, such as "--max-wait 0".')
 @click.option("--images", type=int, default=200, show_default=True, help="How many images are sent in turn.")
 @click.option("--soak", type=float, metavar="S", help="Only watch the memory for S seconds.")
-def main(run: Path, photos: Path, clients: str, seconds: float, images: int, soak: float | None) -> None:
+def main(
+    run: Path, photos: Path, clients: str, seconds: float, options: str, images: int, soak: float | None
+) -> None:
     """Measure a server of RUN with the images below PHOTOS."""
     bodies = [(photos / name).read_bytes() for name in sorted(list_images(photos).images)]
     bodies = bodies[:: max(1, len(bodies) // images)][:images]
     requests = [_request(body) for body in bodies]
-    if soak:
-        with _server(run) as (port, process):
+    with _server(run, options) as (port, process):
+        if soak:
             _soak(requests, port, process, soak)
-        return
-    classifier = Classifier.load(run)
-    classifier.keep()
-    before, found = _alone(classifier, bodies, seconds), []
-    with _server(run) as (port, process):
+            return
+        size = sum(map(len, bodies)) / len(bodies) / 1000
+        click.echo(f"{len(bodies)} images of {size:.0f} kB on average. Medians of {_ROUNDS} rounds:\n")
+        click.echo(_HEAD)
+        classifier = Classifier.load(run)
+        classifier.keep()
+        list(classifier.stream(bodies[:32]))
         for count in map(int, clients.split(",")):
-            found.append((count, _load(requests, port, count, seconds)))
-        memory = _resident_mb(process)
-    after = _alone(classifier, bodies, seconds)
-    alone = (before + after) / 2
-    click.echo(f"{len(bodies)} images of {np.mean([len(body) for body in bodies]) / 1000:.0f} kB on average")
-    click.echo(f"Engine alone: {before:.1f} images/s before, {after:.1f} after. Server: {memory:.0f} MB\n")
-    click.echo("| clients | images/s | of the engine | p50 ms | p95 ms | p99 ms |\n|---|---|---|---|---|---|")
-    for count, load in found:
-        p50, p95, p99 = np.percentile(load.latencies, [50, 95, 99]) * 1000
-        rate = len(load.latencies) / load.seconds
-        click.echo(f"| {count} | {rate:.1f} | {rate / alone:.2f} | {p50:.1f} | {p95:.1f} | {p99:.1f} |")
+            _compare(classifier, bodies, requests, port, count, seconds / _ROUNDS)
+        click.echo(f"\nMemory of the server: {_resident_mb(process):.0f} MB")
+
+
+def _compare(
+    classifier: Classifier, bodies: list[bytes], requests: list[bytes], port: int, count: int, seconds: float
+) -> None:
+    """Print a row: the engine alone and the server take turns, as other work may disturb either."""
+    before, alone, loads = _counts(port), [], []
+    for _ in range(_ROUNDS):
+        alone.append(_alone(classifier, bodies, seconds))
+        loads.append(_load(requests, port, count, seconds))
+    images, batches = (now - then for now, then in zip(_counts(port), before, strict=True))
+    rates = [len(load.latencies) / load.seconds for load in loads]
+    share = np.median([rate / own for rate, own in zip(rates, alone, strict=True)])
+    times = np.median([np.percentile(load.latencies, [50, 95, 99]) for load in loads], axis=0) * 1000
+    told = " | ".join(f"{value:.1f}" for value in (np.median(rates), np.median(alone)))
+    shown = " | ".join(f"{value:.1f}" for value in (*times, images / batches))
+    click.echo(f"| {count} | {told} | {share:.2f} | {shown} |")
 
 
 @dataclass
@@ -92,17 +108,16 @@ def _request(body: bytes) -> bytes:
 
 def _alone(classifier: Classifier, bodies: list[bytes], seconds: float) -> float:
     """Images per second of the classifier called in a loop."""
-    list(classifier.stream(bodies[:32]))
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
-        count += sum(1 for _ in classifier.stream(bodies))
+        count += sum(1 for _ in classifier.stream(bodies[:96]))
     return count / (time.perf_counter() - started)
 
 
 @contextlib.contextmanager
-def _server(run: Path) -> Iterator[tuple[int, int]]:
+def _server(run: Path, options: str) -> Iterator[tuple[int, int]]:
     """The port and the number of the process of a server that is ready."""
-    command = [sys.executable, "-m", "fastcls", "serve", str(run), "--port", "0"]
+    command = [sys.executable, "-m", "fastcls", "serve", str(run), "--port", "0", *options.split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -110,17 +125,27 @@ def _server(run: Path) -> Iterator[tuple[int, int]]:
             if not found:
                 raise click.ClickException("The server has not started")
             port = int(found[1])
-            while not _ask(port, b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"):
+            while not _get(port, "/ready").startswith(b"HTTP/1.1 200"):
                 time.sleep(0.2)
             yield port, process.pid
         finally:
             process.send_signal(signal.SIGTERM)
 
 
-def _ask(port: int, request: bytes) -> bool:
+def _get(port: int, path: str) -> bytes:
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(request)
-        return connection.recv(4096).startswith(b"HTTP/1.1 200")
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def _counts(port: int) -> tuple[float, float]:
+    """Images and batches that were forwarded."""
+    text = _get(port, "/metrics").decode()
+    images, batches = (
+        re.search(rf"^fastcls_{name}_total (\S+)", text, re.MULTILINE) for name in ("images", "batches")
+    )
+    assert images and batches
+    return float(images[1]), float(batches[1])
 
 
 def _load(requests: list[bytes], port: int, count: int, seconds: float, warm_s: float = _WARM_S) -> _Load:

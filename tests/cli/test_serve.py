@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -115,6 +116,18 @@ def test_serve__a_connection_without_a_request_is_closed(server):
     started = time.monotonic()
     assert server.send(b"POST /predict HTTP/1.1\r\nHost: 127") == b""
     assert time.monotonic() - started < 4 * TIMEOUT
+
+
+def test_serve__an_answer_does_not_wait_for_the_client_to_acknowledge_its_head(server, photos):
+    photo, seconds = (photos / "red" / "0.png").read_bytes(), []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        for _ in range(30):
+            started, data = time.monotonic(), b""
+            connection.sendall(head(len(photo)) + photo)
+            while not data.endswith(b"}]}"):
+                data += connection.recv(65536)
+            seconds.append(time.monotonic() - started)
+    assert statistics.median(seconds) < 0.035  # that would be 40 ms each
 
 
 def test_serve__its_page_classifies_and_explains_images(server, photos, browser, tmp_path):
