@@ -116,6 +116,14 @@ def test_export_has_no_keras_model(fastcls, run, export, photos, tmp_path):
         assert len(said.err.strip().splitlines()) == 1, said.err
 
 
+def test_export_has_an_engine_of_its_own(fastcls, run, export, photos):
+    said = fastcls("predict", export, photos, "--engine", "tensorflow")
+    assert (said.code, said.out) == (1, "")
+    assert "An export is run by the runtime of its format" in said.err
+    for engine in ("tensorflow", "openvino"):
+        assert fastcls("predict", run, photos, "--engine", engine).code == 0
+
+
 def test_damaged_export_is_one_line(fastcls, export, photos):
     (export / "classifier.bin").write_bytes(b"")
     said = fastcls("predict", export, photos)
