@@ -86,6 +86,7 @@ def import_weights(base: str, path: Path, out: Path) -> Imported:
         raise OptionError(f"Expected a name ending in {' or '.join(_OUT_SUFFIXES)} as --out. Received: {out}")
     if out.exists() and out.suffix == ".keras":  # it holds the time: nothing is the same again
         raise files.is_taken(out)
+    files.require_writable(out)
     imported = convert(architecture, read_state(path), str(path))
     with files.new_path(out) as temporary:
         write = imported.model.save if out.suffix == ".keras" else imported.model.save_weights

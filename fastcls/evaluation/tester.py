@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -201,7 +201,14 @@ def _test(
         on = replace(on, corrected=corrector.judge(found.probabilities, found.readable))
     evaluation, predictions = _judge(classifier, tested, labels, found)
     folders = _folders(place, tested.name, out)
-    folder = _write(evaluation, predictions, on, folders, features) if is_written else None
+    scores = None if found.unfamiliarity is None else found.unfamiliarity[found.readable].tolist()
+
+    def write(folder: Path) -> None:
+        about = {MEMBER: asdict(on)}
+        known = evaluation, predictions, folder
+        write_evaluation(*known, about=about, compact=on.compact, unfamiliarity=scores)
+
+    folder = _write(evaluation, write, on, folders, features) if is_written else None
     return Tested(evaluation, predictions, found.unreadable, on, folder)
 
 
@@ -310,7 +317,11 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _write(
-    evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterator[Path], features: FeaturesSpec
+    evaluation: Figures,
+    write: Callable[[Path], None],
+    on: TestedOn,
+    folders: Iterator[Path],
+    features: FeaturesSpec,
 ) -> Path:
     """Write a result to the first folder that is free, or find the same one there."""
     for folder in folders:
@@ -320,8 +331,7 @@ def _write(
             continue
         try:
             with files.atomic_folder(folder) as unfinished:
-                about = {MEMBER: asdict(on)}
-                write_evaluation(evaluation, predictions, unfinished, about=about, compact=on.compact)
+                write(unfinished)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise

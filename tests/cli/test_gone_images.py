@@ -81,7 +81,7 @@ def test_classes_that_are_unknown_can_be_left_out(home, fastcls, caplog):
     assert "1 of 3 classes without images, left out of means: blue" in tested.out
     found, rows = result(home / "run" / "test" / "data")
     assert len(rows) == found["images"] == 40 and found["tested_on"]["left_out"] == 20
-    assert [*rows[0]] == ["path", "label", "predicted", "confidence", "rank", "correct"]
+    assert [*rows[0]] == ["path", "label", "predicted", "confidence", "rank", "correct", "unfamiliarity"]
     # Not compact: another result.
     assert fastcls("test", home / "run", data, "--allow-missing", *every).code == 0
     assert "p:red" in result(home / "run" / "test" / "data-2")[1][0]
