@@ -99,7 +99,11 @@ def test(
     asked = features or FeaturesSpec(through_model=max_pixels is not None)
     place, asked_for = classifier.source, (asked, result or ResultSpec())
     data = Path() if isinstance(dataset, Dataset) else files.as_path(dataset, "dataset", "a Dataset")
-    opened = open_tested(lambda: Dataset.of(dataset), data, place, asked)
+
+    def read() -> Dataset:
+        return dataset if isinstance(dataset, Dataset) else Dataset.open(data, for_test=True)
+
+    opened = open_tested(read, data, place, asked)
     return _test(how, opened, place, folder, *asked_for, is_written=folder is not None)
 
 
@@ -368,7 +372,7 @@ def _fitting(dataset: Dataset, classifier: Classifier, *, allow_missing: bool) -
     images = count_of(len(dataset.samples) - len(known), "image")
     fact = f"The classifier does not know the classes {_some(unknown)} of {dataset.given} ({images})"
     if not (allow_missing and known):
-        remedy = "" if allow_missing else ". --allow-missing leaves them out"
+        remedy = ". --allow-missing leaves them out" if known else ". Give images of these, under these names"
         raise DataError(f"{fact}. It knows: {', '.join(classifier.class_names)}{remedy}")
     logger.warning("%s: they are left out", fact)
     return replace(dataset, samples=tuple(known))
