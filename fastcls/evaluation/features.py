@@ -20,7 +20,7 @@ from fastcls.runs import Run
 from fastcls.tasks import Task
 
 _BLOCK_BYTES = 1 << 26
-_PER_IMAGE = ("rows", "digests", "paths", "names", "splits", "labels", "groups", "uses")
+_PER_IMAGE = ("rows", "digests", "paths", "names", "splits", "labels", "groups", "uses", "quality")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,9 @@ class Features:
         labels: (N,) int64 or (N, C) uint8, as the task encodes `names`.
         root: Folder that the paths are relative to, absolute.
         groups: Images of one non-empty group belong together.
+        quality: (N, Q) float32, what was measured of the images when they were decoded, in the order of
+            `pixel_quality.COLUMNS`; NaN of those that an earlier version has decoded.
+        size: (height, width) of the pixels that the network takes.
         failures: Images that could not be read.
         missing: How many further images have no row yet: the cache is partial.
         uses: "train", "val", "refit" or "earlier" of each image that had a part in a run, else ""; see
@@ -56,6 +59,8 @@ class Features:
     labels: np.ndarray
     root: str
     groups: tuple[str, ...]
+    quality: np.ndarray
+    size: tuple[int, int]
     failures: tuple[Failure, ...] = ()
     missing: int = 0
     uses: tuple[str, ...] = ()
@@ -162,6 +167,8 @@ def _read(cache: Cache, listing: Listing) -> Features:
         labels=report.task.encode(known.labels, class_names),
         root=report.root,
         groups=tuple(known.groups),
+        quality=located.take(present).read_quality(),
+        size=cache.manifest.size,
         failures=failures,
         missing=missing,
         name=listing.name,
