@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,25 @@ class Trained:
 Fastcls = Callable[..., Result]
 
 
+def require_known_options(arguments: list[str], text: str) -> None:
+    """An error names options of its own command, or after `fastcls COMMAND` of that."""
+    from fastcls.cli.main import cli
+
+    known = {
+        name: {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        for name, command in cli.commands.items()
+    }
+    own = next((each for each in arguments if each in known), "")
+    for line in text.splitlines():
+        if not own or not line.startswith("Error: ") or "No such option" in line:
+            continue
+        for part in re.split(r"[`:;.]\s", line):
+            owner = own
+            for command, option in re.findall(r"fastcls ([a-z-]+)|(?<![\w-])(--[a-z][a-z-]+)", part):
+                owner = command if command in known else owner
+                assert not option or option in {*known[own], *known[owner], "--help"}, (option, line)
+
+
 @pytest.fixture
 def fastcls(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fastcls:
     """Runs the command line in this process."""
@@ -50,6 +70,7 @@ def fastcls(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capfd.readouterr()
+        require_known_options(list(map(str, arguments)), captured.err)
         return Result(int(ended.value.code or 0), captured.out, captured.err)
 
     return run
