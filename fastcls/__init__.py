@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.data.dataset import Dataset as Dataset
     from fastcls.data.dataset import Sample as Sample
     from fastcls.data.splitter import split as split
+    from fastcls.data.video import Camera as Camera
+    from fastcls.data.video import Video as Video
     from fastcls.data.writers.split import SplitResult as SplitResult
     from fastcls.data.writers.split import write_split as write_split
     from fastcls.errors import CacheError as CacheError
@@ -43,6 +45,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
     from fastcls.evaluation.several_labels import evaluate_multi_label as evaluate_multi_label
     from fastcls.evaluation.tester import Tested as Tested
+    from fastcls.exporting.exporter import Exported as Exported
+    from fastcls.exporting.exporter import export as export
     from fastcls.extraction.extractor import extract as extract
     from fastcls.extraction.extractor import extract_several as extract_several
     from fastcls.extraction.tracker import Extraction as Extraction
@@ -109,6 +113,8 @@ _HOMES = {
     "Dataset": "fastcls.data.dataset",
     "Sample": "fastcls.data.dataset",
     "split": "fastcls.data.splitter",
+    "Camera": "fastcls.data.video",
+    "Video": "fastcls.data.video",
     "SplitResult": "fastcls.data.writers.split",
     "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
@@ -118,6 +124,8 @@ _HOMES = {
     "load_base": "fastcls.bases.loader",
     "Cut": "fastcls.cutter",
     "cut": "fastcls.cutter",
+    "Exported": "fastcls.exporting.exporter",
+    "export": "fastcls.exporting.exporter",
     "Extraction": "fastcls.extraction.tracker",
     "extract": "fastcls.extraction.extractor",
     "extract_several": "fastcls.extraction.extractor",
