@@ -139,8 +139,8 @@ def _target(folder: Path, spec: ExportSpec, digests: dict[str, str], check: Expo
             f"{folder} is an export of another classifier, or of an earlier one of this run. Choose another "
             "--out, or remove it first"
         )
-    if spec.kind.takes_bytes and record["bytes_input"] != check.bytes_input:
-        state = "with" if record["bytes_input"] else "without"
+    if spec.kind.takes_bytes and bool(record["image_bytes"]) != check.bytes_input:
+        state = "with" if record["image_bytes"] else "without"
         raise OptionError(
             f"{folder} was made {state} --bytes-input. Choose another --out, or remove it first"
         )
