@@ -108,9 +108,9 @@ def find_importable(name: str) -> Architecture:
         )
     if architecture.is_keras:
         raise OptionError(
-            f"{name} is built by Keras, and not in all details as in PyTorch. Use its weights, or a file "
-            f"made by Keras: fastcls extract DATA --base {name} --weights imagenet|FILE. Weights are imported "
-            f"for: {', '.join(ours)}"
+            f"{name} is built by Keras, and not in all details as in PyTorch. Use its own weights, or a "
+            f"file made by Keras: fastcls extract DATA --base {name} --weights imagenet|FILE. Weights are "
+            f"imported for: {', '.join(ours)}"
         )
     return architecture
 
