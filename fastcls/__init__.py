@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.data.dataset import Dataset as Dataset
     from fastcls.data.dataset import Sample as Sample
     from fastcls.data.splitter import split as split
+    from fastcls.data.video import Camera as Camera
+    from fastcls.data.video import Video as Video
     from fastcls.data.writers.split import SplitResult as SplitResult
     from fastcls.data.writers.split import write_split as write_split
     from fastcls.errors import CacheError as CacheError
@@ -114,6 +116,8 @@ _HOMES = {
     "Dataset": "fastcls.data.dataset",
     "Sample": "fastcls.data.dataset",
     "split": "fastcls.data.splitter",
+    "Camera": "fastcls.data.video",
+    "Video": "fastcls.data.video",
     "SplitResult": "fastcls.data.writers.split",
     "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
