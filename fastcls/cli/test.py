@@ -57,8 +57,9 @@ def test(
 ) -> None:
     """Test a classifier on labeled images.
 
-    RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, JSON Lines, Parquet or
-    TFRecord files, or a split folder, of which the test part is used. Earlier results are never overwritten.
+    RUN is a run folder, a classifier.keras or an export. DATA is a folder per class, a CSV, JSON Lines,
+    Parquet or TFRecord files, or a split folder, of which the test part is used. Earlier results are never
+    overwritten.
     Images that RUN was trained or validated on are left out where DATA has others that it held out, as the
     folder that `fastcls run` split; else a warning counts them (see --images).
 

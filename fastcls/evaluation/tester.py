@@ -174,7 +174,9 @@ def _test(
 ) -> Tested:
     classifier, part = how.classifier, _test_part(dataset)
     tested = _fitting(part, classifier, allow_missing=result.allow_missing)
-    run = Run.of(place) if place else None
+    run = classifier.run if classifier.is_export else Run.of(place) if place else None
+    if classifier.is_export:
+        place, features = _of_export(classifier, features)
     source = None if features.through_model else cache_of(run, features.cache)
     used, model = run.used if run else classifier.used, _model_digest(classifier, place)
     found_digests = _digests(tested)
@@ -191,7 +193,7 @@ def _test(
     on = replace(on, corrections=corrector.digest if corrector else "")
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
-    if warning := on.warn(run.folder if run else place):
+    if warning := on.warn(run.folder if run and not classifier.is_export else place):
         logger.warning(warning)
     started = time.monotonic()
     labels = classifier.task.encode([*map(tested.names_of, tested.samples)], classifier.class_names)
@@ -203,6 +205,13 @@ def _test(
     folders = _folders(place, tested.name, out)
     folder = _write(evaluation, predictions, on, folders, features) if is_written else None
     return Tested(evaluation, predictions, found.unreadable, on, folder)
+
+
+def _of_export(classifier: Classifier, features: FeaturesSpec) -> tuple[Path | None, FeaturesSpec]:
+    """The folder that an export is in, and what of the images it forwards: all."""
+    if features.cache:
+        raise OptionError("A cache is of no use for an export, which forwards all images. Remove --cache")
+    return classifier.source and classifier.source.parent, replace(features, through_model=True)
 
 
 def _test_part(dataset: Dataset) -> Dataset:
@@ -256,6 +265,8 @@ def _name_of(dataset: Dataset, chosen: Chosen) -> str:
 
 
 def _model_digest(classifier: Classifier, place: Path | None) -> str:
+    if classifier.is_export:
+        return classifier.digest
     if place is None:
         parts = (graph.architecture_digest(classifier.model), graph.weights_digest(classifier.model))
         return files.json_digest(parts)
