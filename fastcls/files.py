@@ -155,6 +155,14 @@ def require_new(path: Path, option: str = "--out") -> None:
     require_writable(path)
 
 
+def require_new_folder(path: Path, option: str = "--out") -> None:
+    """Like `require_new` for a folder: an empty one may be there."""
+    if path.is_symlink() or not path.is_dir() or any(path.iterdir()):
+        require_new(path, option)
+    require_writable(path)
+    require_writable(path.parent)
+
+
 def put(temporary: Path, path: Path) -> None:
     """Flush a file to the disk and move it to its place."""
     sync(temporary)
