@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastcls import optional
 from fastcls.cli.options import SpecCommand
 from fastcls.specs.serving import ServeSpec
 from fastcls.wording import count_of
@@ -27,8 +26,6 @@ def serve(run: str, spec: ServeSpec) -> None:
     Only this machine reaches it, unless --host says otherwise. Ctrl-C or SIGTERM ends it when all that was
     asked is answered.
     """
-    for module in ("fastapi", "python_multipart", "uvicorn"):
-        optional.require(module, purpose="fastcls serve", extra="serve")
     from fastcls.serving.server import serve as serve_classifier
 
     def tell(classifier: Classifier, address: str) -> None:

@@ -69,7 +69,7 @@ def described(classifier: Classifier, digest: str, limits: LimitSpec) -> dict[st
         "thresholds": classifier.thresholds,
         "size": classifier.size,
         "unfamiliar": classifier.familiarity is not None,
-        "explains": explains(classifier),
+        "explains": not classifier.is_export,
         "limits": {
             "bytes": limits.max_bytes,
             "images": limits.max_images,
@@ -77,11 +77,6 @@ def described(classifier: Classifier, digest: str, limits: LimitSpec) -> dict[st
             "seconds": limits.timeout,
         },
     }
-
-
-def explains(classifier: Classifier) -> bool:
-    """Whether there is a Keras model, by whose gradients is shown where it sees a class."""
-    return classifier.source is not None and classifier.source.suffix == ".keras"
 
 
 def _named(classes: list[tuple[str, float]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
@@ -12,12 +13,12 @@ from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.explainer import Explainer
 from fastcls.inference.overlays import encoded, overlay
-from fastcls.serving.answers import explains
 from fastcls.serving.errors import busy, refused
 from fastcls.specs.explaining import DrawSpec, ExplainSpec
 from fastcls.specs.serving import LimitSpec
 
 _MOST, _WAITING = 3, 8
+logger = logging.getLogger(__name__)
 _SIZE = 640
 
 
@@ -56,12 +57,20 @@ class Explanations:
 
     @cached_property
     def _explainer(self) -> Explainer:
-        if not explains(self._classifier):
-            raise OptionError("Only a classifier with its Keras model shows where it sees a class")
-        classifier = Classifier.load(str(self._classifier.source))
+        try:
+            classifier = Classifier.load(str(self._classifier.source))
+            is_same = classifier.digest == self._classifier.digest
+            _ = classifier.model  # which is loaded when it is asked for
+        except OptionError as error:  # it tells of files of this machine
+            logger.error("%s", error)
+            is_same = False
+        if not is_same:
+            raise refused(409, "The classifier's file has changed. The server must be started again")
         return Explainer(classifier, ExplainSpec(top_k=min(_MOST, len(classifier.class_names))))
 
     def _explain(self, image: bytes) -> list[dict[str, Any]]:
+        if self._classifier.is_export:
+            raise refused(409, "An export has no Keras model, which shows where a class is seen")
         try:
             explainer = self._explainer
         except OptionError as error:

@@ -7,11 +7,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
-from fastcls import files
 from fastcls.data.decoder import Decoder
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.inputs import decode
@@ -43,7 +41,7 @@ class Predictor:
         counters: Counters,
         on_failure: Callable[[Exception], None],
     ) -> None:
-        self.classifier, self.digest = classifier, digest_of(classifier)
+        self.classifier, self.digest = classifier, classifier.digest
         self._spec, self._counters, self._held = spec, counters, 0
         self._decoder = Decoder(classifier.pixels, spec.limits.max_pixels)
         self._decoding = ThreadPoolExecutor(cores(), thread_name_prefix="fastcls-decode")
@@ -126,10 +124,3 @@ class Predictor:
     def _predict_batch(self, images: list[np.ndarray]) -> list[ImageResult]:
         # Of an iterator the length is not known: where nothing is converted, Keras's graph is frozen.
         return self.classifier.predict(iter(images), batch_size=len(images))
-
-
-def digest_of(classifier: Classifier) -> str:
-    """The digest of the file of a classifier, by which clients tell which one answers."""
-    exported = classifier.provenance.get("export") or {}
-    source = Path(classifier.source or "")
-    return str(exported.get("digest") or files.file_digest(source))

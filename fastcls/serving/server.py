@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from fastcls.errors import OptionError
 from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.serving.application import create_app
+from fastcls.specs.options import as_spec
 from fastcls.specs.serving import AddressSpec, ServeSpec
 
 _ASKED = "FASTCLS_SERVE"  # what the processes of several workers are to serve
@@ -60,7 +61,7 @@ class Protocol(H11Protocol):
 
 def serve(
     path: PathLike,
-    spec: ServeSpec | None = None,
+    spec: ServeSpec | Mapping[str, Any] | None = None,
     *,
     on_start: Callable[[Classifier, str], None] = lambda classifier, address: None,
 ) -> None:
@@ -68,13 +69,13 @@ def serve(
 
     Args:
         path: A run folder, a classifier's file or an export.
-        spec: Address, batches and limits.
+        spec: Address, batches and limits, such as `{"address": {"port": 9000}}`.
         on_start: Called with the classifier and the address of the page, before anything is answered.
 
     Raises:
         OptionError: There is no such classifier, it cannot be used, or the address is taken.
     """
-    path, spec = files.as_path(path, "path"), spec or ServeSpec()
+    path, spec = files.as_path(path, "path"), as_spec(ServeSpec, spec, "spec")
     classifier = Classifier.load(path)
     if spec.address.workers > 1:
         _serve_by_several(classifier, path, spec, on_start)
@@ -141,7 +142,7 @@ def worker_app() -> FastAPI:
 
     # All is answered then: taking OpenVINO apart, whose threads still live, may abort.
     atexit.register(os._exit, 0)
-    return create_app(Classifier.load(asked["path"]), ServeSpec.of(asked["spec"]), fail)
+    return create_app(Classifier.load(asked["path"]), as_spec(ServeSpec, asked["spec"], "spec"), fail)
 
 
 def _options(spec: ServeSpec) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def _bound(address: AddressSpec) -> socket.socket:
     """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        family, _, _, _, place = found[0]
+        family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)  # localhost has two
         return socket.create_server(place[:2], family=family)
     except OSError as error:
         raise OptionError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,10 +126,3 @@ class ServeSpec:
 
     def __post_init__(self) -> None:
         settle(self)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Mapping[str, Any]]) -> ServeSpec:
-        """From a JSON object, as `dataclasses.asdict` makes it."""
-        return cls(
-            AddressSpec(**values["address"]), BatchSpec(**values["batches"]), LimitSpec(**values["limits"])
-        )

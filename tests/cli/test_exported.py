@@ -94,7 +94,8 @@ def test_stale_export_says_so_and_works(fastcls, run, export, photos, caplog):
     files.write_checked_json(run / "run.json", record)
     for command in ("predict", "test"):
         caplog.clear()
-        assert fastcls(command, export, photos).code == 0
+        done = fastcls(command, export, photos)
+        assert done.code == 0, done.err
         (said,) = [each for each in caplog.messages if "is stale" in each]
         assert str(export) in said and f"another {CLASSIFIER} than the one in {run}. Export again" in said
     assert Classifier.load(export).known_images().images == ()

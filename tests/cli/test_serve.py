@@ -223,5 +223,6 @@ def test_serve__what_cannot_be_served_is_told_at_once(fastcls, trained, tmp_path
 
 def test_serve__names_its_extra(fastcls, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "fastcls.serving", raising=False)
     result = fastcls("serve", trained.run)
     assert result.code == 1 and "pip install 'fastcls[serve]'" in result.err

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ def test_predict__says_what_the_classifier_says(classifier):
 
     form, alone = asyncio.run(ask())
     told = form.json()
-    assert Answers.model_validate(told).model == Classifier.load(classifier).__dict__["_file"].digest
+    assert Answers.model_validate(told).model == Classifier.load(classifier).digest
     assert [image["name"] for image in told["images"]] == [f"{name}.x" for name in CLASSES]
     for name, image, single, one in zip(CLASSES, told["images"], alone, expected, strict=True):
         assert [each["class"] for each in image["predictions"]] == [name] == [one.class_name]
@@ -287,6 +288,28 @@ def test_explain__shows_the_most_probable_classes_on_the_image(classifier):
     assert explained[0]["class"] == "blue" and {each["class"] for each in explained} == {*CLASSES}
     assert all(each["picture"].startswith("data:image/jpeg;base64,") for each in explained)
     assert two.status_code == 400
+
+
+def test_explain__of_a_classifier_without_its_keras_model_is_refused(
+    classifier, tagger, tmp_path, monkeypatch
+):
+    copy = shutil.copy(classifier, tmp_path / "classifier.keras")
+
+    async def ask():
+        async with served(copy) as client:
+            shutil.copy(tagger, copy)
+            replaced = await client.post("/explain", content=RED)
+            copy.unlink()
+            gone = await client.post("/explain", content=RED)
+            assert (await client.post("/predict", content=RED)).status_code == 200
+            monkeypatch.setattr(Classifier, "is_export", True)
+            return replaced, gone, await client.post("/explain", content=RED), await client.get("/metadata")
+
+    *answers, metadata = asyncio.run(ask())
+    assert [answer.status_code for answer in answers] == [409, 409, 409]
+    assert "changed" in answers[0].text and "export" in answers[2].text
+    assert not any(str(tmp_path) in answer.text for answer in (*answers, metadata))
+    assert not metadata.json()["explains"]
 
 
 def test_limits__a_request_that_never_fits_is_refused_at_the_start():
