@@ -59,9 +59,9 @@ def test_any_valid_options_come_back_from_the_record_of_their_run(tmp_path, name
     random, valid, used = np.random.default_rng(0), 0, set()
     flags = {part for parameter in cli.commands[name].params for part in parameter.opts}
     options = [own for own in cli.commands[name].options.values() if own.flag in flags]
-    drawn = itertools.product(options, CHOICES, (0, 2))
-    for own, choice, others in drawn:
-        chosen = {own.name: own, **{each.name: each for each in random.choice(options, others)}}
+    for own, choice in itertools.product(options, CHOICES):
+        more = random.choice(options, random.choice((0, 2)))
+        chosen = {own.name: own, **{each.name: each for each in more}}
         typed = [*choice.split(), *(part for each in chosen.values() for part in spell(each, random))]
         try:
             made = parse(name, [*COMMANDS[name], *typed])
