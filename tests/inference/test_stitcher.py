@@ -90,7 +90,9 @@ def make_heads(classes):
 
 
 HEADS = ("batch", "l2", "prototype", "knn")
-CASES = [(normalize, pool) for normalize in NORMALIZATIONS for pool in POOLS]
+# Each normalization, and each kind of pooling: neither asks for the other.
+POOLED = [(normalize, POOLS[0]) for normalize in NORMALIZATIONS]
+CASES = [*POOLED, *(("torch", pool) for pool in POOLS[1:])]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,7 @@ def test_stitched__heads_of_each_kind_load_with_plain_keras(kind, made, plain):
 
 def test_classifier__predicts_as_plain_keras_does(made, plain):
     folder, _, _ = made
-    for case in CASES[:: len(POOLS)]:
+    for case in POOLED:
         results = Classifier.load(folder / f"{case[0]}-{case[1]}.keras").predict(sorted(folder.glob("*.png")))
         np.testing.assert_allclose([r.probabilities for r in results], plain[case], atol=1e-5)
 
