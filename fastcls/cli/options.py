@@ -86,7 +86,7 @@ class SpecCommand(click.Command):
         context.params = {name: value for name, value in params.items() if name in own}
         for name, spec in self.specs.items():
             several = [own for own in self.several if self._has(name, own)]
-            given = itertools.product(*(values.get(own) or (None,) for own in several))
+            given = itertools.product(*(values.get(own) or (self._default(own),) for own in several))
             made = [
                 self._build(name, spec, {**values, **dict(zip(several, each, strict=True))}) for each in given
             ]
@@ -107,6 +107,9 @@ class SpecCommand(click.Command):
 
     def _has(self, name: str, option: str) -> bool:
         return any(place[0] == name and own.name == option for place, own in self.options.items())
+
+    def _default(self, option: str) -> Any:
+        return next(own.default for own in self.options.values() if own.name == option)
 
     def _build(self, name: str, spec: type, values: Mapping[str, Any]) -> Any:
         given = {place[1:]: values[own.name] for place, own in self.options.items() if place[0] == name}
@@ -208,11 +211,11 @@ def _placed(
 class SourceSpec(ReadSpec):
     """How DATA is read."""
 
-    def open(self, path: str | Path) -> Dataset:
+    def open(self, path: str | Path, *, for_test: bool = False) -> Dataset:
         """Open a data set, and say how, where that had to be found out."""
         from fastcls.data.dataset import Dataset
 
-        dataset = Dataset.open(path, self)
+        dataset = Dataset.open(path, self, for_test=for_test)
         if dataset.reading:
             click.echo(dataset.reading, err=True)
         return dataset

@@ -10,7 +10,7 @@ from typing import Any
 from fastcls.cache.store import Cache
 from fastcls.errors import FastclsError
 from fastcls.evaluation.features import Features, features_of_run
-from fastcls.evaluation.from_cache import cache_of
+from fastcls.evaluation.from_cache import find_cache, is_on_cache
 from fastcls.report.collection import Collection, collect
 from fastcls.report.suspects import Suspects, find_suspects
 from fastcls.report.tested import TestResult, choose_test, read_test
@@ -71,17 +71,15 @@ def _features(run: Run, notes: list[str]) -> tuple[Features | None, dict[str, An
     try:
         features = features_of_run(run)
     except FastclsError as error:
-        logger.warning("%s", error)
-        features = None
-    if features is None:
+        if is_on_cache(run):
+            logger.warning("%s", error)
         notes.append(
-            "The cache of the run is not to be found, so there is no map, no training image and no suspected "
-            "label error on this page."
+            f"There is no map, no training image and no suspected label error on this page: {error}."
         )
         return None, {}
     return features, _extraction(run, features.name)
 
 
 def _extraction(run: Run, name: str) -> dict[str, Any]:
-    found = cache_of(run)
+    found = find_cache(run)
     return dict(Cache(found.cache.folder, name).listing.report().extraction) if found else {}

@@ -18,7 +18,7 @@ from fastcls.data.decoder import pixel_rule, read_image
 from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
-from fastcls.specs import NORMALIZATIONS, POOLS, HeadSpec, PixelRule
+from fastcls.specs import NORMALIZATIONS, POOLS, TOKEN_POOLS, HeadSpec, PixelRule
 from fastcls.training.heads.knn import neighbor_head
 from fastcls.training.heads.network import build_head
 from fastcls.training.heads.prototypes import prototype_head
@@ -90,9 +90,10 @@ def make_heads(classes):
 
 
 HEADS = ("batch", "l2", "prototype", "knn")
+MAP_POOLS = [pool for pool in POOLS if pool not in TOKEN_POOLS]
 # Each normalization, and each kind of pooling: neither asks for the other.
-POOLED = [(normalize, POOLS[0]) for normalize in NORMALIZATIONS]
-CASES = [*POOLED, *(("torch", pool) for pool in POOLS[1:])]
+POOLED = [(normalize, MAP_POOLS[0]) for normalize in NORMALIZATIONS]
+CASES = [*POOLED, *(("torch", pool) for pool in MAP_POOLS[1:])]
 
 
 @pytest.fixture(scope="module")
