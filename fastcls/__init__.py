@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
     from fastcls.report.reporter import write_report as write_report
+    from fastcls.serving.server import serve as serve
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
@@ -77,6 +78,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
     from fastcls.specs.comparing import ProbeSpec as ProbeSpec
+    from fastcls.specs.serving import ServeSpec as ServeSpec
     from fastcls.suggester import Suggested as Suggested
     from fastcls.suggester import suggest as suggest
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
@@ -104,6 +106,7 @@ _HOMES = {
     "TrainConfig": "fastcls.specs",
     "ViewSpec": "fastcls.specs",
     "ProbeSpec": "fastcls.specs.comparing",
+    "ServeSpec": "fastcls.specs.serving",
     "CacheError": "fastcls.errors",
     "DataError": "fastcls.errors",
     "FastclsError": "fastcls.errors",
@@ -159,6 +162,7 @@ _HOMES = {
     "RunComparison": "fastcls.comparison.runs",
     "compare_runs": "fastcls.comparison.runs",
     "write_report": "fastcls.report.reporter",
+    "serve": "fastcls.serving.server",
     "Suggested": "fastcls.suggester",
     "suggest": "fastcls.suggester",
 }

@@ -52,6 +52,7 @@ FLOORS = {
     "fastcls.doctor": 4,
     "fastcls.inventory": 4,
     "fastcls.summary": 4,
+    "fastcls.serving": 5,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }

@@ -30,6 +30,7 @@ from fastcls.cli.promote import promote
 from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
+from fastcls.cli.serve import serve
 from fastcls.cli.split_data import split_data
 from fastcls.cli.suggest import suggest
 from fastcls.cli.test import test
@@ -78,6 +79,7 @@ _COMMANDS = (
     test,
     curve,
     predict,
+    serve,
     compare,
     explain,
     calibrate,

@@ -57,8 +57,9 @@ def test(
 ) -> None:
     """Test a classifier on labeled images.
 
-    RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, JSON Lines, Parquet or
-    TFRecord files, or a split folder, of which the test part is used. Earlier results are never overwritten.
+    RUN is a run folder, a classifier.keras or an export. DATA is a folder per class, a CSV, JSON Lines,
+    Parquet or TFRecord files, or a split folder, of which the test part is used. Earlier results are never
+    overwritten.
     Images that RUN was trained or validated on are left out where DATA has others that it held out, as the
     folder that `fastcls run` split; else a warning counts them (see --images).
 
@@ -71,7 +72,7 @@ def test(
     run.
     """
     if epochs.epochs:
-        _test_epochs(run, source.open(data) if data else None, out, epochs)
+        _test_epochs(run, source.open(data, for_test=True) if data else None, out, epochs)
         return
     options.refuse_typed("a test without --epochs", "metric", "coverage_at")
     if not data:
@@ -81,7 +82,7 @@ def test(
     from fastcls.inference.classifier import Classifier
     from fastcls.runs import TESTS
 
-    dataset = open_tested(lambda: source.open(data), Path(data), Path(run), features)
+    dataset = open_tested(lambda: source.open(data, for_test=True), Path(data), Path(run), features)
     tested = run_test(
         *(Path(run), dataset, Path(out) if out else None),
         classifier=Classifier.load(run),

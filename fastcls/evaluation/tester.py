@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -99,7 +99,11 @@ def test(
     asked = features or FeaturesSpec(through_model=max_pixels is not None)
     place, asked_for = classifier.source, (asked, result or ResultSpec())
     data = Path() if isinstance(dataset, Dataset) else files.as_path(dataset, "dataset", "a Dataset")
-    opened = open_tested(lambda: Dataset.of(dataset), data, place, asked)
+
+    def read() -> Dataset:
+        return dataset if isinstance(dataset, Dataset) else Dataset.open(data, for_test=True)
+
+    opened = open_tested(read, data, place, asked)
     return _test(how, opened, place, folder, *asked_for, is_written=folder is not None)
 
 
@@ -174,7 +178,9 @@ def _test(
 ) -> Tested:
     classifier, part = how.classifier, _test_part(dataset)
     tested = _fitting(part, classifier, allow_missing=result.allow_missing)
-    run = Run.of(place) if place else None
+    run = classifier.run if classifier.is_export else Run.of(place) if place else None
+    if classifier.is_export:
+        place, features = _of_export(classifier, features)
     source = None if features.through_model else cache_of(run, features.cache)
     used, model = run.used if run else classifier.used, _model_digest(classifier, place)
     found_digests = _digests(tested)
@@ -191,7 +197,7 @@ def _test(
     on = replace(on, corrections=corrector.digest if corrector else "")
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
-    if warning := on.warn(run.folder if run else place):
+    if warning := on.warn(run.folder if run and not classifier.is_export else place):
         logger.warning(warning)
     started = time.monotonic()
     labels = classifier.task.encode([*map(tested.names_of, tested.samples)], classifier.class_names)
@@ -201,8 +207,22 @@ def _test(
         on = replace(on, corrected=corrector.judge(found.probabilities, found.readable))
     evaluation, predictions = _judge(classifier, tested, labels, found)
     folders = _folders(place, tested.name, out)
-    folder = _write(evaluation, predictions, on, folders, features) if is_written else None
+    scores = None if found.unfamiliarity is None else found.unfamiliarity[found.readable].tolist()
+
+    def write(folder: Path) -> None:
+        about = {MEMBER: asdict(on)}
+        known = evaluation, predictions, folder
+        write_evaluation(*known, about=about, compact=on.compact, unfamiliarity=scores)
+
+    folder = _write(evaluation, write, on, folders, features) if is_written else None
     return Tested(evaluation, predictions, found.unreadable, on, folder)
+
+
+def _of_export(classifier: Classifier, features: FeaturesSpec) -> tuple[Path | None, FeaturesSpec]:
+    """The folder that an export is in, and what of the images it forwards: all."""
+    if features.cache:
+        raise OptionError("A cache is of no use for an export, which forwards all images. Remove --cache")
+    return classifier.source and classifier.source.parent, replace(features, through_model=True)
 
 
 def _test_part(dataset: Dataset) -> Dataset:
@@ -256,6 +276,8 @@ def _name_of(dataset: Dataset, chosen: Chosen) -> str:
 
 
 def _model_digest(classifier: Classifier, place: Path | None) -> str:
+    if classifier.is_export:
+        return classifier.digest
     if place is None:
         parts = (graph.architecture_digest(classifier.model), graph.weights_digest(classifier.model))
         return files.json_digest(parts)
@@ -310,7 +332,11 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _write(
-    evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterator[Path], features: FeaturesSpec
+    evaluation: Figures,
+    write: Callable[[Path], None],
+    on: TestedOn,
+    folders: Iterator[Path],
+    features: FeaturesSpec,
 ) -> Path:
     """Write a result to the first folder that is free, or find the same one there."""
     for folder in folders:
@@ -320,8 +346,7 @@ def _write(
             continue
         try:
             with files.atomic_folder(folder) as unfinished:
-                about = {MEMBER: asdict(on)}
-                write_evaluation(evaluation, predictions, unfinished, about=about, compact=on.compact)
+                write(unfinished)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -358,7 +383,7 @@ def _fitting(dataset: Dataset, classifier: Classifier, *, allow_missing: bool) -
     images = count_of(len(dataset.samples) - len(known), "image")
     fact = f"The classifier does not know the classes {_some(unknown)} of {dataset.given} ({images})"
     if not (allow_missing and known):
-        remedy = "" if allow_missing else ". --allow-missing leaves them out"
+        remedy = ". --allow-missing leaves them out" if known else ". Give images of these, under these names"
         raise DataError(f"{fact}. It knows: {', '.join(classifier.class_names)}{remedy}")
     logger.warning("%s: they are left out", fact)
     return replace(dataset, samples=tuple(known))

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fastcls import files
+from fastcls import files, interrupts
 from fastcls.backend import import_keras
 from fastcls.data.dataset import Dataset
 from fastcls.errors import ExportError
 from fastcls.exporting import documents
 from fastcls.exporting.checks import Checked, Reference
+from fastcls.exporting.encoded import check_encoded
 from fastcls.exporting.photos import open_photos
 from fastcls.exporting.planner import ExportPlan, Target, plan_export
 from fastcls.exporting.quiet import quiet
+from fastcls.exporting.runtimes import find_export
 from fastcls.exporting.source import Network, Source
 from fastcls.exporting.verifier import needs_path, path_model, reference_of, verify
 from fastcls.files import PathLike
@@ -131,9 +133,10 @@ class _Exporter:
             self._write(self._network, spec, folder)
             path = self._path(spec) if needs_path(self._plan.classifier, spec.precision) else None
             checked = verify(folder, self._reference, path)
+            encoded = self._check_encoded(folder) if self._has_bytes(spec) else None
         except ExportError as error:
             return Exported(spec, None, f"failed: {error}", {})
-        record = self._record(spec, folder, checked)
+        record = {**self._record(spec, folder, checked), "image_bytes": encoded}
         if checked.failed:
             return Exported(spec, None, checked.told, record)
         documents.write_record(folder, record)
@@ -155,11 +158,11 @@ class _Exporter:
         source = Source(network, documents.document(plan.classifier, spec, plan.digests), spec.precision)
         if spec.precision == INT8 and plan.calibration:
             source = replace(source, images=plan.calibration.pixels)
-        if plan.check.bytes_input:
+        if self._has_bytes(spec):
             source = replace(source, encoded=plan.classifier.pixels)
         folder.mkdir()
         try:
-            with quiet(logger):
+            with interrupts.held(), quiet(logger):  # out of C++ that is interrupted comes any exception
                 spec.kind.write(source, folder)
         except OSError:  # the disk is full
             raise
@@ -168,13 +171,20 @@ class _Exporter:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ExportError(f"it cannot be written: {reason}") from error
 
+    def _has_bytes(self, spec: ExportSpec) -> bool:
+        return self._plan.check.bytes_input and spec.kind.takes_bytes
+
+    def _check_encoded(self, folder: Path) -> dict[str, Any]:
+        rule, reference = self._plan.classifier.pixels, self._reference
+        with quiet(logger):
+            return check_encoded(find_export(folder), self._plan.photos, rule, reference.probabilities)
+
     def _record(self, spec: ExportSpec, folder: Path, checked: Checked) -> dict[str, Any]:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         plan = self._plan
         return {
             "format": spec.format,
             "precision": spec.precision,
-            "bytes_input": plan.check.bytes_input and spec.kind.takes_bytes,
             "digests": plan.digests,
             "files": {path.relative_to(folder).as_posix(): files.file_digest(path) for path in paths},
             "bytes": sum(path.stat().st_size for path in paths),

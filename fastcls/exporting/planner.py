@@ -18,7 +18,7 @@ from fastcls.exporting.photos import Photos, known_photos, to_calibrate, to_chec
 from fastcls.exporting.runtimes import is_export
 from fastcls.exporting.verifier import needs_path
 from fastcls.inference.classifier import Classifier
-from fastcls.runs import Run
+from fastcls.runs import Run, is_complete
 from fastcls.specs.exporting import FLOAT32, INT8, ExportCheckSpec, ExportSpec
 from fastcls.wording import count_of
 
@@ -93,7 +93,7 @@ def plan_export(
             there are no images.
         MissingExtraError: A package is not installed.
     """
-    if is_export(run):
+    if is_export(run) and not is_complete(run):
         raise OptionError(f"{run} is an export itself. Give the run that it was made of")
     classifier = Classifier.load(run)
     specs = list(dict.fromkeys(specs))
@@ -139,8 +139,8 @@ def _target(folder: Path, spec: ExportSpec, digests: dict[str, str], check: Expo
             f"{folder} is an export of another classifier, or of an earlier one of this run. Choose another "
             "--out, or remove it first"
         )
-    if spec.kind.takes_bytes and record["bytes_input"] != check.bytes_input:
-        state = "with" if record["bytes_input"] else "without"
+    if spec.kind.takes_bytes and bool(record["image_bytes"]) != check.bytes_input:
+        state = "with" if record["image_bytes"] else "without"
         raise OptionError(
             f"{folder} was made {state} --bytes-input. Choose another --out, or remove it first"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Export:
     format: str
     described: dict[str, Any]
     _run: Run = field(repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Forward a batch.
@@ -51,7 +53,8 @@ class Export:
         Returns:
             Probabilities, (B, C) float32.
         """
-        return np.asarray(self._run(images), np.float32)
+        with self._lock:  # not every runtime may be called by two threads at once
+            return np.asarray(self._run(images), np.float32)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -145,6 +148,15 @@ def find_export(path: Path) -> Path:
 def format_of(place: Path) -> str:
     """The format of what `find_export` has found."""
     return "savedmodel" if place.is_dir() else _SUFFIXES[place.suffix]
+
+
+def parts(place: Path) -> list[Path]:
+    """The files of what `find_export` has found."""
+    if place.is_dir():
+        return sorted(path for path in place.rglob("*") if path.is_file())
+    beside = {"openvino": place.with_suffix(".bin"), "graphdef": place.parent / MEMBER}
+    more = beside.get(format_of(place))
+    return [place, more] if more and more.is_file() else [place]
 
 
 def record_of(place: Path) -> dict[str, Any] | None:

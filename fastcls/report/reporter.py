@@ -13,7 +13,7 @@ import numpy as np
 from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.files import PathLike, as_path
-from fastcls.report import facts
+from fastcls.report import facts, pixel_facts
 from fastcls.report.advice import Advice, Findings, advise
 from fastcls.report.counts import CONFUSIONS
 from fastcls.report.explained import MOST, explain_mistakes
@@ -122,6 +122,8 @@ def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
         "classes": facts.class_rows(material),
         "mistakes": int((~result.correct).sum()) if result else 0,
         "data_facts": facts.data_facts(material),
+        "distributions": pixel_facts.distributions(material),
+        "poor_kinds": pixel_facts.poor_kinds(material),
         "provenance": facts.provenance(material),
         "stages": facts.stages(material),
         "asked": material.run.resolved,

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import files
+from fastcls.exporting.encoded import ENCODED, pixels_of
 from fastcls.exporting.runtimes import INPUT, MEMBER, OUTPUT, RUNTIMES
 from fastcls.exporting.source import Source
-
-ENCODED = "image_bytes"
 
 
 def write(source: Source, folder: Path) -> None:
@@ -29,11 +28,20 @@ def write(source: Source, folder: Path) -> None:
 def _signatures(source: Source) -> dict[str, Any]:
     import tensorflow as tf
 
-    height, width = source.network.model.inputs[0].shape[1:3]
-    shape = tf.TensorSpec((None, height, width, 3), tf.uint8, name=INPUT)
+    model = source.network.model
+    height, width = model.inputs[0].shape[1:3]
+    images = tf.TensorSpec((None, height, width, 3), tf.uint8, name=INPUT)
 
-    @tf.function(input_signature=[shape])
+    @tf.function(input_signature=[images])
     def serve(image: Any) -> dict[str, Any]:
-        return {OUTPUT: source.network.model(image, training=False)}
+        return {OUTPUT: model(image, training=False)}
 
-    return {"serving_default": serve}
+    if source.encoded is None:
+        return {"serving_default": serve}
+    decode = pixels_of(source.encoded)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name=ENCODED)])
+    def serve_encoded(image_bytes: Any) -> dict[str, Any]:
+        return {OUTPUT: model(decode(image_bytes), training=False)}
+
+    return {"serving_default": serve, ENCODED: serve_encoded}
