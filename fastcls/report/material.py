@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastcls import runs
 from fastcls.cache.store import Cache
 from fastcls.errors import FastclsError
 from fastcls.evaluation.features import Features, features_of_run
 from fastcls.evaluation.from_cache import cache_of
 from fastcls.report.collection import Collection, collect
-from fastcls.report.suspects import Suspects, find_suspects
+from fastcls.report.suspects import Suspects
 from fastcls.report.tested import TestResult, choose_test, read_test
 from fastcls.runs import Run
 
-logger = logging.getLogger(__name__)
+_WITHOUT = "so there is no map, no training image and no suspected label error on this page"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Material:
         features: The rows of its data set; None where the cache is gone.
         images: Those of both.
         extraction: Figures of the extraction, from the cache.
-        suspects: What an audit doubts.
+        suspects: What an audit doubts: see `find_suspects`.
         notes: What is missing, in sentences.
     """
 
@@ -48,7 +48,7 @@ class Material:
 
 
 def gather(folder: Path, test: str | None = None) -> Material:
-    """Read what is known of a run.
+    """Read what is known of a run, without an audit.
 
     Args:
         folder: The run folder.
@@ -63,23 +63,21 @@ def gather(folder: Path, test: str | None = None) -> Material:
     notes = [] if result else [f"This run was never tested. To test it: fastcls test {folder} DATA"]
     features, extraction = _features(run, notes)
     images = collect(run.record["class_names"], result, features)
-    suspects = find_suspects(features, images)
-    return Material(run, result, features, images, extraction, suspects, tuple(notes))
+    return Material(run, result, features, images, extraction, notes=tuple(notes))
 
 
 def _features(run: Run, notes: list[str]) -> tuple[Features | None, dict[str, Any]]:
+    if runs.HEAD not in run.record["files"]:
+        notes.append(f"This run has a finetuned network and no cache, {_WITHOUT}.")
+        return None, {}
     try:
         features = features_of_run(run)
-    except FastclsError as error:
-        logger.warning("%s", error)
-        features = None
-    if features is None:
-        notes.append(
-            "The cache of the run is not to be found, so there is no map, no training image and no suspected "
-            "label error on this page."
-        )
-        return None, {}
-    return features, _extraction(run, features.name)
+        if features is not None:
+            return features, _extraction(run, features.name)
+        notes.append(f"The cache of the run is not to be found, {_WITHOUT}.")
+    except (FastclsError, OSError) as error:
+        notes.append(f"The cache of the run cannot be read, {_WITHOUT}: {error}")
+    return None, {}
 
 
 def _extraction(run: Run, name: str) -> dict[str, Any]:

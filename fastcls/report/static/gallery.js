@@ -7,8 +7,13 @@ function picture(place) {
   const text = images.thumbnail[place];
   if (!text) return make("span", { class: "picture absent" }, "no picture");
   return make("img", {
-    class: "picture", alt: describe(place), decoding: "async", src: `data:image/webp;base64,${text}`,
+    class: "picture", alt: describe(place), decoding: "async", src: source(text),
   });
+}
+
+// A file in base64: JPEG begins with the bytes FF D8 FF.
+function source(text) {
+  return `data:image/${text.startsWith("/9j/") ? "jpeg" : "webp"};base64,${text}`;
 }
 
 function describe(place) {

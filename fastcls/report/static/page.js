@@ -57,7 +57,7 @@ function startExplained() {
   place.append(...page.explained.map(({ image, picture: text, class: name, confidence }) => {
     const one = tile(image, places, "Mistakes");
     one.firstElementChild.replaceWith(make("img", {
-      class: "picture", alt: `Where ${name} is seen`, decoding: "async", src: `data:image/webp;base64,${text}`,
+      class: "picture", alt: `Where ${name} is seen`, decoding: "async", src: source(text),
     }));
     one.querySelector("small").textContent = `evidence for ${name} (${percent(confidence, 0)})`;
     return one;
