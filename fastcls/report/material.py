@@ -46,6 +46,18 @@ class Material:
         """Those of the run."""
         return tuple(self.run.record["class_names"])
 
+    @property
+    def unfamiliar_unknown(self) -> str:
+        """Why it is unknown how many test images are unlike those trained on; "" where it is known."""
+        if self.result is None or self.result.on.get("unfamiliar") is not None:
+            return ""
+        if self.run.record.get("familiarity"):
+            return "How many test images are unlike those trained on is not known of this test: test again."
+        return (
+            "How many test images are unlike those trained on is not known: runs of earlier versions, "
+            "finetuned networks and heads on a tail do not measure it."
+        )
+
 
 def gather(folder: Path, test: str | None = None) -> Material:
     """Read what is known of a run, without an audit.

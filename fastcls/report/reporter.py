@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,15 +89,22 @@ def make_report(
 ) -> Report:
     """What `write_report` does, and what is missing on the page."""
     folder, asked = as_path(run, "run"), None if out is None else as_path(out, "out")
-    files.require_writable((asked or folder / REPORT).parent)
-    if asked is not None and asked.is_dir():
-        raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / REPORT}")
     check_at_least("explain", explain, 0)
-    learned = None if curve is None else read_curve(as_path(curve, "curve"))
     material = gather(folder, test)
+    _require_new(asked, folder)
+    learned = None if curve is None else read_curve(as_path(curve, "curve"), material)
     text, selection, notes = _render(material, explain, learned)
     path = _write(text, asked, folder)
     return Report(path, len(selection.places), notes)
+
+
+def _require_new(asked: Path | None, folder: Path) -> None:
+    """Refuse a page that cannot be written, or would replace something."""
+    if asked is not None and asked.is_dir():
+        raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / REPORT}")
+    if asked is not None and os.path.lexists(asked):
+        raise files.is_taken(asked)
+    files.require_writable(asked or folder)
 
 
 def _render(

@@ -26,7 +26,8 @@ _OPTIONS = {
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 76, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, 72],
 }
-_SAMPLED = 48  # images by which the size is chosen
+_SAMPLED = 48  # images by which the kind is chosen: what is left has room for their error
+_FULL = 0.9
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _choose_kind(paths: Sequence[Path], budget: int) -> tuple[str, int]:
     sampled = paths[:: max(1, len(paths) // _SAMPLED)]
     for kind, size in KINDS:
         texts = [*filter(None, (_encode(path, kind, size) for path in sampled))]
-        if not texts or sum(map(len, texts)) / len(texts) * len(paths) <= budget:
+        if not texts or sum(map(len, texts)) / len(texts) * len(paths) <= _FULL * budget:
             return kind, size
     return KINDS[-1]
 
