@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.data.dataset import Dataset as Dataset
     from fastcls.data.dataset import Sample as Sample
     from fastcls.data.splitter import split as split
+    from fastcls.data.video import Camera as Camera
+    from fastcls.data.video import Video as Video
     from fastcls.data.writers.split import SplitResult as SplitResult
     from fastcls.data.writers.split import write_split as write_split
     from fastcls.errors import CacheError as CacheError
@@ -43,6 +45,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.evaluation.several_labels import MultiLabelEvaluation as MultiLabelEvaluation
     from fastcls.evaluation.several_labels import evaluate_multi_label as evaluate_multi_label
     from fastcls.evaluation.tester import Tested as Tested
+    from fastcls.exporting.exporter import Exported as Exported
+    from fastcls.exporting.exporter import export as export
     from fastcls.extraction.extractor import extract as extract
     from fastcls.extraction.extractor import extract_several as extract_several
     from fastcls.extraction.tracker import Extraction as Extraction
@@ -55,6 +59,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.pipeline import RunResult as RunResult
     from fastcls.pipeline import run as run
     from fastcls.report.reporter import write_report as write_report
+    from fastcls.serving.server import serve as serve
     from fastcls.specs import BaseSpec as BaseSpec
     from fastcls.specs import CheckpointSpec as CheckpointSpec
     from fastcls.specs import CutSpec as CutSpec
@@ -73,6 +78,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.specs import TrainConfig as TrainConfig
     from fastcls.specs import ViewSpec as ViewSpec
     from fastcls.specs.comparing import ProbeSpec as ProbeSpec
+    from fastcls.specs.serving import ServeSpec as ServeSpec
     from fastcls.suggester import Suggested as Suggested
     from fastcls.suggester import suggest as suggest
     from fastcls.training.finetuner import FinetunedNetwork as FinetunedNetwork
@@ -100,6 +106,7 @@ _HOMES = {
     "TrainConfig": "fastcls.specs",
     "ViewSpec": "fastcls.specs",
     "ProbeSpec": "fastcls.specs.comparing",
+    "ServeSpec": "fastcls.specs.serving",
     "CacheError": "fastcls.errors",
     "DataError": "fastcls.errors",
     "FastclsError": "fastcls.errors",
@@ -109,6 +116,8 @@ _HOMES = {
     "Dataset": "fastcls.data.dataset",
     "Sample": "fastcls.data.dataset",
     "split": "fastcls.data.splitter",
+    "Camera": "fastcls.data.video",
+    "Video": "fastcls.data.video",
     "SplitResult": "fastcls.data.writers.split",
     "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
@@ -118,6 +127,8 @@ _HOMES = {
     "load_base": "fastcls.bases.loader",
     "Cut": "fastcls.cutter",
     "cut": "fastcls.cutter",
+    "Exported": "fastcls.exporting.exporter",
+    "export": "fastcls.exporting.exporter",
     "Extraction": "fastcls.extraction.tracker",
     "extract": "fastcls.extraction.extractor",
     "extract_several": "fastcls.extraction.extractor",
@@ -151,6 +162,7 @@ _HOMES = {
     "RunComparison": "fastcls.comparison.runs",
     "compare_runs": "fastcls.comparison.runs",
     "write_report": "fastcls.report.reporter",
+    "serve": "fastcls.serving.server",
     "Suggested": "fastcls.suggester",
     "suggest": "fastcls.suggester",
 }

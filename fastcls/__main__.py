@@ -20,10 +20,10 @@ _GARBAGE = (100_000, 20, 100)
 def main() -> NoReturn:
     """Import the command line and run it; a signal during the import has nothing to put in order."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # this import takes a moment too
-    from fastcls.interrupts import EXIT_CODE, MESSAGE
+    from fastcls.interrupts import EXIT_CODE, message
 
     def end(_: int, __: Any) -> NoReturn:
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{MESSAGE}\n".encode())
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{message(sys.argv[1:])}\n".encode())
         os._exit(EXIT_CODE)
 
     for number in _ENDING:

@@ -46,6 +46,25 @@ def import_keras(threads: int = 0) -> ModuleType:
     return _import(threads)
 
 
+def import_tensorflow() -> ModuleType:
+    """Import TensorFlow alone, without Keras, which it imports by itself where it is installed.
+
+    Raises:
+        MissingExtraError: TensorFlow cannot be imported.
+    """
+    if _ahead:
+        _ahead[0].result()
+    try:
+        if not {"keras", "tensorflow"} & sys.modules.keys():
+            _start(0, alone=True)
+        import tensorflow
+    except ImportError as error:
+        raise MissingExtraError(
+            f"TensorFlow cannot be imported: {error}. Install it with: pip install tensorflow"
+        ) from error
+    return tensorflow
+
+
 def spare_imports() -> None:
     """From now on, import Keras without the packages that it only uses in functions that no command calls.
 
@@ -132,14 +151,17 @@ def computing_in(policy: str, layers: Sequence[Any]) -> Iterator[None]:
             layer.dtype_policy = policy_before
 
 
-def _start(threads: int) -> None:
+def _start(threads: int, *, alone: bool = False) -> None:
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():  # the one that gets the signals
             stack.enter_context(interrupts.held())
         if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
-            stack.enter_context(_stderr_kept_for_errors())
+            stack.enter_context(stderr_kept_for_errors())
         stack.enter_context(_without(_spared))
-        import keras  # noqa: F401
+        if alone:
+            stack.enter_context(_hidden("keras"))
+        else:
+            import keras  # noqa: F401
         import tensorflow as tf
 
         if threads:
@@ -164,6 +186,16 @@ def _without(packages: Sequence[str]) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
+@contextlib.contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Inside, a package that is not imported yet is taken for one that is not installed, by all threads."""
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
 class _Missing(MetaPathFinder):
     def __init__(self, packages: Sequence[str]) -> None:
         self._packages, self._thread = packages, threading.get_ident()
@@ -183,7 +215,8 @@ def _can_print_aside() -> bool:
 
 
 @contextlib.contextmanager
-def _stderr_kept_for_errors() -> Iterator[None]:
+def stderr_kept_for_errors() -> Iterator[None]:
+    """What C++ code prints inside is shown only if an error comes out."""
     # TensorFlow's C++ code writes notices to descriptor 2 before its log level can be set.
     sys.stderr.flush()
     terminal = os.dup(_STDERR)

@@ -21,13 +21,14 @@ from fastcls.evaluation.calibration import (
     measure,
 )
 from fastcls.evaluation.features import features_of_run
-from fastcls.evaluation.from_cache import cache_of
+from fastcls.evaluation.from_cache import require_cache
 from fastcls.files import PathLike, as_path
 from fastcls.inference.calibrated import calibrated_model
 from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
 from fastcls.runs import Run
 from fastcls.training.head_reader import head_spec, load_head
+from fastcls.training.loop.progress import announce
 from fastcls.training.out_of_fold import out_of_fold
 from fastcls.used_images import REFIT, TRAIN, VAL
 from fastcls.wording import count_of
@@ -35,6 +36,7 @@ from fastcls.wording import count_of
 MEMBER = "calibration"
 _VALIDATION, _OUT_OF_FOLD = "validation", "out of fold"
 _LEAST_IMAGES = 10
+_RESTORE = "A calibration needs the bottlenecks in it: move it back, or run the same training again"
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ class _Judged:
         probabilities: (N, C).
         labels: Their label array.
         by: "validation" or "out of fold".
+        missing: How many further images have no prediction.
     """
 
     probabilities: np.ndarray
     labels: np.ndarray
     by: str
+    missing: int = 0
 
 
 def calibrate(run: PathLike, out: PathLike, dataset: Dataset | PathLike | None = None) -> Calibrated:
@@ -128,8 +132,8 @@ def _require_able(run: Run) -> None:
     kind = _kind(run)
     if kind == "knn":
         raise OptionError(
-            f"{run.folder} has a head of kind knn: its votes are no logits that could be scaled. Train "
-            "another head, such as --head logreg, to calibrate it"
+            f"{run.folder} has a head of kind knn: its votes are no logits that could be scaled. Calibrate a "
+            "run of another: fastcls train-head CACHE --head logreg --out RUN"
         )
     if MEMBER in run.record:
         raise OptionError(f"{run.folder} is calibrated already. Calibrate the run that it was made of")
@@ -150,6 +154,12 @@ def _judge(run: Run, dataset: Dataset | None) -> _Judged:
         )
     else:
         judged = _judge_cached(run) if _labels_by_digest(run, VAL) else _judge_folds(run)
+    if len(judged.labels) < _LEAST_IMAGES and judged.missing:
+        raise OptionError(
+            f"The cache of {run.folder} lacks the bottlenecks of {judged.missing:,} of the "
+            f"{len(judged.labels) + judged.missing:,} images to calibrate on. Run the same `fastcls extract` "
+            "again: it forwards them"
+        )
     if len(judged.labels) < _LEAST_IMAGES:
         raise OptionError(
             f"Only {count_of(len(judged.labels), 'image')} could be judged, and a calibration needs at least "
@@ -164,9 +174,7 @@ def _labels_by_digest(run: Run, *uses: str) -> dict[str, tuple[str, ...]]:
 
 def _judge_cached(run: Run) -> _Judged:
     """What the head says of the images that it was validated on."""
-    source = cache_of(run)
-    if source is None:
-        raise _no_cache(run)
+    source = require_cache(run, _RESTORE)
     known = _labels_by_digest(run, VAL)
     return _judged(run, source.probabilities([*known]), [*known.values()], _VALIDATION)
 
@@ -177,15 +185,15 @@ def _judge_folds(run: Run) -> _Judged:
     if not spec.is_fitted:
         raise OptionError(
             f"{run.folder} was trained without validation: there is nothing to judge its probabilities on. "
-            "Train it with --val 0.2, or another fraction"
+            "Train it with validation: fastcls train-head CACHE --val 0.2 --out RUN"
         )
+    require_cache(run, _RESTORE)
     features = features_of_run(run)
-    if features is None:
-        raise _no_cache(run)
     features = features.take(np.isin(features.uses, (TRAIN, REFIT)))
     known, names = _labels_by_digest(run, TRAIN, REFIT), run.record["class_names"]
     labels = run.task.encode([known[digest] for digest in features.digests.tolist()], names)
     groups = features.groups
+    announce("Heads that judge the images that they were not fitted to (out of fold)")
     found = out_of_fold(features.rows, labels, run.task, len(names), groups=groups, spec=spec)
     return _Judged(found.probabilities, labels, _OUT_OF_FOLD)
 
@@ -209,14 +217,7 @@ def _judged(run: Run, rows: np.ndarray, labels: list[tuple[str, ...]], by: str) 
     """Predictions without those of images that have none."""
     present = np.isfinite(rows).all(axis=1)
     encoded = run.task.encode(labels, run.record["class_names"])
-    return _Judged(rows[present], encoded[present], by)
-
-
-def _no_cache(run: Run) -> OptionError:
-    return OptionError(
-        f"The cache that {run.folder} was trained on is not where it was ({run.cache_folders[-1]}), and a "
-        "calibration needs the bottlenecks in it. Move it back, or run the same training again"
-    )
+    return _Judged(rows[present], encoded[present], by, int((~present).sum()))
 
 
 def _write(run: Run, made: Calibrated) -> None:

@@ -13,7 +13,7 @@ from fastcls.bases.loader import Base, load_base
 from fastcls.bases.normalize import normalize
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
-from fastcls.specs import BaseSpec, CutSpec, default_pool, share_of
+from fastcls.specs import TOKEN_POOLS, BaseSpec, CutSpec, share_of
 from fastcls.wording import count_of
 
 # What may come after the classifying layer.
@@ -59,7 +59,7 @@ class Cut:
         layer: Name of the last operation of the trunk.
         trunk: Keras model, normalized image (B, H, W, 3) float32 -> output of `layer`.
         tail: Keras model, output of `layer` -> output of the base; None when `layer` is the last.
-        pool: "avg", "max", "flatten" or "none": what becomes of the positions of the trunk's output.
+        pool: What becomes of the positions of the trunk's output: see `CutSpec`.
         dtype: Storage type of a bottleneck.
         precision: Type in which the trunk computes, or "auto".
         full_decode: See `CutSpec`.
@@ -77,7 +77,7 @@ class Cut:
     @property
     def pooling(self) -> str:
         """What becomes of its positions; "none" where the trunk's output is a vector, which has none."""
-        return self.pool if len(self.trunk.outputs[0].shape) > 2 else "none"
+        return _pooling(self.pool, self.trunk.outputs[0], self.base.prefix_tokens)
 
 
 def cut(
@@ -95,8 +95,7 @@ def cut(
         base: What to cut; a name or a `BaseSpec` is loaded first.
         layer: Name of a cut point, or a share of the multiply-adds such as "80%" (see `near_share`); None for
             the pooled output before the classifier.
-        pool: "avg", "max", "flatten" or "none": what becomes of the positions of a map or of tokens; None as
-            in `CutSpec`.
+        pool: What becomes of the positions of a map or of tokens: see `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
         full_decode: See `CutSpec`.
@@ -114,9 +113,9 @@ def cut(
     output = base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
-    return Cut(
-        base, point.layer, trunk, tail, asked.pool or default_pool(layer), dtype, precision, full_decode
-    )
+    made = Cut(base, point.layer, trunk, tail, str(asked.pool), dtype, precision, full_decode)
+    _require_class_token(made)
+    return made
 
 
 def cut_points(model: Any) -> list[CutPoint]:
@@ -214,7 +213,7 @@ def _bottlenecks(cuts: Sequence[Cut]) -> tuple[Any, list[Any]]:
     whole = keras.Model(base.model.inputs[0], [cut.trunk.outputs[0] for cut in cuts])
     tensors = graph.replay_all(whole, normalized.outputs[0])
     pooled = [
-        _pool(tensor, cut.pooling) if cut.pooling != "none" else tensor
+        _pool(tensor, cut.pooling, cut.base.prefix_tokens) if cut.pooling != "none" else tensor
         for tensor, cut in zip(tensors, cuts, strict=True)
     ]
     added = [*normalized.operations, *(graph.operation_of(tensor) for tensor in pooled)]
@@ -227,9 +226,9 @@ def tail_model(cut: Cut) -> Any:
     """What lies between the bottleneck and the classifier, to be trained further.
 
     Returns:
-        Keras model, bottleneck (B, ...) float32 -> features (B, D) float32, averaged over positions; None
-        when nothing lies there, when pooling has made another thing of the bottleneck, or when the features
-        are no vector, tokens or map.
+        Keras model, bottleneck (B, ...) float32 -> features (B, D) float32, pooled as by "auto"; None when
+        nothing lies there, when pooling has made another thing of the bottleneck, or when the features are no
+        vector, tokens or map.
     """
     import keras
 
@@ -238,7 +237,9 @@ def tail_model(cut: Cut) -> Any:
     start = next(point for point in points if point.layer == cut.layer)
     if points.index(end) <= points.index(start) or cut.pooling != "none" or not end.fits:
         return None
-    features = end.tensor if len(end.shape) == 1 else _pool(end.tensor, "avg")
+    prefix_tokens = cut.base.prefix_tokens
+    pooling = _pooling("auto", end.tensor, prefix_tokens)
+    features = end.tensor if pooling == "none" else _pool(end.tensor, pooling, prefix_tokens)
     return keras.Model(start.tensor, features, name="tail")
 
 
@@ -313,10 +314,51 @@ def _has_softmax(ending: list[Any]) -> bool:
     return "softmax" in named or any(type(node.operation).__name__ == "Softmax" for node in ending)
 
 
-def _pool(features: Any, pool: str) -> Any:
-    """Pool over the positions of tokens (B, T, C) or of a map (B, H, W, C)."""
+def _pooling(pool: str, tensor: Any, prefix_tokens: int | None) -> str:
+    """What becomes of the positions of a tensor (B, ...); "none" for a vector."""
+    rank = len(tensor.shape) - 1
+    if rank == 1:
+        return "none"
+    is_automatic = pool == "auto"
+    return ("cls" if rank == 2 and prefix_tokens else "avg") if is_automatic else pool
+
+
+def _require_class_token(cut: Cut) -> None:
+    if cut.pooling not in TOKEN_POOLS:
+        return
+    shape = tuple(cut.trunk.outputs[0].shape[1:])
+    if len(shape) != 2 or cut.base.prefix_tokens == 0:
+        what = "tokens without a class token" if len(shape) == 2 else f"a map of shape {shape}"
+        raise OptionError(
+            f"--pool {cut.pooling} takes a class token. The output of {cut.layer!r} of {cut.base.name} is "
+            f"{what}. Use --pool avg"
+        )
+
+
+def _pool(features: Any, pool: str, prefix_tokens: int | None = 0) -> Any:
+    """Pool over the positions of tokens (B, T, C) or of a map (B, H, W, C).
+
+    Args:
+        features: Symbolic.
+        pool: Of `POOLS`, but "auto" and "none".
+        prefix_tokens: How many tokens are no patches; None for not known, where all count as patches.
+    """
     from keras import layers
 
-    dimensions = len(features.shape) - 2
-    kinds = {"avg": f"GlobalAveragePooling{dimensions}D", "max": f"GlobalMaxPooling{dimensions}D"}
-    return getattr(layers, kinds.get(pool, "Flatten"))(name="pool")(features)
+    if pool == "flatten":
+        return layers.Flatten(name="pool")(features)
+    if pool == "cls":
+        return _class_token(features, "pool")
+    patches = layers.Cropping1D((prefix_tokens, 0), name="patches")(features) if prefix_tokens else features
+    kind = "Max" if pool == "max" else "Average"
+    pooling = getattr(layers, f"Global{kind}Pooling{len(features.shape) - 2}D")
+    if pool != "cls+mean":
+        return pooling(name="pool")(patches)
+    both = [_class_token(features, "class_token"), pooling(name="mean")(patches)]
+    return layers.Concatenate(name="pool")(both)
+
+
+def _class_token(tokens: Any, name: str) -> Any:
+    token = tokens[:, 0]
+    graph.operation_of(token).name = name
+    return token

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,6 +41,5 @@ def derived(run: Run, out: Path, command: str) -> Iterator[tuple[Path, dict[str,
 
 def _places(run: Run, out: Path) -> Mapping[str, Any]:
     """Where the cache is, as seen from the new run."""
-    places = [Path(os.path.normpath(place)) for place in run.cache_folders]
-    seen = [text for place in places for text in runs.seen_from(out, place)]
+    seen = [text for place in run.cache_folders for text in runs.seen_from(out, place)]
     return {"cache_folders": list(dict.fromkeys(seen))} if seen else {}

@@ -17,7 +17,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.derived_runs import derived
 from fastcls.errors import OptionError, closest
 from fastcls.evaluation.decisions import LOWER_IS_BETTER, decide, figures_of_decisions
-from fastcls.evaluation.from_cache import CachedRun, cache_of
+from fastcls.evaluation.from_cache import CachedRun, is_on_cache, require_cache
 from fastcls.evaluation.text_table import format_table
 from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
@@ -80,8 +80,7 @@ def test_epochs(
     source, spec = Run.open(as_path(run, "run")), spec or EpochsSpec(epochs=True)
     folder = source.folder / "epochs" if out is None else as_path(out, "out")
     names = kept_checkpoints(source)
-    if folder.exists():
-        raise files.is_taken(folder)
+    files.require_new(folder)
     predict, images = _predictor(
         source, _validated_on(source), None if dataset is None else Dataset.of(dataset)
     )
@@ -120,8 +119,8 @@ def kept_checkpoints(run: Run) -> list[str]:
     kept = [Path(name).name for name in run.record["files"] if name.startswith(f"{_FOLDER}/")]
     if not kept:
         raise OptionError(
-            f"{run.folder} has kept no checkpoint. Train in epochs with --checkpoint-every 1 "
-            "--checkpoint-keep 50, say"
+            f"{run.folder} has kept no checkpoint. Train in epochs and keep some: fastcls train-head CACHE "
+            "--head linear --checkpoint-every 1 --checkpoint-keep 50 --out RUN"
         )
     return sorted(kept)
 
@@ -134,9 +133,7 @@ def _cost(row: Mapping[str, Any], metric: str) -> float:
 def _predictor(run: Run, images: list[UsedImage], dataset: Dataset | None) -> tuple[Any, list[UsedImage]]:
     """What gives probabilities (N, C) and thresholds for a checkpoint, and the images that are there."""
     if runs.HEAD in run.record["files"]:
-        source = cache_of(run)
-        if source is None:
-            raise OptionError(f"The cache that {run.folder} was trained on is gone: no epoch can be tested")
+        source = require_cache(run, "Restore it to test epochs")
         rows = source.cache.index().locate([image.digest for image in images])
         present = np.flatnonzero(rows.present)
         kept = [images[place] for place in present.tolist()]
@@ -220,7 +217,7 @@ def promote(run: PathLike, checkpoint: str, out: PathLike) -> Path:
     path = source.file(f"{_FOLDER}/{_named(source, checkpoint)}")
     row = Snapshot.read(path).state["history"][-1]
     told = {"promoted": path.stem, "figures": row}
-    cached = cache_of(source) if runs.HEAD in source.record["files"] else None
+    cached = require_cache(source, "Restore it to promote a checkpoint") if is_on_cache(source) else None
     with derived(source, folder, "promote") as (made, record):
         classifier = _write_head(source, cached, path, made) if cached else Classifier.load(path)
         known = {**Classifier.load(source.folder).provenance, **told}

@@ -46,6 +46,10 @@ class InfidelityError(OptionError):
         return error
 
 
+class ExportError(FastclsError, RuntimeError):
+    """An export does not do what its classifier does, or cannot be run."""
+
+
 class CacheError(FastclsError, RuntimeError):
     """A bottleneck cache is missing, partial, stale, damaged or of another version."""
 

@@ -25,6 +25,7 @@ DIGEST_BYTES = 16
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
 TEMPORARY = ".tmp-fastcls-"
 _CHECKSUM = "checksum"
+_OF_KERNEL = ("/proc", "/sys")
 _TRIES = 100
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,14 @@ def as_path(given: PathLike, name: str, also: str = "") -> Path:
     except TypeError as error:
         kinds = f"{also} or a path" if also else "a path"
         raise OptionError(f"{name} must be {kinds} (str or os.PathLike). Received: {shown(given)}") from error
+
+
+def tidy(path: Path) -> Path:
+    """A path without `..` in it, as long as it leads to the same place: behind a link it may not."""
+    plain = Path(os.path.normpath(path))
+    with contextlib.suppress(OSError):
+        return plain if plain.samefile(path) else path
+    return path if path.exists() else plain
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -130,6 +139,29 @@ def new_path(path: Path, option: str = "--out") -> Iterator[Path]:
 def is_taken(path: Path, option: str = "--out") -> OptionError:
     """The error for an output that would replace something else."""
     return OptionError(f"{path} already exists. Choose another {option}, or remove it first")
+
+
+def require_new(path: Path, option: str = "--out") -> None:
+    """Refuse an output that is there or cannot be made, before work is lost.
+
+    Args:
+        path: A file or folder to be created.
+        option: What names it on the command line.
+
+    Raises:
+        OptionError: It is there, or it cannot be made.
+    """
+    if os.path.lexists(path):
+        raise is_taken(path, option)
+    require_writable(path)
+
+
+def require_new_folder(path: Path, option: str = "--out") -> None:
+    """Like `require_new` for a folder: an empty one may be there."""
+    if path.is_symlink() or not path.is_dir() or any(path.iterdir()):
+        require_new(path, option)
+    require_writable(path)
+    require_writable(path.parent)
 
 
 def put(temporary: Path, path: Path) -> None:
@@ -313,7 +345,7 @@ def require_writable(path: Path) -> None:
         parent = parent.parent
     if not parent.is_dir():
         raise OptionError(f"{path} cannot be created: {parent} is not a folder. Choose another path")
-    if not os.access(parent, os.W_OK | os.X_OK):
+    if not os.access(parent, os.W_OK | os.X_OK) or _is_of_kernel(parent):
         place = "" if parent == path.absolute() else f" cannot be created: {parent}"
         raise OptionError(f"{path}{place} is not writable. Check its permissions, or choose another path")
     try:
@@ -321,6 +353,15 @@ def require_writable(path: Path) -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise OptionError(f"{path} cannot be created in {parent} ({reason}). Choose another path") from error
+
+
+def _is_of_kernel(folder: Path) -> bool:
+    """Whether a folder shows the state of the system: root may write there, and yet nobody can."""
+    with contextlib.suppress(OSError):
+        return folder.stat().st_dev in {
+            Path(each).stat().st_dev for each in _OF_KERNEL if Path(each).is_mount()
+        }
+    return False
 
 
 def read_checked_json(path: Path) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 EXIT_CODE = 130
-MESSAGE = "Interrupted. What was saved is kept: run the same command again to go on from it"
+_GOES_ON = "Interrupted. What was saved is kept: run the same command again to go on from it"
+_STARTS_OVER = "Interrupted. Nothing is left half-written: run the same command again to start over"
+# Commands that keep what they have done.
+_RESUMING = {"compare", "extract", "finetune", "run", "split-data", "suggest", "train-head"}
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,6 +28,16 @@ class Stopped(KeyboardInterrupt):
     """
 
     saved = ""
+
+
+def message(arguments: Sequence[str]) -> str:
+    """What is said of an interrupted command.
+
+    Args:
+        arguments: Of the command line, without the name of the program.
+    """
+    name = next((each for each in arguments if not each.startswith("-")), "")
+    return _GOES_ON if name in _RESUMING else _STARTS_OVER
 
 
 @dataclass

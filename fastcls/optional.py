@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     import pandas
 
 
-def require(module: str, *, purpose: str) -> ModuleType:
+def require(module: str, *, purpose: str, extra: str = "") -> ModuleType:
     """Import an optional module.
 
     Args:
         module: Name to import. The package to install is named like the first part of it.
         purpose: What it is needed for, as the start of the error message.
+        extra: Extra of fastcls that has it among others; "" for a package that is installed alone.
 
     Raises:
         MissingExtraError: The module is not installed.
@@ -26,7 +27,7 @@ def require(module: str, *, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0].replace("_", "-")
+        package = f"'fastcls[{extra}]'" if extra else module.partition(".")[0].replace("_", "-")
         raise MissingExtraError(
             f"{purpose} needs the package {module!r}, which cannot be imported ({error}). "
             f"Install it with: pip install {package}"

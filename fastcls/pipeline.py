@@ -22,6 +22,7 @@ from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike, as_path
 from fastcls.inference.classifier import Classifier
+from fastcls.inference.licenses import weights_license
 from fastcls.plans.earlier import decided_by
 from fastcls.plans.finetuning import FinetuningPlan
 from fastcls.plans.run import RunPlan, plan_run
@@ -43,6 +44,7 @@ from fastcls.training.finetuner import FinetunedNetwork, Finetuning, finetune_pr
 from fastcls.training.head_reader import load_head
 from fastcls.training.head_trainer import HeadTraining, TrainedHead, prepare_training, train_prepared
 from fastcls.training.loop.checkpoints import forget_checkpoints, has_checkpoint
+from fastcls.training.loop.progress import announce
 from fastcls.used_images import UsedImages, write_images
 
 if TYPE_CHECKING:
@@ -190,9 +192,11 @@ def train_planned(
     """
     with runs.in_the_making(plan.out, plan.asked, has_checkpoint, restart=plan.restart) as folder:
         if plan.folding and not runs.is_complete(folder):
+            announce("Cross-validation")
             found = _cross_validate(plan.folding, progress=progress)
             found.write(folder)
             on_validated(found)
+            announce("Training of the classifier itself")
         return _train(plan.training, folder, plan, progress=progress)
 
 
@@ -257,7 +261,8 @@ def _prepare_finetuning(plan: FinetuningPlan) -> Finetuning:
 def _finetuned_classifier(plan: FinetuningPlan, trained: FinetunedNetwork) -> Classifier:
     begun, classifier = plan.begun, trained.classifier
     start = asdict(begun) if isinstance(begun, BaseSpec) else begun.provenance
-    provenance = {"start": start, "finetuning": asdict(plan.spec), **classifier.provenance}
+    made_of = {"start": start, "weights_license": weights_license({"start": start})}
+    provenance = {**made_of, "finetuning": asdict(plan.spec), **classifier.provenance}
     return replace(classifier, provenance=provenance)
 
 

@@ -144,7 +144,7 @@ class Run:
     def cache_folders(self) -> list[Path]:
         """Where the cache may be that it was trained on: as seen from the run, and where it was."""
         places = self.record.get("cache_folders")
-        return [self.folder / place for place in places] if isinstance(places, list) else []
+        return [files.tidy(self.folder / place) for place in places] if isinstance(places, list) else []
 
     def history(self) -> tuple[dict[str, float], ...]:
         """A row per epoch or candidate."""

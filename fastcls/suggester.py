@@ -16,7 +16,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.unlabeled import open_unlabeled
 from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.features import Features, features_of_run
-from fastcls.evaluation.from_cache import CachedRun, cache_of
+from fastcls.evaluation.from_cache import CachedRun, require_cache
 from fastcls.evaluation.suggesting import choose_to_label
 from fastcls.extraction.extractor import extract
 from fastcls.files import PathLike, as_path
@@ -98,11 +98,11 @@ def suggest(
     """
     check_at_least("count", count, 1)
     known, table = Run.open(as_path(run, "run")), None if out is None else as_path(out, "out")
+    if table:
+        files.require_new(table)
     dataset = open_unlabeled(folder)
     source, listed = _source(known)
     labeled = listed.take(np.array(listed.uses) != "")
-    if table and table.exists():
-        raise files.is_taken(table)
     features, forwarded = _features(known, source, dataset, progress=progress)
     new, seen = _new(features, listed)
     if not len(new):
@@ -118,13 +118,8 @@ def suggest(
 
 def _source(run: Run) -> tuple[CachedRun, Features]:
     """The run with its cache, and the images of its data set."""
-    source, labeled = cache_of(run), features_of_run(run)
-    if source is None or labeled is None:
-        raise OptionError(
-            f"{run.folder} has no cache of bottlenecks to compare images in: it was finetuned, or its cache "
-            "was moved. Give a run of `fastcls run` or `fastcls train-head`"
-        )
-    return source, labeled
+    source = require_cache(run, "Give a run of `fastcls run` or `fastcls train-head` beside its cache")
+    return source, features_of_run(run)
 
 
 def _features(run: Run, source: CachedRun, dataset: Dataset, *, progress: bool) -> tuple[Features, int]:

@@ -38,6 +38,7 @@ FLOORS = {
     "fastcls.derived_runs": 3,
     "fastcls.runs": 3,
     "fastcls.training": 3,
+    "fastcls.exporting": 3,
     "fastcls.used_images": 3,
     "fastcls.inference": 3,
     "fastcls.evaluation": 3,
@@ -51,6 +52,7 @@ FLOORS = {
     "fastcls.doctor": 4,
     "fastcls.inventory": 4,
     "fastcls.summary": 4,
+    "fastcls.serving": 5,
     "fastcls.cli": 5,
     "fastcls.__main__": 5,
 }

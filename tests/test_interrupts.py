@@ -95,7 +95,7 @@ sys.argv = ["fastcls", "--help"]
 runpy.run_module("fastcls", run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{interrupts.MESSAGE}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{interrupts.message(['--help'])}\n")
 
 
 def test_command__interrupted_in_code_from_a_string_has_an_exit_code(tmp_path):
@@ -106,7 +106,12 @@ def test_command__interrupted_in_code_from_a_string_has_an_exit_code(tmp_path):
     command = [sys.executable, "-m", "interrupted"]
     places = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": places})
-    assert done.returncode == 130 and interrupts.MESSAGE.encode() in done.stderr
+    assert done.returncode == 130 and interrupts.message(["bases"]).encode() in done.stderr
+
+
+def test_message__says_what_the_same_command_would_do():
+    assert "to go on from it" in interrupts.message(["--verbose", "run", "data", "--out", "test"])
+    assert "to start over" in interrupts.message(["test", "run", "data"])
 
 
 def test_command__is_installed_with_the_entry_that_handles_signals_first():

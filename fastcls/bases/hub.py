@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fastcls import files, graph
 from fastcls.backend import reproducible_build
 from fastcls.bases.model_files import first_line
-from fastcls.errors import OptionError
+from fastcls.errors import CacheError, OptionError
 from fastcls.optional import require
 
 _PREFIX = "keras_hub:"
+# Their code needs the number of images of a batch, which a graph does not know.
+_REFUSED = ("MiTBackbone", "SwinTransformerBackbone", "ViTDetBackbone")
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Preset:
     """A backbone and what the preset says of its images.
 
     Attributes:
-        model: Keras model.
+        model: Keras model; None before it is loaded.
         size: (height, width) in pixels; None where the preset leaves it open.
         normalize: As `BaseSpec.normalize`; None where the preset does not say it.
     """
@@ -34,42 +38,104 @@ def is_preset(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
-def read_preset(name: str, *, with_weights: bool) -> Preset:
-    """Load a backbone; keras_hub downloads a preset that is no folder.
+def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None = None) -> Preset:
+    """Load a backbone of images; keras_hub downloads a preset that is no folder.
+
+    Of a model of images and texts it is the part that sees the images.
 
     Args:
-        name: "keras_hub:PRESET".
+        name: "keras_hub:PRESET", where the preset is a name, a folder of keras_hub's, or one of Hugging Face.
         with_weights: Its own weights instead of random ones.
+        size: (height, width) of the images that it is to take; None for the preset's own.
 
     Raises:
         MissingExtraError: keras_hub is not installed.
-        OptionError: There is no such preset, it cannot be downloaded, or it is none of images.
+        OptionError: There is no such preset, it cannot be downloaded, it is none of images, or its family
+            cannot be opened.
     """
     hub = require("keras_hub", purpose="A base keras_hub:PRESET")
     preset = name.removeprefix(_PREFIX)
+    found = _read_folder(Path(preset)) or _read_converter(hub, preset)
+    size = size or found.size
     with reproducible_build():
+        model = _of_size(hub, preset, size, with_weights=with_weights)
+    if type(model).__name__ in _REFUSED:
+        raise OptionError(
+            f"{name} is a {type(model).__name__}, whose code needs the number of images of a batch: it "
+            "cannot be said in layers of Keras. Take another family, such as DINOv2, SigLIP or ViT"
+        )
+    return replace(found, model=_to_the_deepest(getattr(model, "vision_encoder", model)))
+
+
+def _to_the_deepest(model: Any) -> Any:
+    """A model of one output: of several, as of stages, the one that the most operations lead to."""
+    import keras
+
+    if not graph.is_functional(model) or len(model.outputs) == 1:
+        return model
+
+    def depth(place: int) -> tuple[int, int]:  # one layer may give all stages: the last one is the smallest
+        output = model.outputs[place]
+        operations = graph.operations_between(model.inputs, [output])
+        return len(operations), -math.prod(output.shape[1:-1])
+
+    deepest = max(range(len(model.outputs)), key=depth)
+    return keras.Model(model.inputs, model.outputs[deepest])
+
+
+def _of_size(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weights: bool) -> Any:
+    """A backbone that takes images of a size, if it can."""
+    shape = {"image_shape": (*size, 3)} if size else {}
+    errors = []
+    # Not all have such an option, or positions for another size.
+    for options in (shape, {}) if shape else ({},):
         try:
-            model = hub.models.Backbone.from_preset(preset, load_weights=with_weights)
+            return hub.models.Backbone.from_preset(preset, load_weights=with_weights, **options)
         except Exception as error:  # keras_hub, and what it downloads with, raise errors of many classes
-            raise OptionError(
-                f"keras_hub cannot load the preset {preset!r}: {first_line(error)}. Give a name that "
-                "https://keras.io/keras_hub/presets lists, if it can be downloaded, or a preset's folder"
-            ) from error
-    converter = _read_converter(hub, preset)
+            errors.append(error)
+    raise OptionError(
+        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1])}. Give a name that "
+        "https://keras.io/keras_hub/presets lists, if it can be downloaded, or a preset's folder"
+    ) from errors[-1]
+
+
+def _read_converter(hub: Any, preset: str) -> Preset:
+    """What a preset says of its images, without a model."""
+    if Path(preset).is_dir() and not (Path(preset) / "image_converter.json").exists():
+        return Preset(None, None, None)
+    try:
+        converter = hub.layers.ImageConverter.from_preset(preset)
+    except Exception:  # the preset has none, or there is no preset: that is said when its model is loaded
+        converter = None
     if converter is None:
-        return Preset(model, None, None)
+        return Preset(None, None, None)
     size = converter.image_size
     known = size if size and None not in size else None
-    return Preset(model, known, _normalization(converter.scale, converter.offset))
+    return Preset(None, known, _normalization(converter.scale, converter.offset))
 
 
-def _read_converter(hub: Any, preset: str) -> Any:
-    if Path(preset).is_dir() and not (Path(preset) / "image_converter.json").exists():
+def _read_folder(folder: Path) -> Preset | None:
+    """What a folder of Hugging Face says of its images, without a model; None for any other folder.
+
+    Raises:
+        OptionError: Its file is damaged.
+    """
+    file = folder / "preprocessor_config.json"
+    if not file.is_file():
         return None
     try:
-        return hub.layers.ImageConverter.from_preset(preset)
-    except ValueError:  # the preset has none
-        return None
+        said = files.read_json(file)
+        sides = said.get("crop_size") or said.get("size")
+        sides = {"height": sides, "width": sides} if isinstance(sides, int) else sides or {}
+        size = (sides["height"], sides["width"]) if {"height", "width"} <= sides.keys() else None
+        scale = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
+        moments = [(0.0,), (1.0,)]
+        if said.get("do_normalize", True):
+            moments = [said["image_mean"], said["image_std"]]
+        means, deviations = ([float(value) / scale for value in moment] for moment in moments)
+    except (CacheError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
+    return Preset(None, size, ",".join(repr(value) for value in [*means, *deviations]))
 
 
 def _normalization(scale: Any, offset: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from fastcls import graph
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.bases.hub import is_preset, read_preset
 from fastcls.bases.model_files import first_line, looks_like_file, read_model
+from fastcls.bases.opening.foreign import open_layers
 from fastcls.bases.registry import ARCHITECTURES, Architecture, build, find_architecture
 from fastcls.bases.stored_weights import stored_weights_only
 from fastcls.bases.weights import copy_leading_weights, count_classes, load_weights
@@ -41,12 +42,15 @@ class Base:
         model: Flat functional Keras model, normalized (B, H, W, 3) float32 -> anything.
         size: (height, width) in pixels.
         normalize: What happens to pixels before `model`, as `BaseSpec.normalize` says it.
+        prefix_tokens: Of a base that makes tokens: how many come before those of the patches, such as a class
+            token; None where that is not known.
     """
 
     name: str
     model: Any
     size: tuple[int, int]
     normalize: str
+    prefix_tokens: int | None = None
 
 
 def load_base(
@@ -196,26 +200,37 @@ def _load_user_base(spec: BaseSpec) -> Base:
         return _load_preset(spec)
     model = _find_user_model(spec.name)
     size = _input_size(spec, model)
-    flat = _flatten(spec.name, model, size)  # shares its weights
     if spec.weights in NAMED_WEIGHTS:
         raise OptionError(
             f"Only the bases that `fastcls bases` lists have weights {spec.weights!r}; "
             f"{spec.name} has its own. Remove --weights, or pass a file"
         )
-    if spec.weights is not None:
-        load_weights(model, Path(spec.weights), spec.name)
-    return Base(spec.name, flat, size, _normalization(spec.name, flat, spec.normalize))
+    return _opened_base(spec, model, size)
 
 
 def _load_preset(spec: BaseSpec) -> Base:
     if spec.weights == "imagenet":
         raise OptionError(f"{spec.name} has its own weights. Remove --weights imagenet")
-    preset = read_preset(spec.name, with_weights=spec.weights is None)
+    preset = read_preset(spec.name, with_weights=spec.weights is None, size=spec.size)
     size = _input_size(replace(spec, size=spec.size or preset.size), preset.model)
-    flat = _flatten(spec.name, preset.model, size)
-    if spec.weights not in (None, "random"):
-        load_weights(preset.model, Path(str(spec.weights)), spec.name)
-    return Base(spec.name, flat, size, _normalization(spec.name, flat, spec.normalize, preset.normalize))
+    return _opened_base(spec, preset.model, size, preset.normalize)
+
+
+def _opened_base(spec: BaseSpec, model: Any, size: tuple[int, int], normalize: str | None = None) -> Base:
+    """A base of a user's model, with other weights if there are any.
+
+    Args:
+        spec: What was asked for.
+        model: Keras model.
+        size: (height, width) in pixels.
+        normalize: How its pixels are normalized, where that is known.
+    """
+    functional = model if graph.is_functional(model) else _trace(spec.name, model, size)
+    if spec.weights not in (None, "random"):  # before it is flat: some of it is copied
+        load_weights(model, Path(str(spec.weights)), spec.name)
+    flat, prefix_tokens = _flatten(spec.name, functional, size)
+    normalize = _normalization(spec.name, flat, spec.normalize, normalize)
+    return Base(spec.name, flat, size, normalize, prefix_tokens)
 
 
 def _find_user_model(name: str) -> Any:
@@ -262,27 +277,36 @@ def _input_size(spec: BaseSpec, model: Any) -> tuple[int, int]:
     return size
 
 
-def _flatten(name: str, model: Any, size: tuple[int, int]) -> Any:
+def _flatten(name: str, functional: Any, size: tuple[int, int]) -> tuple[Any, int | None]:
+    """The same model as one graph of Keras's own layers, and its `Base.prefix_tokens`."""
     import keras
 
     image = keras.Input((*size, 3), name="input")
-    functional = model if graph.is_functional(model) else _trace(name, model, size)
     is_gray = functional.inputs[0].shape[-1] == 1
     try:
         graph.rename_apart(graph.operations(functional), taken=["input", "gray"])
-        flat = keras.Model(image, graph.replay(functional, _gray(image) if is_gray else image))
+        opened = open_layers(functional, _gray(image) if is_gray else image)
+        flat = keras.Model(image, opened.output)
+        graph.rename_apart(flat.operations, taken=())
         _require_pixels_everywhere(flat)
     except Exception as error:  # the layers of the user's model decide what they take
         raise OptionError(
             f"{name} cannot take images of {size[0]}x{size[1]} pixels: {first_line(error)}"
         ) from error
-    foreign = [operation.name for operation in flat.operations if not graph.is_built_in(operation)]
-    if foreign:
-        raise OptionError(
-            f"{name} has custom layers or functions: {', '.join(foreign)}. Use only built-in Keras layers, "
-            "without Lambda: only then does the classifier load everywhere"
-        )
-    return flat
+    _require_built_in(name, flat, opened.closed)
+    return flat, opened.prefix_tokens
+
+
+def _require_built_in(name: str, model: Any, closed: Mapping[str, str]) -> None:
+    foreign = [operation.name for operation in model.operations if not graph.is_built_in(operation)]
+    if not foreign:
+        return
+    named = [f"{layer} ({closed[layer]})" if layer in closed else layer for layer in foreign]
+    raise OptionError(
+        f"{name} has layers or functions of its own that cannot be said in layers of Keras: "
+        f"{', '.join(named)}. Build them of Keras's layers, which then own the weights, and of keras.ops, "
+        "without Lambda: only then does the classifier load everywhere"
+    )
 
 
 def _gray(image: Any) -> Any:

@@ -165,8 +165,8 @@ def _name_of(record: dict[str, Any]) -> str:
 
 def _read_saved_model(folder: Path) -> StoredModel:
     """Only Keras 2 writes layers into SavedModels."""
-    saved = _parse_saved_model(folder / "saved_model.pb")
-    _require_closed_graphs([meta.graph_def for meta in saved.meta_graphs])
+    saved = parse_saved_model(folder)
+    require_closed_graphs([meta.graph_def for meta in saved.meta_graphs])
     described = folder / "keras_metadata.pb"
     if described.is_file():
         metadata = _root_metadata(described.read_bytes())
@@ -186,12 +186,17 @@ def _read_saved_model(folder: Path) -> StoredModel:
     return StoredModel({key: root[key] for key in ("class_name", "config")}, "2")
 
 
-def _parse_saved_model(path: Path) -> Any:
+def parse_saved_model(folder: Path) -> Any:
+    """The protocol buffer of a SavedModel folder.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     try:
-        return SavedModel.FromString(path.read_bytes())
+        return SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     except DecodeError as error:
         raise ValueError(f"saved_model.pb is damaged: {error}") from error
 
@@ -215,7 +220,8 @@ def _fields(message: Any) -> list[tuple[int, Any]]:
     return [(field.field_number, field.data) for field in UnknownFieldSet(Empty.FromString(message))]
 
 
-def _require_closed_graphs(graphs: list[Any]) -> None:
+def require_closed_graphs(graphs: list[Any]) -> None:
+    """Raise ValueError for graphs that touch files or networks, or call Python."""
     nodes = [node for graph_def in graphs for node in graph_def.node]
     for graph_def in graphs:
         for function in graph_def.library.function:

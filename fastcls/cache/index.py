@@ -12,6 +12,7 @@ import numpy as np
 from fastcls.cache import shard
 from fastcls.cache.samples import SampleRow, SampleTable
 from fastcls.data.digests import DIGEST_DTYPE, as_numbers
+from fastcls.data.pixel_quality import COLUMNS
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError
 from fastcls.parallel import ahead
@@ -79,6 +80,22 @@ class Rows:
 
         for _ in ahead(read_shard, shard.group(self.shard), threads=_THREADS, depth=2 * _THREADS):
             pass
+        return output
+
+    def read_quality(self) -> np.ndarray:
+        """What was measured of the images when they were decoded.
+
+        Returns:
+            (N, Q) float32, in the order of `pixel_quality.COLUMNS`; NaN where that is not known.
+
+        Raises:
+            CacheError: A shard is damaged.
+        """
+        output = np.full((len(self), len(COLUMNS)), np.nan, np.float32)
+        for places in shard.group(self.shard):
+            number = self.shard[places[0]]
+            if number != _ABSENT:
+                output[places] = shard.read_quality(self.shards[number])[self.row[places]]
         return output
 
 

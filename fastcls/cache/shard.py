@@ -1,7 +1,9 @@
 """One HDF5 shard: an immutable file of bottlenecks, written completely or not at all.
 
 Layout: `bottlenecks` (N, ...) float, `digests` (N,) the images' identities as 32 hexadecimal characters,
-`checksums` (N,) CRC-32 of each row's bytes; attributes say what the file is and guard the digests.
+`checksums` (N,) CRC-32 of each row's bytes; attributes say what the file is and guard the digests. `quality`
+(N, Q) float32 is what was measured of each image, with its `columns` and `checksum`; NaN in rows of augmented
+views. Shards of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.data.digests import DIGEST_DTYPE
+from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
 
 FORMAT = "fastcls-shard"
@@ -31,6 +34,7 @@ _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18
 _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
 _CHECKED = ("format", "version", "fingerprint", "digests_checksum")
+_UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 # What h5py raises for damaged files.
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
 
@@ -62,6 +66,7 @@ class ShardWriter:
         self._folder = folder
         self._digests: list[str] = []
         self._checksums: list[int] = []
+        self._quality: list[np.ndarray] = []
         self._waiting: list[np.ndarray] = []  # rows that do not fill a chunk yet
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(files.temporary_folder(folder)) / "shard.h5"
@@ -95,8 +100,15 @@ class ShardWriter:
     def __len__(self) -> int:
         return len(self._digests)
 
-    def append(self, digests: Sequence[str], rows: np.ndarray) -> None:
+    def append(
+        self, digests: Sequence[str], rows: np.ndarray, quality: Sequence[np.ndarray | None] | None = None
+    ) -> None:
         """Add rows (N, ...) of the images with these digests.
+
+        Args:
+            digests: Their identities.
+            rows: Their bottlenecks.
+            quality: What was measured of each, by `pixel_quality.measure`; None where nothing was.
 
         Raises:
             OSError: The disk is full, or fails.
@@ -107,6 +119,7 @@ class ShardWriter:
         self._waiting.append(rows)
         self._checksums += checksums(rows).tolist()
         self._digests += digests
+        self._quality += [_UNKNOWN if each is None else each for each in quality or [None] * len(rows)]
         if len(self) - len(self._rows) >= self._rows.chunks[0]:
             self._write()
 
@@ -132,6 +145,11 @@ class ShardWriter:
         self._file["digests"] = digests
         self._file["checksums"] = np.array(self._checksums, np.uint32)
         self._file.attrs["digests_checksum"] = zlib.crc32(digests.tobytes())
+        quality = np.stack(self._quality)
+        if not np.isnan(quality).all():
+            measured = self._file.create_dataset("quality", data=quality)
+            columns = np.array(COLUMNS, "S")
+            measured.attrs.update({"columns": columns, "checksum": zlib.crc32(quality.tobytes())})
         self._file.close()
         self._disk.check()
         # Two runs that compute the same rows at once write the same file: the second replaces the first.
@@ -230,6 +248,31 @@ def read_into(output: np.ndarray, places: np.ndarray, path: Path, indices: np.nd
             if wrong.any():
                 raise ValueError(f"row {wanted[wrong.argmax()]} does not match its checksum")
             output[places[part]] = rows
+
+
+def read_quality(path: Path) -> np.ndarray:
+    """What was measured of the images of a shard.
+
+    Args:
+        path: The shard.
+
+    Returns:
+        (N, Q) float32 in the order of `COLUMNS`; NaN where nothing was measured.
+
+    Raises:
+        CacheError: The shard is damaged.
+        PermissionError: It may not be read.
+    """
+    with _damage_named(path), h5py.File(path, "r") as file:
+        found = np.full((len(file["digests"]), len(COLUMNS)), np.nan, np.float32)
+        if "quality" in file:
+            stored = file["quality"]
+            values, columns = stored[:], stored.attrs["columns"].astype(str)
+            if zlib.crc32(values.tobytes()) != stored.attrs["checksum"] or len(values) != len(found):
+                raise ValueError("what was measured of its images does not match its checksum")
+            if tuple(columns) == COLUMNS:  # what was measured otherwise cannot be compared
+                found = values
+    return found
 
 
 @contextlib.contextmanager

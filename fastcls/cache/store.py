@@ -357,6 +357,6 @@ def _require_version(path: Path) -> None:
         version = int(files.read_json(path)["version"])
         if version != VERSION:
             raise CacheError(
-                f"Cache {path.parent} has version {version}, this fastcls reads version {VERSION}. Choose "
-                "another --cache, or use the fastcls that made it"
+                f"Cache {path.parent} has version {version}, this fastcls reads version {VERSION}. Give "
+                "another cache, or use the fastcls that made it"
             )

@@ -24,13 +24,14 @@ import click
     "--json", "as_json", is_flag=True, help="Print the counts as JSON instead of the most certain issues."
 )
 def audit(cache: str, name: str | None, out: str | None, as_json: bool) -> None:
-    """Find likely label errors, duplicates and outliers in a cache.
+    """Find likely label errors, duplicates, outliers and images of poor quality in a cache.
 
     CACHE is the folder that `fastcls extract` or `run` has made of the images (`fastcls runs` lists all), or
     the folder of several. Images are neither read nor forwarded.
 
     issues.csv lists, the most certain first: one photo under different labels, likely label errors, identical
-    and nearly identical photos within and across splits, and images unlike those to train on. Look at them,
+    and nearly identical photos within and across splits, images unlike those to train on, and images that are
+    dark, bright, blurred, tiny, of an odd shape or of one color. Look at them,
     write relabel, drop, split:train, split:val or split:test into the column `action` where you agree, and
     train with `fastcls train-head CACHE --corrections issues.csv`.
     """

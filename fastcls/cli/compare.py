@@ -99,8 +99,11 @@ def _compare_runs(paths: tuple[Path, ...], out: Path | None) -> None:
     typed = [own.flag for own in options.typed_options()]
     if typed or options.is_typed("dry_run"):
         raise click.UsageError(no_effect(typed or ["--dry-run"], "runs"))
-    click.echo(compare_runs(paths, folder=out).table())
+    found = compare_runs(paths, folder=out)
+    click.echo(found.table())
     _tell_files(out)
+    best = found.candidates[0]
+    click.echo(f"Next: fastcls report {shlex.quote(best.name)} --test {shlex.quote(best.test.name)}")
 
 
 def _compare_bases(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -33,12 +34,15 @@ def curve(cache: str, name: str | None, out: str | None, seed: int) -> None:
     several labels per image, the mean AUROC) of each is drawn and followed up to twice the images.
     """
     from fastcls.cli.logs import hide_training
-    from fastcls.evaluation.learning_curve import learning_curve, new_picture, require_picture, write_curve
+    from fastcls.evaluation import learning_curve as curves
 
     if out:
-        require_picture(Path(out))
+        curves.require_picture(Path(out))
+    else:
+        curves.require_pictures()
     hide_training()
-    found = learning_curve(cache, name, seed=seed)
-    written = write_curve(found, Path(out) if out else new_picture(found.name))
+    found = curves.learning_curve(cache, name, seed=seed)
+    picture, numbers = curves.write_curve(found, Path(out) if out else curves.new_picture(found.name))
     click.echo(str(found))
-    click.echo(f"In {written[0]}, {written[1]}")
+    click.echo(f"In {picture}, {numbers}")
+    click.echo(f"Next: fastcls report RUN --curve {shlex.quote(str(numbers))}")

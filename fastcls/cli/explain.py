@@ -42,19 +42,21 @@ def explain(
 ) -> None:
     """Show where in images a classifier sees a class.
 
-    RUN is a run folder or a classifier.keras. IMAGES are image files, folders (searched recursively) or
-    TFRecord files. Grad-CAM weighs the channels of a map of the network by how much they raise the logit of a
-    class, and shows where the sum is high. One map is as coarse as the layer: 7x7 positions in many networks.
+    RUN is a run folder or a classifier.keras. IMAGES are image files, folders (searched recursively), quoted
+    patterns or TFRecord files. Grad-CAM weighs the channels of a map of the network by how much they raise
+    the logit of a class, and shows where the sum is high. One map is as coarse as the layer: 7x7 positions in
+    many networks.
 
     In --out, each image has a picture at the same relative path: the image, and beside it the evidence for
     each class. contact_sheet.jpg shows up to 48 of them, explained.csv lists all with class and confidence.
 
     Unreadable images are reported on stderr and left out; the exit code is then 1.
     """
+    from fastcls import files
     from fastcls.inference.classifier import Classifier
-    from fastcls.inference.explained_folder import explain_files, require_new
+    from fastcls.inference.explained_folder import explain_files
 
-    require_new(Path(out))
+    files.require_new_folder(Path(out))
     done = explain_files(
         *(Classifier.load(run), images, Path(out), explanation, pictures),
         image_key=image_key,

@@ -20,6 +20,7 @@ from fastcls.cli.compare import compare
 from fastcls.cli.curve import curve
 from fastcls.cli.doctor import doctor
 from fastcls.cli.explain import explain
+from fastcls.cli.export import export
 from fastcls.cli.extract import extract
 from fastcls.cli.finetune import finetune
 from fastcls.cli.import_weights import import_weights
@@ -29,6 +30,7 @@ from fastcls.cli.promote import promote
 from fastcls.cli.report import report
 from fastcls.cli.run import run
 from fastcls.cli.runs import runs
+from fastcls.cli.serve import serve
 from fastcls.cli.split_data import split_data
 from fastcls.cli.suggest import suggest
 from fastcls.cli.test import test
@@ -77,9 +79,11 @@ _COMMANDS = (
     test,
     curve,
     predict,
+    serve,
     compare,
     explain,
     calibrate,
+    export,
     promote,
     suggest,
     run,
@@ -118,7 +122,8 @@ def _end_interrupted(error: BaseException) -> NoReturn:
     # and ends `python -m` by SIGINT, although the exception was caught. The next such code clears the note.
     exec("")
     saved = getattr(error.__cause__ or error, "saved", "")  # click raises its own Abort from it
-    _end(interrupts.MESSAGE + (f" (saved: {saved})" if saved else ""), interrupts.EXIT_CODE)
+    message = interrupts.message(sys.argv[1:])
+    _end(message + (f" (saved: {saved})" if saved else ""), interrupts.EXIT_CODE)
 
 
 def _end_by(error: Exception) -> NoReturn:

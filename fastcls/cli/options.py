@@ -87,7 +87,7 @@ class SpecCommand(click.Command):
         context.params = {name: value for name, value in params.items() if name in own}
         for name, spec in self.specs.items():
             several = [own for own in self.several if self._has(name, own)]
-            given = itertools.product(*(values.get(own) or (None,) for own in several))
+            given = itertools.product(*(values.get(own) or (self._default(own),) for own in several))
             made = [
                 self._build(name, spec, {**values, **dict(zip(several, each, strict=True))}) for each in given
             ]
@@ -108,6 +108,9 @@ class SpecCommand(click.Command):
 
     def _has(self, name: str, option: str) -> bool:
         return any(place[0] == name and own.name == option for place, own in self.options.items())
+
+    def _default(self, option: str) -> Any:
+        return next(own.default for own in self.options.values() if own.name == option)
 
     def _build(self, name: str, spec: type, values: Mapping[str, Any]) -> Any:
         given = {place[1:]: values[own.name] for place, own in self.options.items() if place[0] == name}

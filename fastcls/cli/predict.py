@@ -1,4 +1,4 @@
-"""`fastcls predict`: classes of image files."""
+"""`fastcls predict`: classes of images, wherever they come from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ from fastcls.specs import UNSURE, AnswerSpec, check_answer
 if TYPE_CHECKING:
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.results import ImageResult
+    from fastcls.inference.sources import Sources
 
 Ranked = list[tuple[str, float]]
 
@@ -35,6 +37,7 @@ class _Said:
         is_raw: Whether the classes are all of them, whichever are predicted.
         is_long: Whether several classes were asked for.
         unfamiliarity: Above 1, the image is unlike the training images; None where that is not known.
+        seconds: When the image is shown in its video; None where it is no frame of one.
     """
 
     ranked: Ranked
@@ -42,6 +45,7 @@ class _Said:
     is_raw: bool
     is_long: bool
     unfamiliarity: float | None = None
+    seconds: float | None = None
 
     @property
     def is_unfamiliar(self) -> bool | None:
@@ -58,9 +62,18 @@ class _Said:
 
 @click.command(cls=SpecCommand, specs={"answer": AnswerSpec, "pixels": PixelSpec})
 @click.argument("run", type=click.Path())
-@click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option("--json", "form", flag_value="json", help="Print one line of JSON per image.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV: path,rank,class,confidence,unfamiliar.")
+@click.argument("sources", nargs=-1, required=True, type=click.Path(allow_dash=True))
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per image.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path,rank,class,confidence,unfamiliar.")
+@click.option(
+    "--sort-into",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Also link to the images in a folder for each predicted class, in a new FOLDER.",
+)
+@click.option(
+    "--every", type=click.IntRange(1), metavar="N", help="Of videos and cameras, take every Nth frame."
+)
 @click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
     "--batch-size",
@@ -72,8 +85,11 @@ class _Said:
 )
 def predict(
     run: str,
-    images: tuple[str, ...],
-    form: str | None,
+    sources: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+    sort_into: str | None,
+    every: int | None,
     image_key: str | None,
     batch_size: int,
     answer: AnswerSpec,
@@ -81,8 +97,9 @@ def predict(
 ) -> None:
     """Classify images.
 
-    RUN is a run folder or a classifier.keras. IMAGES are image files, folders (searched recursively) or
-    TFRecord files.
+    RUN is a run folder or a classifier.keras. SOURCES are image files, folders (searched recursively), quoted
+    patterns ('photos/**/*.jpg'), TFRecord files, http:// or https:// addresses, videos (clip.mp4, see
+    --every), a camera (camera:0, until Ctrl-C), and - for a list of such on standard input, one in each line.
 
     A classifier of several labels per image prints every class that reaches its threshold, which was chosen
     in validation; there may be none.
@@ -96,50 +113,93 @@ def predict(
 
     Unreadable images are reported on stderr and skipped; the exit code is then 1.
     """
+    from fastcls import files
     from fastcls.inference.classifier import Classifier
-    from fastcls.inference.inputs import each
+    from fastcls.inference.sources import open_sources
 
-    paths = list(each(images, image_key))
+    if as_json and as_csv:
+        raise click.UsageError("Give either --json or --csv.")
+    if sort_into:
+        files.require_new_folder(Path(sort_into), "--sort-into")
+    opened = open_sources(sources, image_key=image_key, every=every)
+    if sort_into:
+        opened.require_files()
     classifier = Classifier.load(run)
     check_answer(answer, classifier.task, classifier.class_names)
-    if form == "csv":
-        click.echo("path,rank,class,confidence,unfamiliar")
-    failed = 0
-    for result in _stream(classifier, paths, answer, batch_size, pixels.max_pixels):
-        if result.probabilities is None:
-            failed += 1
-            echo_above_bar(f"Unreadable: {str(result.path)!r}: {result.reason}", err=True)
-        else:
-            echo_above_bar(_FORMS[form](str(result.path), _said(result, answer)))
+    results = _stream(classifier, opened, answer, batch_size, pixels.max_pixels)
+    if sort_into:
+        results = _sorted(results, sort_into)
+    try:
+        failed = _print(results, answer, "json" if as_json else "csv" if as_csv else None)
+    except KeyboardInterrupt:
+        if not opened.is_endless:
+            raise
+        return
     if failed:
         sys.exit(1)
 
 
+def _print(results: Iterable[ImageResult], answer: AnswerSpec, form: str | None) -> int:
+    """Print the results, and return how many images are unreadable."""
+    if form == "csv":
+        click.echo("path,rank,class,confidence,unfamiliar")
+    failed = 0
+    for result in results:
+        if result.probabilities is None:
+            failed += 1
+            echo_above_bar(f"Unreadable: {result.name!r}: {result.reason}", err=True)
+        else:
+            echo_above_bar(_FORMS[form](result.name, _said(result, answer)))
+    return failed
+
+
 def _stream(
-    classifier: Classifier, paths: Sequence[Any], answer: AnswerSpec, batch_size: int, max_pixels: int | None
+    classifier: Classifier, sources: Sources, answer: AnswerSpec, batch_size: int, max_pixels: int | None
 ) -> Iterator[ImageResult]:
     """The results, with a bar where someone is watching."""
-    found = classifier.stream(
-        paths,
-        batch_size=batch_size,
-        max_pixels=max_pixels,
-        threshold=answer.threshold,
-        min_confidence=answer.min_confidence,
+    found = (
+        result
+        for group in sources.groups()
+        for result in classifier.stream(
+            group.images,
+            batch_size=1 if group.is_live else batch_size,
+            max_pixels=max_pixels,
+            threshold=answer.threshold,
+            min_confidence=answer.min_confidence,
+        )
     )
-    shown = options.show_progress() and len(paths) > batch_size
-    with tqdm(found, total=len(paths), unit="image", desc="predict", leave=False, disable=not shown) as bar:
+    count = sources.count
+    shown = options.show_progress() and count is not None and count > batch_size
+    with tqdm(found, total=count, unit="image", desc="predict", leave=False, disable=not shown) as bar:
         yield from bar
     classifier.keep()  # all is printed, and the next time it starts at once
 
 
+def _sorted(results: Iterable[ImageResult], folder: str) -> Iterator[ImageResult]:
+    """The results, which are sorted by and by; what was sorted is said at the end."""
+    from fastcls.inference.sorted_images import sorting
+
+    with sorting(folder) as made:
+        for result in results:
+            made.add(result)
+            yield result
+    counts = ", ".join(f"{name} {count:,}" for name, count in sorted(made.counts.items()))
+    click.echo(f"Sorted into {folder}: {counts or 'nothing'}", err=True)
+
+
 def _said(result: ImageResult, answer: AnswerSpec) -> _Said:
-    is_long, score = answer.top_k is not None and answer.top_k > 1, result.unfamiliarity
+    is_long = answer.top_k is not None and answer.top_k > 1
+    known: dict[str, Any] = {
+        "is_long": is_long,
+        "unfamiliarity": result.unfamiliarity,
+        "seconds": result.seconds,
+    }
     if answer.scores:
-        return _Said(result.scores(answer.top_k), "", is_raw=True, is_long=is_long, unfamiliarity=score)
+        return _Said(result.scores(answer.top_k), "", is_raw=True, **known)
     said = "" if answer.min_confidence is None else str(result.class_name)
     list_classes = result.scores if said else result.top  # the answer may be none of them
     ranked = list_classes(answer.top_k or result.classifier.task.answers)
-    return _Said(ranked, said, is_raw=False, is_long=is_long, unfamiliarity=score)
+    return _Said(ranked, said, is_raw=False, **known)
 
 
 def _as_line(path: str, said: _Said) -> str:
@@ -155,7 +215,13 @@ def _as_line(path: str, said: _Said) -> str:
 def _as_json(path: str, said: _Said) -> str:
     answer = {"answer": said.answer} if said.answer else {}
     classes = [{"class": name, "confidence": round(value, 6)} for name, value in said.ranked]
-    told: dict[str, Any] = {"path": path, **answer, "scores" if said.is_raw else "predictions": classes}
+    time = {} if said.seconds is None else {"seconds": round(said.seconds, 3)}
+    told: dict[str, Any] = {
+        "path": path,
+        **time,
+        **answer,
+        "scores" if said.is_raw else "predictions": classes,
+    }
     if said.unfamiliarity is not None:
         told |= {"unfamiliar": said.is_unfamiliar, "unfamiliarity": round(said.unfamiliarity, 4)}
     return json.dumps(told)

@@ -106,6 +106,9 @@ def print_suggested(made: Any) -> None:
     ]
     click.echo(format_table([["image", "predicted", "confidence", "nearest labeled"], *rows]))
     click.echo(f"{count_of(len(rows), 'image')} to label next, in {made.file}")
+    click.echo(
+        "Next: label them, add them to the images of the run, and run again: only new ones are forwarded"
+    )
 
 
 def print_calibration(made: Any) -> None:

@@ -57,9 +57,11 @@ def test(
 ) -> None:
     """Test a classifier on labeled images.
 
-    RUN is a run folder or a classifier.keras. DATA is a folder per class, a CSV, JSON Lines, Parquet or
-    TFRecord files, or a split folder, of which the test part is used. Earlier results are never overwritten.
-    A warning says if some of the images were used in training.
+    RUN is a run folder, a classifier.keras or an export. DATA is a folder per class, a CSV, JSON Lines,
+    Parquet or TFRecord files, or a split folder, of which the test part is used. Earlier results are never
+    overwritten.
+    Images that RUN was trained or validated on are left out where DATA has others that it held out, as the
+    folder that `fastcls run` split; else a warning counts them (see --images).
 
     Images whose bottlenecks are in the cache of the run are not forwarded again: only the head is applied. 32
     of them are forwarded anyway, as a check; if the predictions differ too much, all are. With --max-pixels,
@@ -98,7 +100,7 @@ def test(
 def _test_epochs(run: str, data: Dataset | None, out: str | None, epochs: EpochsSpec) -> None:
     from fastcls.epochs import test_epochs
 
-    unused = "batch_size", "through_model", "cache", "allow_missing", "compact", "max_pixels"
+    unused = "batch_size", "through_model", "cache", "allow_missing", "images", "compact", "max_pixels"
     options.refuse_typed("--epochs", *unused)
     tested = test_epochs(run, data, out, epochs)
     click.echo(tested.table())

@@ -71,7 +71,10 @@ class ComparisonPlan:
     folder: Path | None
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.extractions))
+        pairs = zip(self.extractions, self.entrants, strict=True)
+        return "\n".join(
+            line for plan, entrants in pairs for line in plan.describe([own.name for own in entrants])
+        )
 
 
 def compare_bases(
@@ -135,9 +138,7 @@ def plan_comparison(
         OptionError, DataError: See `compare_bases`.
     """
     if folder is not None:
-        if folder.exists() or folder.is_symlink():
-            raise files.is_taken(folder)
-        files.require_writable(folder)
+        files.require_new(folder)
     _require_classes(dataset)
     probe.groups([s.path for s in dataset.samples], [s.group for s in dataset.samples])  # or refused
     viewed, groups = ViewedDataset(dataset, ViewSpec(), name), _grouped(cuts)

@@ -12,7 +12,7 @@ import fastcls
 from fastcls import files
 from fastcls.comparison.costs import Cost, Rate
 from fastcls.comparison.pictures import NAME_COLUMNS, Point, draw_front, shorten_amid
-from fastcls.evaluation.paired import Figure, Measured
+from fastcls.evaluation.paired import Figure, Measured, ranks_of, ties_in_words
 from fastcls.evaluation.text_table import format_table
 from fastcls.optional import frame
 from fastcls.sizes import format_bytes
@@ -124,7 +124,7 @@ class BaseComparison:
         heads = ["", "base", titles[0], "to the best", *titles[1:], *(["test"] if self.test_images else [])]
         precision = ["precision"] if self._has_precisions else []
         rows = [[*heads, "images/s", *precision, "bytes/image", "multiply-adds", "parameters", ""]]
-        rows += [self._row(place, own) for place, own in enumerate(self.candidates, 1)]
+        rows += [self._row(*each) for each in zip(self._ranks, self.candidates, strict=True)]
         return "\n".join([format_table(_left_aligned(rows)), "", *self.sentences()])
 
     def sentences(self) -> list[str]:
@@ -148,12 +148,15 @@ class BaseComparison:
             lines.append("images/s -: all rows came from the cache")
         if len({(own.base, own.weights) for own in self.candidates}) < len(self.candidates):
             lines.append("images/s of cuts that were forwarded together are those of all of them")
+        ranked = {own.name: own.chief for own in self.candidates}
+        lines += ties_in_words(ranked, self.figures[0].title)
         lines += [f"left out: {name} ({reason})" for name, reason in self.failed.items()]
         return [*lines, *self._advice()]
 
     def _advice(self) -> list[str]:
         """The cheapest candidate that cannot be told from the best."""
         best, *others = self.candidates
+        others = [own for own in others if own.chief.alike != best.chief.alike]
         near = [own for own in others if own.chief.behind.high >= 0]
         if not near:
             lead = f"{best.name} is better than every other, beyond what chance explains"
@@ -202,6 +205,10 @@ class BaseComparison:
             draw_front(points, self.figures[0].title, temporary / PICTURE)
 
     @property
+    def _ranks(self) -> list[int]:
+        return ranks_of([own.chief for own in self.candidates])
+
+    @property
     def _has_precisions(self) -> bool:
         return len({own.precision for own in self.candidates}) > 1
 
@@ -234,7 +241,8 @@ class BaseComparison:
             | {f"test_{name}": value for name, value in own.test.items()}
             for own in self.candidates
         ]
-        return [["rank", *plain[0]], *([place, *row.values()] for place, row in enumerate(plain, 1))]
+        ranked = zip(self._ranks, plain, strict=True)
+        return [["rank", *plain[0]], *([rank, *row.values()] for rank, row in ranked)]
 
 
 def find_efficient(costs: Sequence[float], values: Sequence[float]) -> list[bool]:

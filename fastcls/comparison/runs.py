@@ -13,7 +13,16 @@ import fastcls
 from fastcls import files, runs
 from fastcls.comparison.tests_of_runs import TestOfRun, common_tests
 from fastcls.errors import OptionError
-from fastcls.evaluation.paired import Figure, McNemar, Measured, figures_of, mcnemar, measure
+from fastcls.evaluation.paired import (
+    Figure,
+    McNemar,
+    Measured,
+    figures_of,
+    mcnemar,
+    measure,
+    ranks_of,
+    ties_in_words,
+)
 from fastcls.evaluation.text_table import format_table, shorten
 from fastcls.files import PathLike
 from fastcls.optional import frame
@@ -92,15 +101,20 @@ class RunComparison:
         """A row per run, the test of the two best, and what differs."""
         first, *others = [figure.title for figure in self.figures]
         rows = [["   run", first, "to the best", *others]]
-        for place, own in enumerate(self.candidates, 1):
+        for place, own in zip(self.ranks, self.candidates, strict=True):
             behind = own.chief.behind.signed() if place > 1 else ""
             chief, *rest = [str(measured.estimate) for measured in own.measured.values()]
             rows.append([f"{place:>2} {own.name}", chief, behind, *rest])
         parts = [format_table(rows), "\n".join(self.sentences()), self._what_differs()]
         return "\n\n".join(filter(None, parts))
 
+    @property
+    def ranks(self) -> list[int]:
+        """The rank of each candidate: those that tie share one."""
+        return ranks_of([own.chief for own in self.candidates])
+
     def sentences(self) -> list[str]:
-        """On what, and whether the two best differ by more than chance."""
+        """On what, which runs tie, and whether the two best differ by more than chance."""
         lines = [
             f"On the same {count_of(self.images, 'image')} of {self.data}, with 95 % intervals over these",
             *(
@@ -110,14 +124,18 @@ class RunComparison:
                 if own.seen
             ),
         ]
+        ranked = {own.name: own.chief for own in self.candidates}
+        return [*lines, *ties_in_words(ranked, self.figures[0].title), *self._test_in_words()]
+
+    def _test_in_words(self) -> list[str]:
         first, second = (own.name for own in self.candidates[:2])
         found, title = self.mcnemar, self.figures[-1].title
+        if not found.only_first and not found.only_second:
+            return [f"{first} and {second} have the same images right: there is no difference to test"]
         may = "could be chance" if found.p >= _LIKELY else "is unlikely to be chance"
-        lines.append(
-            f"McNemar's test of {title} (mid-p): {count_of(found.only_first, 'image')} right with {first} "
-            f"alone, {found.only_second:,} with {second} alone; p = {found.p:.2g}: the difference {may}"
-        )
-        return lines
+        only = f"only {first} is right on {count_of(found.only_first, 'image')}"
+        only += f", only {second} on {found.only_second:,}"
+        return [f"McNemar's test of {title} (mid-p): {only}; p = {found.p:.2g}: the difference {may}"]
 
     def _what_differs(self) -> str:
         if not self.differing:
@@ -160,7 +178,7 @@ class RunComparison:
         ends = ("", "_low", "_high", "_to_best", "_to_best_low", "_to_best_high")
         heads = [f"{figure.name}{end}" for figure in self.figures for end in ends]
         lines: list[list[Any]] = [["rank", "run", *heads, "seen", "test"]]
-        for place, own in enumerate(self.candidates, 1):
+        for place, own in zip(self.ranks, self.candidates, strict=True):
             pairs = [(each.estimate.to_list(), each.behind.to_list()) for each in own.measured.values()]
             values = [value for estimate, behind in pairs for value in (*estimate, *behind)]
             lines.append([place, own.name, *values, own.seen, str(own.test)])
@@ -197,9 +215,7 @@ def compare_runs(paths: Sequence[PathLike], *, folder: PathLike | None = None) -
     given = [files.as_path(path, "paths") for path in as_list(paths, "paths", str, Path)]
     place = None if folder is None else files.as_path(folder, "folder")
     if place is not None:
-        if place.exists() or place.is_symlink():
-            raise files.is_taken(place)
-        files.require_writable(place)
+        files.require_new(place)
     result = _compare(common_tests(_opened(given)))
     if place:
         result.write(place)

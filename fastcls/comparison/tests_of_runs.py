@@ -117,9 +117,10 @@ def _no_common(
 
 def _as_data(test: Path, on: Mapping[str, Any]) -> str:
     """How a command names the images of a test: a part that only the cache knows by the table of the test."""
-    if on.get("part") != "test" or on.get("unreadable") or not on.get("root"):
-        return shlex.quote(str(on["data"]))
-    return f"{shlex.quote(str(test / PREDICTIONS))} --image-root {shlex.quote(str(on['root']))}"
+    if on.get("part") == "all" or on.get("unreadable") or not on.get("root"):
+        return f"{shlex.quote(str(on['data']))} --images all"
+    root = shlex.quote(str(on["root"]))
+    return f"{shlex.quote(str(test / PREDICTIONS))} --image-root {root} --images all"
 
 
 def _read(run: Run, name: str, on: Mapping[str, Any]) -> TestOfRun:

@@ -17,12 +17,14 @@ from fastcls.machine import available_memory
 from fastcls.specs import PixelRule
 
 __all__ = [
+    "Decoded",
     "Decoder",
     "OversizedImage",
     "UnreadableHere",
     "UnreadableImage",
     "affordable_pixels",
     "decode",
+    "decode_sized",
     "pixel_rule",
     "read_bytes",
     "read_image",
@@ -51,6 +53,19 @@ def pixel_rule(size: tuple[int, int], *, full_decode: bool = False) -> PixelRule
 def affordable_pixels(threads: int) -> int:
     """How many pixels an image may have so that as many of them as there are threads fit into memory."""
     return available_memory() // (_MEMORY_SHARE * _BYTES_PER_PIXEL * max(1, threads))
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What a file gave.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        original: (height, width) of the upright picture before it came to this size.
+    """
+
+    pixels: np.ndarray
+    original: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -85,7 +100,11 @@ class Decoder:
 
     def decode(self, data: bytes) -> np.ndarray:
         """See the function."""
-        return decode(data, self.rule.size, full_decode=self.full_decode, max_pixels=self.max_pixels)
+        return self.decode_sized(data).pixels
+
+    def decode_sized(self, data: bytes) -> Decoded:
+        """See the function."""
+        return decode_sized(data, self.rule.size, full_decode=self.full_decode, max_pixels=self.max_pixels)
 
     def read(self, path: Path) -> np.ndarray:
         """`decode` a file, or what a record of a TFRecord file holds."""
@@ -161,6 +180,13 @@ def decode(
         OversizedImage: The image exceeds the bound, or memory runs out.
         UnreadableImage: The bytes are empty, truncated, damaged, no image, or over OpenCV's limits.
     """
+    return decode_sized(data, size, full_decode=full_decode, max_pixels=max_pixels).pixels
+
+
+def decode_sized(
+    data: bytes, size: tuple[int, int], *, full_decode: bool = False, max_pixels: int | None = None
+) -> Decoded:
+    """`decode`, and how large the picture was."""
     if not data:
         raise UnreadableImage("empty file")
     opened = open_file(data, None if full_decode else size)
@@ -170,7 +196,7 @@ def decode(
         image = opened.read()
         if image is None:
             raise UnreadableImage(f"damaged or truncated {opened.kind}")
-        return _resize(image, size)
+        return Decoded(_resize(image, size), opened.original(image))
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise OversizedImage("not enough memory to decode it") from error

@@ -39,12 +39,25 @@ class Opened:
         size: (height, width) of what `read` gives, or that turned by a right angle.
         held: Pixels that the decoder holds meanwhile, if that is more.
         read: Makes the pixels, (h, w, 3) uint8 RGB; None where the file is damaged.
+        unscaled: `size` before the decoder scales it down; None where it does not.
     """
 
     kind: str
     size: tuple[int, int]
     read: Callable[[], np.ndarray | None]
     held: int = 0
+    unscaled: tuple[int, int] | None = None
+
+    def original(self, read: np.ndarray) -> tuple[int, int]:
+        """(height, width) of the upright picture at its full size.
+
+        Args:
+            read: What `read` gave.
+        """
+        height, width = read.shape[:2]
+        if self.unscaled is None:
+            return height, width
+        return self.unscaled if (height, width) == self.size else self.unscaled[::-1]
 
 
 @functools.cache
@@ -94,7 +107,8 @@ def _open_jpeg(data: bytes, size: tuple[int, int] | None) -> Opened:
     factor = header.factor(size) if size else 1
     # The coefficients of several scans take up to half as much as what a pixel is reckoned to take.
     held = header.size[0] * header.size[1] // 2 if header.has_scans else 0
-    return Opened("JPEG", header.scaled(factor), lambda: read_jpeg(data, factor), held)
+    unscaled = header.size if factor > 1 else None
+    return Opened("JPEG", header.scaled(factor), lambda: read_jpeg(data, factor), held, unscaled)
 
 
 def _open_png(data: bytes, kind: str) -> Opened:

@@ -217,29 +217,41 @@ class Int8Engine(OpenVINOEngine):
         """Quantize the trunk on images (N, H, W, 3) uint8, unless that was done before."""
         if not cls.damage(trunk.path):
             return
-        nncf = require("nncf", purpose="The precision int8")
-        advanced = require("nncf.quantization.advanced_parameters", purpose="The precision int8")
-        images, model = read_images(), _convert(trunk)
-        calibration = nncf.Dataset([image[None] for image in images])
-        # Not by its own function, which also changes handlers that others have added.
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-        try:
-            with contextlib.redirect_stdout(None):  # bars
-                quantized = nncf.quantize(
-                    model,
-                    calibration,
-                    subset_size=len(images),
-                    fast_bias_correction=False,
-                    # By default depthwise convolutions get a range for each channel of their input, which
-                    # this CPU does not compile everywhere, and which comes no nearer to float32.
-                    advanced_parameters=advanced.AdvancedQuantizationParameters(
-                        activations_quantization_params=advanced.QuantizationParameters(per_channel=False)
-                    ),
-                )
-        except Exception as error:  # whatever NNCF raises, it does not know an operation
-            raise ConversionError(f"NNCF cannot quantize this trunk: {_reason(error)}") from error
+        quantized = quantize(_convert(trunk), read_images())
         _compile(quantized, {})
         cls._save(lambda place: _write(quantized, place), trunk.path)
+
+
+def quantize(model: Any, images: np.ndarray) -> Any:
+    """An OpenVINO model with weights and activations in int8.
+
+    Args:
+        model: It takes images; it may be changed.
+        images: (N, H, W, 3) uint8, to find the ranges of activations on.
+
+    Raises:
+        MissingExtraError: NNCF is not installed.
+        ConversionError: It does not know an operation of the model.
+    """
+    nncf = require("nncf", purpose="The precision int8")
+    advanced = require("nncf.quantization.advanced_parameters", purpose="The precision int8")
+    # Not by its own function, which also changes handlers that others have added.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(None):  # bars
+            return nncf.quantize(
+                model,
+                nncf.Dataset([image[None] for image in images]),
+                subset_size=len(images),
+                fast_bias_correction=False,
+                # By default depthwise convolutions get a range for each channel of their input, which
+                # this CPU does not compile everywhere, and which comes no nearer to float32.
+                advanced_parameters=advanced.AdvancedQuantizationParameters(
+                    activations_quantization_params=advanced.QuantizationParameters(per_channel=False)
+                ),
+            )
+    except Exception as error:  # whatever NNCF raises, it does not know an operation
+        raise ConversionError(f"NNCF cannot quantize this network: {_reason(error)}") from error
 
 
 def _convert(trunk: Trunk) -> Any:

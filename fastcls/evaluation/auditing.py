@@ -13,6 +13,7 @@ from fastcls.cache.store import Cache
 from fastcls.evaluation.features import Features
 from fastcls.evaluation.label_errors import SUSPECTS
 from fastcls.evaluation.neighbors import NEIGHBORS, Neighbors, find_neighbors, shorten
+from fastcls.evaluation.poor_pixels import BLURRED, BRIGHT, DARK, ODD_SHAPE, PLAIN, TINY, find_poor
 from fastcls.files import PathLike
 from fastcls.training.heads.links import LINKS
 from fastcls.training.out_of_fold import out_of_fold
@@ -30,6 +31,12 @@ KINDS = {
     NEAR_DUPLICATE: "nearly the same photo",
     UNLIKE_TRAINING: "unlike the images to train on",
     OUTLIER: "unlike the other images",
+    PLAIN: "nothing but one color",
+    DARK: "nothing in it is bright",
+    BRIGHT: "nothing in it is dark",
+    BLURRED: "much less detail than the others",
+    TINY: "far smaller than what the network takes, and than the others",
+    ODD_SHAPE: "very long and narrow",
 }
 # docs/audit.md has what others find.
 TEMPERATURE = 0.07
@@ -86,6 +93,11 @@ class Audit:
     label_scores: np.ndarray
 
     @property
+    def unmeasured(self) -> int:
+        """Of how many images the cache does not know the quality of their pixels."""
+        return int(np.isnan(self.features.quality).any(axis=1).sum())
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many issues there are of each kind."""
         found = Counter(issue.kind for issue in self.issues)
@@ -102,6 +114,7 @@ class Audit:
             "task": features.task.name,
             "unreadable": len(features.failures),
             "missing": features.missing,
+            "unmeasured": self.unmeasured,
             "issues": self.counts,
             "across_splits": sum(issue.is_across for issue in self.issues),
             "settings": {"neighbors": NEIGHBORS, "near_duplicate_ratio": RATIO, "deviations": DEVIATIONS},
@@ -109,7 +122,7 @@ class Audit:
 
 
 def audit(data: Features | Cache | PathLike, name: str | None = None) -> Audit:
-    """Look for likely label errors, duplicates and outliers; no image is read.
+    """Look for likely label errors, duplicates, outliers and poor images; no image is read.
 
     Args:
         data: The features, or the cache that they are in.
@@ -135,7 +148,7 @@ def audit(data: Features | Cache | PathLike, name: str | None = None) -> Audit:
             for place, kind in suspects.kinds.items()
         ]
     issues += [*_copies(features, unique, probabilities), *_near_duplicates(unique, near)]
-    issues += _outliers(unique, short, near)
+    issues += [*_outliers(unique, short, near), *_poor(unique)]
     kinds = [*KINDS]
     issues.sort(key=lambda each: (kinds.index(each.kind), not each.is_across, -each.score, each.path))
     return Audit(tuple(issues), features, scores)
@@ -247,6 +260,13 @@ def _outliers(features: Features, short: np.ndarray, near: Neighbors) -> Iterato
         yield _issue(features, place, OUTLIER if is_trained[place] else UNLIKE_TRAINING, distances[place])
 
 
+def _poor(features: Features) -> Iterator[Issue]:
+    """Images whose pixels are poor, as far as the cache knows of them."""
+    for poor in find_poor(features.quality, features.size):
+        for place, score in zip(poor.places.tolist(), poor.scores.tolist(), strict=True):
+            yield _issue(features, place, poor.kind, score)
+
+
 def describe(found: Audit, worst: int = 3) -> str:
     """What an audit has found, in words: for each kind how many, and the most certain ones."""
     features = found.features
@@ -255,6 +275,11 @@ def describe(found: Audit, worst: int = 3) -> str:
         lines.append(
             f"Not looked at: {features.missing:,} without a bottleneck yet, {len(features.failures):,} "
             "unreadable"
+        )
+    if found.unmeasured:
+        lines.append(
+            f"Dark, bright, blurred, tiny or odd: not known of {count_of(found.unmeasured, 'image')}, whose "
+            "pixels an earlier version did not measure. Extract into a new cache to have it"
         )
     for kind, count in found.counts.items():
         own = [issue for issue in found.issues if issue.kind == kind]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +15,13 @@ from fastcls.cache.listing import Listing, listings
 from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
 from fastcls.errors import CacheError
-from fastcls.evaluation.from_cache import cache_of
+from fastcls.evaluation.from_cache import require_cache
 from fastcls.files import PathLike, as_path
 from fastcls.runs import Run
 from fastcls.tasks import Task
 
 _BLOCK_BYTES = 1 << 26
-_PER_IMAGE = ("rows", "digests", "paths", "names", "splits", "labels", "groups", "uses")
+_PER_IMAGE = ("rows", "digests", "paths", "names", "splits", "labels", "groups", "uses", "quality")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,9 @@ class Features:
         labels: (N,) int64 or (N, C) uint8, as the task encodes `names`.
         root: Folder that the paths are relative to, absolute.
         groups: Images of one non-empty group belong together.
+        quality: (N, Q) float32, what was measured of the images when they were decoded, in the order of
+            `pixel_quality.COLUMNS`; NaN of those that an earlier version has decoded.
+        size: (height, width) of the pixels that the network takes.
         failures: Images that could not be read.
         missing: How many further images have no row yet: the cache is partial.
         uses: "train", "val", "refit" or "earlier" of each image that had a part in a run, else ""; see
@@ -58,6 +61,8 @@ class Features:
     labels: np.ndarray
     root: str
     groups: tuple[str, ...]
+    quality: np.ndarray
+    size: tuple[int, int]
     failures: tuple[Failure, ...] = ()
     missing: int = 0
     uses: tuple[str, ...] = ()
@@ -113,7 +118,7 @@ class Features:
         return self.take([place for place, split in enumerate(self.splits) if split in splits])
 
 
-def features_of_run(run: Run) -> Features | None:
+def features_of_run(run: Run) -> Features:
     """The rows of the data set that a run was trained on, with the part that each image had in it.
 
     A cache does not know under which name a run has used it: of its data sets, it is the one with the most
@@ -122,25 +127,26 @@ def features_of_run(run: Run) -> Features | None:
     Args:
         run: A run with a head.
 
-    Returns:
-        None where the cache is not to be found: a warning says so.
-
     Raises:
+        OptionError: The run has no cache that can be used; the message says why.
         CacheError: The cache is damaged, or has no row of the data set.
     """
-    found = cache_of(run)
-    if found is None:
-        return None
+    found = require_cache(run, "Give a run of `fastcls run` or `fastcls train-head` beside its cache")
     uses = {image.digest: image.use for image in reversed(run.used.images)}
-    features = _read(found.cache, _listing_of(found.cache, uses))
+    features = _read(found.cache, listing_of(found.cache, uses))
     return replace(features, uses=tuple(uses.get(digest, "") for digest in features.digests.tolist()))
 
 
-def _listing_of(cache: Cache, uses: dict[str, str]) -> Listing:
+def listing_of(cache: Cache, digests: Iterable[str]) -> Listing:
+    """The data set of a cache that has the most of some images.
+
+    Raises:
+        CacheError: There is none, or its tables are damaged.
+    """
     known = listings(cache.folder)
     if len(known) < 2:
         return cache.listing
-    wanted = np.array([*uses], "S32")
+    wanted = np.array([*digests], "S32")
     return max(known, key=lambda listing: int(np.isin(wanted, listing.samples().digests).sum()))
 
 
@@ -170,6 +176,8 @@ def _read(cache: Cache, listing: Listing) -> Features:
         labels=report.task.encode(known.labels, class_names),
         root=report.root,
         groups=tuple(known.groups),
+        quality=located.take(present).read_quality(),
+        size=cache.manifest.size,
         failures=failures,
         missing=missing,
         name=listing.name,

@@ -47,12 +47,19 @@ class CachedRun:
         """In which they are computed and stored."""
         return self.cache.manifest.precision, self.cache.manifest.dtype
 
-    def probabilities(self, digests: Sequence[str], *, converts: bool = False) -> np.ndarray:
+    def probabilities(
+        self, digests: Sequence[str], *, converts: bool = False, skips_damage: bool = False
+    ) -> np.ndarray:
         """What the head says of images by their digests: (N, C) float32, NaN where the cache has no row.
 
         Args:
             digests: Of N images.
             converts: Convert the head, so that it does without TensorFlow next time.
+            skips_damage: Warn of what cannot be read, as the images are forwarded in its place.
+
+        Raises:
+            CacheError: A row is damaged.
+            OptionError: The head is damaged, or was replaced.
         """
         output = np.full((len(digests), len(self.run.record["class_names"])), np.nan, np.float32)
         try:
@@ -60,6 +67,8 @@ class CachedRun:
             if rows.present.any():
                 self._fill(output, rows, converts=converts)
         except (CacheError, OptionError, OSError) as error:
+            if not skips_damage:
+                raise
             logger.warning("%s. Images whose bottlenecks are not read are forwarded", error)
         return output
 
@@ -85,40 +94,88 @@ class CachedRun:
             output[places] = run(rows.take(places).read().astype(np.float32, copy=False))
 
 
-def cache_of(run: Run | None, given: str | None = None) -> CachedRun | None:
+def find_cache(run: Run, given: str | None = None) -> CachedRun | None:
+    """A run with the cache that it was trained on; None where there is none.
+
+    Args:
+        run: The run.
+        given: The cache, or a folder of caches, where it is not looked for where it was.
+    """
+    if not is_on_cache(run):
+        return None
+    known = run.record["cache"]
+    for place in [Path(given)] if given else run.cache_folders:
+        for cache in caches_at(place):
+            if all(getattr(cache.manifest, name) == known.get(name) for name in _IDENTITY):
+                return CachedRun(run, cache)
+    return None
+
+
+def is_on_cache(run: Run) -> bool:
+    """Whether a run has a head that was trained on a cache."""
+    return isinstance(run.record.get("cache"), dict) and runs.HEAD in run.record["files"]
+
+
+def why_no_cache(run: Run) -> str:
+    """Why a run has no cache that could be used: a fact, without a remedy."""
+    if not is_on_cache(run):
+        return f"{run.folder} was finetuned: it was trained on images, and no cache belongs to it"
+    for place in run.cache_folders:
+        try:
+            found = Cache(place)
+        except CacheError as error:
+            if place.is_dir():
+                return f"The cache that {run.folder} was trained on cannot be read: {error}"
+        else:
+            return f"{found.folder} is another cache now than the one that {run.folder} was trained on"
+    places = run.cache_folders
+    was = f" ({places[-1]})" if places else ""
+    return f"The cache that {run.folder} was trained on is not where it was{was}"
+
+
+def require_cache(run: Run, remedy: str) -> CachedRun:
     """A run with the cache that it was trained on.
 
     Args:
+        run: The run.
+        remedy: What to do where there is none.
+
+    Raises:
+        OptionError: There is none; the message says why.
+    """
+    found = find_cache(run)
+    if found is None:
+        raise OptionError(f"{why_no_cache(run)}. {remedy}")
+    return found
+
+
+def cache_of(run: Run | None, given: str | None = None) -> CachedRun | None:
+    """A run with the cache that it was trained on, for a test.
+
+    Args:
         run: The run; None for a classifier that belongs to none.
-        given: The cache, or a folder of caches, where it is not looked for where it was.
+        given: What --cache says.
 
     Returns:
-        None for a run without a head on bottlenecks, or where its cache is not to be found.
+        None for a run without a head on bottlenecks, or, with a warning, where its cache is not to be found.
 
     Raises:
         OptionError: A cache is given that is not that of the run.
     """
-    known = run.record.get("cache") if run else None
-    if run is None or not isinstance(known, dict) or runs.HEAD not in run.record["files"]:
+    if run is None or not is_on_cache(run):
         if given:
             raise OptionError(
                 "A cache is only of use for a run whose head was trained on one (of run or train-head). "
                 "Remove --cache"
             )
         return None
-    for place in [Path(given)] if given else run.cache_folders:
-        for cache in caches_at(place):
-            manifest = cache.manifest
-            if all(getattr(manifest, name) == known.get(name) for name in _IDENTITY):
-                return CachedRun(run, cache)
-    if given:
+    found = find_cache(run, given)
+    if found is None and given:
         raise OptionError(
             f"{given} does not hold the cache that {run.folder} was trained on (fingerprint "
-            f"{str(known.get('fingerprint'))[:12]}). Give another --cache, or remove it to forward all images"
+            f"{str(run.record['cache'].get('fingerprint'))[:12]}). Give another --cache, or remove it to "
+            "forward all images"
         )
-    logger.warning(
-        "The cache that %s was trained on is not where it was, so what it holds is not used. --cache says "
-        "where it is",
-        run.folder,
-    )
-    return None
+    if found is None:
+        logger.warning("%s. What it holds is not used; --cache says where it is", why_no_cache(run))
+    return found

@@ -41,7 +41,7 @@ def open_tested(
         origin = os.path.abspath(data)  # noqa: PTH100 (a link stays what it is called)
         for listing, report in _tables(source.cache) if source else []:
             if report.data == origin:
-                dataset = _as_dataset(listing, report)
+                dataset = as_dataset(listing, report)
                 logger.warning(
                     "%s\n%s lists %s: these are tested", error, listing.samples_path, dataset.counted
                 )
@@ -80,7 +80,8 @@ def _tables(cache: Cache) -> list[tuple[Listing, Report]]:
     return found
 
 
-def _as_dataset(listing: Listing, report: Report) -> Dataset:
+def as_dataset(listing: Listing, report: Report) -> Dataset:
+    """What a table of a cache lists, as a data set."""
     table = listing.samples()
     class_names = tuple(sorted({name for names in table.labels for name in names}))
     index = {name: label for label, name in enumerate(class_names)}

@@ -22,7 +22,7 @@ from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.features import Features
 from fastcls.evaluation.judges import HEADLINES
 from fastcls.evaluation.pictures import draw_learning
-from fastcls.evaluation.power_law import Gain, PowerLaw, estimate_gain, fit_law
+from fastcls.evaluation.power_law import Gain, PowerLaw, estimate_gain, law_of
 from fastcls.evaluation.ranked import class_auroc
 from fastcls.evaluation.text_table import format_table
 from fastcls.files import PathLike
@@ -70,7 +70,7 @@ class LearningCurve:
         available: How many images there are to train on.
         images: (P,) numbers of images that were trained on.
         curves: (S, P) the figure in each fold of each repeat.
-        law: What the mean over the folds follows.
+        law: What the mean over the folds follows, as near as a law comes to it that brings the gain.
         gain: What twice the images would bring; None where that cannot be told.
         chosen: (P,) C of each.
         identity: Which bottlenecks of which images it is of: see `Features.identity`.
@@ -116,7 +116,8 @@ class LearningCurve:
                 format_table(rows),
                 "",
                 f"{self.figure} of n images: about {limit:.3f} - {scale:.3g} * n^-{exponent:.3g}",
-                f"All {count_of(self.available, 'image')}: about {float(self.law(self.available)):.3f}",
+                f"All {count_of(self.available, 'image')}: about {float(self.law(self.available)):.3f}; "
+                f"{self.gain.more:,}: about {float(self.law(self.gain.more)):.3f}",
                 self.sentence,
             ]
         )
@@ -189,14 +190,15 @@ def _curve(features: Features, points: list[tuple[float, list[float], float]], f
     known = ~np.isnan(curves).any(axis=0)
     images, curves = images[known], curves[:, known]
     count = len(features)
+    gain = estimate_gain(images, curves, count, 2 * count, drawn=folds)
     return LearningCurve(
         features.name,
         next(iter(HEADLINES[features.task].values())),
         count,
         images,
         curves,
-        fit_law(images, curves.mean(axis=0)),
-        estimate_gain(images, curves, count, 2 * count, drawn=folds),
+        law_of(gain, images, curves.mean(axis=0)),
+        gain,
         tuple(c for (*_, c), is_known in zip(points, known, strict=True) if is_known),
         features.identity,
     )
@@ -222,6 +224,11 @@ def _points(gain: Gain) -> str:
     return f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
 
 
+def require_pictures() -> None:
+    """Raise OptionError where `new_picture` names one that cannot be made."""
+    files.require_writable(Path(_ROOT))
+
+
 def new_picture(name: str) -> Path:
     """A picture in `curves` that is not there yet, by the name of a data set."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
@@ -234,9 +241,7 @@ def require_picture(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise OptionError(f"--out names a PNG file, such as curve.png. Received: {path}")
     for each in _both(path):
-        if os.path.lexists(each):
-            raise files.is_taken(each)
-    files.require_writable(path)
+        files.require_new(each)
 
 
 def write_curve(curve: LearningCurve, path: Path) -> tuple[Path, Path]:

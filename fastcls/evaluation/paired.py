@@ -91,10 +91,13 @@ class Measured:
     Attributes:
         estimate: The figure.
         behind: By how much it is above (or, below 0, behind) the candidate that is compared with.
+        alike: Place of the first candidate whose figure is the same in each draw of the images: this one ties
+            with it, if it is another.
     """
 
     estimate: Estimate
     behind: Estimate
+    alike: int
 
 
 def figures_of(task: Task, *, with_probabilities: bool = True) -> tuple[Figure, ...]:
@@ -121,8 +124,32 @@ def measure(candidates: Sequence[Sequence[Outcome]], figure: Figure) -> list[Mea
         Measured(
             _estimate(values[place], drawn[place]),
             _estimate(values[place] - values[best], drawn[place] - drawn[best]),
+            next(n for n in range(place + 1) if np.array_equal(drawn[n], drawn[place], equal_nan=True)),
         )
         for place in range(len(candidates))
+    ]
+
+
+def ranks_of(ranked: Sequence[Measured]) -> list[int]:
+    """The rank of each candidate, the best first: those that tie share one."""
+    ranks: dict[int, int] = {}
+    return [ranks.setdefault(own.alike, place) for place, own in enumerate(ranked, 1)]
+
+
+def ties_in_words(ranked: Mapping[str, Measured], title: str) -> list[str]:
+    """A sentence for each group of candidates that tie.
+
+    Args:
+        ranked: By their names.
+        title: Of the figure.
+    """
+    groups: dict[int, list[str]] = {}
+    for name, own in ranked.items():
+        groups.setdefault(own.alike, []).append(name)
+    return [
+        f"{', '.join(names)} tie: the {title} is the same on any choice of these images"
+        for names in groups.values()
+        if len(names) > 1
     ]
 
 

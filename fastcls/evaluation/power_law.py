@@ -56,15 +56,20 @@ class Gain:
     high: float
 
 
-def fit_law(images: np.ndarray, figures: np.ndarray) -> PowerLaw:
-    """The law of the least squared error.
+def law_of(gain: Gain, images: np.ndarray, figures: np.ndarray) -> PowerLaw:
+    """Of the laws by which more images bring a gain, the one of the least squared error.
 
     Args:
+        gain: What they bring.
         images: (P,) numbers of images.
         figures: (P,).
     """
-    limit, scale, exponent = _fit(images, figures[None], np.ones((1, len(images))))
-    return PowerLaw(float(limit[0]), float(scale[0]), float(exponent[0]))
+    powers = images.astype(np.float64) ** -_EXPONENTS[:, None]
+    scales = gain.gain / (gain.images**-_EXPONENTS - gain.more**-_EXPONENTS)
+    limits = np.minimum((figures + scales[:, None] * powers).mean(axis=1), 1)
+    errors = ((figures - limits[:, None] + scales[:, None] * powers) ** 2).sum(axis=1)
+    best = int(errors.argmin())
+    return PowerLaw(float(limits[best]), float(scales[best]), float(_EXPONENTS[best]))
 
 
 def estimate_gain(

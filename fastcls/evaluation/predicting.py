@@ -102,7 +102,7 @@ def predict(
     rows = np.full((len(paths), len(how.classifier.class_names)), np.nan, np.float32)
     parity = None
     if source:
-        rows = source.probabilities(digests, converts=how.classifier.is_of_file)
+        rows = source.probabilities(digests, converts=how.classifier.is_of_file, skips_damage=True)
         there = np.flatnonzero(_present(rows) & ~gone)
         parity = _check(there, rows, labels, paths, source, how)
         if not (parity.holds if parity else _present(rows)[gone].any()):

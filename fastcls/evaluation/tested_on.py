@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from fastcls.wording import count_of
 
 MEMBER = "tested_on"
 FORWARDED = "images"
+_OTHERS = "Test on other images; `fastcls run` and `fastcls split-data` hold some out with --test 0.2"
 _IN_WORDS = {
     TRAIN: "used for training",
     VAL: "used for validation",
@@ -32,7 +34,8 @@ class TestedOn:
     Attributes:
         data: The folder, table or pattern that was tested on, absolute.
         root: Folder that the paths of its images are relative to, absolute.
-        part: "test", or "all" of a data set that is not split.
+        part: "test"; of a data set that is not split "all", or "new" where images that had a part in the
+            training are left out.
         images: How many, unreadable ones included.
         unreadable: How many of them gave no prediction.
         digest: Of the digests of all images with their classes: equal for the same ones, wherever they are.
@@ -46,6 +49,9 @@ class TestedOn:
             "cache (PRECISION)", bottlenecks of the cache that the run was trained on.
         cached: How many of the images have their bottlenecks from the cache; the others were forwarded.
         left_out: How many more there were, of classes that the classifier does not know.
+        used: How many more there were that had a part in the training.
+        added: How many of the images are not in the data set of the run, where others of it are left out;
+            None if that is unknown.
         gone: How many of the images cannot be read, and are known to the cache by their paths alone.
         compact: Whether predictions.csv lacks the probabilities of the classes.
         unfamiliar: How many are unlike the training images, as `predict` marks them; None where that is not
@@ -69,6 +75,8 @@ class TestedOn:
     features: str = FORWARDED
     cached: int = 0
     left_out: int = 0
+    used: int = 0
+    added: int | None = None
     gone: int = 0
     compact: bool = False
     unfamiliar: int | None = None
@@ -78,13 +86,22 @@ class TestedOn:
     fastcls: str = fastcls.__version__
 
     def __str__(self) -> str:
-        part = f" (its {self.part} part)" if self.part != "all" else ""
+        part = " (its test part)" if self.part == "test" else ""
         unreadable = f" ({self.unreadable} unreadable)" if self.unreadable else ""
-        images = count_of(self.images, "image")
-        told = f"Tested on {self.data}{part}: {images}{unreadable}; {self._told}; {self.seconds:.1f} s"
+        told = f"Tested on {self.data}{part}: {self._images}{unreadable}; {self._told}; {self.seconds:.1f} s"
         of_cache = self._of_cache if self.cached else []
         corrected = str(self.corrected) if self.corrected else ""
         return "\n".join(filter(None, [told, *of_cache, self._of_unfamiliar, corrected]))
+
+    @property
+    def _images(self) -> str:
+        if not self.used:
+            return count_of(self.images, "image")
+        added = f", {self.added:,} of them added since then" if self.added else ""
+        every = f"{self.images + self.used:,}"
+        return (
+            f"the {self.images:,} of {every} images that the run held out{added} (--images all: all {every})"
+        )
 
     @property
     def _of_unfamiliar(self) -> str:
@@ -112,9 +129,12 @@ class TestedOn:
             lines.append(f"{count_of(self.gone, 'image')} gone: known by the table of the cache alone")
         return lines
 
-    @property
-    def warning(self) -> str:
-        """Why the figures are not those of images that the classifier has never seen; "" if they are."""
+    def warn(self, place: Path | None) -> str:
+        """Why the figures are not those of images that the classifier has never seen; "" if they are.
+
+        Args:
+            place: The run folder, or the file of the classifier.
+        """
         if not self.seen or not any(self.seen.values()):
             return ""
         known = sum(self.seen.values())
@@ -123,8 +143,15 @@ class TestedOn:
         only = f"only the other {new:,}" if new else "none of them"
         return (
             f"{known:,} of the {images} {are} not new to the classifier ({self._told}): {only} can "
-            "tell how it does on new images. Test on new images alone"
+            f"tell how it does on new images. {self._way_out(place) if new else _OTHERS}"
         )
+
+    def _way_out(self, place: Path | None) -> str:
+        """How to test on new images alone."""
+        if place is None:
+            return 'Test on these alone: images="new"'
+        command = f"fastcls test {shlex.quote(str(place))} {shlex.quote(self.data)}"
+        return f"Test on these alone: {command} --images new"
 
     def is_same(self, folder: Path) -> bool:
         """Whether the result in a folder is of the same images, classes and classifier."""

@@ -24,6 +24,7 @@ from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write
 from fastcls.evaluation.figures import Figures
 from fastcls.evaluation.from_cache import cache_of
 from fastcls.evaluation.gone import open_tested, recall_digests
+from fastcls.evaluation.held_out import ALL, NEW, Chosen, choose_images
 from fastcls.evaluation.judges import JUDGES
 from fastcls.evaluation.predicting import Forwarding, Predicted, predict
 from fastcls.evaluation.tested_on import FORWARDED, MEMBER, TestedOn, tested_on
@@ -173,21 +174,27 @@ def _test(
 ) -> Tested:
     classifier, part = how.classifier, _test_part(dataset)
     tested = _fitting(part, classifier, allow_missing=result.allow_missing)
-    run = Run.of(place) if place else None
+    run = classifier.run if classifier.is_export else Run.of(place) if place else None
+    if classifier.is_export:
+        place, features = _of_export(classifier, features)
     source = None if features.through_model else cache_of(run, features.cache)
     used, model = run.used if run else classifier.used, _model_digest(classifier, place)
     found_digests = _digests(tested)
     digests = recall_digests(source.cache, tested, found_digests) if source else found_digests
-    gone = np.array([bool(known) and not read for known, read in zip(digests, found_digests, strict=True)])
-    on = _tell(tested, "test" if dataset.splits else "all", digests, model, used)
     left_out = len(part.samples) - len(tested.samples)
+    chosen = choose_images(tested, digests, used, run, asked=result.images, cache=features.cache)
+    tested = replace(tested, samples=tuple(tested.samples[place] for place in chosen.places))
+    digests, found_digests = ([each[place] for place in chosen.places] for each in (digests, found_digests))
+    gone = np.array([bool(known) and not read for known, read in zip(digests, found_digests, strict=True)])
+    on = _tell(tested, _name_of(dataset, chosen), digests, model, used)
     on = replace(on, left_out=left_out, gone=int(gone.sum()), compact=result.compact)
+    on = replace(on, used=chosen.used, added=chosen.added)
     corrector = Corrector.of(result.corrections, tested, digests, classifier)
     on = replace(on, corrections=corrector.digest if corrector else "")
     if is_written:
         _require_free(next(_folders(place, tested.name, out)), on, features, is_asked_for=out is not None)
-    if on.warning:
-        logger.warning(on.warning)
+    if warning := on.warn(run.folder if run and not classifier.is_export else place):
+        logger.warning(warning)
     started = time.monotonic()
     labels = classifier.task.encode([*map(tested.names_of, tested.samples)], classifier.class_names)
     found = predict(tested, labels, digests, source, how, gone=gone)
@@ -198,6 +205,13 @@ def _test(
     folders = _folders(place, tested.name, out)
     folder = _write(evaluation, predictions, on, folders, features) if is_written else None
     return Tested(evaluation, predictions, found.unreadable, on, folder)
+
+
+def _of_export(classifier: Classifier, features: FeaturesSpec) -> tuple[Path | None, FeaturesSpec]:
+    """The folder that an export is in, and what of the images it forwards: all."""
+    if features.cache:
+        raise OptionError("A cache is of no use for an export, which forwards all images. Remove --cache")
+    return classifier.source and classifier.source.parent, replace(features, through_model=True)
 
 
 def _test_part(dataset: Dataset) -> Dataset:
@@ -244,7 +258,15 @@ def _tell(tested: Dataset, part: str, digests: list[str], model: str, used: Used
     )
 
 
+def _name_of(dataset: Dataset, chosen: Chosen) -> str:
+    if dataset.splits:
+        return "test"
+    return NEW if chosen.used else ALL
+
+
 def _model_digest(classifier: Classifier, place: Path | None) -> str:
+    if classifier.is_export:
+        return classifier.digest
     if place is None:
         parts = (graph.architecture_digest(classifier.model), graph.weights_digest(classifier.model))
         return files.json_digest(parts)

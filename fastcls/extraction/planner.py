@@ -205,9 +205,15 @@ class ExtractionPlan:
         target = self.cuts[0].target
         self.viewed.dataset.warn_of_conflicts(target.coverage.rows.digests if target else None)
 
-    def describe(self) -> list[str]:
-        """The plan as lines of text."""
-        lines = [line for cut in self.cuts for line in (str(cut), cut.note) if line]
+    def describe(self, names: Sequence[str] = ()) -> list[str]:
+        """The plan as lines of text.
+
+        Args:
+            names: What tells its cuts apart from those of other plans.
+        """
+        starts = [f"{name}: " for name in names] or [""] * len(self.cuts)
+        pairs = zip(starts, self.cuts, strict=True)
+        lines = [line for start, cut in pairs for line in (f"{start}{cut}", cut.note) if line]
         if self.candidates and any(cut.to_forward for cut in self.cuts):
             engine = describe_candidates(self.candidates, is_decided=self.is_decided)
             lines += [f"{engine}. {self.resources}"]

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from fastcls.data.decoder import Decoder
+from fastcls.data.decoder import Decoded, Decoder
 from fastcls.data.image_formats import UnreadableImage
 from fastcls.engines import engine_class
 from fastcls.extraction.reading import Reading, identify
@@ -57,7 +56,7 @@ class EarlyImages:
         cv2.setNumThreads(1)  # as a worker does
         self._order = order
         self._decoder = Decoder(order.rule, order.max_pixels)
-        self._images: dict[str, tuple[Reading, np.ndarray]] = {}
+        self._images: dict[str, tuple[Reading, Decoded]] = {}
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -67,8 +66,8 @@ class EarlyImages:
         self._is_over.set()
         self._thread.join()
 
-    def take(self, root: Path, path: str, rule: PixelRule) -> tuple[Reading, np.ndarray] | None:
-        """What was learnt of an image, and its pixels (H, W, 3) uint8, once; None if it is not here."""
+    def take(self, root: Path, path: str, rule: PixelRule) -> tuple[Reading, Decoded] | None:
+        """What was learnt of an image, and its pixels, once; None if it is not here."""
         if (root, rule) != (self._order.root, self._order.rule):
             return None
         return self._images.pop(path, None)
@@ -92,12 +91,12 @@ class EarlyImages:
                 return
             yield path
 
-    def _try(self, path: str) -> tuple[str, tuple[Reading, np.ndarray] | None]:
+    def _try(self, path: str) -> tuple[str, tuple[Reading, Decoded] | None]:
         """An image; None for one that cannot be read, of which its task is to tell."""
         _give_way()
         reading, data = identify(self._order.root, path)
         with contextlib.suppress(UnreadableImage, MemoryError):
-            return path, (reading, self._decoder.decode(data))
+            return path, (reading, self._decoder.decode_sized(data))
         return path, None
 
 

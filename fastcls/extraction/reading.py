@@ -14,7 +14,8 @@ from fastcls import files
 from fastcls.cache.index import Index
 from fastcls.cache.samples import Failure, FileState
 from fastcls.data import image_bytes
-from fastcls.data.decoder import Decoder, UnreadableHere, UnreadableImage
+from fastcls.data.decoder import Decoded, Decoder, UnreadableHere, UnreadableImage
+from fastcls.data.pixel_quality import measure
 from fastcls.data.views import make_view, row_key
 from fastcls.extraction.shard_tasks import ShardTask, Wanted
 from fastcls.specs import PixelRule
@@ -55,6 +56,8 @@ class View:
         pixels: (H, W, 3) uint8.
         lacking: The caches that lack the row; none: there is nothing to forward.
         is_last: Whether this is the image's last view in the task.
+        quality: What was measured of the image (see `pixel_quality.COLUMNS`); None of a view that is made of
+            it.
     """
 
     reading: Reading
@@ -63,10 +66,11 @@ class View:
     pixels: np.ndarray | None = None
     lacking: tuple[int, ...] = ()
     is_last: bool = True
+    quality: np.ndarray | None = None
 
 
 # Of an image, by its root, path and rule: what was learnt of it, and its pixels; None where it is not there.
-Take = Callable[[Path, str, PixelRule], tuple[Reading, np.ndarray] | None]
+Take = Callable[[Path, str, PixelRule], tuple[Reading, Decoded] | None]
 
 
 class ImageReader:
@@ -88,13 +92,13 @@ class ImageReader:
     def __call__(self, wanted: Wanted) -> list[View]:
         taken = self._early(self._root, wanted.path, self._decoder.rule) if self._early else None
         if taken:
-            reading, image = taken
-            return self._views_of(wanted, reading, lambda: image)
+            reading, decoded = taken
+            return self._views_of(wanted, reading, lambda: decoded)
         reading, data = identify(self._root, wanted.path)
-        return self._views_of(wanted, reading, lambda: self._decoder.decode(data))
+        return self._views_of(wanted, reading, lambda: self._decoder.decode_sized(data))
 
-    def _views_of(self, wanted: Wanted, reading: Reading, pixels: Callable[[], np.ndarray]) -> list[View]:
-        """The views that some cache lacks, of pixels that are made if there are such views."""
+    def _views_of(self, wanted: Wanted, reading: Reading, read: Callable[[], Decoded]) -> list[View]:
+        """The views that some cache lacks, of an image that is decoded if there are such views."""
         if reading.reason:
             return [View(reading, wanted.caches)]
         keys = [row_key(reading.digest, self._views, number) for number in range(wanted.views)]
@@ -103,7 +107,7 @@ class ImageReader:
         if not any(lacking):
             return [View(reading, wanted.caches)]
         try:
-            image = pixels()
+            decoded = read()
         except UnreadableHere as error:  # with more memory or another package, a run tries it again
             return [View(replace(reading, digest="", reason=str(error)), wanted.caches)]
         except UnreadableImage as error:
@@ -113,8 +117,9 @@ class ImageReader:
                 reading,
                 wanted.caches,
                 keys[number],
-                make_view(image, reading.digest, self._views, number),
+                make_view(decoded.pixels, reading.digest, self._views, number),
                 lacking[number],
+                quality=None if number else measure(decoded.pixels, decoded.original),
             )
             for number in range(wanted.views)
             if lacking[number]

@@ -207,7 +207,9 @@ class _Sink:
         for number, fits in zip(places, finite, strict=True):
             (self._forwarded if fits else self._spoilt).add(views[number].reading.digest)
         keys = [views[number].key for number in places]
-        self._writer.append([key for key, fits in zip(keys, finite, strict=True) if fits], rows[finite])
+        quality = [views[number].quality for number in places]
+        kept = [place for place, fits in enumerate(finite) if fits]
+        self._writer.append([keys[p] for p in kept], rows[finite], [quality[p] for p in kept])
 
     def note(self, views: Sequence[View]) -> None:
         """Take in what was learnt of images whose last views these are."""

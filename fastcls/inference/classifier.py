@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastcls
 from fastcls import archives, files
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
@@ -21,14 +20,17 @@ from fastcls.data.decoder import Decoder, affordable_pixels
 from fastcls.errors import OptionError
 from fastcls.files import PathLike
 from fastcls.inference.bottlenecks import with_bottleneck
+from fastcls.inference.export_file import ExportFile, ExportForwarder
 from fastcls.inference.forwarder import Forward, Forwarder
 from fastcls.inference.inputs import Decoded, Images, decode, listed
-from fastcls.inference.model_file import FAMILIARITY, ModelFile, read_familiarity, read_member
+from fastcls.inference.model_file import FAMILIARITY
+from fastcls.inference.provenance import provenance_of
 from fastcls.inference.results import ImageResult, Predictions
 from fastcls.inference.stitcher import stitch
+from fastcls.inference.stored import MEMBER, open_stored
 from fastcls.machine import cores
 from fastcls.parallel import ahead
-from fastcls.runs import CLASSIFIER, Run
+from fastcls.runs import Run
 from fastcls.specs import (
     AnswerSpec,
     FeaturesSpec,
@@ -38,7 +40,7 @@ from fastcls.specs import (
     check_at_least,
     check_type,
 )
-from fastcls.tasks import ONE_LABEL, Task, task_named
+from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.familiarity import Familiarity
 from fastcls.used_images import UNKNOWN, UsedImages
 from fastcls.wording import count_of
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
     from fastcls.evaluation.tester import Tested
     from fastcls.training.head_trainer import TrainedHead
 
-MEMBER = "fastcls.json"
-FILE_NAME = CLASSIFIER
 _SHOWN = 5
 
 
@@ -104,22 +104,9 @@ class Classifier:
         check_type("trained", trained, TrainedHead)
         cache = Cache.of(cache)
         trunk = checked_files.load_model(cache.trunk_path)
-        manifest = asdict(cache.manifest)
-        del manifest["cuts"]
-        provenance = {
-            "fastcls": fastcls.__version__,
-            "cache": manifest,
-            "head": asdict(trained.spec),
-            "training": asdict(trained.config),
-            "views": asdict(trained.views),
-            "figures": trained.best,
-            "train_count": trained.train_count,
-            "val_count": trained.val_count,
-            "familiarity": trained.familiarity.told if trained.familiarity else None,
-        }
         model = stitch(trunk, trained.model)
-        pixels = cache.manifest.pixels
-        known = pixels, provenance, trained.thresholds, trained.task
+        provenance = provenance_of(cache.manifest, trained)
+        known = cache.manifest.pixels, provenance, trained.thresholds, trained.task
         return cls(model, trained.class_names, *known, used=trained.used, familiarity=trained.familiarity)
 
     def __post_init__(self) -> None:
@@ -181,28 +168,21 @@ class Classifier:
 
     @classmethod
     def load(cls, path: PathLike) -> Classifier:
-        """Load a run folder or a classifier file.
+        """Load a run folder, a classifier file or an export.
 
         Args:
-            path: The folder that a run has made, or a file that `save` has written.
+            path: The folder that a run has made, a file that `save` has written, or what `fastcls export`
+                has: one of its folders, or the model in it. An export has no Keras model, and runs without.
 
         Raises:
             OptionError: There is no such classifier, it was not made by fastcls, or this fastcls does not
                 make such pixels as it was trained on.
+            MissingExtraError: The runtime of an export is not installed.
         """
-        path = files.as_path(path, "path")
-        file = path / FILE_NAME if path.is_dir() else path
-        if file.is_file() and (run := Run.of(path) if path.is_dir() else None):
-            run.file(FILE_NAME)
-        described = read_member(file, MEMBER)
-        class_names = tuple(described.pop("class_names"))
-        thresholds = described.pop("thresholds", None)
-        task = _read_task(described, thresholds, len(class_names), file)
-        rule = _read_pixels(described, file)
-        thresholds = tuple(thresholds) if thresholds else None
-        known = read_familiarity(file)
-        made = cls(None, class_names, rule, described, thresholds, task, source=file, familiarity=known)
-        object.__setattr__(made, "_file", ModelFile.open(file, rule.size))
+        found = open_stored(files.as_path(path, "path"))
+        known = found.class_names, found.pixels, found.provenance, found.thresholds, found.task
+        made = cls(None, *known, source=found.path, familiarity=found.familiarity)
+        object.__setattr__(made, "_file", found.model)
         object.__delattr__(made, "model")
         return made
 
@@ -223,9 +203,9 @@ class Classifier:
         """Classify images.
 
         Args:
-            images: One image or many: a file, a folder (with all that is below it) or a TFRecord file; the
-                bytes of an image file; an array (H, W, 3) uint8 RGB, or (N, H, W, 3) of several; a Pillow
-                image; or an iterable of any of these. All become what the model takes by the same rule.
+            images: One image or many: a file, a folder (with all that is below it), a pattern, a TFRecord
+                file, a video, an http(s) address; the bytes of an image file; an array (H, W, 3) uint8 RGB,
+                or (N, H, W, 3) of several; a Pillow image; or an iterable of any of these.
             batch_size: Images per forward pass.
             max_pixels: Images of more pixels, when they are decoded, are not read; None for as many as the
                 memory allows each decoding thread.
@@ -257,8 +237,7 @@ class Classifier:
     ) -> Iterator[ImageResult]:
         """Classify images one after the other, in bounded memory; see `predict`.
 
-        Images are taken from an iterable as they are needed, at most a few batches ahead: decoding runs
-        ahead of the forward passes.
+        Images are taken a few batches ahead; with a batch size of 1, each is answered before the next comes.
 
         Yields:
             One result per image, in order.
@@ -274,7 +253,8 @@ class Classifier:
             check_at_least("max_pixels", max_pixels, 1)
         decoder = Decoder(self.pixels, max_pixels or affordable_pixels(cores()))
         singles, count = listed(images)
-        decoded = ahead(partial(decode, decoder), singles, threads=cores(), depth=2 * batch_size)
+        depth = 1 if batch_size == 1 else 2 * batch_size
+        decoded = ahead(partial(decode, decoder), singles, threads=cores(), depth=depth)
         numbered, run = enumerate(decoded), None
         batch_size = min(batch_size, count or batch_size)
         while batch := list(itertools.islice(numbered, batch_size)):
@@ -291,22 +271,24 @@ class Classifier:
         cache: PathLike | None = None,
         through_model: bool = False,
         allow_missing: bool = False,
+        images: str | None = None,
         compact: bool = False,
         corrections: PathLike | None = None,
         progress: bool = False,
     ) -> Tested:
-        """Classify labeled images: the test part of a data set, or all of one that is not split.
+        """Classify labeled images: the test part of a data set, if it is split.
 
         Args:
             dataset: The images, of known classes, or their path, as `Dataset.open` takes it.
-            out: Folder for the files that `fastcls test` writes: tables, a picture and a row per image;
-                None to write nothing.
+            out: Folder for the files that `fastcls test` writes; None to write nothing.
             batch_size: Images per forward pass.
             max_pixels: See `predict`. Where it is given, all images are forwarded.
-            cache: The cache that the run was trained on, or a folder of caches with it; None for where it was
-                when the run was made. Images whose bottlenecks are there are not forwarded again.
+            cache: The cache of the run, or a folder of caches with it; None for where it was. Images whose
+                bottlenecks are there are not forwarded again.
             through_model: Forward all images.
             allow_missing: Leave out images of classes that the classifier does not know, with a warning.
+            images: "all", or "new" without those that had a part in the training; None for "new" if the run
+                has held out some of the images, else "all".
             compact: Leave the probabilities of the classes out of predictions.csv.
             corrections: The issues.csv of an audit: figures with them are told beside those without.
             progress: Show a bar on stderr.
@@ -315,8 +297,8 @@ class Classifier:
             Figures, predictions, and on what. `print(tested.evaluation.table())` is what the command prints.
 
         Raises:
-            DataError: There is no test part, a class is unknown to the classifier, the images have one label
-                each and the classifier gives several (or the other way round), or no image could be read.
+            DataError: There is no image to test, a class is unknown to the classifier, or one side has one
+                label per image and the other several.
             OptionError: `out` holds something else or cannot be made, or `cache` is not that of the run.
         """
         from fastcls.evaluation.tester import test
@@ -328,23 +310,45 @@ class Classifier:
             batch_size=batch_size,
             max_pixels=max_pixels,
             features=FeaturesSpec(through_model=through_model, cache=place),
-            result=ResultSpec(allow_missing, compact, issues),
+            result=ResultSpec(allow_missing, images, compact, issues),
             progress=progress,
         )
 
     def known_images(self) -> UsedImages:
-        """The images that had a part in it, if it was made in this process or is of a run.
+        """The images that had a part in it, if it was made in this process or is of a run."""
+        return self.run.used if self.run else self.used
+
+    @cached_property
+    def run(self) -> Run | None:
+        """The run that it is of, or that it was exported from; None where that is not known.
 
         Raises:
-            OptionError: The table of the run is damaged.
+            OptionError: It is damaged.
         """
-        run = Run.of(self.source) if self.source else None
-        return run.used if run else self.used
+        if self.is_export:
+            found: Run | None = self.__dict__["_file"].run
+            return found
+        return Run.of(self.source) if self.source else None
 
     @property
     def is_of_file(self) -> bool:
         """Whether its model is that of its file, and nobody has asked for it, who might have changed it."""
         return "_file" in self.__dict__
+
+    @property
+    def is_export(self) -> bool:
+        """Whether it is an export, which has no Keras model."""
+        return isinstance(self.__dict__.get("_file"), ExportFile)
+
+    def require_keras(self) -> None:
+        """Raise OptionError for an export, which has no Keras model."""
+        if self.is_export:
+            self.__dict__["_file"].load_model(self.size)
+
+    @property
+    def digest(self) -> str:
+        """Of its file, or the files of an export; "" if its model may be another."""
+        return self.__dict__["_file"].digest if self.is_of_file else ""
 
     def keep(self) -> None:
         """Convert the model of a file for this machine, where that was not done: later it starts at once."""
@@ -355,13 +359,16 @@ class Classifier:
         return self.__dict__["_file"].load_model(self.size)
 
     @cached_property
-    def _forwarder(self) -> Forwarder:
+    def _forwarder(self) -> Forwarder | ExportForwarder:
+        if self.is_export:
+            return ExportForwarder(self.__dict__["_file"].export)
+
         def load() -> Any:
             model = self._loaded if self.is_of_file else self.model
             return with_bottleneck(model) if self.familiarity else model
 
         kind = "classifier-bottleneck" if self.familiarity else "classifier"
-        return Forwarder(kind, load, self.__dict__["_file"].digest if self.is_of_file else "")
+        return Forwarder(kind, load, self.digest)
 
     def _forward(
         self, batch: Sequence[tuple[int, Decoded]], batch_size: int, run: Forward
@@ -375,25 +382,5 @@ class Classifier:
         scores = self.familiarity.score(bottlenecks).tolist() if self.familiarity else [None] * batch_size
         for (index, decoded), row, score in zip(batch, rows, scores, strict=False):
             said = (None, None) if decoded.pixels is None else (row, score)
-            yield ImageResult(index, decoded.path, said[0], self, decoded.reason, unfamiliarity=said[1])
-
-
-def _read_task(
-    described: dict[str, Any], thresholds: Sequence[float] | None, classes: int, file: Path
-) -> Task:
-    """Take the task out of what travels with a model; refuse one that the thresholds do not fit."""
-    try:
-        task = task_named(described.pop("task", None))
-        task.require_thresholds(thresholds, classes)
-    except ValueError as error:
-        raise OptionError(f"{file} cannot be used: {error}. Train it again") from error
-    return task
-
-
-def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:
-    """Take the rule of pixels out of what travels with a model; refuse one that is not obeyed here."""
-    try:
-        return Decoder(PixelRule.read(described.pop("pixels"))).rule
-    except (KeyError, TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, OptionError) else "it does not say how its pixels are made"
-        raise OptionError(f"{file} cannot be used: {reason}") from error
+            about = decoded.reason, AnswerSpec(), said[1], decoded.name, decoded.seconds
+            yield ImageResult(index, decoded.path, said[0], self, *about)

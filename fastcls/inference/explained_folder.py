@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from fastcls import files
 from fastcls.data.decoder import UnreadableImage
+from fastcls.data.video import Frame
 from fastcls.errors import DataError
 from fastcls.extraction.fidelity import evenly_spaced
 from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.explainer import Explainer, Explanation
-from fastcls.inference.inputs import each
+from fastcls.inference.inputs import Single, each
 from fastcls.inference.overlays import encoded, overlay, photo, picture, sheet, shrunk
 from fastcls.machine import cores
 from fastcls.parallel import ahead
@@ -128,13 +129,13 @@ def explain_files(
         OptionError: `out` holds something, or as in `explain`.
         DataError: A folder holds no image, or no image could be read.
     """
-    require_new(out)
-    if images and not any(Path(image).exists() for image in images):
+    files.require_new_folder(out)
+    paths = list(dict.fromkeys(_require_file(image) for image in each(images, image_key)))
+    if not any(Path(image).exists() for image in images):  # before Keras loads the model for seconds
         raise DataError(
             f"None of the images could be read. The first: {images[0]}: cannot be read: "
             "No such file or directory"
         )
-    paths = list(dict.fromkeys(Path(str(path)) for path in each(images, image_key)))
     explainer = Explainer(classifier, how)
     root = _root([_plain(Path(image)) for image in images])
     names = dict(zip(paths, _names([_below(root, path) for path in paths]), strict=True))
@@ -146,17 +147,11 @@ def explain_files(
         return writing.complete(folder, out, done)
 
 
-def require_new(out: Path) -> None:
-    """Refuse to write over something.
-
-    Raises:
-        OptionError: The path is taken, or nothing can be made there.
-    """
-    is_empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
-    if os.path.lexists(out) and not is_empty:
-        raise files.is_taken(out)
-    files.require_writable(out)
-    files.require_writable(out.parent)
+def _require_file(image: Single) -> Path:
+    if not isinstance(image, Path):
+        name = image.name if isinstance(image, Frame) else str(image)
+        raise DataError(f"Pictures are made of image files, not of addresses and videos. Received: {name}")
+    return image
 
 
 @dataclass(frozen=True)
@@ -259,7 +254,8 @@ def _overlaid(draw: DrawSpec, explanation: Explanation) -> Overlay:
 
 def _root(given: Sequence[Path]) -> Path:
     """The folder that all that is given is in."""
-    return Path(os.path.commonpath([place if place.is_dir() else place.parent for place in given]))
+    folders = (next(each for each in (place, *place.parents) if each.is_dir()) for place in given)
+    return Path(os.path.commonpath([*folders]))
 
 
 def _plain(path: Path) -> Path:

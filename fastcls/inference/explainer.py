@@ -174,7 +174,7 @@ def _label_of(classifier: Classifier, class_name: str | None) -> int | None:
 def _look_ahead(classifier: Classifier, layer: str | None) -> None:
     """Refuse what cannot be explained, as far as that is known before Keras loads the model for seconds."""
     kind = dict(classifier.provenance.get("head") or {}).get("kind")
-    if kind in HEADS and not HEADS[kind].has_logits:
+    if kind in HEADS and HEADS[kind].votes:
         raise OptionError(NO_LOGITS)
     names = layer_names(classifier.source) if layer and classifier.is_of_file and classifier.source else ()
     if names and layer and layer not in names:

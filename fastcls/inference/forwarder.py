@@ -31,6 +31,7 @@ class Forwarder:
     def __init__(self, kind: str, load: Callable[[], Any], digest: str = "") -> None:
         self._kind, self._load, self._digest = kind, load, digest
         self._engine: Engine | None = None
+        self._looked: list[bool] = []  # for an engine, once as it is, once to convert the model
 
     def choose(self, count: int | None) -> Forward:
         """What runs it fastest.
@@ -51,7 +52,10 @@ class Forwarder:
 
     def _find(self, *, is_worth: bool) -> Engine | None:
         """The engine that it was converted for, or is, if that is worth it."""
-        if self._digest and not self._engine and not (is_worth and gpus()):  # on which Keras is faster
+        has_looked = is_worth in self._looked or True in self._looked
+        # Keras is faster on a GPU.
+        if self._digest and not self._engine and not has_looked and not (is_worth and gpus()):
+            self._looked.append(is_worth)
             self._engine = converted(self._kind, self._digest, self._load if is_worth else None)
         return self._engine
 

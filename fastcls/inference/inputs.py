@@ -1,8 +1,9 @@
-"""What a classifier takes: image files, folders of them, bytes, arrays and Pillow images."""
+"""What a classifier takes: image files, folders of them, addresses, videos, bytes, arrays, Pillow images."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -12,17 +13,21 @@ from typing import TypeAlias
 import numpy as np
 import PIL.Image
 
-from fastcls.data.decoder import Decoder, UnreadableImage
+from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
 from fastcls.data.pillow_images import read_rgb
 from fastcls.data.readers.folder import Reason, list_images, warn_of_left_out
 from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
+from fastcls.data.video import Frame, Video, is_video
+from fastcls.data.web import Url, fetch, is_url, scheme_of
 from fastcls.errors import DataError
 from fastcls.files import PathLike
 
-Image: TypeAlias = PathLike | bytes | bytearray | memoryview | np.ndarray | PIL.Image.Image
+Image: TypeAlias = (
+    PathLike | Url | Video | bytes | bytearray | memoryview | np.ndarray | Frame | PIL.Image.Image
+)
 Images: TypeAlias = Image | Iterable[Image]
-# One image, when folders and batches have been taken apart.
-Single: TypeAlias = Path | bytes | np.ndarray | PIL.Image.Image
+# One image, when folders, batches and videos have been taken apart.
+Single: TypeAlias = Path | Url | bytes | np.ndarray | Frame | PIL.Image.Image
 
 
 def each(images: Images, image_key: str | None = None) -> Iterator[Single]:
@@ -36,7 +41,10 @@ def each(images: Images, image_key: str | None = None) -> Iterator[Single]:
         DataError: A folder holds no image, an array has another shape or type, or it is no image at all.
     """
     if isinstance(images, (str, os.PathLike)):
-        yield from _files(Path(images), image_key)
+        for item in named(images, image_key):
+            yield from item if isinstance(item, Video) else [item]
+    elif isinstance(images, (Url, Frame)):
+        yield images
     elif isinstance(images, (bytes, bytearray, memoryview)):
         yield bytes(images)
     elif isinstance(images, np.ndarray):
@@ -57,13 +65,32 @@ def each(images: Images, image_key: str | None = None) -> Iterator[Single]:
 def listed(images: Images) -> tuple[Iterable[Single], int | None]:
     """The single images, and how many there are where that is known before they are taken."""
     if isinstance(images, (str, os.PathLike)):
+        if is_video(os.fspath(images)):
+            return each(images), None
         paths = list(each(images))
         return paths, len(paths)
     if isinstance(images, np.ndarray):
         return each(images), len(images) if images.ndim == 4 else 1
-    if isinstance(images, (bytes, bytearray, memoryview, PIL.Image.Image)):
+    if isinstance(images, (Url, Frame, bytes, bytearray, memoryview, PIL.Image.Image)):
         return each(images), 1
     return each(images), len(images) if isinstance(images, Sized) else None
+
+
+def opened(image: Single) -> bytes | np.ndarray | PIL.Image.Image:
+    """An image with all that can be decoded of it: what is named is read.
+
+    Raises:
+        UnreadableImage: It cannot be read.
+    """
+    if isinstance(image, Path):
+        return read_bytes(image)
+    if isinstance(image, Url):
+        return fetch(image)
+    if not isinstance(image, Frame):
+        return image
+    if image.pixels is None:
+        raise UnreadableImage(image.reason)
+    return image.pixels
 
 
 def pixels(decoder: Decoder, image: Single) -> np.ndarray:
@@ -72,33 +99,69 @@ def pixels(decoder: Decoder, image: Single) -> np.ndarray:
     Raises:
         UnreadableImage: It cannot be read or decoded.
     """
-    if isinstance(image, Path):
-        return decoder.read(image)
-    if isinstance(image, bytes):
-        return decoder.decode(image)
-    if isinstance(image, np.ndarray):
-        return decoder.resize(image)
-    if 0 in image.size:
-        raise UnreadableImage(f"it has no pixels: {image.width}x{image.height}")
-    return decoder.resize(read_rgb(image, image.format or "Pillow image"))
+    content = opened(image)
+    if isinstance(content, bytes):
+        return decoder.decode(content)
+    if isinstance(content, np.ndarray):
+        return decoder.resize(content)
+    if 0 in content.size:
+        raise UnreadableImage(f"it has no pixels: {content.width}x{content.height}")
+    return decoder.resize(read_rgb(content, content.format or "Pillow image"))
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a model takes of an image, or why there is nothing."""
+    """What a model takes of an image, or why there is nothing.
+
+    Attributes:
+        path: Its file, if it has one of its own or is inside of one.
+        name: What it is called; "" for bytes, an array or a Pillow image.
+        seconds: When it is shown in its video, if it is a frame of one.
+        pixels: (H, W, 3) uint8 RGB.
+        reason: Why there are none.
+    """
 
     path: Path | None
+    name: str
+    seconds: float | None
     pixels: np.ndarray | None
     reason: str = ""
 
 
 def decode(decoder: Decoder, image: Single) -> Decoded:
     """What a model takes of an image."""
-    path = image if isinstance(image, Path) else None
+    known = (
+        image if isinstance(image, Path) else None,
+        image.name if isinstance(image, Frame) else str(image) if isinstance(image, (Path, Url)) else "",
+        image.seconds if isinstance(image, Frame) else None,
+    )
     try:
-        return Decoded(path, pixels(decoder, image))
+        return Decoded(*known, pixels(decoder, image))
     except UnreadableImage as error:
-        return Decoded(path, None, str(error))
+        return Decoded(*known, None, str(error))
+
+
+def named(text: PathLike, image_key: str | None = None, every: int = 1) -> Iterator[Path | Url | Video]:
+    """The images and videos that a text names: those of a file, a folder, a pattern, or an address.
+
+    Args:
+        text: The text; patterns are text, and no `Path`.
+        image_key: See `each`.
+        every: Of a video, take every Nth frame.
+
+    Raises:
+        DataError: A folder holds no image, no file matches a pattern, or such addresses are not fetched.
+    """
+    scheme = scheme_of(text) if isinstance(text, str) else ""
+    if scheme and not is_url(str(text)):
+        raise DataError(f"Only http:// and https:// addresses are fetched, not {scheme}://. Received: {text}")
+    if scheme:
+        yield Url(str(text))
+        return
+    is_pattern = isinstance(text, str) and glob.has_magic(text) and not os.path.lexists(text)
+    for place in _matching(str(text)) if is_pattern else [Path(text)]:
+        for path in _files(place, image_key):
+            yield Video(path, every) if is_video(path) and path.is_file() else path
 
 
 def _files(place: Path, image_key: str | None) -> Iterator[Path]:
@@ -118,6 +181,15 @@ def _files(place: Path, image_key: str | None) -> Iterator[Path]:
     if not found.images:
         raise DataError(f"There is no image in {place}")
     yield from (place / name for name in sorted([*found.images, *found.broken]))
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files that match a pattern, sorted; `**` stands for any folders."""
+    named = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 (may be absolute)
+    found = [path for path in named if not path.is_dir()]
+    if not found:
+        raise DataError(f"No file matches {pattern!r}. `**` stands for any folders: 'photos/**/*.jpg'")
+    return found
 
 
 def _arrays(images: np.ndarray) -> Iterator[np.ndarray]:

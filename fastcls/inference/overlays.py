@@ -12,13 +12,13 @@ import numpy as np
 import PIL.Image
 from PIL import features
 
-from fastcls.data.decoder import UnreadableImage, read_bytes
+from fastcls.data.decoder import UnreadableImage
 from fastcls.data.image_files import open_file
 from fastcls.data.pillow_images import read_rgb
 from fastcls.evaluation.fonts import drawable, font_for
 from fastcls.evaluation.text_table import shorten, text_width
 from fastcls.inference.explainer import Explanation
-from fastcls.inference.inputs import Single
+from fastcls.inference.inputs import Single, opened
 from fastcls.specs import DrawSpec
 
 # How much of the colors is seen where there is no evidence, and where there is the most.
@@ -188,11 +188,12 @@ def _colors(colormap: str) -> np.ndarray:
 
 def _pixels(image: Single, size: int) -> np.ndarray:
     """All pixels of an image; of a JPEG not many more than a picture needs."""
-    if isinstance(image, np.ndarray):
-        return np.ascontiguousarray(image)
-    if isinstance(image, PIL.Image.Image):
-        return read_rgb(image, image.format or "Pillow image")
-    pixels = open_file(read_bytes(image) if isinstance(image, Path) else image, (size, size)).read()
+    content = opened(image)
+    if isinstance(content, np.ndarray):
+        return np.ascontiguousarray(content)
+    if isinstance(content, PIL.Image.Image):
+        return read_rgb(content, content.format or "Pillow image")
+    pixels = open_file(content, (size, size)).read()
     if pixels is None:
         raise UnreadableImage("damaged or truncated")
     return pixels

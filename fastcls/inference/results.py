@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcls import optional
+from fastcls.files import PathLike
 from fastcls.specs import UNSURE, AnswerSpec
 from fastcls.wording import count_of
 
@@ -24,13 +25,16 @@ class ImageResult:
 
     Attributes:
         index: Which image it is of those given, from 0; the images of a folder count one by one.
-        path: Its file; None for bytes, an array or a Pillow image.
+        path: Its file; None for an address, a frame of a video, bytes, an array or a Pillow image.
         probabilities: (C,) float32; None when the image is unreadable.
         classifier: Who says so.
         reason: Why it is unreadable; "" when it is not.
         answer: Which classes are said of it.
         unfamiliarity: How unlike the training images it is, above 1 where 95 % of those for validation are
             below; None where that is not known.
+        name: What it is called: its path, its address, or its frame, `clip.mp4#frame=120`; "" for bytes, an
+            array or a Pillow image.
+        seconds: When it is shown in its video; None where it is no frame of one.
     """
 
     index: int
@@ -40,10 +44,12 @@ class ImageResult:
     reason: str = ""
     answer: AnswerSpec = field(default=AnswerSpec(), repr=False)
     unfamiliarity: float | None = None
+    name: str = ""
+    seconds: float | None = None
 
     def __repr__(self) -> str:
         named = ", ".join(f"{name} {confidence:.1%}" for name, confidence in self.top(1)) or "no class"
-        return f"<{self.path or f'image {self.index}'}: {self.reason or named}>"
+        return f"<{self.name or f'image {self.index}'}: {self.reason or named}>"
 
     @property
     def is_unfamiliar(self) -> bool | None:
@@ -118,6 +124,29 @@ class Predictions(list[ImageResult]):
         nothing = np.full(len(self[0].classifier.class_names), np.nan, np.float32)
         return np.stack([nothing if r.probabilities is None else r.probabilities for r in self])
 
+    def sort_into(self, folder: PathLike) -> dict[str, int]:
+        """Link to the images in a folder for each predicted class; the images stay where they are.
+
+        Images of several labels have a link in each of their classes. Where hard links are not possible,
+        images are copied.
+
+        Args:
+            folder: A new or empty folder; it appears whole.
+
+        Returns:
+            How many images each folder in it has.
+
+        Raises:
+            OptionError: The folder holds something.
+            DataError: An image has no file of its own.
+        """
+        from fastcls.inference.sorted_images import sorting
+
+        with sorting(folder) as made:
+            for result in self:
+                made.add(result)
+        return dict(made.counts)
+
     def to_frame(self) -> pandas.DataFrame:
         """A row per image: path, predicted class (with several labels a tuple of them), confidence, reason.
 
@@ -128,6 +157,5 @@ class Predictions(list[ImageResult]):
 
 
 def _row(result: ImageResult) -> tuple[Any, ...]:
-    path = None if result.path is None else str(result.path)
     predicted = result.class_name if result.classifier.thresholds is None else result.class_names
-    return path, predicted, result.confidence, result.reason
+    return result.name or None, predicted, result.confidence, result.reason

@@ -119,6 +119,8 @@ def plan_finetuning(
     }
     folder = runs.examine(out, asked, has_checkpoint, restart=restart)
     begun = Classifier.load(start) if isinstance(start, Path) else start
+    if isinstance(begun, Classifier):
+        begun.require_keras()
     rows = _rows(dataset, config, with_digests=isinstance(begun, Classifier))
     counts = len(rows[0]), len(rows[1])
     if isinstance(begun, Classifier):

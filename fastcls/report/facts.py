@@ -236,7 +236,7 @@ def tested_lead(material: Material) -> str:
     if material.result is None:
         return ""
     on, images = material.result.on, len(material.result.paths)
-    part = " (its test part)" if on.get("part") == "test" else ""
+    part = {"test": " (its test part)", "new": " (those that the run held out)"}.get(str(on.get("part")), "")
     seen = sum((on.get("seen") or {}).values())
     of_them = f"{seen:,} of them were used in training or validation" if seen else "none used in training"
     if on.get("seen") is None:

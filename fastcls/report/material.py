@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastcls import runs
 from fastcls.cache.store import Cache
 from fastcls.errors import FastclsError
 from fastcls.evaluation.features import Features, features_of_run
-from fastcls.evaluation.from_cache import cache_of
+from fastcls.evaluation.from_cache import find_cache, why_no_cache
 from fastcls.report.collection import Collection, collect
 from fastcls.report.suspects import Suspects
 from fastcls.report.tested import TestResult, choose_test, read_test
 from fastcls.runs import Run
 
-_WITHOUT = "so there is no map, no training image and no suspected label error on this page"
+_WITHOUT = "There is no map, no training image and no suspected label error on this page. "
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,19 +78,17 @@ def gather(folder: Path, test: str | None = None) -> Material:
 
 
 def _features(run: Run, notes: list[str]) -> tuple[Features | None, dict[str, Any]]:
-    if runs.HEAD not in run.record["files"]:
-        notes.append(f"This run has a finetuned network and no cache, {_WITHOUT}.")
-        return None, {}
     try:
+        if find_cache(run) is None:
+            notes.append(_WITHOUT + why_no_cache(run))
+            return None, {}
         features = features_of_run(run)
-        if features is not None:
-            return features, _extraction(run, features.name)
-        notes.append(f"The cache of the run is not to be found, {_WITHOUT}.")
+        return features, _extraction(run, features.name)
     except (FastclsError, OSError) as error:
-        notes.append(f"The cache of the run cannot be read, {_WITHOUT}: {error}")
+        notes.append(_WITHOUT + str(error))
     return None, {}
 
 
 def _extraction(run: Run, name: str) -> dict[str, Any]:
-    found = cache_of(run)
+    found = find_cache(run)
     return dict(Cache(found.cache.folder, name).listing.report().extraction) if found else {}

@@ -20,7 +20,9 @@ if TYPE_CHECKING:  # a path that is given becomes text
 else:
     _Text, _OptionalText = str, str | None
 
-POOLS = ("avg", "max", "flatten", "none")
+POOLS = ("auto", "avg", "mean", "max", "cls", "cls+mean", "flatten", "none")
+# Of tokens alone: they take the first one, the class token.
+TOKEN_POOLS = ("cls", "cls+mean")
 NAMED_WEIGHTS = ("imagenet", "random")
 NORMALIZATIONS = ("tf", "torch", "caffe", "none")
 DTYPES = ("float32", "float16")
@@ -138,9 +140,11 @@ class CutSpec:
     )
     pool: str | None = option(
         None,
-        "Pooling of spatial bottlenecks.",
+        "What becomes of the positions of a bottleneck. avg, or mean: their average, of tokens that of the "
+        "patches; max: the largest value; cls: the class token; cls+mean: both; flatten: all, end to end; "
+        "auto: cls where there is a class token, else avg.",
         choices=POOLS,
-        shown="avg; none for a named layer, so that the rest of the base can be trained",
+        shown="auto; none for a named layer, so that the rest of the base can be trained",
     )
     dtype: str = option("float32", "Storage type of the bottlenecks.", choices=DTYPES)
     precision: str = option(
@@ -155,11 +159,13 @@ class CutSpec:
         settle(self)
         if self.pool is None:
             object.__setattr__(self, "pool", default_pool(self.layer))
+        if self.pool == "mean":  # another word for it
+            object.__setattr__(self, "pool", "avg")
 
 
 def default_pool(layer: str | None) -> str:
-    """The default pooling of a spatial cut: see `CutSpec.pool`."""
-    return "none" if layer else "avg"
+    """The default pooling of a cut: see `CutSpec.pool`."""
+    return "none" if layer else "auto"
 
 
 def check_normalize(kind: str | None) -> None:

@@ -60,7 +60,7 @@ class HeadKind:
         tasks: The tasks that it is made for; None for all.
         further: If it is fitted at once, the kind as which gradients train it further; "" if they cannot.
         l2: What `LossSpec.l2` is by default for a lone softmax layer on the bottlenecks as they are.
-        has_logits: Whether its probabilities come from logits, which can be explained.
+        votes: Whether it counts votes, so that its probabilities jump.
     """
 
     help: str
@@ -74,7 +74,7 @@ class HeadKind:
     tasks: tuple[Task, ...] | None = (ONE_LABEL,)
     further: str = ""
     l2: float = 0.0
-    has_logits: bool = True
+    votes: bool = False
 
 
 AUTO = "auto"
@@ -123,7 +123,7 @@ HEADS = {
         hold_out="fastcls.training.heads.knn:hold_out_knn",
         step=Step("k", "k", "values of k"),
         in_memory=("train",),
-        has_logits=False,
+        votes=True,
     ),
 }
 # "file.py:function".

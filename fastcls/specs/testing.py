@@ -40,6 +40,13 @@ class ResultSpec:
         "Leave out images of classes that the classifier does not know, with a warning that counts them. "
         "Without it they are an error.",
     )
+    images: str | None = option(
+        None,
+        "new: leave out the images that the classifier was trained or validated on; all: test on these, "
+        "too, with a warning that counts them.",
+        choices=("new", "all"),
+        shown="new if DATA has images that the run held out, else all",
+    )
     compact: bool = option(
         False, "Leave the probability of each class out of predictions.csv, which then has six columns."
     )

@@ -22,7 +22,7 @@ HEADS = ("command", "signal", "to", "moment")
 OUTCOMES = ("held", "too late")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 INTERRUPTED = 130
-_MESSAGE = interrupts.MESSAGE.partition(":")[0]
+_MESSAGE = interrupts.message(["extract"]).partition(".")[0]
 _LIMIT_S = 240.0
 _SECOND_KILL = 0.3  # share of trials that interrupt the rerun as well
 

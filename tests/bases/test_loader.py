@@ -46,6 +46,22 @@ class Doubling(layers.Layer):
     def compute_output_shape(self, shape):
         return shape
 
+class Doubled(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Conv2D(3, 1, activation=swished, name="inner")
+        self.doubling = Doubling()
+
+    def call(self, x, training=None):
+        return x + self.doubling(self.inner(x))
+
+class Shifting(layers.Layer):
+    def build(self, shape):
+        self.offset = self.add_weight(shape=(3,))
+
+    def call(self, x):
+        return x + self.offset
+
 class OwnCode(keras.Model):
     def call(self, image):
         import tensorflow as tf
@@ -58,9 +74,14 @@ def with_layer():
     image = keras.Input((16, 16, 3))
     return keras.Model(image, layers.ReLU()(Doubling(name="doubling")(image)))
 
-def with_activation():
+def with_nested_layers():
     image = keras.Input((16, 16, 3))
-    return keras.Model(image, layers.Conv2D(4, 3, activation=swished, name="swish")(image))
+    x = Doubled(name="block_1")(layers.Rescaling(1 / 255)(image))
+    return keras.Model(image, Doubled(name="block_2")(x))
+
+def with_own_weights():
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, Shifting(name="shifting")(image))
 
 def with_lambda():
     image = keras.Input((16, 16, 3))
@@ -178,15 +199,31 @@ def test_load_base__subclassed_model_is_opened(user_module, tmp_path):
 @pytest.mark.parametrize(
     ("function", "layer"),
     [
-        *(("with_layer", "doubling"), ("with_activation", "swish"), ("with_lambda", "times")),
+        *(("with_own_weights", r"shifting \(Shifting\)"), ("with_lambda", "times")),
         *(("with_inner_layer", "outer"), ("with_layer_in_an_inner_model", "outer")),
         *(("with_inner_activation", "outer"), ("with_activation_of_a_known_name", "outer")),
         ("with_regularizer", "outer"),
     ],
 )
 def test_load_base__refuses_what_plain_keras_cannot_load(function, layer, user_module):
-    with pytest.raises(OptionError, match=f"has custom layers or functions: {layer}. Use"):
+    message = f"has layers or functions of its own that cannot be said in layers of Keras: {layer}. Build"
+    with pytest.raises(OptionError, match=message):
         load_base(BaseSpec(f"{user_module}:{function}", normalize="none"))
+
+
+def test_load_base__layers_without_own_weights_are_opened(user_module, tmp_path):
+    name = f"{user_module}:with_nested_layers"
+    base = load_base(name)
+    assert {"block_1", "block_1_inner", "block_2"} <= {operation.name for operation in base.model.operations}
+    assert "block_1" in [point.layer for point in cut_points(base.model)]
+    model = sys.modules[user_module].with_nested_layers()
+    model.save_weights(tmp_path / "own.weights.h5")
+    loaded = load_base(BaseSpec(name, weights=str(tmp_path / "own.weights.h5"))).model
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    np.testing.assert_allclose(loaded(pixels), model(pixels), rtol=1e-6)
+    loaded.save(tmp_path / "opened.keras")
+    plain = keras.saving.load_model(tmp_path / "opened.keras")  # without the user's module
+    np.testing.assert_array_equal(plain(pixels), loaded(pixels))
 
 
 def test_load_base__subclassed_model_of_other_code_is_refused(user_module):

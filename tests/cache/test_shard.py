@@ -8,19 +8,24 @@ import pytest
 
 from fastcls import files
 from fastcls.cache import shard
-from fastcls.cache.shard import ShardWriter, empty_rows, read_digests, read_into
+from fastcls.cache.shard import ShardWriter, empty_rows, read_digests, read_into, read_quality
+from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
 
 COUNT = 40
 ROWS = np.random.default_rng(0).normal(size=(COUNT, 2, 3)).astype(np.float32)
+QUALITY = np.random.default_rng(2).normal(size=(COUNT, len(COLUMNS))).astype(np.float32)
 DIGESTS = [files.digest(bytes([number])) for number in range(COUNT)]
 
 
-def write(folder, rows=ROWS, digests=DIGESTS, fingerprint="print", dtype="float32", parts=3, **options):
+def write(
+    folder, rows=ROWS, digests=DIGESTS, fingerprint="print", dtype="float32", parts=3, quality=None, **options
+):
     described = {"fingerprint": fingerprint}
     with ShardWriter(folder, rows.shape[1:], dtype, described, **options) as writer:
         for chosen in np.array_split(np.arange(len(rows)), parts):
-            writer.append([digests[place] for place in chosen], rows[chosen])
+            own = None if quality is None else [quality[place] for place in chosen]
+            writer.append([digests[place] for place in chosen], rows[chosen], own)
         return writer.finish()
 
 
@@ -89,6 +94,20 @@ def test_read_rows__bear_a_damaged_row_between_them(tmp_path):
         read_rows(path, np.array([30]))
 
 
+def test_quality__lies_beside_the_rows_and_is_unknown_where_it_was_not_measured(tmp_path):
+    views = [None if place % 4 else QUALITY[place] for place in range(COUNT)]
+    found = read_quality(write(tmp_path / "views", quality=views))
+    np.testing.assert_array_equal(found[::4], QUALITY[::4])
+    assert np.isnan(np.delete(found, np.s_[::4], axis=0)).all()
+    assert np.isnan(read_quality(write(tmp_path / "none"))).all()
+    path = write(tmp_path / "other", quality=QUALITY)
+    with h5py.File(path, "a") as file:
+        assert file["quality"].attrs["columns"].astype(str).tolist() == [*COLUMNS]
+        file["quality"].attrs["columns"] = np.array([f"{name}2" for name in COLUMNS], "S")
+    found = read_quality(path)
+    assert found.shape == QUALITY.shape and np.isnan(found).all()
+
+
 def test_shard__same_rows_take_the_same_place(tmp_path):
     assert write(tmp_path, parts=1) == write(tmp_path, parts=7)
     assert len(list(tmp_path.iterdir())) == 1
@@ -117,16 +136,18 @@ def check_never_wrong(path):
     try:
         digests = read_digests(path, "print")
         rows = read_rows(path, np.arange(COUNT))
+        quality = read_quality(path)
     except CacheError as error:
         assert str(path) in str(error)
         return False
     assert digests.tolist() == [digest.encode() for digest in DIGESTS]
     assert rows.dtype == np.float32 and np.array_equal(rows, ROWS)
+    assert quality.dtype == np.float32 and np.array_equal(quality, QUALITY)
     return True
 
 
 def test_shard__a_flipped_bit_is_never_another_row(tmp_path):
-    path = write(tmp_path)
+    path = write(tmp_path, quality=QUALITY)
     whole = path.read_bytes()
     random = np.random.default_rng(1)
     harmless = 0
@@ -139,7 +160,7 @@ def test_shard__a_flipped_bit_is_never_another_row(tmp_path):
 
 
 def test_shard__a_truncated_one_is_refused(tmp_path):
-    path = write(tmp_path)
+    path = write(tmp_path, quality=QUALITY)
     whole = path.read_bytes()
     for length in range(0, len(whole), 101):
         path.write_bytes(whole[:length])

@@ -47,7 +47,7 @@ def test_auto__run_says_what_it_takes_and_which_images_are_trained_on(
     other = fastcls(*command, "--epochs", 50)
     assert other.code == 1 and "already exists, with another training" in other.err
 
-    overlap = fastcls("test", run, photos)
+    overlap = fastcls("test", run, photos, "--images", "all")
     told = "36 used for training, 12 used for validation, then for training"
     assert f"48 of the 60 images are not new to the classifier ({told})" in caplog.text
     assert told in overlap.out

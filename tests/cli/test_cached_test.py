@@ -19,6 +19,7 @@ from fastcls.plans.training import plan_training
 from fastcls.specs import HEADS, BaseSpec, CutSpec, ExtractConfig, FinetuneSpec, HeadSpec, TrainConfig
 
 INLINE = ExtractConfig(engine="tensorflow", executor="inline")
+ALL = "--images", "all"
 WARNED = "do not give what the classifier says"
 
 
@@ -108,7 +109,7 @@ def test_the_cache_is_found_where_it_was_beside_the_run_or_where_it_is_said_to_b
         caches = caches.rename(tmp_path / "moved")
     if moved == "gone":
         shutil.rmtree(caches)
-    result = fastcls("test", run, photos)
+    result = fastcls("test", run, photos, *ALL)
     assert result.code == 0, result.err
     is_found = moved in ("neither", "both")
     assert len(forwarded) == (IMAGES if is_found else 60)
@@ -117,7 +118,7 @@ def test_the_cache_is_found_where_it_was_beside_the_run_or_where_it_is_said_to_b
     if moved == "cache":
         for place in (caches, *caches.iterdir()):
             forwarded.clear()
-            result = fastcls("test", run, photos, "--cache", place)
+            result = fastcls("test", run, photos, "--cache", place, *ALL)
             assert result.code == 0 and len(forwarded) == IMAGES, result.err
 
 
@@ -153,14 +154,14 @@ def test_images_that_the_cache_lacks_are_forwarded(fastcls, home, photos, tmp_pa
     for path in sorted(data.rglob("*1.png")):  # 6 other files with the same pixels
         path.write_bytes(path.read_bytes() + b" ")
     (data / "red" / "0.png").write_bytes(b"no image")
-    result = fastcls("test", home / "run", data)
+    result = fastcls("test", home / "run", data, *ALL)
     assert result.code == 0, result.err
     known = told(home / "run" / "test" / "data")
     assert (known["features"], known["cached"], known["unreadable"]) == ("cache (float32)", 53, 1)
     assert "53 of them from the cache (float32), the others were forwarded" in result.out
     assert f"Unreadable: '{data / 'red' / '0.png'}'" in result.err
     assert len(forwarded) == IMAGES + 7
-    assert fastcls("test", home / "run", data, "--through-model").code == 0
+    assert fastcls("test", home / "run", data, "--through-model", *ALL).code == 0
     assert figures(home / "run" / "test" / "data") == figures(home / "run" / "test" / "data-2")
 
 
@@ -178,19 +179,19 @@ def test_a_damaged_cache_or_head_changes_no_figure(fastcls, home, photos, name):
 
 def test_through_model__does_not_stop_at_a_result_from_the_cache(fastcls, home, photos, forwarded):
     run = home / "run"
-    assert f"In {run / 'test' / 'photos'}: " in fastcls("test", run, photos).out
+    assert f"In {run / 'test' / 'photos'}: " in fastcls("test", run, photos, *ALL).out
     for _ in range(2):
         forwarded.clear()
-        result = fastcls("test", run, photos, "--through-model")
+        result = fastcls("test", run, photos, "--through-model", *ALL)
         assert f"In {run / 'test' / 'photos-2'}: " in result.out and len(forwarded) == 60
     assert [told(run / "test" / name)["features"] for name in ("photos", "photos-2")] == [
         "cache (float32)",
         "images",
     ]
-    assert f"In {run / 'test' / 'photos'}: " in fastcls("test", run, photos).out
-    refused = fastcls("test", run, photos, "--through-model", "--out", run / "test" / "photos")
+    assert f"In {run / 'test' / 'photos'}: " in fastcls("test", run, photos, *ALL).out
+    refused = fastcls("test", run, photos, "--through-model", "--out", run / "test" / "photos", *ALL)
     assert refused.code == 1 and "was not made with --through-model" in refused.err
-    assert fastcls("test", run, photos, "--out", run / "test" / "photos-2").code == 0
+    assert fastcls("test", run, photos, "--out", run / "test" / "photos-2", *ALL).code == 0
 
 
 def _swap_classes(model):

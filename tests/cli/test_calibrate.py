@@ -50,7 +50,7 @@ def test_calibrate__the_new_run_predicts_the_same(fastcls, trained, refitted, ph
     scaled = old.astype(np.float64) ** told["scale"][0]
     np.testing.assert_allclose(new, scaled / scaled.sum(axis=1, keepdims=True), atol=1e-5)
     # It is tested from the cache as any run, and trained further.
-    assert fastcls("test", made.folder, photos).code == 0
+    assert fastcls("test", made.folder, photos, "--images", "all").code == 0
     (metrics,) = made.tests().values()
     assert metrics["tested_on"]["cached"] == 60
     assert made.asked["command"] == "calibrate"

@@ -83,8 +83,8 @@ def test_compare__cuts_of_a_base_share_a_forward_pass_and_are_told_apart(fastcls
     result = fastcls("compare", photos, "--base", base, *PLAIN, *cuts)
     assert result.code == 0, result.err
     # Maps are averaged: both have the same features.
-    assert " 1 tiny conv " in result.out and " 2 tiny pooled " in result.out
-    assert "Not to be told from tiny conv on these images: tiny pooled" in result.out
+    assert " 1 tiny conv " in result.out and " 1 tiny pooled " in result.out
+    assert "tiny conv, tiny pooled tie: the accuracy is the same" in result.out
 
 
 def test_compare__what_cannot_be_used_is_refused_before_anything_is_extracted(

@@ -77,14 +77,26 @@ def test_compare__prints_runs_side_by_side(runs, fastcls, tmp_path):
     result = fastcls("compare", *runs[:2], "--out", tmp_path / "out")
     assert result.code == 0 and result.err == ""
     assert "On the same 40 images of /data/photos" in result.out
-    assert f"12 images right with {runs[1]} alone, 2 with {runs[0]} alone; p = 0.0074" in result.out
+    assert f"only {runs[1]} is right on 12 images, only {runs[0]} on 2; p = 0.0074" in result.out
     assert "They were asked for the same, of the same images" in result.out
     assert f"In {tmp_path / 'out'}: comparison.csv, comparison.json" in result.out
+    assert f"Next: fastcls report {runs[1]} --test photos" in result.out
     assert "already exists" in fastcls("compare", *runs[:2], "--out", tmp_path / "out").err
 
 
+def test_compare_runs__that_have_the_same_images_right_tie(runs, tmp_path):
+    same = shutil.copytree(runs[1], tmp_path / "same")
+    result = compare_runs([same, *runs], folder=tmp_path / "out")
+    assert result.ranks == [1, 1, 3, 4]
+    table = result.table()
+    assert f"{same}, {runs[1]} tie: the accuracy is the same" in table
+    assert f"{same} and {runs[1]} have the same images right: there is no difference to test" in table
+    with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
+        assert [row["rank"] for row in csv.DictReader(file)] == ["1", "1", "3", "4"]
+
+
 def test_compare_runs__different_images_are_never_mixed(runs):
-    table = f"{runs[0] / 'test' / 'photos' / 'predictions.csv'} --image-root /data/photos"
+    table = f"{runs[0] / 'test' / 'photos' / 'predictions.csv'} --image-root /data/photos --images all"
     add_test(runs[1], [True] * 40, digest="others")
     add_test(runs[1], [True] * 40, name="stale", model="of another classifier")
     with pytest.raises(OptionError, match="no test on the same images") as error:

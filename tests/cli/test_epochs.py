@@ -58,7 +58,7 @@ def test_promote__makes_a_whole_run_of_a_checkpoint(fastcls, kept, photos, tmp_p
     assert found[0].unfamiliarity is not None
     other = Classifier.load(kept).predict(photos).probabilities
     assert np.abs(found.probabilities - other).max() > 0.01
-    assert fastcls("test", run.folder, photos).code == 0  # its head on the cache is its classifier
+    assert fastcls("test", run.folder, photos, "--images", "all").code == 0
     (metrics,) = run.tests().values()
     assert metrics["tested_on"]["cached"] == 60
     promote(kept, "epoch-0003", tmp_path / "third")

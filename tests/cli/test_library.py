@@ -87,7 +87,7 @@ def test_test__writes_nothing_unasked_and_over_no_other_result(made, photos, tmp
 
 
 def test_test__knows_the_images_of_the_run_that_a_classifier_was_loaded_from(trained, photos, caplog):
-    tested = library.Classifier.load(trained.run).test(library.Dataset.open(photos))
+    tested = library.Classifier.load(trained.run).test(library.Dataset.open(photos), images="all")
     assert tested.on.seen == seen(train=36, val=12)
     assert "48 of the 60 images are not new to the classifier" in caplog.text
 

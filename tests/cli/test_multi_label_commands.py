@@ -91,7 +91,7 @@ def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, made, ta
     images = Run.open(made / "run").used.images
     assert {len(image.labels) for image in images} >= {0, 1, 2}
     out = ("--out", tmp_path / "out")
-    assert fastcls("test", made / "run", table, "--label-separator", "$", *out).code == 0
+    assert fastcls("test", made / "run", table, "--label-separator", "$", "--images", "all", *out).code == 0
     assert f"{len(images)} of the 80 images are not new to the classifier" in caplog.text
     seen = json.loads((tmp_path / "out" / "metrics.json").read_text())["tested_on"]["seen"]
     assert seen == {use: sum(image.use == use for image in images) for use in USES}

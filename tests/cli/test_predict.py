@@ -62,12 +62,6 @@ def test_predict__csv(fastcls, trained, album):
         assert sum(float(row["confidence"]) for row in own) == pytest.approx(1, abs=1e-5)
 
 
-def test_predict__the_last_form_wins(fastcls, trained, photos):
-    image = photos / "red" / "0.png"
-    assert fastcls("predict", trained.run, image, "--csv", "--json").out.startswith("{")
-    assert fastcls("predict", trained.run, image, "--json", "--csv").out.startswith("path,rank")
-
-
 def test_predict__repeats_what_is_given_twice(fastcls, trained, photos):
     image = photos / "red" / "0.png"
     result = fastcls("predict", trained.run, image, photos / "red", image, "--batch-size", 4)
@@ -107,7 +101,8 @@ def test_predict__takes_names_that_are_not_utf8(form, fastcls, trained, photos, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["{run}"], 2, "Missing argument 'IMAGES...'"),
+        (["{run}"], 2, "Missing argument 'SOURCES...'"),
+        (["{run}", "x.png", "--json", "--csv"], 2, "Give either --json or --csv"),
         (["{tmp}", "x.png"], 1, "There is no classifier"),
         (["{run}/run.json", "x.png"], 1, "is not a classifier made by fastcls"),
         (["{run}", "{tmp}"], 1, "There is no image in"),

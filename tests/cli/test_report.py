@@ -155,7 +155,7 @@ def test_report__of_what_is_left(fastcls, made, folder, table):
     shutil.rmtree(folder / "caches")
     with away(made / "caches"):
         without = fastcls("report", folder / "run", "--out", folder / "b.html")
-    assert without.code == 0 and "The cache of the run is not to be found" in without.out
+    assert without.code == 0 and "is not where it was" in without.out
     assert len(data_of(folder / "b.html")["images"]["path"]) == 12
     shutil.rmtree(folder / "run" / "test")
     with away(made / "caches"):
@@ -167,7 +167,7 @@ def test_report__says_why_it_does_without_a_cache(fastcls, folder):
     for shard in (folder / "caches").rglob("*.h5"):
         shard.write_bytes(shard.read_bytes()[:-400])
     damaged = fastcls("report", folder / "run", "--out", folder / "a.html")
-    assert damaged.code == 0 and "The cache of the run cannot be read, so there is no map" in damaged.out
+    assert damaged.code == 0 and "There is no map, no training image" in damaged.out
     assert (
         "Run the same `fastcls extract` again" in damaged.out
         and len(data_of(folder / "a.html")["images"]["path"]) == 12
@@ -177,7 +177,7 @@ def test_report__says_why_it_does_without_a_cache(fastcls, folder):
     files.write_checked_json(folder / "run" / "run.json", record)
     (folder / "run" / "head.keras").unlink()
     tuned = fastcls("report", folder / "run", "--out", folder / "b.html")
-    assert tuned.code == 0 and "This run has a finetuned network and no cache, so there is" in tuned.out
+    assert tuned.code == 0 and "was finetuned: it was trained on images" in tuned.out
 
 
 def test_report__takes_a_learning_curve_of_its_own_images_alone(fastcls, folder, photos, base):

@@ -17,6 +17,8 @@ from fastcls.plans.finetuning import plan_finetuning
 from fastcls.runs import Run
 from fastcls.specs import FinetuneSpec, TrainConfig
 
+ALL = "--images", "all"
+
 
 @pytest.fixture
 def run(trained, tmp_path):
@@ -63,10 +65,12 @@ def test_run__knows_its_images_and_its_own_test_is_of_new_ones(trained, photos):
 
 
 def test_test__warns_of_images_that_had_a_part_in_the_training(fastcls, run, part, caplog):
-    result = fastcls("test", run, part("mixed", train=9, val=4, new=10))
+    data = part("mixed", train=9, val=4, new=10)
+    result = fastcls("test", run, data, "--images", "all")
     assert result.code == 0, result.err
     told = "9 used for training, 4 used for validation"
     assert f"13 of the 23 images are not new to the classifier ({told}): only the other 10 can" in caplog.text
+    assert f"Test on these alone: fastcls test {run} {data} --images new" in caplog.text
     assert f"23 images; {told}" in result.out
     assert metrics(run / "test" / "mixed")["tested_on"]["seen"] == {
         "train": 9,
@@ -94,12 +98,12 @@ def test_test__never_writes_over_another_result(fastcls, run, part, tmp_path):
     assert f"In {run / 'test' / 'data'}: " in fastcls("test", run, moved).out
     assert contents(run / "test") == before
     part("data", train=12)  # other images of the same name
-    second = fastcls("test", run, data)
+    second = fastcls("test", run, data, *ALL)
     assert f"In {run / 'test' / 'data-2'}: " in second.out
     (run / "test" / "data-3").mkdir()
     (run / "test" / "data-3" / "thesis.txt").touch()
     shutil.rmtree(data / "red")  # other classes
-    assert f"In {run / 'test' / 'data-4'}: " in fastcls("test", run, data).out
+    assert f"In {run / 'test' / 'data-4'}: " in fastcls("test", run, data, *ALL).out
     after = contents(run / "test")
     assert {path: after[path] for path in before} == before
 
@@ -146,7 +150,7 @@ def test_test__out_of_something_else_is_refused_before_the_images_are_classified
     monkeypatch.setattr(Classifier, "predict", None)
     before = contents(out)
     part("data", train=5)
-    refused = fastcls("test", run, data, "--out", out)
+    refused = fastcls("test", run, data, "--out", out, *ALL)
     assert refused.code == 1 and f"{out} already exists" in refused.err
     assert contents(out) == before
     (tmp_path / "file").touch()

@@ -92,9 +92,8 @@ def test_features_of_run__finds_its_data_set_and_the_part_of_each_image(tmp_path
     samples = cache.samples()
     images = [UsedImage(row.path, row.labels, "refit", row.digest) for row in samples[4:9]]
     run = SimpleNamespace(used=UsedImages(tuple(images)))
-    monkeypatch.setattr("fastcls.evaluation.features.cache_of", lambda _: CachedRun(run, Cache(cache.folder)))
+    source = CachedRun(run, Cache(cache.folder))
+    monkeypatch.setattr("fastcls.evaluation.features.require_cache", lambda *_: source)
     features = features_of_run(run)
     assert (features.name, len(features)) == ("data", 30)
     assert features.uses == ("",) * 4 + ("refit",) * 5 + ("",) * 21
-    monkeypatch.setattr("fastcls.evaluation.features.cache_of", lambda _: None)
-    assert features_of_run(run) is None

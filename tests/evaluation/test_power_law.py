@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from fastcls.evaluation.power_law import estimate_gain, fit_law
+from fastcls.evaluation.power_law import PowerLaw, _fit, estimate_gain, law_of
 
 IMAGES = np.arange(1, 11) * 64
+
+
+def fit_law(images, points):
+    return PowerLaw(*(float(each[0]) for each in _fit(images, points[None], np.ones((1, len(images))))))
 
 
 @pytest.mark.parametrize(("limit", "scale", "exponent"), [(0.95, 1.2, 0.5), (0.8, 3.0, 1.0), (1.0, 0.6, 0.2)])
@@ -34,6 +38,17 @@ def test_fit_law__no_rise_is_no_gain(points):
     gain = estimate_gain(IMAGES, np.tile(points, (5, 1)), 640, 1280)
     assert (gain.gain, gain.low, gain.high) == pytest.approx((0, 0, 0), abs=1e-9)
     assert float(fit_law(IMAGES, points)(1280)) == pytest.approx(points.mean())
+    assert float(law_of(gain, IMAGES, points)(1280)) == pytest.approx(points.mean())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_law_of__brings_the_gain_and_is_near_the_points(seed):
+    random = np.random.default_rng(seed)
+    curves = 0.9 - 1.5 * IMAGES**-0.6 + random.normal(scale=0.01, size=(5, 10))
+    gain = estimate_gain(IMAGES, curves, 800, 1600)
+    law = law_of(gain, IMAGES, curves.mean(axis=0))
+    assert float(law(1600) - law(800)) == pytest.approx(gain.gain, abs=1e-9)
+    assert law(IMAGES) == pytest.approx(curves.mean(axis=0), abs=0.025)
 
 
 def test_fit_law__promises_no_more_than_everything():

@@ -20,6 +20,7 @@ from fastcls.cache import checked_files, store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
+from fastcls.data.pixel_quality import measure
 from fastcls.engines import Engine
 from fastcls.engines.tensorflow import TensorFlowEngine
 from fastcls.extraction.extractor import extract
@@ -290,12 +291,18 @@ def fill(data, root, config=INLINE, engine=ENGINE, dtype="float32"):
     return extract(Dataset.open(data), request, root, replace(config, engine=engine))[1]
 
 
-def check_complete(root, count, without=()):
-    """Every image has its exact row, and every digest is in one place."""
+def check_complete(root, count, without=(), measured=None):
+    """Every image has its exact row, with what was measured of it, and every digest is in one place."""
     rows = cached_rows(root)
     numbers = [number for number in range(count) if number not in without]
     assert [int(path[2:8]) for path in rows] == sorted(numbers, key=lambda number: (number % 2, number))
-    found = np.stack([rows[f"{'ab'[number % 2]}/{number:06}.png"] for number in numbers])
+    paths = [f"{'ab'[number % 2]}/{number:06}.png" for number in numbers]
+    found = np.stack([rows[path] for path in paths])
     assert np.array_equal(found, expected_rows(numbers))
+    digests = {sample.path: sample.digest for sample in only_cache(root).samples()}
+    quality = only_cache(root).index().locate([digests[path] for path in paths]).read_quality()
+    assert not np.isnan(quality[[number in (measured or numbers) for number in numbers]]).any()
+    for number, own in zip(numbers, quality, strict=True):
+        assert np.isnan(own).all() or np.array_equal(own, measure(pixels(number), SIZE))
     assert len(only_cache(root).index()) == len(set(only_cache(root).index().digests)) == len(numbers)
     assert leftovers(root) == []

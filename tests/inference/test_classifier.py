@@ -9,7 +9,8 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.data.decoder import pixel_rule
 from fastcls.errors import OptionError
-from fastcls.inference.classifier import FILE_NAME, MEMBER, Classifier
+from fastcls.inference.classifier import MEMBER, Classifier
+from fastcls.runs import CLASSIFIER
 
 keras = import_keras()
 layers = keras.layers
@@ -46,8 +47,8 @@ def test_copies__say_the_same_also_after_a_prediction(copied, classifier, photos
 
 
 def test_load__gives_back_what_was_saved(classifier, tmp_path):
-    classifier.save(tmp_path / FILE_NAME)
-    for path in (tmp_path, tmp_path / FILE_NAME):  # a run folder, or the file itself
+    classifier.save(tmp_path / CLASSIFIER)
+    for path in (tmp_path, tmp_path / CLASSIFIER):  # a run folder, or the file itself
         loaded = Classifier.load(path)
         assert (loaded.class_names, loaded.provenance) == (classifier.class_names, {"base": "mine"})
         assert loaded.size == (8, 12)
@@ -104,14 +105,14 @@ def _with_member(text):
     ],
 )
 def test_load__explains_what_is_wrong(write, message, tmp_path):
-    write(tmp_path / FILE_NAME)
-    for path in (tmp_path, tmp_path / FILE_NAME):
+    write(tmp_path / CLASSIFIER)
+    for path in (tmp_path, tmp_path / CLASSIFIER):
         with pytest.raises(OptionError, match=message):
             Classifier.load(path)
 
 
 def test_load__of_a_truncated_file(classifier, tmp_path):
-    path = tmp_path / FILE_NAME
+    path = tmp_path / CLASSIFIER
     classifier.save(path)
     whole = path.read_bytes()
     for length in (100, len(whole) // 2, len(whole) - 1):

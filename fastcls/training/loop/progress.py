@@ -20,6 +20,11 @@ _SHOWN = ("loss", "val_accuracy", "val_auroc", "val_loss")
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} STEPS [{elapsed}<{remaining}{postfix}]"
 
 
+def announce(what: str) -> None:
+    """Say of what the lines that follow are."""
+    logger.info("%s:", what)
+
+
 class Progress:
     """Shows the epochs of a training, or the values that are tried, with loss and a validation figure.
 

@@ -1,0 +1,1 @@
+"""Classifiers in the formats of other runtimes: written, verified, and run."""
