@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -348,11 +347,6 @@ def require_writable(path: Path) -> None:
     if not os.access(parent, os.W_OK | os.X_OK) or _is_of_kernel(parent):
         place = "" if parent == path.absolute() else f" cannot be created: {parent}"
         raise OptionError(f"{path}{place} is not writable. Check its permissions, or choose another path")
-    try:
-        tempfile.TemporaryFile(dir=parent).close()  # in /proc, permissions tell nothing
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise OptionError(f"{path} cannot be created in {parent} ({reason}). Choose another path") from error
 
 
 def _is_of_kernel(folder: Path) -> bool:

@@ -205,7 +205,7 @@ def test_report__takes_a_learning_curve_of_its_own_images_alone(fastcls, folder,
 def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(reporter, "select", None)  # all of it before the work
     for arguments, told in (
-        ([folder / "run", "--out", "/proc/report.html"], "cannot be created in /proc"),
+        ([folder / "run", "--out", "/proc/report.html"], "/proc is not writable"),
         ([folder / "run", "--out", folder / "run" / "run.json"], "already exists"),
         ([tmp_path], "Give a run or its run.json"),
         ([folder / "run", "--test", "another"], "has no test 'another'. It has: table"),
