@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.bases.loader import Base, load_base
 from fastcls.bases.normalize import normalize
+from fastcls.bases.opening.foreign import BLOCK_NAME
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
 from fastcls.specs import TOKEN_POOLS, BaseSpec, CutSpec, share_of
@@ -88,6 +90,7 @@ def cut(
     dtype: str = "float32",
     precision: str = "auto",
     full_decode: bool = False,
+    last: int | None = None,
 ) -> Cut:
     """Cut a base.
 
@@ -99,18 +102,22 @@ def cut(
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
         full_decode: See `CutSpec`.
+        last: How many of the last blocks of a transformer to take, end to end: see `CutSpec`.
 
     Raises:
         OptionError: There is no such layer, some path through the base avoids it, its output is no vector,
             tokens or map, or an option is unknown.
     """
     keras = import_keras()
-    asked = CutSpec("", layer, pool, dtype, precision, full_decode)
+    asked = CutSpec("", layer, pool, dtype, precision, full_decode, last)
     base = base if isinstance(base, Base) else load_base(base)
     points = cut_points(base.model)
-    point = _find(base, points, asked.layer) if asked.layer else default_cut_point(base.model, points)
+    if asked.last:
+        point = _last_blocks(base, points, asked.last)
+    else:
+        point = _find(base, points, asked.layer) if asked.layer else default_cut_point(base.model, points)
     _require_fitting(base, points, point)
-    output = base.model.outputs[0]
+    output = point.tensor if asked.last else base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
     made = Cut(base, point.layer, trunk, tail, str(asked.pool), dtype, precision, full_decode)
@@ -246,6 +253,29 @@ def tail_model(cut: Cut) -> Any:
 def _last_uses(order: list[Any], output: Any) -> dict[int, int]:
     uses = {id(tensor): place for place, node in enumerate(order) for tensor in node.input_tensors}
     return uses | {id(output): len(order)}
+
+
+def _last_blocks(base: Base, points: Sequence[CutPoint], count: int) -> CutPoint:
+    """The outputs of the last blocks of a transformer, joined by channel: tokens (T, count x C).
+
+    Each goes through what follows the last block, up to the last tokens, which is a normalization: so DINOv2
+    is evaluated (https://github.com/facebookresearch/dinov2, `get_intermediate_layers`).
+    """
+    from keras import Model, layers
+
+    blocks = [p for p in points if len(p.shape) == 2 and re.fullmatch(BLOCK_NAME, p.layer)]
+    if len(blocks) < count:
+        raise OptionError(
+            f"--last {count}: {base.name} has {count_of(len(blocks), 'block')} of a transformer. "
+            + ("Ask for fewer" if blocks else "Leave --last out")
+        )
+    end = [point for point in points if point.shape == blocks[-1].shape][-1]
+    outputs = [block.tensor for block in blocks[-count:]]
+    if end is not blocks[-1]:
+        norm = Model(blocks[-1].tensor, end.tensor)
+        outputs = [graph.replay(norm, tensor) for tensor in outputs]
+    joined = layers.Concatenate(name=f"last_{count}")(outputs) if count > 1 else outputs[0]
+    return replace(end, layer=f"last_{count}", shape=tuple(joined.shape[1:]), tensor=joined)
 
 
 def _require_fitting(base: Base, points: list[CutPoint], point: CutPoint) -> None:

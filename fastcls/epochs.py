@@ -56,7 +56,7 @@ class EpochsTested:
         """The figures as text."""
         names = [name for name in self.rows[0] if name != "epoch"]
         lines = [[row["checkpoint"], *(f"{row[name]:.4f}" for name in names[1:])] for row in self.rows]
-        return format_table([names, *lines])
+        return format_table([[name.replace("_", " ") for name in names], *lines])
 
 
 def test_epochs(

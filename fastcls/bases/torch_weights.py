@@ -86,6 +86,7 @@ def import_weights(base: str, path: Path, out: Path) -> Imported:
         raise OptionError(f"Expected a name ending in {' or '.join(_OUT_SUFFIXES)} as --out. Received: {out}")
     if out.exists() and out.suffix == ".keras":  # it holds the time: nothing is the same again
         raise files.is_taken(out)
+    files.require_writable(out.parent)
     imported = convert(architecture, read_state(path), str(path))
     with files.new_path(out) as temporary:
         write = imported.model.save if out.suffix == ".keras" else imported.model.save_weights
@@ -107,8 +108,9 @@ def find_importable(name: str) -> Architecture:
         )
     if architecture.is_keras:
         raise OptionError(
-            f"{name} is built by Keras, and not in all details as in PyTorch. Use --weights imagenet, or a "
-            f"file made by Keras as --weights PATH. Weights are imported for: {', '.join(ours)}"
+            f"{name} is built by Keras, and not in all details as in PyTorch. Use its own weights, or a "
+            f"file made by Keras: fastcls extract DATA --base {name} --weights imagenet|FILE. Weights are "
+            f"imported for: {', '.join(ours)}"
         )
     return architecture
 

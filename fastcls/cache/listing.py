@@ -158,6 +158,13 @@ class Listing:
             self._settled(self.failures_path, "failures")
             return _parse_failures(self.failures_path)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether any of its images has a class; so it is taken to be where the table cannot be read."""
+        with contextlib.suppress(CacheError):
+            return any({*self.samples().labels})
+        return True
+
     def recall(self, same: Sequence[str] = ()) -> Recalled:
         """Read both tables for an extraction: a warning names what is damaged and has to be made anew.
 
@@ -271,7 +278,7 @@ def find_listing(cache: Path, name: str | None) -> Listing:
     for listing in known:
         if listing.name == name:
             return listing
-    labeled = [listing for listing in known if _has_classes(listing)] if name is None else []
+    labeled = [listing for listing in known if listing.has_classes] if name is None else []
     if len(labeled) == 1:
         return labeled[0]
     fact = f"has no data set {name!r}" if name else "serves several data sets"
@@ -306,12 +313,6 @@ def choose_listing(cache: Path, name: str, data: Path, *, is_asked: bool) -> Lis
         return plain
     own = Listing(cache, f"{name}-{files.digest(os.fsencode(data))[:_SUFFIX]}")
     return own if own.report_path.exists() or plain.is_of_another(data) else plain
-
-
-def _has_classes(listing: Listing) -> bool:
-    with contextlib.suppress(CacheError):
-        return any({*listing.samples().labels})
-    return True
 
 
 def _in_words(listing: Listing) -> str:

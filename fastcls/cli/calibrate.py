@@ -29,5 +29,5 @@ def calibrate(run: str, data: str | None, out: str, source: SourceSpec) -> None:
     """
     from fastcls.calibrator import calibrate as calibrate_run
 
-    print_calibration(calibrate_run(run, out, source.open(data) if data else None))
+    print_calibration(calibrate_run(run, out, source.open(data, for_test=True) if data else None))
     click.echo(f"Next: fastcls test {shlex.quote(out)} DATA, or fastcls predict {shlex.quote(out)} IMAGE...")

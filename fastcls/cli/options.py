@@ -212,11 +212,11 @@ def _placed(
 class SourceSpec(ReadSpec):
     """How DATA is read."""
 
-    def open(self, path: str | Path) -> Dataset:
+    def open(self, path: str | Path, *, for_test: bool = False) -> Dataset:
         """Open a data set, and say how, where that had to be found out."""
         from fastcls.data.dataset import Dataset
 
-        dataset = Dataset.open(path, self)
+        dataset = Dataset.open(path, self, for_test=for_test)
         if dataset.reading:
             click.echo(dataset.reading, err=True)
         return dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,20 @@ def print_training(trained: Any, out: str) -> None:
     if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))
+
+
+def print_pruned(trained: Any) -> None:
+    """Print how many weights of each kernel are zero."""
+    from fastcls.evaluation.text_table import format_table
+
+    pruned = {**trained.pruned, "all": Counter()}
+    for counts in trained.pruned.values():
+        pruned["all"].update(counts)
+    rows = [
+        [name, f"{counts['weights']:,}", f"{counts['zeros'] / counts['weights']:.1%}"]
+        for name, counts in pruned.items()
+    ]
+    click.echo(format_table([["pruned", "weights", "zeros"], *rows]))
 
 
 def print_test(result: Any) -> None:

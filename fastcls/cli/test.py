@@ -72,7 +72,7 @@ def test(
     run.
     """
     if epochs.epochs:
-        _test_epochs(run, source.open(data) if data else None, out, epochs)
+        _test_epochs(run, source.open(data, for_test=True) if data else None, out, epochs)
         return
     options.refuse_typed("a test without --epochs", "metric", "coverage_at")
     if not data:
@@ -82,7 +82,7 @@ def test(
     from fastcls.inference.classifier import Classifier
     from fastcls.runs import TESTS
 
-    dataset = open_tested(lambda: source.open(data), Path(data), Path(run), features)
+    dataset = open_tested(lambda: source.open(data, for_test=True), Path(data), Path(run), features)
     tested = run_test(
         *(Path(run), dataset, Path(out) if out else None),
         classifier=Classifier.load(run),

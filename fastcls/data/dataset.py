@@ -106,7 +106,9 @@ class Dataset:
         return data if isinstance(data, Dataset) else cls.open(as_path(data, "dataset", "a Dataset"))
 
     @classmethod
-    def open(cls, path: PathLike, spec: ReadSpec | None = None, **options: Any) -> Dataset:
+    def open(
+        cls, path: PathLike, spec: ReadSpec | None = None, *, for_test: bool = False, **options: Any
+    ) -> Dataset:
         """Read a folder, a table or TFRecord files, whichever `path` is.
 
         Args:
@@ -114,6 +116,8 @@ class Dataset:
                 split-data made for several labels per image: it holds only a table. Or a TFRecord file, a
                 folder of such, or a pattern.
             spec: How it is read.
+            for_test: It is to be tested by a classifier that knows the classes: it may have one class alone,
+                and class folders may be empty.
             options: Fields of `ReadSpec` by name, such as `label_column="diagnosis"`.
 
         Raises:
@@ -122,30 +126,34 @@ class Dataset:
             OptionError: An option is invalid, or has no effect on what `path` is.
         """
         path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
-        dataset = cls._open(path, spec)
+        dataset = cls._open(path, spec, for_test=for_test)
         return dataset if spec.conflicts == "keep" else dataset.without_conflicts(spec.conflicts)
 
     @classmethod
     @uncollected()
-    def _open(cls, path: Path, spec: ReadSpec) -> Dataset:
+    def _open(cls, path: Path, spec: ReadSpec, *, for_test: bool) -> Dataset:
         records = find_tfrecords(path)
         tables = [] if records else find_tables(path, spec)
         _require_effect(path, spec, is_table=bool(tables), has_records=bool(records))
         if records:
-            made = cls.from_tfrecords(records, image_key=spec.image_key, label_key=spec.label_key)
+            keys = spec.image_key, spec.label_key
+            made = cls.from_tfrecords(records, image_key=keys[0], label_key=keys[1], for_test=for_test)
             return replace(made, source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
             return cls.from_csv(path / SPLIT_TABLE)
         if not tables:
-            return cls.from_folder(path, folders_are_classes=spec.folders_are_classes)
+            return cls.from_folder(path, folders_are_classes=spec.folders_are_classes, for_test=for_test)
         table, root = read_tables(tables, path, spec)
         left_out = 0 if spec.image_root else count_unlisted(tables, path, table)
-        made = _build(root, table.entries, table.class_names, source=path, left_out=left_out)
+        listed = root, table.entries, table.class_names
+        made = _build(*listed, source=path, left_out=left_out, for_test=for_test)
         return replace(made, task=table.task, source=path, reading=_in_words(path, table))
 
     @classmethod
     @uncollected()
-    def from_folder(cls, root: PathLike, *, folders_are_classes: bool = False) -> Dataset:
+    def from_folder(
+        cls, root: PathLike, *, folders_are_classes: bool = False, for_test: bool = False
+    ) -> Dataset:
         """List a folder that holds a folder per class, or train, val and test folders of such.
 
         Folders inside a class folder may be nested and may be symbolic links. Of a folder that split-data
@@ -154,14 +162,15 @@ class Dataset:
         Args:
             root: The folder.
             folders_are_classes: Do not take folders that are named like parts (train, val, test) as such.
+            for_test: See `open`.
 
         Raises:
             DataError: See `read_folder`; or there are fewer than two classes.
         """
         root = as_path(root, "root")
-        entries, left_out = read_folder(root, folders_are_classes=folders_are_classes)
+        entries, left_out = read_folder(root, folders_are_classes=folders_are_classes, may_be_empty=for_test)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
-        return _build(root, entries, class_names, source=root, left_out=left_out)
+        return _build(root, entries, class_names, source=root, left_out=left_out, for_test=for_test)
 
     @classmethod
     def from_csv(cls, path: PathLike, spec: ReadSpec | None = None, **options: Any) -> Dataset:
@@ -193,6 +202,7 @@ class Dataset:
         *,
         image_key: str | None = None,
         label_key: str | None = None,
+        for_test: bool = False,
     ) -> Dataset:
         """List the images in TFRecord files; the path of each is the address of its record, `FILE#PLACE`.
 
@@ -201,6 +211,7 @@ class Dataset:
             image_key: The feature that holds the image file; None for those of known tools.
             label_key: The feature that holds the classes, as names or as numbers; None for those of known
                 tools.
+            for_test: See `open`.
 
         Raises:
             DataError: As in `read_tfrecords`, or there are fewer than two classes.
@@ -208,7 +219,7 @@ class Dataset:
         paths = [as_path(file, "files") for file in as_list(files, "files", str, os.PathLike)]
         table, root = read_tfrecords(paths, image_key=image_key, label_key=label_key), common_folder(paths)
         source = root if len(paths) > 1 else paths[0]
-        made = _build(root, table.entries, table.class_names, source=source)
+        made = _build(root, table.entries, table.class_names, source=source, for_test=for_test)
         return replace(made, task=table.task, source=root)
 
     @property
@@ -325,10 +336,16 @@ class Dataset:
 
 
 def _build(
-    root: Path, entries: Iterable[Entry], class_names: tuple[str, ...], *, source: Path, left_out: int = 0
+    root: Path,
+    entries: Iterable[Entry],
+    class_names: tuple[str, ...],
+    *,
+    source: Path,
+    left_out: int = 0,
+    for_test: bool = False,
 ) -> Dataset:
     class_names = tuple(sorted({nfc(name) for name in class_names}))
-    if len(class_names) < 2:
+    if len(class_names) < (1 if for_test else 2):
         found = f"only one class, {class_names[0]!r}" if class_names else "no class"
         more = (
             f" It is one of several files: name their folder, {source.parent}." if is_one_of(source) else ""

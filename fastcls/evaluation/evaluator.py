@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from fastcls.evaluation.figures import Figures
 from fastcls.runs import METRICS
 
 PREDICTIONS = "predictions.csv"
+_UNFAMILIARITY = "unfamiliarity"
+_PLAIN = 6  # columns before the probabilities of the classes
 
 
 def write_evaluation(
@@ -21,6 +24,7 @@ def write_evaluation(
     *,
     about: Mapping[str, Any] | None = None,
     compact: bool = False,
+    unfamiliarity: Sequence[float] | None = None,
 ) -> None:
     """Write metrics.json, predictions.csv, per_class.csv, other tables, and pictures.
 
@@ -30,8 +34,12 @@ def write_evaluation(
         folder: Made if missing. Older files of these names are replaced.
         about: What else metrics.json is to hold, JSON-able.
         compact: Leave the probabilities of the classes out of predictions.csv.
+        unfamiliarity: Of each prediction, for one more column before these; None where that is not known.
     """
-    rows = evaluation.prediction_rows(predictions, compact=compact)
+    rows: Iterable[list[Any]] = evaluation.prediction_rows(predictions, compact=compact)
+    if unfamiliarity is not None:
+        cells = itertools.chain([_UNFAMILIARITY], map("{:.3f}".format, unfamiliarity))
+        rows = ([*row[:_PLAIN], cell, *row[_PLAIN:]] for row, cell in zip(rows, cells, strict=True))
     for name, write in _writers(evaluation, rows, about or {}).items():
         write(folder / name)
 

@@ -128,8 +128,8 @@ def why_no_cache(run: Run) -> str:
                 return f"The cache that {run.folder} was trained on cannot be read: {error}"
         else:
             return f"{found.folder} is another cache now than the one that {run.folder} was trained on"
-    places = run.cache_folders
-    was = f" ({places[-1]})" if places else ""
+    places = [*dict.fromkeys(map(str, run.cache_folders))]
+    was = f" ({' or '.join(places)})" if places else ""
     return f"The cache that {run.folder} was trained on is not where it was{was}"
 
 

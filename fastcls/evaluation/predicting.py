@@ -56,7 +56,8 @@ class Predicted:
         features: See `TestedOn`, as for the others.
         cached: How many.
         parity: The comparison.
-        unfamiliar: How many are unlike the training images; None where that is not known.
+        unfamiliarity: (N,) how unlike the training images they are, above 1 where they are unfamiliar, NaN of
+            unreadable ones; None where that is not known.
     """
 
     probabilities: np.ndarray
@@ -64,7 +65,12 @@ class Predicted:
     features: str = FORWARDED
     cached: int = 0
     parity: Parity | None = None
-    unfamiliar: int | None = None
+    unfamiliarity: np.ndarray | None = None
+
+    @property
+    def unfamiliar(self) -> int | None:
+        """How many are unlike the training images."""
+        return None if self.unfamiliarity is None else int((self.unfamiliarity > 1).sum())
 
     @property
     def readable(self) -> list[int]:
@@ -112,12 +118,15 @@ def predict(
     forwarded = _forward_others(rows, paths, how)
     features = source.features if source and cached else FORWARDED
     unreadable = tuple(result for result in forwarded if result.probabilities is None)
-    unfamiliar = None
+    scores = None
     if familiarity := how.classifier.familiarity:
-        known = [digest for digest, is_there in zip(digests, is_cached, strict=True) if is_there]
-        scores = source.unfamiliarity(known, familiarity) if source else np.empty(0)
-        unfamiliar = int((scores > 1).sum()) + sum(bool(result.is_unfamiliar) for result in forwarded)
-    return Predicted(rows, unreadable, features, cached, parity, unfamiliar)
+        scores = np.full(len(paths), np.nan, np.float32)
+        if source:
+            known = [digest for digest, is_there in zip(digests, is_cached, strict=True) if is_there]
+            scores[is_cached] = source.unfamiliarity(known, familiarity)
+        for result in forwarded:
+            scores[result.index] = np.nan if result.unfamiliarity is None else result.unfamiliarity
+    return Predicted(rows, unreadable, features, cached, parity, scores)
 
 
 def _check(

@@ -18,6 +18,10 @@ from fastcls.wording import count_of
 
 MEMBER = "tested_on"
 FORWARDED = "images"
+_UNTOLD = (
+    "Which images are unlike those trained on is not known: the classifier was finetuned, trained on too few "
+    "images, or by an earlier version"
+)
 _OTHERS = "Test on other images; `fastcls run` and `fastcls split-data` hold some out with --test 0.2"
 _IN_WORDS = {
     TRAIN: "used for training",
@@ -106,11 +110,14 @@ class TestedOn:
     @property
     def _of_unfamiliar(self) -> str:
         """What is said of images that are unlike the training images; "" where all is as expected."""
+        if self.unfamiliar is None:
+            return _UNTOLD
         if not self.unfamiliar:
             return ""
         share = self.unfamiliar / max(1, self.images - self.unreadable)
         marked = count_of(self.unfamiliar, "image")
-        return f"{marked} ({share:.1%}) unfamiliar: unlike those trained on; about 5 % are expected"
+        told = f"{marked} ({share:.1%}) unfamiliar: unlike those trained on; about 5 % are expected"
+        return f"{told} (above 1 in the column unfamiliarity of predictions.csv)"
 
     @property
     def _told(self) -> str:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -99,7 +99,11 @@ def test(
     asked = features or FeaturesSpec(through_model=max_pixels is not None)
     place, asked_for = classifier.source, (asked, result or ResultSpec())
     data = Path() if isinstance(dataset, Dataset) else files.as_path(dataset, "dataset", "a Dataset")
-    opened = open_tested(lambda: Dataset.of(dataset), data, place, asked)
+
+    def read() -> Dataset:
+        return dataset if isinstance(dataset, Dataset) else Dataset.open(data, for_test=True)
+
+    opened = open_tested(read, data, place, asked)
     return _test(how, opened, place, folder, *asked_for, is_written=folder is not None)
 
 
@@ -203,7 +207,14 @@ def _test(
         on = replace(on, corrected=corrector.judge(found.probabilities, found.readable))
     evaluation, predictions = _judge(classifier, tested, labels, found)
     folders = _folders(place, tested.name, out)
-    folder = _write(evaluation, predictions, on, folders, features) if is_written else None
+    scores = None if found.unfamiliarity is None else found.unfamiliarity[found.readable].tolist()
+
+    def write(folder: Path) -> None:
+        about = {MEMBER: asdict(on)}
+        known = evaluation, predictions, folder
+        write_evaluation(*known, about=about, compact=on.compact, unfamiliarity=scores)
+
+    folder = _write(evaluation, write, on, folders, features) if is_written else None
     return Tested(evaluation, predictions, found.unreadable, on, folder)
 
 
@@ -321,7 +332,11 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _write(
-    evaluation: Figures, predictions: Any, on: TestedOn, folders: Iterator[Path], features: FeaturesSpec
+    evaluation: Figures,
+    write: Callable[[Path], None],
+    on: TestedOn,
+    folders: Iterator[Path],
+    features: FeaturesSpec,
 ) -> Path:
     """Write a result to the first folder that is free, or find the same one there."""
     for folder in folders:
@@ -331,8 +346,7 @@ def _write(
             continue
         try:
             with files.atomic_folder(folder) as unfinished:
-                about = {MEMBER: asdict(on)}
-                write_evaluation(evaluation, predictions, unfinished, about=about, compact=on.compact)
+                write(unfinished)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -369,7 +383,7 @@ def _fitting(dataset: Dataset, classifier: Classifier, *, allow_missing: bool) -
     images = count_of(len(dataset.samples) - len(known), "image")
     fact = f"The classifier does not know the classes {_some(unknown)} of {dataset.given} ({images})"
     if not (allow_missing and known):
-        remedy = "" if allow_missing else ". --allow-missing leaves them out"
+        remedy = ". --allow-missing leaves them out" if known else ". Give images of these, under these names"
         raise DataError(f"{fact}. It knows: {', '.join(classifier.class_names)}{remedy}")
     logger.warning("%s: they are left out", fact)
     return replace(dataset, samples=tuple(known))

@@ -11,8 +11,8 @@ COLUMNS = 80  # of a terminal
 def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Align the columns of some rows: the first to the left, the others to the right.
 
-    >>> print(format_table([["class", "f1"], ["rose", "0.5"]]))
-    class   f1
+    >>> print(format_table([["class", "F1"], ["rose", "0.5"]]))
+    class   F1
     rose   0.5
     """
     widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]

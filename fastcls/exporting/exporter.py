@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fastcls import files
+from fastcls import files, interrupts
 from fastcls.backend import import_keras
 from fastcls.data.dataset import Dataset
 from fastcls.errors import ExportError
@@ -162,7 +162,7 @@ class _Exporter:
             source = replace(source, encoded=plan.classifier.pixels)
         folder.mkdir()
         try:
-            with quiet(logger):
+            with interrupts.held(), quiet(logger):  # out of C++ that is interrupted comes any exception
                 spec.kind.write(source, folder)
         except OSError:  # the disk is full
             raise

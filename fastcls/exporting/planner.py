@@ -18,7 +18,7 @@ from fastcls.exporting.photos import Photos, known_photos, to_calibrate, to_chec
 from fastcls.exporting.runtimes import is_export
 from fastcls.exporting.verifier import needs_path
 from fastcls.inference.classifier import Classifier
-from fastcls.runs import Run
+from fastcls.runs import Run, is_complete
 from fastcls.specs.exporting import FLOAT32, INT8, ExportCheckSpec, ExportSpec
 from fastcls.wording import count_of
 
@@ -93,7 +93,7 @@ def plan_export(
             there are no images.
         MissingExtraError: A package is not installed.
     """
-    if is_export(run):
+    if is_export(run) and not is_complete(run):
         raise OptionError(f"{run} is an export itself. Give the run that it was made of")
     classifier = Classifier.load(run)
     specs = list(dict.fromkeys(specs))
@@ -116,7 +116,7 @@ def _require_able(classifier: Classifier, specs: Sequence[ExportSpec], check: Ex
         if spec.name == "litert-int8" and needs_path(classifier, FLOAT32):
             raise OptionError(
                 "A knn head cannot be exported to litert in int8: almost half of the images get other "
-                "neighbors. Use --precision float16, or train another head, such as --head logreg"
+                "neighbors. Use --precision float16, or train a head of another kind, such as logreg"
             )
 
 

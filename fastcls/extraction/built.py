@@ -34,7 +34,8 @@ class BuiltCut:
         """
         made = asked
         if isinstance(asked, CutSpec):
-            kept = {name: getattr(asked, name) for name in ("pool", "dtype", "precision", "full_decode")}
+            names = ("pool", "dtype", "precision", "full_decode", "last")
+            kept = {name: getattr(asked, name) for name in names}
             made = cut(base, asked.layer, **kept)
         assert isinstance(made, Cut)
         return cls(made, bottleneck_model(made), tail_model(made))

@@ -50,6 +50,7 @@ def draw_contact_sheet(
     """
     if out.suffix.lower() != ".png":
         raise OptionError(f"The preview is a PNG file. Received: {str(out)!r}. Choose a name ending in .png")
+    files.require_writable(out.parent)
     decoder = Decoder(CutCaches(cut, root).pixels, max_pixels or affordable_pixels(1))
     paths = [sample.path for sample in dataset.samples if sample.split in ("train", "")]
     shown = (

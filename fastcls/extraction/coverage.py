@@ -16,6 +16,7 @@ from fastcls.cache.store import Cache
 from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.entries import SPLITS
+from fastcls.errors import OptionError
 from fastcls.extraction.shard_tasks import Wanted
 from fastcls.garbage import uncollected
 from fastcls.parallel import spread
@@ -45,7 +46,17 @@ class ViewedDataset:
     def served_by(self, cache: Cache) -> Cache:
         """A cache, speaking of this data set."""
         name, origin = self.name or self.dataset.name, self.dataset.origin
+        if self.name is not None and not self.dataset.class_names:
+            self._require_unlabeled(Listing(cache.folder, name))
         return cache.serving(name, origin, is_asked=self.name is not None)
+
+    def _require_unlabeled(self, listing: Listing) -> None:
+        """Refuse to replace a table that has classes by one without."""
+        if listing.report_path.exists() and listing.has_classes:
+            raise OptionError(
+                f"{listing.samples_path} has the classes of its images, and {self.dataset.given} has none. "
+                "Give the images without classes another --name"
+            )
 
     def report(self, extraction: dict[str, Any]) -> Report:
         """What a cache that has all of it says of the data set.

@@ -45,7 +45,7 @@ def payload(
         "history": _history(material),
         "suspects": {
             name: _suspects(getattr(material.suspects, name), selection)
-            for name in ("labels", "duplicates", "outliers")
+            for name in ("labels", "duplicates", "outliers", "poor")
         },
     }
 

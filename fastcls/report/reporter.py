@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.files import PathLike, as_path
 from fastcls.parallel import both
-from fastcls.report import facts
+from fastcls.report import facts, pixel_facts
 from fastcls.report.advice import Advice, Findings, advise
 from fastcls.report.counts import CONFUSIONS
 from fastcls.report.explained import MOST, explain_mistakes
@@ -102,9 +101,10 @@ def _require_new(asked: Path | None, folder: Path) -> None:
     """Refuse a page that cannot be written, or would replace something."""
     if asked is not None and asked.is_dir():
         raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / REPORT}")
-    if asked is not None and os.path.lexists(asked):
-        raise files.is_taken(asked)
-    files.require_writable(asked or folder)
+    if asked is not None:
+        files.require_new(asked)
+    else:
+        files.require_writable(folder)
 
 
 def _render(
@@ -146,6 +146,8 @@ def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
         "classes": facts.class_rows(material),
         "mistakes": int((~result.correct).sum()) if result else 0,
         "data_facts": facts.data_facts(material),
+        "distributions": pixel_facts.distributions(material),
+        "poor_kinds": pixel_facts.poor_kinds(material),
         "provenance": facts.provenance(material),
         "stages": facts.stages(material),
         "asked": material.run.resolved,

@@ -154,9 +154,18 @@ class CutSpec:
         choices=PRECISIONS,
     )
     full_decode: bool = option(False, FULL_DECODE)
+    last: int | None = option(
+        None,
+        "Outputs of the last N blocks of a transformer, end to end, each as the last one is normalized.",
+        low=1,
+        metavar="N",
+        shown="that of the last",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
+        if self.last is not None and self.layer is not None:
+            raise OptionError("--last takes the last blocks, --cut names another place. Remove one of them")
         if self.pool is None:
             object.__setattr__(self, "pool", default_pool(self.layer))
         if self.pool == "mean":  # another word for it

@@ -47,9 +47,7 @@ class ResultSpec:
         choices=("new", "all"),
         shown="new if DATA has images that the run held out, else all",
     )
-    compact: bool = option(
-        False, "Leave the probability of each class out of predictions.csv, which then has six columns."
-    )
+    compact: bool = option(False, "Leave the probability of each class out of predictions.csv.")
     corrections: str | None = option(
         None,
         "The issues.csv of `fastcls audit` with your decisions in its column action: figures with what it "

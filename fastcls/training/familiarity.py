@@ -10,6 +10,7 @@ directions.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +32,10 @@ _LEAST_VARIANCE = 1e-12  # at unit length; float32 has no less
 # Of bottlenecks: maps are averaged, features that were not pooled would need a large file.
 _RANK, _WIDTH = 4, 8192
 _HELD_OUT = 5  # every fifth, where nothing is validated on
+# Of fewer images nobody knows what 95 % of new ones are within: the largest of n distances holds n / (n + 1).
+_LEAST_JUDGED = 19
+# An image this much nearer to one that is trained on than these are to each other is a copy of it.
+_COPY = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +107,9 @@ class Familiarity:
 def fit_familiarity(chosen: Selection) -> Familiarity | None:
     """Look at what is trained on; the limit is that of the images to validate on.
 
+    Copies of images that are trained on tell nothing of new ones: they do not count. Where too few others are
+    validated on, those trained on are judged as well, each fifth by the others.
+
     Args:
         chosen: Rows and labels. Where nothing is validated on, every fifth image is held out.
 
@@ -117,11 +125,44 @@ def fit_familiarity(chosen: Selection) -> Familiarity | None:
     if len(own) < _LEAST_ROWS or not len(held) or len(shape) > _RANK or shape[-1] > _WIDTH:
         return None
     with threadpool_limits(1, user_api="blas"):
-        found = describe(features(own), own.task.pools(own.labels), len(chosen.class_names))
-        distances = np.sort(np.concatenate([found._distances(block) for _, block in feature_blocks(held)]))
+        rows, classes = features(own), len(chosen.class_names)
+        found = describe(rows, own.task.pools(own.labels), classes)
+        distances = np.concatenate([_judge(found, rows, block) for _, block in feature_blocks(held)])
+        if len(distances) < _LEAST_JUDGED:
+            distances = np.concatenate([distances, *_judge_folds(own, rows, classes)])
+    if len(distances) < _LEAST_JUDGED:
+        return None
+    distances.sort()
     # As in conformal prediction: of new images of the same kind, no more than 5 % are expected beyond.
     rank = min(len(distances), int(np.ceil(_SHARE * (len(distances) + 1))))
     return replace(found, limit=float(distances[rank - 1]) or 1.0, judged=len(distances))
+
+
+def _judge(found: Familiarity, own: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The distances of held-out rows (N, D) that are no copies of those that were looked at."""
+    known = at_unit_length(own)
+    some = np.arange(0, len(known), -(-len(known) // _AXES_ROWS))
+    usual = np.median(_nearest(known[some], known, besides=some))
+    is_copy = _nearest(at_unit_length(held), known) < _COPY * usual
+    return found._distances(held[~is_copy])
+
+
+def _nearest(rows: np.ndarray, others: np.ndarray, besides: np.ndarray | None = None) -> np.ndarray:
+    """The distance of each row (N, D) at unit length to the nearest of others, but for one place in each."""
+    cosines = rows @ others.T
+    if besides is not None:
+        cosines[np.arange(len(rows)), besides] = -1
+    distances: np.ndarray = np.sqrt(np.maximum(2 - 2 * cosines.max(axis=1), 0))
+    return distances
+
+
+def _judge_folds(own: LabeledRows, rows: np.ndarray, classes: int) -> Iterator[np.ndarray]:
+    """The distances of each fifth of the rows from what the others are like."""
+    fold = np.arange(len(rows)) % _HELD_OUT
+    for number in range(_HELD_OUT):
+        held = fold == number
+        found = describe(rows[~held], own.task.pools(own.labels[~held]), classes)
+        yield _judge(found, rows[~held], rows[held])
 
 
 def describe(rows: np.ndarray, pools: list[np.ndarray], classes: int) -> Familiarity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,25 @@ class Trained:
 Fastcls = Callable[..., Result]
 
 
+def require_known_options(arguments: list[str], text: str) -> None:
+    """An error names options of its own command, or of others that it names as `fastcls COMMAND`."""
+    from fastcls.cli.main import cli
+
+    known = {
+        name: {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        for name, command in cli.commands.items()
+    }
+    own = next((each for each in arguments if each in known), "")
+    for line in text.splitlines():
+        if not own or not line.startswith("Error: ") or "No such option" in line:
+            continue
+        named = {own, *re.findall(r"fastcls ([a-z-]+)", line)} & {*known}
+        flags = {"--help"}.union(*(known[name] for name in named))
+        # But those of an earlier command, which differs.
+        options = re.findall(r"(?<![\w-])--[a-z][a-z-]+(?![\w-]| was )", line)
+        assert {*options} <= flags, (options, line)
+
+
 @pytest.fixture
 def fastcls(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fastcls:
     """Runs the command line in this process; `run` without the report that it ends with, unless asked."""
@@ -52,6 +72,7 @@ def fastcls(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capfd.readouterr()
+        require_known_options(list(map(str, arguments)), captured.err)
         return Result(int(ended.value.code or 0), captured.out, captured.err)
 
     return run

@@ -66,6 +66,25 @@ def test_data_that_are_gone_are_tested_as_the_cache_lists_them(home, fastcls, ca
     assert other.code == 1 and str(home / "data") in other.err and other.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_one_class_alone_is_tested_where_the_classifier_knows_it(home, fastcls, kind):
+    data = home / "data"
+    (data / "table.csv").unlink()
+    shutil.rmtree(data / "blue")
+    shutil.rmtree(data / "green")
+    (data / "green").mkdir()
+    if kind == "table":
+        rows = [f"{path.relative_to(data)},red" for path in sorted((data / "red").iterdir())]
+        data = data / "red.csv"
+        data.write_text("\n".join(["path,label", *rows]))
+    tested = fastcls("test", home / "run", data, "--images", "all")
+    assert tested.code == 0, tested.err
+    assert "2 of 3 classes without images, left out of means: blue, green" in tested.out
+    assert Classifier.load(home / "run").test(data, images="all").on.images == 20
+    extracted = fastcls("extract", data, "--base", "mobilenetv2", "--cache", home / "other")
+    assert extracted.code == 1 and extracted.err.count("\n") == 1
+
+
 def test_classes_that_are_unknown_can_be_left_out(home, fastcls, caplog):
     data = home / "data"
     (data / "table.csv").unlink()
@@ -81,7 +100,7 @@ def test_classes_that_are_unknown_can_be_left_out(home, fastcls, caplog):
     assert "1 of 3 classes without images, left out of means: blue" in tested.out
     found, rows = result(home / "run" / "test" / "data")
     assert len(rows) == found["images"] == 40 and found["tested_on"]["left_out"] == 20
-    assert [*rows[0]] == ["path", "label", "predicted", "confidence", "rank", "correct"]
+    assert [*rows[0]] == ["path", "label", "predicted", "confidence", "rank", "correct", "unfamiliarity"]
     # Not compact: another result.
     assert fastcls("test", home / "run", data, "--allow-missing", *every).code == 0
     assert "p:red" in result(home / "run" / "test" / "data-2")[1][0]

@@ -9,7 +9,7 @@ from sklearn.covariance import ledoit_wolf
 from fastcls.specs import TrainConfig
 from fastcls.training.familiarity import Familiarity, describe, fit_familiarity
 from fastcls.training.heads.fitting import at_unit_length
-from fastcls.training.rows.selection import select
+from fastcls.training.rows.selection import LabeledRows, select
 
 
 def spread(count=300, width=12, classes=3, seed=0):
@@ -62,7 +62,7 @@ def test_of_new_images_about_one_in_twenty_is_beyond_the_limit(make_cache, val):
     new = features[9::10]  # the test part
     assert np.mean(found.score(new) > 1) == pytest.approx(0.05, abs=0.045)
     assert np.mean(found.score(-new) > 1) > 0.5
-    assert found.judged == (600 if val is None else 420)
+    assert found.judged == pytest.approx(600 if val is None else 420, rel=0.03)
 
 
 def test_the_limit_comes_from_images_that_had_no_part_in_means_and_variances(make_cache):
@@ -71,8 +71,7 @@ def test_the_limit_comes_from_images_that_had_no_part_in_means_and_variances(mak
     chosen = select(cache, TrainConfig())
     found = fit_familiarity(chosen)
     assert np.mean(found.score(features[9::10]) > 1) < 0.3
-    own = fit_familiarity(replace(chosen, val=chosen.train))
-    assert own.limit < 0.95 * found.limit
+    assert np.quantile(found.score(chosen.train.rows.read()), 0.95) < 0.95
 
 
 def test_maps_are_averaged_and_views_are_left_out(make_cache):
@@ -84,8 +83,26 @@ def test_maps_are_averaged_and_views_are_left_out(make_cache):
 
 
 def test_too_few_images_have_no_limit(make_cache):
-    cache, _, _ = make_cache(9)
-    assert fit_familiarity(select(cache, TrainConfig(val=0))) is None
+    for count in (9, 16):
+        cache, _, _ = make_cache(count)
+        assert fit_familiarity(select(cache, TrainConfig(val=0))) is None
+
+
+def part_of(data, places):
+    return LabeledRows(data.rows.take(places), data.labels[places], 1, data.task)
+
+
+@pytest.mark.parametrize("kept", ["few", "copies"])
+def test_few_or_copied_validation_images_do_not_make_new_ones_unfamiliar(make_cache, kept):
+    cache, features, _ = make_cache(400, shape=(40,))
+    chosen = select(cache, TrainConfig())
+    whole = fit_familiarity(chosen)
+    val = part_of(chosen.val, np.arange(3)) if kept == "few" else part_of(chosen.train, np.arange(60))
+    found = fit_familiarity(replace(chosen, val=val))
+    assert found.judged > 100
+    new = features[9::10]
+    assert np.mean(found.score(new) > 1) < 0.15
+    assert found.limit == pytest.approx(whole.limit, rel=0.2)
 
 
 def test_it_comes_back_from_its_file(make_cache):

@@ -15,6 +15,8 @@ from typing import Any
 from fastcls import graph
 from fastcls.bases.opening.rules import RULES, is_block, is_encoder, is_of_keras_hub
 
+BLOCK_NAME = r"block_\d+"  # of the last operation of a block of a transformer, from block_0
+
 
 @dataclass
 class Opened:

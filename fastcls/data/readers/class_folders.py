@@ -35,12 +35,15 @@ from fastcls.wording import count_of
 logger = logging.getLogger(__name__)
 
 
-def read_folder(root: Path, *, folders_are_classes: bool = False) -> tuple[list[Entry], int]:
+def read_folder(
+    root: Path, *, folders_are_classes: bool = False, may_be_empty: bool = False
+) -> tuple[list[Entry], int]:
     """List the images of a folder of classes, or of parts.
 
     Args:
         root: The folder.
         folders_are_classes: Do not take folders that are named like parts (train, val, test) as such.
+        may_be_empty: Class folders may hold no image, as long as one holds some.
 
     Returns:
         The images, and how many other entries are left out, with a warning.
@@ -65,7 +68,8 @@ def read_folder(root: Path, *, folders_are_classes: bool = False) -> tuple[list[
     warn_of_left_out(root, left_out)
     if splits:
         warn_of_empty_parts(root, splits, (entry.path for entry in entries))
-    _require_images(root, folders, entries)
+    if not (may_be_empty and entries):
+        _require_images(root, folders, entries)
     return entries, len(left_out)
 
 

@@ -34,6 +34,7 @@ def write_csv(dataset: Dataset, path: Path) -> None:
         DataError: A class has the name of another column.
     """
     require_column_names(dataset)
+    files.require_writable(path.parent)
     with files.new_path(path) as temporary:
         write_samples(temporary, move_root(dataset, path.parent))
 

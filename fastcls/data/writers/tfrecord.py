@@ -72,6 +72,7 @@ def write_tfrecords(
     if shards is not None:
         check_at_least("shards", shards, 1)
     _require_lines(dataset.class_names)
+    files.require_writable(out.parent)
     parts = _parts(dataset)
     _require_enough(parts, shards)
     counts = {split: shards or _shard_count(dataset, samples) for split, samples in parts.items()}

@@ -106,6 +106,10 @@ startGallery();
 startGrid();
 startTiles("mistake-tiles", "all-mistakes", "Mistakes", allImages.filter((place) => images.correct[place] === false));
 startTiles("outlier-tiles", "all-outliers", "Unlike the other images", page.suspects.outliers.map(({ image }) => image));
+for (const kind of new Set(page.suspects.poor.map((each) => each.kind))) {
+  const places = page.suspects.poor.filter((each) => each.kind === kind).map(({ image }) => image);
+  startTiles(`${kind}-tiles`, `all-${kind}`, byId(`${kind}-title`).textContent, places);
+}
 startExplained();
 startPairs("labels");
 startPairs("duplicates");

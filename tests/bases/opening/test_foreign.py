@@ -160,6 +160,25 @@ def test_bottleneck__tokens_are_pooled_without_the_prefix(preset):
     assert cut(base).pooling == "cls" and cut(base, "block_0").pooling == "none"
 
 
+@pytest.mark.parametrize(("family", "end"), [("dinov2", "layernorm"), ("siglip", "post_layer_norm")])
+def test_bottleneck__of_the_last_blocks(family, end, preset):
+    base = load_base(preset(family))
+    norm = base.model.get_layer(end)
+    pixels = np.random.default_rng(2).integers(0, 256, (2, *SHAPE), np.uint8)
+    blocks = [bottleneck_model(cut(base, f"block_{n}"))(pixels) for n in range(2)]
+    expected = np.concatenate([norm(block) for block in blocks], axis=-1)
+    made = cut(base, last=2, pool="none")
+    np.testing.assert_allclose(bottleneck_model(made)(pixels), expected, rtol=1e-4, atol=1e-5)
+    assert (made.layer, made.tail) == ("last_2", None)
+    pooled = bottleneck_model(cut(base, last=2))(pixels)
+    kept = expected[:, 0] if base.prefix_tokens else expected.mean(axis=1)
+    np.testing.assert_allclose(pooled, kept, rtol=1e-4, atol=1e-5)
+    with pytest.raises(OptionError, match=r"--last 3: .* has 2 blocks of a transformer\. Ask for fewer"):
+        cut(base, last=3)
+    with pytest.raises(OptionError, match="Remove one of them"):
+        cut(base, "block_0", last=1)
+
+
 def test_cut__without_class_token(preset):
     base = load_base(preset("vit_without_class"))
     assert cut(base).pooling == "avg"
