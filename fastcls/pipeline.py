@@ -281,6 +281,7 @@ def _load_finetuned(folder: Path, training: Finetuning) -> FinetunedNetwork:
         training.unreadable,
         classifier.task,
         training.used,
+        classifier.provenance.get("pruned", {}),
     )
 
 

@@ -1,8 +1,24 @@
+import gc
 import subprocess
+import sys
 
 import pytest
 
 from fastcls import home
+
+# Objects between two searches for garbage, 700 by default: a test process traces networks all the time.
+_GARBAGE = (20_000, 10, 10)
+
+
+def pytest_configure():
+    gc.set_threshold(*_GARBAGE)
+
+
+def pytest_runtest_setup():
+    """Once TensorFlow and Keras are there, no search for garbage looks at their million objects again."""
+    if "keras" in sys.modules and not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -53,8 +53,8 @@ def test_campaign_fuzz__every_kind_of_damage_ends_in_an_error_or_the_right_resul
 @pytest.mark.parametrize("command", ["split-link", "split-copy", "split-labels", "to-csv"])
 def test_campaign_kill__goes_on(folder: Path, scratch: Path, command: str) -> None:
     campaign = kills.Campaign(Material(folder / "kill"), scratch, shim.compile_shim(scratch))
-    verdicts = [campaign.try_one(f"{command}:0:{number}") for number in range(3)]
-    assert [verdict.failures for verdict in verdicts] == [()] * 3
+    verdicts = [campaign.try_one(f"{command}:0:{number}") for number in range(2)]
+    assert [verdict.failures for verdict in verdicts] == [()] * 2
 
 
 def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,15 +21,23 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def make_digits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """scripts/make_digits.py as a function: another process would import for seconds."""
+def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs a script in this process: another one would import for seconds."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def run(*arguments: str | Path) -> None:
-        script = str(ROOT / "scripts/make_digits.py")
+    def run(name: str, *arguments: str | Path) -> None:
+        script = str(ROOT / "scripts" / name)
         monkeypatch.setattr("sys.argv", [script, *map(str, arguments)])
         runpy.run_path(script, run_name="__main__")
 
     return run
+
+
+@pytest.fixture
+def make_digits(run_script: Callable[..., None]) -> Callable[..., None]:
+    """scripts/make_digits.py as a function."""
+    return partial(run_script, "make_digits.py")
 
 
 def run_bash(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -93,7 +102,7 @@ def test_benchmark__compares_contenders_on_the_same_images(make_digits, tmp_path
     make_digits(tmp_path / "digits", "--digits", "0-1")
     report = tmp_path / "report.json"
     command = [sys.executable, ROOT / "scripts/benchmark.py", tmp_path / "digits", "--json", report]
-    options = ["--base", "mobilenetv3small", "--weights", "none", "--images", "12", "--size", "64x48"]
+    options = ["--base", "lenet5", "--weights", "none", "--images", "12", "--size", "64x48"]
     chosen = ["--part", "extract", "--contender", "earlier-loop", "--contender", "tensorflow-float32"]
     chosen += ["--contender", "torch", "--repeats", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -131,29 +140,27 @@ def test_benchmark_gpu__measures_what_feeds_a_network(make_digits, tmp_path: Pat
 
 
 def test_compare_accuracy__measures_heads_and_qualities_on_the_same_splits(
-    make_digits, tmp_path: Path
+    make_digits, run_script, tmp_path: Path, capsys
 ) -> None:
     make_digits(tmp_path / "digits", "--digits", "0-1")
     base = "--base lenet5 --weights random --normalize torch --workers 1"
     report = tmp_path / "report.json"
     options = ["--seeds", "1", "--json", report, "--work", tmp_path / "work"]
-    command = [
-        sys.executable,
-        ROOT / "scripts/compare_accuracy.py",
-        f"two: {tmp_path / 'digits'} {base}",
-        *options,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
+    compare = partial(run_script, "compare_accuracy.py", f"two: {tmp_path / 'digits'} {base}", *options)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        compare()
+    done = capsys.readouterr()
+    assert not ended.value.code, done.err
     found = json.loads(report.read_text())["done"]
     assert found.keys() == {"two/fast/0", "two/best/0", "two/heads/0"}
     heads = found["two/heads/0"]
     assert {"linear", "auto"} < heads.keys() and all(row["accuracy"] > 0.6 for row in heads.values())
     assert found["two/best/0"]["bytes"] > found["two/fast/0"]["bytes"] > 0
-    assert f"| two | best | accuracy {100 * found['two/best/0']['accuracy']:.2f} |" in done.stdout
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-    assert again.stdout == done.stdout and not again.stderr  # nothing is measured twice
+    assert f"| two | best | accuracy {100 * found['two/best/0']['accuracy']:.2f} |" in done.out
+    with pytest.raises(SystemExit):
+        compare()
+    assert capsys.readouterr() == (done.out, "")  # nothing is measured twice
 
 
 @pytest.mark.parametrize("script", ["sample_train.sh", ".ci/run"])

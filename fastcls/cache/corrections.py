@@ -6,6 +6,7 @@ A line says of one image what is to be done, in the column `action`: nothing whe
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -133,14 +134,29 @@ class Corrections:
         }
         done = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count) or "none applies"
         lost = f"; {count_of(absent, 'image')} of it not in the data set" if absent else ""
-        return f"Corrections of {self.source}: {done}{lost}"
+        gone = sorted(_classes(samples) - _classes(self.apply(samples)))
+        without = f". No image is left of {', '.join(gone)}: the classifier will not know it" if gone else ""
+        return f"Corrections of {self.source}: {done}{lost}{without}"
+
+
+def _classes(samples: SampleTable) -> set[str]:
+    return {name for labels in {*samples.labels} for name in labels}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a table with their numbers in the file."""
+    """The lines of a table with their numbers in the file, also as spreadsheets save it.
+
+    Excel separates cells by semicolons where commas are decimal points, and its "Unicode text" is UTF-16 with
+    tabs.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = csv.DictReader(file, strict=True)
+        with path.open("rb") as file:
+            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if is_utf16 else "utf-8-sig"
+        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
+            begin = file.readline()
+            file.seek(0)
+            lines = csv.DictReader(file, delimiter=max(",;\t", key=begin.count), strict=True)
             lacking = [name for name in _NEEDED if name not in (lines.fieldnames or ())]
             if lacking:
                 raise DataError(
@@ -155,8 +171,11 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DataError(
             f"Cannot read {path}: {error.strerror}. Give the issues.csv of `fastcls audit`"
         ) from error
-    except csv.Error as error:
-        raise DataError(f"{path} is no table of issues: {error}") from error
+    except (csv.Error, UnicodeError) as error:
+        raise DataError(
+            f"{path} is no table of issues: {error}. Save it as CSV in UTF-8, with the first line that the "
+            "audit wrote"
+        ) from error
 
 
 def _parse(action: str, line: Mapping[str, str], task: Task) -> Correction:
@@ -179,7 +198,8 @@ def _labels(text: str, task: Task) -> tuple[str, ...]:
         return tuple(sorted({*task.read_cell(text)}))
     except ValueError as error:
         raise ValueError(
-            f"suggested must be {task.write_cell(('one class',))} or more such names. Received: {text!r}"
+            f"suggested must be {task.write_cell(('one class',))} or more such names, or [] for no class. "
+            f"Received: {text!r}"
         ) from error
 
 

@@ -9,7 +9,7 @@ import click
 
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SourceSpec, SpecCommand
-from fastcls.cli.printing import print_training
+from fastcls.cli.printing import print_pruned, print_training
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, StartSpec, TrainConfig
 
 # What a run that is trained further has already.
@@ -88,6 +88,8 @@ def finetune(
     for path, reason in trained.unreadable.items():
         click.echo(f"Unreadable: {path!r}: {reason}", err=True)
     print_training(trained, out)
+    if trained.pruned:
+        print_pruned(trained)
     run = shlex.quote(out)
     tested = shlex.quote(data) if "test" in dataset.splits else "DATA"  # the rest was trained on
     click.echo(f"Next: fastcls test {run} {tested}, or fastcls predict {run} IMAGE...")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SpecCommand
 from fastcls.cli.printing import echo_above_bar
-from fastcls.specs import UNSURE, AnswerSpec, check_answer
+from fastcls.specs import ENGINES, UNSURE, AnswerSpec, check_answer
 
 if TYPE_CHECKING:
     from fastcls.inference.classifier import Classifier
@@ -76,6 +76,13 @@ class _Said:
 )
 @click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", *ENGINES]),
+    default="auto",
+    show_default=True,
+    help="What runs the classifier, in float32; auto: the faster one. Exports have a runtime of their own.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1),
     metavar="INTEGER",
@@ -91,22 +98,24 @@ def predict(
     sort_into: str | None,
     every: int | None,
     image_key: str | None,
+    engine: str,
     batch_size: int,
     answer: AnswerSpec,
     pixels: PixelSpec,
 ) -> None:
     """Classify images.
 
-    RUN is a run folder or a classifier.keras. SOURCES are image files, folders (searched recursively), quoted
-    patterns ('photos/**/*.jpg'), TFRecord files, http:// or https:// addresses, videos (clip.mp4, see
-    --every), a camera (camera:0, until Ctrl-C), and - for a list of such on standard input, one in each line.
+    RUN is a run folder, a classifier.keras or an export. SOURCES are image files, folders (searched
+    recursively), quoted patterns ('photos/**/*.jpg'), TFRecord files, http:// or https:// addresses, videos
+    (clip.mp4, see --every), a camera (camera:0, until Ctrl-C), and - for a list of such on standard input,
+    one in each line.
 
     A classifier of several labels per image prints every class that reaches its threshold, which was chosen
     in validation; there may be none.
 
     Images that are unlike those that it was trained on are marked (unfamiliar): they are farther away than
     95 % of those that it was validated on, by a distance of bottlenecks. A confidence says little there.
-    Networks that were finetuned do not mark images.
+    Networks that were finetuned do not mark images, nor do exports.
 
     With --min-confidence, JSON has the answer and, beside it, the classes with their probabilities; with
     --top-k the other forms list them after the answer.
@@ -124,7 +133,7 @@ def predict(
     opened = open_sources(sources, image_key=image_key, every=every)
     if sort_into:
         opened.require_files()
-    classifier = Classifier.load(run)
+    classifier = Classifier.load(run, engine=engine)
     check_answer(answer, classifier.task, classifier.class_names)
     results = _stream(classifier, opened, answer, batch_size, pixels.max_pixels)
     if sort_into:

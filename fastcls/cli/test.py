@@ -83,9 +83,10 @@ def test(
     from fastcls.runs import TESTS
 
     dataset = open_tested(lambda: source.open(data, for_test=True), Path(data), Path(run), features)
+    classifier = Classifier.load(run)
     tested = run_test(
         *(Path(run), dataset, Path(out) if out else None),
-        classifier=Classifier.load(run),
+        classifier=classifier,
         batch_size=batch_size,
         max_pixels=pixels.max_pixels,
         features=replace(features, through_model=True) if pixels.max_pixels else features,
@@ -93,7 +94,7 @@ def test(
         progress=options.show_progress(),
     )
     print_test(tested)
-    if tested.folder and tested.folder.parent == Path(run) / TESTS:
+    if tested.folder and tested.folder.parent == Path(run) / TESTS and not classifier.is_export:
         click.echo(f"Next: fastcls report {shlex.quote(run)} --test {shlex.quote(tested.folder.name)}")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.engines import Engine, kernels, sensitivity
+from fastcls.engines.fusion import fuse
 from fastcls.engines.openvino_core import core, import_openvino
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import ConversionError, InfidelityError, OptionError
@@ -258,7 +259,9 @@ def _convert(trunk: Trunk) -> Any:
     openvino, graph = import_openvino(), trunk.graph
     try:
         with contextlib.redirect_stdout(None):  # it reports there wherever a command line says --verbose
-            return openvino.convert_model(graph)
+            model = openvino.convert_model(graph)
+            fuse(model)
+            return model
     except Exception as error:  # whatever the converter raises, it does not know an operation
         raise ConversionError(f"OpenVINO cannot convert this trunk: {_reason(error)}") from error
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastcls.cache.store import Cache
+from fastcls.evaluation import poor_pixels
 from fastcls.evaluation.features import Features
 from fastcls.evaluation.label_errors import SUSPECTS
 from fastcls.evaluation.neighbors import NEIGHBORS, Neighbors, find_neighbors, shorten
-from fastcls.evaluation.poor_pixels import BLURRED, BRIGHT, DARK, ODD_SHAPE, PLAIN, TINY, find_poor
 from fastcls.files import PathLike
 from fastcls.training.heads.links import LINKS
 from fastcls.training.out_of_fold import out_of_fold
@@ -31,12 +31,7 @@ KINDS = {
     NEAR_DUPLICATE: "nearly the same photo",
     UNLIKE_TRAINING: "unlike the images to train on",
     OUTLIER: "unlike the other images",
-    PLAIN: "nothing but one color",
-    DARK: "nothing in it is bright",
-    BRIGHT: "nothing in it is dark",
-    BLURRED: "much less detail than the others",
-    TINY: "far smaller than what the network takes, and than the others",
-    ODD_SHAPE: "very long and narrow",
+    **poor_pixels.KINDS,
 }
 # docs/audit.md has what others find.
 TEMPERATURE = 0.07
@@ -262,7 +257,7 @@ def _outliers(features: Features, short: np.ndarray, near: Neighbors) -> Iterato
 
 def _poor(features: Features) -> Iterator[Issue]:
     """Images whose pixels are poor, as far as the cache knows of them."""
-    for poor in find_poor(features.quality, features.size):
+    for poor in poor_pixels.find_poor(features.quality, features.size):
         for place, score in zip(poor.places.tolist(), poor.scores.tolist(), strict=True):
             yield _issue(features, place, poor.kind, score)
 

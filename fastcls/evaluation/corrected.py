@@ -68,7 +68,9 @@ class Corrector:
         self.digest = corrections.digest
         known = [corrections.of.get(digest, Correction()) for digest in digests]
         own = [*map(tested.names_of, tested.samples)]
-        self._names = [each.labels or names for each, names in zip(known, own, strict=True)]
+        self._names = [
+            names if each.labels is None else each.labels for each, names in zip(known, own, strict=True)
+        ]
         self._dropped = [each.is_dropped for each in known]
         self._moved = [not each.is_dropped and each.split not in (None, TEST) for each in known]
         self._left = [dropped or moved for dropped, moved in zip(self._dropped, self._moved, strict=True)]

@@ -12,6 +12,14 @@ from fastcls.data.pixel_quality import COLUMNS
 
 PLAIN, DARK, BRIGHT, BLURRED = "one_color", "dark", "bright", "blurred"
 TINY, ODD_SHAPE = "tiny", "odd_shape"
+KINDS = {
+    PLAIN: "nothing but one color",
+    DARK: "nothing in it is bright",
+    BRIGHT: "nothing in it is dark",
+    BLURRED: "much less detail than the others",
+    TINY: "far smaller than what the network takes, and than the others",
+    ODD_SHAPE: "very long and narrow",
+}
 # docs/audit.md says where these come from.
 PLAIN_BELOW = 2.0
 DARK_BELOW, BRIGHT_ABOVE = 64.0, 204.0
@@ -26,7 +34,7 @@ class Poor:
     """Images of one kind.
 
     Attributes:
-        kind: What is the matter with them.
+        kind: One of `KINDS`.
         places: (M,) int, theirs.
         scores: (M,) 0 to 1, higher for worse.
     """

@@ -116,7 +116,7 @@ def _require_able(classifier: Classifier, specs: Sequence[ExportSpec], check: Ex
         if spec.name == "litert-int8" and needs_path(classifier, FLOAT32):
             raise OptionError(
                 "A knn head cannot be exported to litert in int8: almost half of the images get other "
-                "neighbors. Use --precision float16, or train another head, such as --head logreg"
+                "neighbors. Use --precision float16, or train a head of another kind, such as logreg"
             )
 
 

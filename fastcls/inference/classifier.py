@@ -21,7 +21,7 @@ from fastcls.errors import OptionError
 from fastcls.files import PathLike
 from fastcls.inference.bottlenecks import with_bottleneck
 from fastcls.inference.export_file import ExportFile, ExportForwarder
-from fastcls.inference.forwarder import Forward, Forwarder
+from fastcls.inference.forwarder import AUTO, Forward, Forwarder
 from fastcls.inference.inputs import Decoded, Images, decode, listed
 from fastcls.inference.model_file import FAMILIARITY
 from fastcls.inference.provenance import provenance_of
@@ -32,12 +32,14 @@ from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.runs import Run
 from fastcls.specs import (
+    ENGINES,
     AnswerSpec,
     FeaturesSpec,
     PixelRule,
     ResultSpec,
     check_answer,
     check_at_least,
+    check_choice,
     check_type,
 )
 from fastcls.tasks import ONE_LABEL, Task
@@ -67,7 +69,8 @@ class Classifier:
         source: The file that it was loaded from; None for one that was made in this process.
         used: The images that had a part in it, where it was made in this process; see `known_images`.
         familiarity: What its training images are like, by which unfamiliar ones are told; None of a network
-            that was finetuned, or of a tail.
+            that was finetuned, of a tail or of an export.
+        engine: What runs it: see `load`.
     """
 
     model: Any
@@ -79,6 +82,7 @@ class Classifier:
     source: Path | None = field(default=None, compare=False)
     used: UsedImages = field(default=UNKNOWN, compare=False)
     familiarity: Familiarity | None = field(default=None, compare=False)
+    engine: str = field(default=AUTO, compare=False)
 
     def __repr__(self) -> str:
         names = ", ".join(self.class_names[:_SHOWN]) + (", ..." if len(self.class_names) > _SHOWN else "")
@@ -167,22 +171,26 @@ class Classifier:
                     archive.writestr(FAMILIARITY, self.familiarity.to_bytes())
 
     @classmethod
-    def load(cls, path: PathLike) -> Classifier:
+    def load(cls, path: PathLike, *, engine: str = AUTO) -> Classifier:
         """Load a run folder, a classifier file or an export.
 
         Args:
             path: The folder that a run has made, a file that `save` has written, or what `fastcls export`
                 has: one of its folders, or the model in it. An export has no Keras model, and runs without.
+            engine: "openvino", "tensorflow" for Keras, or "auto" for the faster one.
 
         Raises:
             OptionError: There is no such classifier, it was not made by fastcls, or this fastcls does not
                 make such pixels as it was trained on.
             MissingExtraError: The runtime of an export is not installed.
         """
+        check_choice("engine", engine, (AUTO, *ENGINES))
         found = open_stored(files.as_path(path, "path"))
         known = found.class_names, found.pixels, found.provenance, found.thresholds, found.task
-        made = cls(None, *known, source=found.path, familiarity=found.familiarity)
+        made = cls(None, *known, source=found.path, familiarity=found.familiarity, engine=engine)
         object.__setattr__(made, "_file", found.model)
+        if made.is_export and engine != AUTO:
+            raise OptionError(f"An export is run by the runtime of its format. Received: engine={engine!r}")
         object.__delattr__(made, "model")
         return made
 
@@ -368,7 +376,7 @@ class Classifier:
             return with_bottleneck(model) if self.familiarity else model
 
         kind = "classifier-bottleneck" if self.familiarity else "classifier"
-        return Forwarder(kind, load, self.digest)
+        return Forwarder(kind, load, self.digest, self.engine)
 
     def _forward(
         self, batch: Sequence[tuple[int, Decoded]], batch_size: int, run: Forward

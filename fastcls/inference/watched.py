@@ -15,7 +15,7 @@ from fastcls.backend import import_keras
 from fastcls.errors import OptionError, closest
 from fastcls.wording import count_of
 
-_NO_LOGITS = (
+NO_LOGITS = (
     "The classifier has no logits to explain: it does not end with a softmax or a sigmoid over the classes. "
     "A head of the kind knn counts the votes of neighbors: train another, such as logreg"
 )
@@ -197,7 +197,7 @@ def _ending(nodes: list[Any]) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
             return node.operation, split
         if type(node.operation).__name__ not in _PASSING and _activation(node.operation) != "linear":
             break
-    raise OptionError(_NO_LOGITS)
+    raise OptionError(NO_LOGITS)
 
 
 def _split(operation: Any) -> Callable[..., tuple[Any, Any]] | None:

@@ -17,10 +17,11 @@ from fastcls.data.splitter import require_train_part
 from fastcls.inference.classifier import Classifier
 from fastcls.parallel import spread
 from fastcls.plans.run import told_of
-from fastcls.plans.wording import describe_files, describe_training, files_of
+from fastcls.plans.wording import describe_files, describe_pruning, describe_training, files_of
 from fastcls.specs import BaseSpec, FinetuneSpec, HeadSpec, TrainConfig
 from fastcls.training.finetuner import Finetuning, Networks, networks_of, prepare_finetuning
 from fastcls.training.loop.checkpoints import Checkpoints, has_checkpoint
+from fastcls.training.networks import prunable
 from fastcls.training.rows.selection import assign_uses
 
 
@@ -74,6 +75,8 @@ class FinetuningPlan:
         """What `--dry-run` shows."""
         model, task = self.networks.trainee, self.dataset.task
         lines = describe_training(HeadSpec("linear"), model, self.config, self.counts, task)
+        if self.spec.sparsity:
+            lines += describe_pruning(prunable(model), self.spec.sparsity)
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ def _describe_model(model: Any) -> list[str]:
         f"Trained: {count_of(len(trained), 'layer')} with weights, from {trained[0].name} to "
         f"{trained[-1].name}, {count_of(weights, 'parameter')}",
     ]
+
+
+def describe_pruning(kernels: Mapping[str, Any], share: float) -> list[str]:
+    """What is pruned, and how far."""
+    weights = sum(math.prod(kernel.shape) for kernel in kernels.values())
+    pruned = f"{count_of(len(kernels), 'kernel')} with {count_of(weights, 'weight')}"
+    return [f"Pruning: {pruned}, to {share:.4g} zeros in the first half of the steps"]
 
 
 def files_of(head: HeadSpec | None, config: TrainConfig, *, has_val: bool) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastcls.report.collection import SPLITS
 from fastcls.report.material import Material
+from fastcls.report.pixel_facts import poor_kinds, unmeasured
 from fastcls.wording import count_of
 
 # What metrics.json calls a figure, in words: the first ones that are there are shown large.
@@ -164,6 +165,9 @@ def data_facts(material: Material) -> list[tuple[str, str]]:
         found.append(("Unreadable", f"{len(features.failures):,}"))
         if features.missing:
             found.append(("Not in the cache yet", f"{features.missing:,}"))
+    found += [(title, f"{material.suspects.poor_counts[kind]:,}") for kind, title, _ in poor_kinds(material)]
+    if unknown := unmeasured(material):
+        found.append(("Of unknown quality", f"{unknown:,} (extracted by an earlier version)"))
     if material.result and (unreadable := material.result.on.get("unreadable")):
         found.append(("Unreadable in the test", f"{unreadable:,}"))
     if material.result and (unfamiliar := material.result.on.get("unfamiliar")) is not None:

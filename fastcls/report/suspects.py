@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fastcls.errors import FastclsError
+from fastcls.evaluation import poor_pixels
 from fastcls.evaluation.auditing import (
     CONFLICT,
     DUPLICATE,
@@ -54,17 +56,21 @@ class Suspects:
         duplicates: Images in different splits that are nearly the same.
         outliers: Images unlike those trained on.
         counts: How many there are of each, also where fewer are held here.
+        poor: Images whose pixels are poor, by kind.
+        poor_counts: How many there are of each such kind.
     """
 
     labels: tuple[Suspect, ...] = ()
     duplicates: tuple[Suspect, ...] = ()
     outliers: tuple[Suspect, ...] = ()
     counts: tuple[int, int, int] = (0, 0, 0)
+    poor: tuple[Suspect, ...] = ()
+    poor_counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def all(self) -> tuple[Suspect, ...]:
         """All that are held."""
-        return self.labels + self.duplicates + self.outliers
+        return self.labels + self.duplicates + self.outliers + self.poor
 
 
 def find_suspects(features: Features | None, images: Collection) -> Suspects:
@@ -86,9 +92,13 @@ def find_suspects(features: Features | None, images: Collection) -> Suspects:
     outliers = [issue for issue in issues if issue.kind in (OUTLIER, UNLIKE_TRAINING)]
     labels.sort(key=lambda issue: -issue.score)
     outliers.sort(key=lambda issue: -issue.score)
+    poor = [issue for issue in issues if issue.kind in poor_pixels.KINDS]
     counts = (len(labels), len(duplicates), len(outliers))
     held = [_suspects(own[:_LARGEST], features, images) for own in (labels, duplicates, outliers)]
-    return Suspects(held[0], held[1], held[2], counts)
+    of_each = [[issue for issue in poor if issue.kind == kind] for kind in poor_pixels.KINDS]
+    shown = [each for own in of_each for each in _suspects(own[:_LARGEST], features, images)]
+    poor_counts = Counter(issue.kind for issue in poor)
+    return Suspects(held[0], held[1], held[2], counts, tuple(shown), poor_counts)
 
 
 def _suspects(issues: Sequence[Issue], features: Features, images: Collection) -> tuple[Suspect, ...]:

@@ -23,7 +23,7 @@ class FinetuneSpec:
         "Layers of the base to train: all, none, the last N with weights (not counting batch "
         "normalization), or a layer and everything after it.",
         metavar="all|none|N|'from LAYER'",
-        silences=lambda train: ["train_batch_norm"] if train == "none" else [],
+        silences=lambda train: ["train_batch_norm", "sparsity"] if train == "none" else [],
     )
     train_batch_norm: bool | None = option(
         None,
@@ -46,6 +46,15 @@ class FinetuneSpec:
         "auto",
         "Training precision; auto: mixed_float16 on GPUs that are fast in it, else float32.",
         choices=MIXED_PRECISIONS,
+    )
+    sparsity: float | None = option(
+        None,
+        "Prune the trained layers of the base: set this share of the weights of each kernel to zero, the "
+        "smallest first, little by little in the first half of the epochs.",
+        above=0,
+        below=1,
+        metavar="SHARE",
+        shown="no pruning",
     )
     full_decode: bool = option(False, FULL_DECODE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.compile import TrainingData, compile_and_fit
 from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.passes import KerasPasses
+from fastcls.training.loop.pruning import Pruner, count_zeros
 from fastcls.training.loop.snapshots import Row
-from fastcls.training.networks import Networks, networks_of
+from fastcls.training.networks import Networks, networks_of, prunable
 from fastcls.training.rows.images import ImageFeed, Images, read_images
 from fastcls.training.rows.selection import assign_uses
 from fastcls.used_images import TRAIN, UNKNOWN, VAL, UsedImages
@@ -60,6 +63,8 @@ class FinetunedNetwork:
         unreadable: Images that could not be used, and why.
         used: The images that had a part in it.
         task: What is asked of an image.
+        pruned: How many "weights" each kernel has that was pruned, and how many of these are "zeros", by the
+            names of their layers.
     """
 
     model: Any
@@ -74,6 +79,7 @@ class FinetunedNetwork:
     unreadable: dict[str, str]
     task: Task = ONE_LABEL
     used: UsedImages = field(default=UNKNOWN, compare=False)
+    pruned: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.6g}" for name, value in self.best.items())
@@ -88,6 +94,7 @@ class FinetunedNetwork:
             "figures": self.best,
             "train_count": self.train_count,
             "val_count": self.val_count,
+            **({"pruned": self.pruned} if self.pruned else {}),
         }
         known = self.pixels, provenance, self.thresholds, self.task
         return Classifier(self.model, self.class_names, *known, used=self.used)
@@ -215,11 +222,16 @@ def finetune_prepared(
             _about(asked.images.rule, data, asked.spec, config),
             data.task.monitor,
         )
+        kernels = prunable(trainee) if asked.spec.sparsity else {}
+        steps = math.ceil(data.images / config.batch_size) * config.epochs
+        pruner = Pruner(kernels, asked.spec.sparsity, steps) if asked.spec.sparsity else None
         # The policy of the model itself makes Keras scale the loss for float16.
         precision = _precision(asked.spec.mixed_precision)
-        with computing_in(precision, [trainee, *_base_layers(trainee)] if precision != "float32" else []):
+        mixed = [trainee, *_base_layers(trainee)] if precision != "float32" else []
+        with computing_in(precision, mixed), pruner.applied() if pruner else contextlib.nullcontext():
+            passes = KerasPasses(progress=progress, pruner=pruner)
             history, best = compile_and_fit(
-                trainee, data, config, checkpoints, passes=KerasPasses(progress=progress), progress=progress
+                trainee, data, config, checkpoints, passes=passes, progress=progress
             )
     find_thresholds = OBJECTIVES[data.task].find_thresholds
     return FinetunedNetwork(
@@ -235,6 +247,7 @@ def finetune_prepared(
         asked.unreadable,
         data.task,
         asked.used,
+        count_zeros(kernels),
     )
 
 

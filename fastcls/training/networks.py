@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,6 +92,11 @@ def networks_of(
         _require_equal_shares(config)
         model, is_whole = _network(dataset, start, head, spec, config.seed, load)
         trainee = trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
+        if spec.sparsity and not prunable(trainee):
+            raise OptionError(
+                "--sparsity prunes trained layers of the base, but not its first kernel and depthwise ones: "
+                f"there are no others. Received: --train '{spec.train}'"
+            )
     return Networks(model, trainee, strategy, is_whole)
 
 
@@ -205,6 +211,30 @@ def trainee_of(model: Any, spec: FinetuneSpec, *, batch_norm: bool) -> Any:
     noise = [op for op in operations if id(op) not in trained and type(op).__name__ in _NOISE]
     image = model.inputs[0]
     return keras.Model(image, graph.replay(model, image, leave_out=noise))
+
+
+def prunable(trainee: Any) -> dict[str, Any]:
+    """The kernels that pruning makes sparse, by the names of their layers.
+
+    They are those of the trained layers of the base. As in Zhu and Gupta (2017), the first kernel and
+    depthwise ones are left as they are: they have a few weights only, and each of these matters. So are the
+    head, which begins with random weights, biases and normalization.
+    """
+    kernels = [
+        (operation.name, variable)
+        for operation in graph.operations(trainee)
+        if not _is_outside(operation)
+        for variable in getattr(operation, "weights", ())
+        if variable.name in ("kernel", "pointwise_kernel")
+    ]
+    trained = {id(variable) for variable in trainee.trainable_variables}
+    depthwise = {op.name for op in graph.operations(trainee) if "DepthwiseConv" in type(op).__name__}
+    names = Counter(name for name, _ in kernels)
+    return {
+        name if names[name] == 1 else f"{name}/{variable.path.split('/')[-2]}": variable
+        for name, variable in kernels[1:]
+        if id(variable) in trained and name not in depthwise
+    }
 
 
 def _with_front(base: Base, times: int) -> Base:

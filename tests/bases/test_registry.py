@@ -54,16 +54,15 @@ def free_memory():
 
 
 @pytest.fixture
-def plain_weights(monkeypatch):
-    """Random weights are zeros, which are sooner made: here only their shapes count."""
+def shapes_alone():
+    """Weights have shapes and no values: a network is built in a fifth of the time."""
     import keras
 
-    for kind in ("VarianceScaling", "RandomNormal", "RandomUniform", "TruncatedNormal"):
-        make = lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype=dtype)  # noqa: E731
-        monkeypatch.setattr(getattr(keras.initializers, kind), "__call__", make)
+    with keras.StatelessScope(initialize_variables=False):
+        yield
 
 
-@pytest.mark.usefixtures("free_memory", "plain_weights")
+@pytest.mark.usefixtures("free_memory", "shapes_alone")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architecture__is_as_the_table_says(name):
     row = ARCHITECTURES[name]
@@ -93,7 +92,7 @@ def test_architecture__both_sides_of_a_cut_make_the_whole(name):
     expected = base.model(image, training=False).numpy()
     assert np.isfinite(expected).all() and expected.std() > 0
     # The same operations on the same CPU kernels: splitting the graph must not change one bit.
-    for layer in sorted({names[len(names) // 2], names[0], names[-2], *_first_operation(points)}):
+    for layer in sorted({names[len(names) // 2], *_first_operation(points)}):
         halves = cut(base, layer)
         bottleneck = halves.trunk(image, training=False)
         np.testing.assert_array_equal(halves.tail(bottleneck, training=False).numpy(), expected)
@@ -106,7 +105,7 @@ def _first_operation(points):
     return [p.layer for p in points if not isinstance(operation_of(p.tensor), keras.Layer)][:1]
 
 
-@pytest.mark.parametrize("name", ["convnexttiny", "inceptionv3", "mobilenet", "resnet18", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["convnexttiny", "inceptionv3", "squeezenet1_1"])
 def test_architecture__same_names_and_weights_each_time(name):
     first, second = (load_base(BaseSpec(name, weights="random", size=(SIDE, SIDE))).model for _ in range(2))
     assert [o.name for o in first.operations] == [o.name for o in second.operations]
@@ -149,7 +148,7 @@ def _trainable(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-@pytest.mark.usefixtures("free_memory")
+@pytest.mark.usefixtures("free_memory", "shapes_alone")
 @pytest.mark.parametrize("name", [name for name in ZOO_NAMES if name in SMALLEST])
 def test_zoo__whole_network(name):
     """Published parameters, layers of plain Keras, and a PyTorch module for each layer that has weights."""
@@ -164,7 +163,7 @@ def test_zoo__whole_network(name):
         assert len(set(modules)) == len(modules)
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO_NAMES if name in SMALLEST])
+@pytest.mark.parametrize("name", ["lenet5", "seresnet50", "shufflenetv2_x0_5", "squeezenet1_1"])
 def test_zoo__is_saved_and_loaded_by_plain_keras(name, tmp_path):
     import keras
 
@@ -176,6 +175,7 @@ def test_zoo__is_saved_and_loaded_by_plain_keras(name, tmp_path):
     np.testing.assert_array_equal(loaded(image).numpy(), model(image).numpy())
 
 
+@pytest.mark.usefixtures("shapes_alone")
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "seresnet50"])
 def test_zoo__resnet_stages_have_names(name):
     model = build(ARCHITECTURES[name], (64, 64), None, include_top=False)

@@ -73,9 +73,13 @@ def test_load_weights__refuses_other_files(tmp_path):
             load_weights(model, path, "chain")
 
 
-@pytest.mark.parametrize("classes", [None, 7])
-@pytest.mark.parametrize("name", ["mobilenet", "squeezenet1_1"])
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("suffix", "name", "classes"),
+    [
+        *((suffix, "squeezenet1_1", 7) for suffix in SUFFIXES),
+        *((".weights.h5", "mobilenet", 7), (".h5", "mobilenet", None), (".keras", "squeezenet1_1", None)),
+    ],
+)
 def test_load_base__takes_the_part_before_the_classifier(suffix, name, classes, tmp_path):
     whole = build(ARCHITECTURES[name], (64, 64), None, include_top=True, classes=classes)
     for weight in whole.weights:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
 from fastcls import files
@@ -92,3 +94,30 @@ def test_corrections__what_they_decide_is_what_counts_of_them(tmp_path):
     )
     other = Corrections.read(write(tmp_path / "c.csv", (DIGESTS[1], "drop", "")), ONE_LABEL)
     assert one.digest == same.digest != other.digest
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-16")])
+def test_corrections__as_a_spreadsheet_has_saved_them(tmp_path, delimiter, encoding):
+    lines = [(DIGESTS[0], "relabel", '["ä;b", "c,d"]'), (DIGESTS[1], "drop", "")]
+    path = write(tmp_path / "issues.csv", *lines)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [*csv.reader(file)]
+    with (tmp_path / "saved.csv").open("w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    found = Corrections.read(tmp_path / "saved.csv", SEVERAL_LABELS)
+    assert found.of == Corrections.read(path, SEVERAL_LABELS).of and len(found.of) == 2
+
+
+def test_corrections__a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "issues.csv").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(DataError, match=r"no table of issues: .*Save it as CSV in UTF-8"):
+        Corrections.read(tmp_path / "issues.csv", ONE_LABEL)
+
+
+def test_corrections__that_leave_no_image_of_a_class_say_so(tmp_path):
+    every_a = [(digest, "drop", "") for digest in DIGESTS[1:]]
+    corrections = Corrections.read(write(tmp_path / "issues.csv", *every_a), ONE_LABEL)
+    assert "No image is left" not in corrections.told(SAMPLES)
+    every_a.append((DIGESTS[0], "relabel", "b"))
+    corrections = Corrections.read(write(tmp_path / "more.csv", *every_a), ONE_LABEL)
+    assert corrections.told(SAMPLES).endswith("No image is left of a: the classifier will not know it")

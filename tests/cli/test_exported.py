@@ -94,7 +94,8 @@ def test_stale_export_says_so_and_works(fastcls, run, export, photos, caplog):
     files.write_checked_json(run / "run.json", record)
     for command in ("predict", "test"):
         caplog.clear()
-        assert fastcls(command, export, photos).code == 0
+        done = fastcls(command, export, photos)
+        assert done.code == 0, done.err
         (said,) = [each for each in caplog.messages if "is stale" in each]
         assert str(export) in said and f"another {CLASSIFIER} than the one in {run}. Export again" in said
     assert Classifier.load(export).known_images().images == ()
@@ -114,6 +115,14 @@ def test_export_has_no_keras_model(fastcls, run, export, photos, tmp_path):
         said = fastcls(*arguments)
         assert said.code == 1, said
         assert len(said.err.strip().splitlines()) == 1, said.err
+
+
+def test_export_has_an_engine_of_its_own(fastcls, run, export, photos):
+    said = fastcls("predict", export, photos, "--engine", "tensorflow")
+    assert (said.code, said.out) == (1, "")
+    assert "An export is run by the runtime of its format" in said.err
+    for engine in ("tensorflow", "openvino"):
+        assert fastcls("predict", run, photos, "--engine", engine).code == 0
 
 
 def test_damaged_export_is_one_line(fastcls, export, photos):

@@ -85,6 +85,14 @@ def test_finetune__a_kept_checkpoint_is_a_classifier(fastcls, photos, tmp_path):
         (["--base", "lenet5", "--weights", "random", "--head", "knn"], "is trained on a cache"),
         (["--from", "run", "--layers", "8"], "--layers has no effect with --from"),
         (["--base", "lenet5", "--weights", "random", "--learning-rate", "0"], "must be positive"),
+        (
+            ["--base", "lenet5", "--weights", "random", "--sparsity", "1"],
+            "sparsity must be above 0 and below 1",
+        ),
+        (
+            ["--base", "lenet5", "--weights", "random", "--sparsity", "0.5", "--train", "none"],
+            "--sparsity has no effect with --train none",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -139,3 +147,25 @@ def test_finetune__warns_of_validation_images_that_an_earlier_training_has_seen(
         assert result.code == 0, result.err
         told = re.findall(r"(\d+) of the 15 images for validation had a part", caplog.text)
         assert len(told) == 1 and int(told[0]) > 0
+
+
+def test_finetune__prunes_and_says_how_far(fastcls, photos, tmp_path):
+    out, options = (
+        tmp_path / "run",
+        ["--base", "lenet5", "--weights", "random", "--val", "0.2", "--epochs", 2],
+    )
+    command = ("finetune", photos, *options, "--sparsity", 0.8, "--out", out)
+    planned = fastcls(*command, "--dry-run")
+    assert re.search(r"Pruning: \d+ kernels with [\d,]+ weights, to 0.8 zeros in the first half", planned.out)
+    result = fastcls(*command)
+    assert result.code == 0, result.err
+    record = json.loads((out / "run.json").read_text())
+    for name, counts in record["pruned"].items():
+        assert counts["zeros"] == round(0.8 * counts["weights"])
+        assert re.search(rf"^{name} +{counts['weights']:,} +80\.\d%$", result.out, re.MULTILINE)
+    assert re.search(r"^all +[\d,]+ +80\.0%$", result.out, re.MULTILINE)
+    assert record["asked"]["finetuning"]["sparsity"] == 0.8
+    header, *rows = (out / "history.csv").read_text().splitlines()
+    assert float(rows[-1].split(",")[header.split(",").index("sparsity")]) == pytest.approx(0.8, abs=1e-3)
+    again = fastcls(*command)
+    assert again.code == 0 and re.search(r"^all +[\d,]+ +80\.0%$", again.out, re.MULTILINE)

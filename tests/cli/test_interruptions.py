@@ -71,21 +71,26 @@ def test_command__killed_at_any_stage_goes_on(fastcls, commands, trained, tmp_pa
     command = (*commands[name], *more)
     assert fastcls(*command, "--out", tmp_path / "whole").code == 0
     whole = listed(tmp_path / "whole")
+    expected = Classifier.load(tmp_path / "whole").model.get_weights()
+    trained_once = tmp_path / "trained once"
     for place, (stage, *point) in enumerate(COMMANDS[name]):
         out = tmp_path / f"{place}"
+        left = out.with_name(f"{place}.unfinished")
+        if trained_once.exists():
+            shutil.copytree(trained_once, left)
         with monkeypatch.context() as patch, pytest.raises(Killed):
             kill(patch, *point)
             fastcls(*command, "--out", out)
+        if stage == "complete":
+            shutil.copytree(left, trained_once)
         with monkeypatch.context() as patch:
             if stage in COMPLETE:
                 for training in ("train_prepared", "finetune_prepared"):
                     patch.setattr(pipeline, training, None)
             again = fastcls(*command, "--out", out)
         assert again.code == 0, (stage, again.err)
-        assert listed(out) == whole and not out.with_name(f"{place}.unfinished").exists(), stage
-        expected, found = (
-            Classifier.load(folder).model.get_weights() for folder in (tmp_path / "whole", out)
-        )
+        assert listed(out) == whole and not left.exists(), stage
+        found = Classifier.load(out).model.get_weights()
         assert all((one == other).all() for one, other in zip(expected, found, strict=True)), stage
 
 

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ def world(photos, base, tmp_path_factory):
     return {"folder": folder, "data": data, "cut": cut, "cache": cache, "trained": trained, "it": classifier}
 
 
-@pytest.mark.parametrize("kind", [str, Path, Lazy])
+@pytest.mark.parametrize("kind", [str, Lazy])
 def test_a_path_stands_for_data_caches_and_bases(world, photos, base, kind, tmp_path):
     root = kind(world["folder"] / "caches")
     opened = library.Dataset.open(photos)

@@ -59,9 +59,10 @@ def test_any_valid_options_come_back_from_the_record_of_their_run(tmp_path, name
     random, valid, used = np.random.default_rng(0), 0, set()
     flags = {part for parameter in cli.commands[name].params for part in parameter.opts}
     options = [own for own in cli.commands[name].options.values() if own.flag in flags]
-    drawn = itertools.product(options, CHOICES, (0, 2))
-    for own, choice, others in drawn:
-        chosen = {own.name: own, **{each.name: each for each in random.choice(options, others)}}
+    # Each option with each choice, and with two others beside some of them.
+    others = [*((choice, 0) for choice in CHOICES), *((choice, 2) for choice in random.choice(CHOICES, 3))]
+    for own, (choice, more) in itertools.product(options, others):
+        chosen = {own.name: own, **{each.name: each for each in random.choice(options, more)}}
         typed = [*choice.split(), *(part for each in chosen.values() for part in spell(each, random))]
         try:
             made = parse(name, [*COMMANDS[name], *typed])

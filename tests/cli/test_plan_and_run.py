@@ -11,7 +11,7 @@ from plans_support import LATE, LAYOUTS, counts, make, planned_files, separator,
 
 SEEDS = range(8)
 REQUESTS = 12  # of each seed
-FULL_RUNS = 2  # of each seed are carried out to the end, and all refusals
+FULL_RUNS = 1  # of each seed are carried out to the end, and all refusals
 BASE = ("--base", "lenet5", "--normalize", "torch", "--precision", "float32", "--workers", 1)
 ONCE = "--epochs 1"
 HEADS = (

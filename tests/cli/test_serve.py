@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from browser_support import FOUND, Browser
@@ -86,6 +87,14 @@ def browser(tmp_path_factory):
     own = Browser(tmp_path_factory.mktemp("profile"))
     yield own
     own.close()
+
+
+def test_serve__a_converted_classifier_needs_no_tensorflow(server):
+    pytest.importorskip("openvino")
+    loaded = Path(f"/proc/{server.process.pid}/maps")
+    if not loaded.exists():
+        pytest.skip("this system does not tell what a process has loaded")
+    assert "/openvino/" in loaded.read_text() and "libtensorflow" not in loaded.read_text()
 
 
 def test_serve__whatever_arrives_the_server_lives(server, photos):

@@ -189,6 +189,9 @@ def test_prepare__a_quantized_trunk_that_does_not_compile_is_not_kept(int8, tmp_
     assert not Int8Engine.place(path).parent.exists()
 
 
+NOTHING = SimpleNamespace(get_results=list, get_ordered_ops=list, validate_nodes_and_infer_types=lambda: None)
+
+
 def test_prepare__two_at_once_keep_the_first(fake, tmp_path):
     """Where there are no locks."""
 
@@ -200,7 +203,7 @@ def test_prepare__two_at_once_keep_the_first(fake, tmp_path):
             first.write_text("first")
         checked_files.note_all(place.parent)
 
-    fake(convert_model=lambda graph: None, save_model=save_model)
+    fake(convert_model=lambda graph: NOTHING, save_model=save_model)
     trunk = SimpleNamespace(path=tmp_path / "trunk.keras", graph=None)
     OpenVINOEngine.prepare(trunk, no_images)
     assert OpenVINOEngine.place(trunk.path).read_text() == "first"
@@ -213,7 +216,7 @@ def test_prepare__a_disk_that_fails_is_a_disk_error(fake, tmp_path, monkeypatch,
         path.write_text("half")
         raise RuntimeError("basic_ios::clear: iostream error")
 
-    fake(convert_model=lambda graph: None, save_model=save_model)
+    fake(convert_model=lambda graph: NOTHING, save_model=save_model)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     with pytest.raises(OSError, match="OpenVINO cannot write") as raised:
         OpenVINOEngine.prepare(SimpleNamespace(path=tmp_path / "trunk.keras", graph=None), no_images)

@@ -28,6 +28,7 @@ def write_cache(
     data: str = "/nowhere/data",
     shard: int = 50,
     absent: Sequence[int] = (),
+    quality: np.ndarray | None = None,
 ) -> Cache:
     """Write a data set into the cache under `root`, which is made where it is not there.
 
@@ -43,6 +44,7 @@ def write_cache(
         data: Where it is said to be.
         shard: Rows per shard.
         absent: Places of images that have no row.
+        quality: (N, Q) what was measured of the images; by default nothing.
     """
     count, shape = len(features), features.shape[1:]
     splits = splits or ["test" if p % 10 == 9 else "val" if p % 10 > 6 else "train" for p in range(count)]
@@ -68,7 +70,9 @@ def write_cache(
         with ShardWriter(
             cache.shards_folder, shape, "float32", {"fingerprint": cache.manifest.fingerprint}
         ) as writer:
-            writer.append(part, features[[kept[key] for key in part]].astype(np.float32))
+            places = [kept[key] for key in part]
+            measured = None if quality is None else [*quality[places]]
+            writer.append(part, features[places].astype(np.float32), measured)
             writer.finish()
     served = cache.serving(name, Path(data), is_asked=True)
     served.listing.write(Report(data=data, root=data, task=task_of(names)), rows, [*failures])

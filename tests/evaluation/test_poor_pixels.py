@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from cache_support import write_cache
+from click.testing import CliRunner
 
+from fastcls.cache.corrections import Corrections
+from fastcls.cache.store import Cache
+from fastcls.cli.main import cli
 from fastcls.data.pixel_quality import COLUMNS
+from fastcls.evaluation.features import Features
 from fastcls.evaluation.poor_pixels import find_poor
+from fastcls.report.collection import collect
+from fastcls.report.pixel_facts import distributions, poor_kinds, unmeasured
+from fastcls.report.suspects import find_suspects
+from fastcls.tasks import ONE_LABEL
 
 SIZE = (224, 224)
 USUAL = {"height": 300, "width": 400, "mean": 110, "deviation": 50, "darkest": 30, "brightest": 220} | {
@@ -75,3 +88,48 @@ def test_unknown_images_are_left_out_and_count_for_nothing():
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_of_a_few_images_nothing_is_unusual(count):
     assert by_kind(measured(count, **FAULTS["dark"])) == {}
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """Of forty images the first is dark, of the last ten nothing is known."""
+    rows = np.random.default_rng(0).normal(size=(40, 6))
+    quality = measured(40, **FAULTS["dark"])
+    quality[30:] = np.nan
+    return write_cache(tmp_path, rows, [("a",), ("b",)] * 20, quality=quality, shard=7)
+
+
+def test_a_poor_image_is_audited_and_dropped_like_any_other(cache, tmp_path):
+    out = tmp_path / "audit"
+    done = CliRunner().invoke(cli, ["audit", str(cache.folder), "--out", str(out)], catch_exceptions=False)
+    assert "dark: 1 (nothing in it is bright)" in done.output
+    assert "not known of 10 images" in done.output
+    with (out / "issues.csv").open(newline="") as file:
+        lines = [*csv.DictReader(file)]
+    (dark,) = [line for line in lines if line["kind"] == "dark"]
+    assert (dark["path"], dark["given"], dark["suggested"], dark["split"]) == ("0000.png", "a", "", "train")
+    dark["action"] = "drop"
+    with (out / "edited.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, dark)
+        writer.writeheader()
+        writer.writerow(dark)
+    samples = Cache.find(tmp_path).listing.samples()
+    kept = Corrections.read(out / "edited.csv", ONE_LABEL).apply(samples)
+    assert [*kept.paths] == [*samples.paths[1:]]
+
+
+def test_a_report_shows_the_poor_images_and_how_sizes_are_distributed(cache):
+    features = Features.of(cache)
+    images = collect(features.class_names, None, features)
+    suspects = find_suspects(features, images)
+    assert [(each.kind, images.paths[each.place]) for each in suspects.poor] == [("dark", "0000.png")]
+    material = SimpleNamespace(features=features, suspects=suspects)
+    assert poor_kinds(material) == [("dark", "Dark", "1 image: nothing in it is bright.")]
+    assert unmeasured(material) == 10
+    size, brightness = distributions(material)
+    sides = np.sqrt(features.quality[:30, 0] * features.quality[:30, 1])
+    assert (size.low, size.high) == (f"{sides.min():,.0f}", f"{sides.max():,.0f}")
+    counts = np.histogram(features.quality[:30, 2], len(brightness.heights), (0, 255))[0]
+    np.testing.assert_allclose(brightness.heights, counts / counts.max(), atol=1e-3)
+    assert distributions(SimpleNamespace(features=features.take(range(30, 40)))) == []
+    assert distributions(SimpleNamespace(features=None)) == []

@@ -142,7 +142,7 @@ def test_figures_are_those_of_their_formulas(reference):
 )
 def test_what_travels_with_an_export_is_that_of_the_run(reference, name, value):
     checked = judge(reference.probabilities, None, told(reference, **{name: value}), reference)
-    with pytest.raises(ExportError, match=f"embedded {name} is .* expected is equal to"):
+    with pytest.raises(ExportError, match=f"number of embedded {name} .*first: .* expected is at most 0"):
         checked.require("it")
 
 

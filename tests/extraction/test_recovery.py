@@ -86,7 +86,7 @@ def test_extract__workers_that_cannot_start_say_why(data, root, monkeypatch, tmp
 
 
 def test_extract__resumes_after_kills_at_random_moments(data, root):
-    count, kills = 320, 10
+    count, kills = 224, 7
     write_images(data, count)
     prepare(root)
     number_of = {files.digest(encoded(number)).encode(): number for number in range(count)}

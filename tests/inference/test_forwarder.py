@@ -161,3 +161,18 @@ def test_load__finds_any_flipped_bit_without_keras(file):
             assert str(file) in str(error)
         else:  # where zip files have what nobody reads
             np.testing.assert_array_equal(loaded.model.get_weights()[0], make().model.get_weights()[0])
+
+
+def test_engine_that_is_asked_for_runs_it(file, with_engine, conversions, monkeypatch):
+    own = Classifier.load(file, engine="tensorflow")
+    reference = rows(own)
+    own.keep()
+    assert not conversions and "model" not in own.__dict__
+    other = Classifier.load(file, engine="openvino")
+    np.testing.assert_allclose(rows(other, IMAGES[:1]), reference[:1], atol=1e-4)
+    assert len(conversions) == 1
+    monkeypatch.setattr("fastcls.inference.forwarder.converted", lambda *_: None)
+    with pytest.raises(OptionError, match="engine openvino cannot run this classifier here"):
+        rows(Classifier.load(file, engine="openvino"), IMAGES[:1])
+    with pytest.raises(OptionError, match="Unknown engine"):
+        Classifier.load(file, engine="onnx")

@@ -177,6 +177,11 @@ def passes(row: Mapping[str, float], spec: CheckpointSpec) -> bool:
     return spec.min_accuracy is None or row["val_accuracy"] >= spec.min_accuracy
 
 
+def merit(row: Mapping[str, float], monitor: Monitor) -> tuple[float, float]:
+    """What makes an epoch better than another: how much is pruned, where something is, then validation."""
+    return row.get("sparsity", 0.0), -monitor.cost(row)
+
+
 def is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor = LOSS) -> bool:
     """Whether the last epoch, which is due, is to be kept."""
     last = history[-1]
@@ -185,7 +190,7 @@ def is_kept(history: Sequence[Row], spec: CheckpointSpec, monitor: Monitor = LOS
     kept = [
         row for row in history[:-1] if not row["epoch"] % (spec.checkpoint_every or 1) and passes(row, spec)
     ]
-    return not spec.checkpoint_best_only or all(monitor.cost(last) < monitor.cost(row) for row in kept)
+    return not spec.checkpoint_best_only or all(merit(last, monitor) > merit(row, monitor) for row in kept)
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from fastcls import interrupts
 from fastcls.errors import OptionError
 from fastcls.specs import TrainConfig
 from fastcls.tasks import LOSS, Monitor
-from fastcls.training.loop.checkpoints import Checkpoints, passes
+from fastcls.training.loop.checkpoints import Checkpoints, merit, passes
 from fastcls.training.loop.objectives import OBJECTIVES
 from fastcls.training.loop.passes import CompiledPasses, EpochRunner, Passes, StepListener
 from fastcls.training.loop.progress import Progress
@@ -101,15 +101,16 @@ def _is_over(history: Sequence[Row], config: TrainConfig, monitor: Monitor) -> b
         return True
     if not history or monitor.name not in history[-1] or not config.patience:
         return False
-    return len(history) - min(history, key=monitor.cost)["epoch"] >= config.patience
+    return len(history) - max(history, key=lambda row: merit(row, monitor))["epoch"] >= config.patience
 
 
 def _add(standing: Standing, row: Row, model: Any, config: TrainConfig, monitor: Monitor) -> None:
     standing.history.append(row)
     standing.begun = Begun()
 
-    def rank(row: Row) -> tuple[bool, float]:
-        return passes(row, config.checkpoints), -monitor.cost(row)
+    def rank(row: Row) -> tuple[float, bool, float]:
+        sparsity, value = merit(row, monitor)
+        return sparsity, passes(row, config.checkpoints), value
 
     if monitor.name in row and (standing.best is None or rank(row) > rank(standing.best)):
         standing.best, standing.weights = row, model.get_weights()

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fastcls import interrupts
+from fastcls.training.loop.pruning import Pruner
 from fastcls.training.loop.snapshots import Begun, Row
 from fastcls.training.rows.cached import Feed
 from fastcls.training.rows.images import ImageFeed
@@ -53,23 +54,27 @@ class KerasPasses:
 
     Args:
         progress: Show a bar of the steps of each epoch on stderr.
+        pruner: Prunes the model before its steps.
     """
 
-    def __init__(self, *, progress: bool = False) -> None:
-        self._progress = progress
+    def __init__(self, *, progress: bool = False, pruner: Pruner | None = None) -> None:
+        self._progress, self._pruner = progress, pruner
 
     def train(self, model: Any, feed: ImageFeed, listen: StepListener | None) -> EpochRunner:
         """See `Passes`."""
-        watcher = _watcher(feed, is_noting=listen is not None)
+        watcher, pruner = _watcher(feed, is_noting=listen is not None), self._pruner
+        steps = math.ceil(feed.images / feed.batch_size)
 
         def run(epoch: int, begun: Begun) -> Row:
             batches = feed.batches(epoch, devices(), first=begun.steps)
             watcher.begun = begun
+            before = [_pruning(pruner, (epoch - 1) * steps + begun.steps)] if pruner else []
             with self._bar(epoch, begun.steps, len(batches)) as watcher.bar:
-                found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher]).history
+                found = model.fit(batches, shuffle=False, verbose=0, callbacks=[watcher, *before]).history
             if listen:
                 listen(epoch, np.array(begun.seen, np.float32))
-            return {name: float(values[0]) for name, values in found.items()}
+            reached = {"sparsity": pruner.sparsity} if pruner else {}
+            return {**{name: float(values[0]) for name, values in found.items()}, **reached}
 
         return run
 
@@ -179,6 +184,20 @@ def devices() -> int:
     import tensorflow as tf
 
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def _pruning(pruner: Pruner, first: int) -> Any:
+    """A callback that prunes before each step of an epoch.
+
+    Args:
+        pruner: Prunes.
+        first: The number of the first step, counted from 0 over all epochs.
+    """
+    import keras
+
+    return keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: pruner.before(first + batch)
+    )
 
 
 def _gate() -> Any:

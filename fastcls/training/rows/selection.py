@@ -100,6 +100,8 @@ def select(cache: Cache, config: TrainConfig, corrections: Path | None = None) -
     if not config.allow_stale:
         _require_unchanged(cache, report.root, samples)
     class_names = tuple(sorted({name for labels in {*samples.labels} for name in labels}))
+    if not class_names and corrections:
+        raise DataError(f"With the corrections of {corrections} no image is left that has a class")
     if not class_names:
         raise DataError(
             f"{cache.listing.name} in cache {cache.folder} has no classes: its images are unlabeled. Choose "

@@ -86,11 +86,11 @@ def scramble(model):
 
 MODELS = {
     "MobileNetV2": (lambda: application("MobileNetV2"), ("m.h5", "m.keras")),
-    "MobileNetV3Small": (lambda: application("MobileNetV3Small"), ("m.h5", "m.keras")),
+    "MobileNetV3Small": (lambda: application("MobileNetV3Small"), ("m.h5",)),
     "EfficientNetB0": (lambda: application("EfficientNetB0"), ("m.h5",)),
     "Xception": (lambda: application("Xception", 71), ("m.h5",)),
     "teachable machine": (teachable_machine, ("m.h5", "m.keras")),
-    "tutorial": (tutorial, ("m.h5", "m.keras")),
+    "tutorial": (tutorial, ("m.keras",)),
     "operations": (operations, ("m.h5", "saved")),
     "gray": (gray, ("m.h5", "m.keras", "m.model", "saved")),
     "mixture": (mixture, ("m.h5", "m.keras", "saved")),

@@ -1,0 +1,121 @@
+"""Layer normalization and attention of a converted graph, in operations that OpenVINO has kernels for.
+
+TensorFlow says both in small pieces, in forms that OpenVINO's own transformations do not recognize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastcls.engines.openvino_core import import_openvino
+
+_SCORES = ("BTNH,BSNH->BNTS", "BNTS,BSNH->BTNH")  # of Keras: query and key, then probabilities and value
+
+
+def fuse(model: Any) -> None:
+    """Replace what can be said by MVN or ScaledDotProductAttention; the numbers differ by rounding alone.
+
+    Args:
+        model: OpenVINO model, which is changed.
+    """
+    for result in model.get_results():
+        if not result.get_element_type().is_real():  # a shape that TensorFlow has looked at
+            model.remove_result(result)
+    for node in model.get_ordered_ops():
+        fused = _layer_norm(node) or _attention(node)
+        if fused:
+            fused.set_friendly_name(node.get_friendly_name())
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(fused.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _layer_norm(node: Any) -> Any:
+    """MVN for x * f + (-mean * f + offset), where f = scale / sqrt(variance + epsilon); None for all else.
+
+    Those of maps are left: the converter turns maps, so that their channels come first.
+    """
+    found = _operands(node, "Add", _is("Multiply"), _is("Add"))
+    if not found:
+        return None
+    scaled, shifted = found
+    moved = _operands(shifted, "Add", _is("Multiply"), _is("Constant"))
+    factor = scaled.input_value(1).get_node()
+    if not moved or not _same(moved[0].input_value(1).get_node(), factor):
+        return None
+    parts = _operands(factor, "Multiply", _is("Power"), _is("Constant"))
+    if not parts or _value(parts[0].input_value(1).get_node()) != -0.5:
+        return None
+    sum_of_both = parts[0].input_value(0).get_node()
+    variance = _operands(sum_of_both, "Add", _is("ReduceMean"), _is("Constant"))
+    if not variance:
+        return None
+    squares = variance[0].input_value(0).get_node()
+    tensor = scaled.input_value(0)
+    if squares.get_type_name() != "SquaredDifference" or squares.input_value(0) != tensor:
+        return None
+    axes, rank = _data(variance[0].input_value(1).get_node()), len(tensor.get_partial_shape())
+    if [int(axis) % rank for axis in np.ravel(axes)] != [rank - 1]:
+        return None
+    op = import_openvino().opset13
+    last = op.constant(np.array([-1], np.int64))
+    normal = op.mvn(tensor, last, True, _value(variance[1]), "inside_sqrt")
+    return op.add(op.multiply(normal, parts[1]), moved[1])
+
+
+def _attention(node: Any) -> Any:
+    """Attention for softmax(query key * scale) value of (B, T, N, H) tensors; None for all else."""
+    if not _is_einsum(node, _SCORES[1]):
+        return None
+    softmax = node.input_value(0).get_node()
+    scaled = softmax.get_type_name() == "Softmax" and softmax.input_value(0).get_node()
+    found = scaled and _operands(
+        scaled, "Multiply", lambda each: _is_einsum(each, _SCORES[0]), _is("Constant")
+    )
+    if not found or _data(found[1]).size != 1:
+        return None
+    op = import_openvino().opset13
+
+    def swapped(tensor: Any) -> Any:
+        return op.transpose(tensor, op.constant(np.array([0, 2, 1, 3], np.int64)))
+
+    inputs = (found[0].input_value(0), found[0].input_value(1), node.input_value(1))
+    nothing, scale = (op.constant(np.float32(value)) for value in (0.0, _value(found[1])))
+    return swapped(op.scaled_dot_product_attention(*map(swapped, inputs), nothing, scale))
+
+
+Test = Callable[[Any], bool]
+
+
+def _operands(node: Any, kind: str, first: Test, second: Test) -> tuple[Any, Any] | None:
+    """The nodes that a commutative operation of two takes, in the order of the tests; None for all else."""
+    if node.get_type_name() != kind:
+        return None
+    one, other = (node.input_value(place).get_node() for place in range(2))
+    if first(one) and second(other):
+        return one, other
+    return (other, one) if first(other) and second(one) else None
+
+
+def _is(kind: str) -> Test:
+    return lambda node: bool(node.get_type_name() == kind)
+
+
+def _is_einsum(node: Any, equation: str) -> bool:
+    return node.get_type_name() == "Einsum" and node.get_attributes()["equation"] == equation
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one.get_friendly_name() == other.get_friendly_name())
+
+
+def _data(constant: Any) -> np.ndarray:
+    data: np.ndarray = constant.get_data()
+    return data
+
+
+def _value(constant: Any) -> float:
+    return float(np.ravel(_data(constant))[0])
