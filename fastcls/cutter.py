@@ -223,7 +223,7 @@ def _bottlenecks(cuts: Sequence[Cut]) -> tuple[Any, list[Any]]:
         _pool(tensor, cut.pooling, cut.base.prefix_tokens) if cut.pooling != "none" else tensor
         for tensor, cut in zip(tensors, cuts, strict=True)
     ]
-    added = [*normalized.operations, *(graph.operation_of(tensor) for tensor in pooled)]
+    added = [*normalized.operations, *graph.operations_between(tensors, pooled)]
     kept = whole.operations
     graph.rename_apart((o for o in added if o not in kept), taken=(o.name for o in kept))
     return image, pooled
@@ -239,6 +239,8 @@ def tail_model(cut: Cut) -> Any:
     """
     import keras
 
+    if cut.tail is None:
+        return None
     points = cut_points(cut.base.model)
     end = default_cut_point(cut.base.model, points)
     start = next(point for point in points if point.layer == cut.layer)

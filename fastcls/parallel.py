@@ -9,6 +9,7 @@ from typing import TypeVar
 
 _WAITING = 16  # threads that wait for a disk, or a network
 _Item = TypeVar("_Item")
+_Other = TypeVar("_Other")
 _Result = TypeVar("_Result")
 
 
@@ -42,3 +43,20 @@ def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iter
     An interrupt ends it after the calls that run: unlike the map of a pool, it has ordered few others.
     """
     return ahead(function, items, threads=_WAITING, depth=4 * _WAITING)
+
+
+def both(one: Callable[[], _Item], other: Callable[[], _Other]) -> tuple[_Item, _Other]:
+    """Results of two functions, the other one computed in a thread meanwhile.
+
+    They may be fast by BLAS, but each by one thread of it: more would wait for each other. An interrupt does
+    not wait for the thread.
+    """
+    from threadpoolctl import threadpool_limits
+
+    beside = ThreadPoolExecutor(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            waiting = beside.submit(other)
+            return one(), waiting.result()
+    finally:
+        beside.shutdown(wait=False, cancel_futures=True)

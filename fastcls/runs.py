@@ -46,6 +46,7 @@ OUT_OF_FOLD = "out_of_fold.csv"
 RECORD = "run.json"
 TESTS = "test"
 METRICS = "metrics.json"  # of a test
+REPORT = "report.html"
 _ASKED = "asked.json"  # of a run in the making
 _CHECKPOINTS = "checkpoints/*.keras"
 _TAKE_ANOTHER = "Choose another --out, or remove it first"

@@ -101,7 +101,7 @@ class Comparison:
         caches, out = self._caches(name, quality), self._work / f"{name}-{quality}-{seed}"
         place = ["--cache", caches, "--name", f"split-{seed}", "--out", out]
         options = [*shlex.split(arguments), "--quality", quality, "--seed", seed, "--val", 0.2, "--test", 0.2]
-        command = [sys.executable, "-m", "fastcls", "run", *map(str, [*options, *place])]
+        command = [sys.executable, "-m", "fastcls", "run", "--no-report", *map(str, [*options, *place])]
         started = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

@@ -10,7 +10,7 @@ from typing import Any
 from fastcls import files, graph
 from fastcls.backend import reproducible_build
 from fastcls.bases.model_files import first_line
-from fastcls.errors import CacheError, OptionError
+from fastcls.errors import CacheError, OptionError, closest
 from fastcls.optional import require
 
 _PREFIX = "keras_hub:"
@@ -53,18 +53,92 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
         OptionError: There is no such preset, it cannot be downloaded, it is none of images, or its family
             cannot be opened.
     """
-    hub = require("keras_hub", purpose="A base keras_hub:PRESET")
+    hub = require("keras_hub", purpose="A base keras_hub:PRESET", extra="hub")
     preset = name.removeprefix(_PREFIX)
+    kind = _find(hub, preset)
+    if kind:  # known without a download
+        _require_family(hub, name, kind)
     found = _read_folder(Path(preset)) or _read_converter(hub, preset)
     size = size or found.size
     with reproducible_build():
         model = _of_size(hub, preset, size, with_weights=with_weights)
-    if type(model).__name__ in _REFUSED:
+    _require_family(hub, name, type(model))
+    model = getattr(model, "vision_encoder", model)
+    if graph.is_functional(model) and [len(tensor.shape) for tensor in model.inputs] != [4]:
+        raise OptionError(_explain_no_images(name, type(model)))
+    _require_whole_patches(name, model, size)
+    return replace(found, model=_to_the_deepest(model))
+
+
+def _find(hub: Any, preset: str) -> Any:
+    """The class of a preset's backbone, as far as that is known without a download or a conversion.
+
+    Raises:
+        OptionError: There is no such preset, or the folder is none.
+    """
+    backbone, folder = hub.models.Backbone, Path(preset)
+    if folder.is_dir():
+        name = str(_read_config(folder).get("class_name"))
+        return getattr(hub.models, name, None)
+    if "://" in preset:
+        return None
+    if preset not in backbone.presets:
         raise OptionError(
-            f"{name} is a {type(model).__name__}, whose code needs the number of images of a batch: it "
+            f"keras_hub has no preset {preset!r}, and there is no such folder. The closest presets are "
+            f"{closest(preset, hub.layers.ImageConverter.presets)}"
+        )
+    kinds: list[Any] = [kind for kind in vars(hub.models).values() if isinstance(kind, type)]
+    own = [kind for kind in kinds if issubclass(kind, backbone) and preset in kind.presets]
+    return min(own, key=lambda kind: len(kind.presets))  # a class has those of its subclasses too
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise OptionError(
+            f"{folder} has no config.json: it is no preset. Expected a folder of keras_hub's save_to_preset "
+            "or of transformers' save_pretrained"
+        )
+    try:
+        said: dict[str, Any] = files.read_json(file)
+    except (CacheError, ValueError) as error:
+        raise OptionError(f"{file} is damaged: {error}") from error
+    return said
+
+
+def _require_family(hub: Any, name: str, kind: Any) -> None:
+    """Raise OptionError for a backbone that cannot be opened, or has presets and none of images."""
+    if kind.__name__ in _REFUSED:
+        raise OptionError(
+            f"{name} is a {kind.__name__}, whose code needs the number of images of a batch: it "
             "cannot be said in layers of Keras. Take another family, such as DINOv2, SigLIP or ViT"
         )
-    return replace(found, model=_to_the_deepest(getattr(model, "vision_encoder", model)))
+    own = getattr(kind, "presets", {}).keys()
+    if own and not own & hub.layers.ImageConverter.presets.keys():
+        raise OptionError(_explain_no_images(name, kind))
+
+
+def _explain_no_images(name: str, kind: type) -> str:
+    return (
+        f"{name} is a {kind.__name__}, which does not take images. `fastcls bases` lists families that take "
+        "them"
+    )
+
+
+def _require_whole_patches(name: str, model: Any, size: tuple[int, int] | None) -> None:
+    """Raise OptionError where patches would leave out the border of the images."""
+    patch = getattr(model, "patch_size", None)
+    sides = patch if isinstance(patch, (tuple, list)) else (patch, patch)
+    if not patch or tuple(model.inputs[0].shape[1:3]) != size:
+        return
+    if any(length % side for length, side in zip(size, sides, strict=True)):
+        below = [length // side * side for length, side in zip(size, sides, strict=True)]
+        above = [length + side for length, side in zip(below, sides, strict=True)]
+        near = " or ".join("x".join(map(str, each)) for each in (below, above) if all(each))
+        raise OptionError(
+            f"{name} divides images into patches of {sides[0]}x{sides[1]} pixels. Received: "
+            f"size={size}. Choose a multiple, such as {near}"
+        )
 
 
 def _to_the_deepest(model: Any) -> Any:
@@ -94,8 +168,8 @@ def _of_size(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weight
         except Exception as error:  # keras_hub, and what it downloads with, raise errors of many classes
             errors.append(error)
     raise OptionError(
-        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1])}. Give a name that "
-        "https://keras.io/keras_hub/presets lists, if it can be downloaded, or a preset's folder"
+        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1])}. A preset that is no folder "
+        "is downloaded when it is first used; some must be accepted on its page before"
     ) from errors[-1]
 
 

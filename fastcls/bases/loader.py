@@ -273,7 +273,9 @@ def _input_size(spec: BaseSpec, model: Any) -> tuple[int, int]:
     if None in size:
         raise OptionError(f"{spec.name} accepts any image size. Choose one with --size HEIGHTxWIDTH")
     if height not in (None, size[0]) or width not in (None, size[1]):
-        raise OptionError(f"{spec.name} takes images of {height}x{width}. Received: size={size}")
+        raise OptionError(
+            f"{spec.name} takes images of {height}x{width}. Received: size={size}. Leave --size out"
+        )
     return size
 
 

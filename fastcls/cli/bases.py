@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 
 @click.command()
 def bases() -> None:
-    """List the built-in base models.
+    """List the built-in base models, and the transformers of keras_hub.
 
     Columns: input size, parameters, default cut, number of features, normalization, and where the weights
     come from, with the license that their publisher states. Keras downloads its own weights (imagenet);
     `fastcls import-weights` converts those of other sources. Every base also takes --weights PATH or
     --weights random. Model files of Keras 3 (.keras, .h5) and Keras 2 (.keras, .h5, SavedModel),
     module:function and keras_hub:PRESET can be used as bases, too.
+
+    Below are the families of transformers of keras_hub, each with one of its presets: input size, length of a
+    token, the --pool that linear classifiers on it are usually trained with, and the license that the makers
+    of the weights state. Its ResNet, CSPNet, DenseNet, VGG, Xception, MobileNet, EfficientNet and HGNetV2 are
+    bases as well. PRESET is also a folder of keras_hub's or of Hugging Face.
     """
+    from fastcls.bases.families import FAMILIES
     from fastcls.bases.registry import ARCHITECTURES
     from fastcls.evaluation.text_table import format_table
 
@@ -34,6 +40,14 @@ def bases() -> None:
         numbers = [f"{row.parameters:,}", row.output, str(row.features)]
         rows.append([name, size, *numbers, row.normalize, _weights(row), row.license or "-"])
     click.echo(format_table(rows))
+    rows = [["family", "base", "size", "features", "usual pooling", "license"]]
+    for family in FAMILIES:
+        size = f"{family.side}x{family.side}"
+        features = str(family.features)
+        rows.append(
+            [family.name, f"keras_hub:{family.preset}", size, features, family.pooling, family.license]
+        )
+    click.echo(f"\n{format_table(rows)}")
 
 
 def _weights(row: Architecture) -> str:

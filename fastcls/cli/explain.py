@@ -78,3 +78,4 @@ def _print(done: Explained, method: str) -> None:
         f"{done.layer} ({shape})"
     )
     click.echo(f"In {done.folder}: contact_sheet.jpg, explained.csv, explained.json, and a picture per image")
+    click.echo(f"Next: open {done.folder / 'contact_sheet.jpg'}")

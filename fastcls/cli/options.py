@@ -33,6 +33,7 @@ _TITLES = {
     "parts": "Split",
     "splits": "Split",
     "place": "Cache",
+    "ending": "Report",
     "corrected": "Cache",
     "further": "Training further",
     "start": "Base",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from fastcls.sizes import format_bytes
 from fastcls.specs import step_of
 from fastcls.wording import count_of, figures_of
 
@@ -154,8 +155,16 @@ _JUDGED = {
 }
 
 
-def print_summary(result: Any, out: str, written: Sequence[str]) -> None:
-    """Print what a run has come to, what to look at first, and what to do next."""
+def print_report(written: Any) -> None:
+    """Print where a report is."""
+    size = format_bytes(written.path.stat().st_size)
+    click.echo(f"Report of {count_of(written.images, 'image')} ({size}): {written.path}")
+
+
+def print_summary(result: Any, out: str, written: Sequence[str], *, is_reported: bool) -> None:
+    """Print what a run has come to, what to look at first, and what to do next: `report`, too, unless the
+    report follows.
+    """
     from fastcls.summary import summarize
 
     summary = summarize(result, Path(out))
@@ -166,7 +175,8 @@ def print_summary(result: Any, out: str, written: Sequence[str]) -> None:
     for place, finding in enumerate(summary.findings):
         click.echo(f"{'Look first at:' if place == 0 else '':14} {finding}")
     known = getattr(click.get_current_context().find_root().command, "commands", {})
-    commands = [(line, shows) for line, shows in summary.commands if line.split()[1] in known]
+    left_out = {"report"} if is_reported else set()
+    commands = [each for each in summary.commands if each[0].split()[1] in known.keys() - left_out]
     for place, (line, shows) in enumerate(commands):
         start = f"{'Next:' if place == 0 else '':5} {line}"
         click.echo(f"{start}  # {shows}" if len(start) + len(shows) + 4 <= TERMINAL_COLUMNS else start)

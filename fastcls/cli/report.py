@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from fastcls.cli.logs import hide_training
-from fastcls.sizes import format_bytes
-from fastcls.wording import count_of
+from fastcls.cli.printing import print_report
 
 
 @click.command()
@@ -52,5 +51,4 @@ def report(run: Path, out: Path | None, test: str | None, explain: int, curve: P
     written = make_report(run, out, test=test, explain=explain, curve=curve)
     for note in written.notes:
         click.echo(note)
-    size = format_bytes(written.path.stat().st_size)
-    click.echo(f"Report of {count_of(written.images, 'image')} ({size}): {written.path}")
+    print_report(written)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcls import files
 from fastcls.cache.index import Rows
 from fastcls.cache.listing import Listing, listings
 from fastcls.cache.samples import Failure
@@ -47,6 +48,7 @@ class Features:
         uses: "train", "val", "refit" or "earlier" of each image that had a part in a run, else ""; see
             `features_of_run`.
         name: The data set in the cache.
+        fingerprint: Of the cache.
     """
 
     rows: np.ndarray
@@ -65,6 +67,7 @@ class Features:
     missing: int = 0
     uses: tuple[str, ...] = ()
     name: str = ""
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, cache: Cache | PathLike, name: str | None = None) -> Features:
@@ -103,6 +106,12 @@ class Features:
             return tuple(values[place] for place in listed) if values else values
 
         return replace(self, **{name: pick(getattr(self, name)) for name in _PER_IMAGE})
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Which bottlenecks of which images these are, in any order."""
+        images = files.json_digest(sorted(self.digests.tolist()))
+        return {"fingerprint": self.fingerprint, "images_digest": images}
 
     def part(self, *splits: str) -> Features:
         """The images of some splits."""
@@ -172,6 +181,7 @@ def _read(cache: Cache, listing: Listing) -> Features:
         failures=failures,
         missing=missing,
         name=listing.name,
+        fingerprint=cache.manifest.fingerprint,
     )
 
 

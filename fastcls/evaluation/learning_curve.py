@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from fastcls.training.heads.logreg import C_GRID, along_axes, hold_out_along
 from fastcls.training.out_of_fold import deal_repeatedly, units_of
 from fastcls.wording import count_of
 
+TO_TRAIN = ("train", "val", "")  # splits of the images that it is measured on
 _ROOT = "curves"
 _PARTS = 10
 # Folds in all repeats together, by the number of images: few images need more of them.
@@ -72,6 +73,7 @@ class LearningCurve:
         law: What the mean over the folds follows, as near as a law comes to it that brings the gain.
         gain: What twice the images would bring; None where that cannot be told.
         chosen: (P,) C of each.
+        identity: Which bottlenecks of which images it is of: see `Features.identity`.
     """
 
     name: str
@@ -82,6 +84,7 @@ class LearningCurve:
     law: PowerLaw
     gain: Gain
     chosen: tuple[float, ...]
+    identity: dict[str, str] = field(default_factory=dict)
 
     @property
     def means(self) -> np.ndarray:
@@ -131,6 +134,7 @@ class LearningCurve:
             "law": asdict(self.law),
             "twice": asdict(self.gain),
             "sentence": self.sentence,
+            **self.identity,
         }
 
 
@@ -146,8 +150,7 @@ def learning_curve(cache: Cache | PathLike, name: str | None = None, *, seed: in
         CacheError: There is no such cache or data set, or it is damaged.
         DataError: There are too few images or classes.
     """
-    features = Features.of(cache, name)
-    features = features.part("train", "val", "")
+    features = Features.of(cache, name).part(*TO_TRAIN)
     return curve_of(features, seed=seed)
 
 
@@ -197,6 +200,7 @@ def _curve(features: Features, points: list[tuple[float, list[float], float]], f
         law_of(gain, images, curves.mean(axis=0)),
         gain,
         tuple(c for (*_, c), is_known in zip(points, known, strict=True) if is_known),
+        features.identity,
     )
 
 

@@ -22,7 +22,7 @@ from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.explainer import Explainer, Explanation
 from fastcls.inference.inputs import Single, each
-from fastcls.inference.overlays import encoded, overlay, photo, picture, sheet
+from fastcls.inference.overlays import encoded, overlay, photo, picture, sheet, shrunk
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.specs import DrawSpec, ExplainSpec
@@ -32,7 +32,7 @@ TABLE, ABOUT, SHEET = "explained.csv", "explained.json", "contact_sheet.jpg"
 _COLUMNS = ("path", "rank", "class", "confidence", "layer", "file", "reason")
 _KEPT = (".jpg", ".jpeg", ".png")  # pictures of other images become PNG files
 _ON_SHEET = 48
-_SHEET_COLUMNS, _CELL = 3, (200, 420)
+_ROW, _SHEET = 250, 1600  # pixels: height of a row on it, and its width
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,11 @@ def explain_files(
     """
     files.require_new_folder(out)
     paths = list(dict.fromkeys(_require_file(image) for image in each(images, image_key)))
+    if not any(Path(image).exists() for image in images):  # before Keras loads the model for seconds
+        raise DataError(
+            f"None of the images could be read. The first: {images[0]}: cannot be read: "
+            "No such file or directory"
+        )
     explainer = Explainer(classifier, how)
     root = _root([_plain(Path(image)) for image in images])
     names = dict(zip(paths, _names([_below(root, path) for path in paths]), strict=True))
@@ -181,7 +186,7 @@ class _Writing:
         file.write_bytes(encoded(made, file.suffix.lower()))
         ranked = enumerate(zip(explanation.class_names, explanation.confidences, strict=True), 1)
         rows = [self._row(path, rank, *named) for rank, named in ranked] or [self._row(path)]
-        small = sheet([made], 1, _CELL) if path in self._on_sheet else None
+        small = shrunk(made, 2 * _ROW) if path in self._on_sheet else None
         return _Drawn(path, rows, small, len(explanation.class_names))
 
     def _row(
@@ -209,7 +214,7 @@ class _Writing:
             writer.writerow(_COLUMNS)
             writer.writerows(row for one in done for row in one.rows)
         small = [one.small for one in done if one.small is not None]
-        (folder / SHEET).write_bytes(encoded(sheet(small, _SHEET_COLUMNS, _CELL), ".jpg"))
+        (folder / SHEET).write_bytes(encoded(sheet(small, _ROW, _SHEET), ".jpg"))
         network, maps = self._explainer.network, sum(one.maps for one in done)
         made = Explained(out, network.layer, network.shape, len(done) - len(unreadable), maps, unreadable)
         files.write_json(folder / ABOUT, self._about(made))

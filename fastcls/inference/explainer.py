@@ -17,10 +17,11 @@ from fastcls.files import PathLike
 from fastcls.inference.cams import CAMS, spread_out
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.inputs import Images, Single, each, pixels
-from fastcls.inference.watched import WatchedNetwork
+from fastcls.inference.model_file import layer_names
+from fastcls.inference.watched import NO_LOGITS, WatchedNetwork
 from fastcls.machine import cores
 from fastcls.parallel import ahead
-from fastcls.specs import ExplainSpec, check_at_least, no_effect
+from fastcls.specs import HEADS, ExplainSpec, check_at_least, no_effect
 from fastcls.specs.options import as_spec
 
 _BATCH = 16
@@ -107,6 +108,7 @@ class Explainer:
             raise OptionError(no_effect(["--threshold"], f"{classifier.task} per image"))
         self.classifier, self.how = classifier, how
         self._label = _label_of(classifier, how.class_name)
+        _look_ahead(classifier, how.layer)
         self.network = WatchedNetwork(classifier.model, how.layer)
 
     def stream(
@@ -167,6 +169,16 @@ def _label_of(classifier: Classifier, class_name: str | None) -> int | None:
             f"{closest(class_name, classifier.class_names)}"
         )
     return classifier.class_names.index(class_name)
+
+
+def _look_ahead(classifier: Classifier, layer: str | None) -> None:
+    """Refuse what cannot be explained, as far as that is known before Keras loads the model for seconds."""
+    kind = dict(classifier.provenance.get("head") or {}).get("kind")
+    if kind in HEADS and HEADS[kind].votes:
+        raise OptionError(NO_LOGITS)
+    names = layer_names(classifier.source) if layer and classifier.is_of_file and classifier.source else ()
+    if names and layer and layer not in names:
+        raise OptionError(f"The classifier has no layer {layer!r}. The closest are {closest(layer, names)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,19 @@ class ModelFile:
             raise OptionError(f"{self.path} is damaged: {type(error).__name__}: {error}") from error
         _require_size(model.inputs[0].shape[1:3], size, self.path)
         return model
+
+
+def layer_names(path: Path) -> tuple[str, ...]:
+    """Names of the layers of a model in a file, and of models inside of it; none where it does not tell."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # Keras will tell what is wrong
+        return tuple(_names_in(archives.read_json(archive, _CONFIG)["config"]))
+    return ()
+
+
+def _names_in(config: Mapping[str, Any]) -> Iterator[str]:
+    for layer in config.get("layers", ()):
+        yield layer["config"]["name"]
+        yield from _names_in(layer["config"])
 
 
 def read_member(file: Path, name: str) -> dict[str, Any]:

@@ -117,27 +117,49 @@ def side_by_side(tiles: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)
 
 
-def sheet(pictures: Sequence[np.ndarray], columns: int, cell: tuple[int, int]) -> np.ndarray:
-    """Pictures of any shapes in rows on white, each scaled to at most a cell of (height, width) pixels."""
-    small = [_fitted(one, cell) for one in pictures]
-    rows = [small[start : start + columns] for start in range(0, len(small), columns)]
-    heights = [max(one.shape[0] for one in row) for row in rows]
-    width = max(
-        max(one.shape[1] for one in small[place::columns]) for place in range(min(columns, len(small)))
-    )
-    across = min(columns, len(small)) * (width + _GAP) + _GAP
-    page = np.full((sum(heights) + _GAP * (len(rows) + 1), across, 3), _PAPER, np.uint8)
-    top = _GAP
-    for row, height in zip(rows, heights, strict=True):
-        for place, one in enumerate(row):
-            left = _GAP + place * (width + _GAP)
-            page[top : top + one.shape[0], left : left + one.shape[1]] = one
-        top += height + _GAP
+def sheet(pictures: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
+    """Pictures of any shapes in rows on white, which are as wide as the sheet and of about one height.
+
+    Args:
+        pictures: (h, w, 3) uint8 each.
+        height: Of a row, about, in pixels.
+        width: Of the sheet.
+
+    Returns:
+        (H, width, 3) uint8.
+    """
+    rows: list[list[np.ndarray]] = [[]]
+    for one in pictures:
+        if rows[-1] and _width(rows[-1], height) >= width - 2 * _GAP:
+            rows.append([])
+        rows[-1].append(one)
+    parts = [np.full((_GAP, width, 3), _PAPER, np.uint8)]
+    for row in rows:
+        parts += [_justified(row, height, width), parts[0]]
+    return np.concatenate(parts)
+
+
+def _width(row: Sequence[np.ndarray], height: float) -> float:
+    """How wide a row is whose pictures have one height."""
+    return height * sum(one.shape[1] / one.shape[0] for one in row) + _GAP * (len(row) - 1)
+
+
+def _justified(row: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
+    """Pictures side by side, smaller where that makes them end at the edge."""
+    gaps = _GAP * (len(row) + 1)
+    common = max(1, min(height, int(height * (width - gaps) / (_width(row, height) - _GAP * (len(row) - 1)))))
+    page = np.full((common, width, 3), _PAPER, np.uint8)
+    left = _GAP
+    for one in row:
+        right = min(width - _GAP, left + max(1, round(one.shape[1] * common / one.shape[0])))
+        page[:, left:right] = cv2.resize(one, (right - left, common), interpolation=cv2.INTER_AREA)
+        left = right + _GAP
     return page
 
 
-def _fitted(image: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
-    scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1], 1)
+def shrunk(image: np.ndarray, height: int) -> np.ndarray:
+    """An image of at most a height in pixels."""
+    scale = min(height / image.shape[0], 1)
     wanted = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     small: np.ndarray = cv2.resize(image, wanted, interpolation=cv2.INTER_AREA)
     return small

@@ -52,3 +52,23 @@ CONFUSIONS: dict[Task, Callable[[TestResult, int], np.ndarray | None]] = {
     ONE_LABEL: _confusion,
     SEVERAL_LABELS: lambda result, classes: None,
 }
+
+
+def _at_own_thresholds(result: TestResult, classes: int) -> dict[str, float | None]:
+    """Precision, recall and coverage at the thresholds of the run, as `cover_several` has them of one."""
+    has, said = (_indicators(own, classes) for own in (result.labels, result.predicted))
+    hits, covered = int((has & said).sum()), said.any(axis=1)
+    covered = said.any(axis=1)
+    shares = {
+        "precision": (hits, said.sum()),
+        "recall": (hits, has.sum()),
+        "coverage": (covered.sum(), len(said)),
+    }
+    return {name: int(part) / int(whole) if whole else None for name, (part, whole) in shares.items()}
+
+
+# The figures of the answers that the run gives, where its thresholds are several.
+OWN: dict[Task, Callable[[TestResult, int], dict[str, float | None]]] = {
+    ONE_LABEL: lambda result, classes: {},
+    SEVERAL_LABELS: _at_own_thresholds,
+}

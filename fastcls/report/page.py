@@ -16,6 +16,24 @@ PACKAGE = "fastcls.report"
 # In their order: the first ones give names to those that follow.
 SCRIPTS = ("base.js", "gallery.js", "grid.js", "chart.js", "curves.js", "threshold.js", "map.js", "page.js")
 _STYLE = "page.css"
+# The sections that a page may have, by their ids; a script leaves out the links to those that it has not.
+SECTIONS = {
+    "summary": "Figures",
+    "confusion": "Confusion",
+    "mistakes": "Mistakes",
+    "explained": "Evidence",
+    "labels": "Labels",
+    "duplicates": "Duplicates",
+    "threshold": "Threshold",
+    "classes": "Classes",
+    "map": "Map",
+    "reliability": "Confidence",
+    "curves": "Training",
+    "learning": "More images",
+    "data": "Data",
+    "made": "How it was made",
+}
+_ABBREVIATED = {"f1": "F1", "auroc": "AUROC"}
 _IN_SCRIPT = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
@@ -35,8 +53,10 @@ def render(data: Mapping[str, Any], **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["headed"] = headed
     return environment.get_template("page.html").render(
         **context,
+        sections=SECTIONS.items(),
         style=Markup(_static(_STYLE)),
         script=Markup(script),
         script_digest=_digest(script),
@@ -53,7 +73,16 @@ def json_text(data: Any) -> str:
 
 def percent(share: float | None) -> str:
     """A share as a percentage; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return "–" if share is None else f"{100 * share:.1f}\u00a0%"
+
+
+def headed(name: str) -> str:
+    """What a column of a figure is called.
+
+    >>> headed("f1"), headed("auroc"), headed("average_precision")
+    ('F1', 'AUROC', 'average precision')
+    """
+    return _ABBREVIATED.get(name, name.replace("_", " "))
 
 
 def _digest(script: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.report.collection import SPLITS
-from fastcls.report.counts import COUNTS
+from fastcls.report.counts import COUNTS, OWN
 from fastcls.report.material import Material
 from fastcls.report.projection import Points
 from fastcls.report.selection import Selection
@@ -39,6 +39,8 @@ def payload(
         "points": points,
         "confusion": COUNTS[material.run.task](result, len(material.class_names)) if result else None,
         "thresholds": _thinned(result.thresholds) if result else {},
+        "own": OWN[material.run.task](result, len(material.class_names)) if result else {},
+        "own_thresholds": material.run.record.get("thresholds") or [],
         "reliability": result.reliability if result else {},
         "history": _history(material),
         "suspects": {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.files import PathLike, as_path
+from fastcls.parallel import both
 from fastcls.report import facts, pixel_facts
 from fastcls.report.advice import Advice, Findings, advise
 from fastcls.report.counts import CONFUSIONS
@@ -22,12 +25,13 @@ from fastcls.report.material import Material, gather
 from fastcls.report.page import render
 from fastcls.report.payload import payload
 from fastcls.report.projection import Points, project
-from fastcls.report.selection import Selection, select
+from fastcls.report.selection import LARGEST, Selection, select
+from fastcls.report.suspects import find_suspects
 from fastcls.report.thumbnails import Thumbnails, make_thumbnails
+from fastcls.runs import REPORT
 from fastcls.specs import check_at_least
 from fastcls.wording import count_of
 
-NAME = "report.html"
 _USEFUL = 0.95  # precision of the threshold that the advice names
 
 
@@ -84,28 +88,48 @@ def make_report(
 ) -> Report:
     """What `write_report` does, and what is missing on the page."""
     folder, asked = as_path(run, "run"), None if out is None else as_path(out, "out")
-    files.require_writable((asked or folder / NAME).parent)
-    if asked is not None and asked.is_dir():
-        raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / NAME}")
     check_at_least("explain", explain, 0)
-    learned = None if curve is None else read_curve(as_path(curve, "curve"))
     material = gather(folder, test)
+    _require_new(asked, folder)
+    learned = None if curve is None else read_curve(as_path(curve, "curve"), material)
     text, selection, notes = _render(material, explain, learned)
     path = _write(text, asked, folder)
     return Report(path, len(selection.places), notes)
 
 
+def _require_new(asked: Path | None, folder: Path) -> None:
+    """Refuse a page that cannot be written, or would replace something."""
+    if asked is not None and asked.is_dir():
+        raise OptionError(f"{asked} is a folder. Give --out the name of a file, such as {asked / REPORT}")
+    if asked is not None:
+        files.require_new(asked)
+    else:
+        files.require_writable(folder)
+
+
 def _render(
     material: Material, explain: int, curve: dict[str, Any] | None
 ) -> tuple[str, Selection, tuple[str, ...]]:
+    is_whole = len(material.images) <= LARGEST  # then all are shown, whatever the audit doubts
+    material = material if is_whole else _audited(material)
     selection = select(material)
-    explained = explain_mistakes(material, selection, min(explain, MOST))
     thumbnails = make_thumbnails([material.images.files[place] for place in selection.places])
+    if is_whole:
+        # Modules that both import are imported before there are two threads.
+        importlib.import_module("fastcls.training.heads.logreg")
+        points, material = both(partial(_points, material, selection), partial(_audited, material))
+    else:
+        points = _points(material, selection)
+    explained = explain_mistakes(material, selection, min(explain, MOST))
     notes = (*material.notes, *_notes(selection, thumbnails))
-    data = payload(material, selection, thumbnails.texts, _points(material, selection))
+    data = payload(material, selection, thumbnails.texts, points)
     advice = _advice(material, curve["sentence"] if curve else "")
     context = {**_context(material, notes), "advice": advice, "explained": len(explained), "curve": curve}
     return render({**data, "explained": explained, "curve": curve}, **context), selection, notes
+
+
+def _audited(material: Material) -> Material:
+    return replace(material, suspects=find_suspects(material.features, material.images))
 
 
 def _context(material: Material, notes: tuple[str, ...]) -> dict[str, Any]:
@@ -237,7 +261,7 @@ def _write(text: str, out: Path | None, folder: Path) -> Path:
 
 
 def _numbered(folder: Path) -> Iterator[Path]:
-    name = Path(NAME)
+    name = Path(REPORT)
     yield folder / name
     for number in itertools.count(2):
         yield folder / f"{name.stem}-{number}{name.suffix}"

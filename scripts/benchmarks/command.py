@@ -87,7 +87,8 @@ class _Turns:
 
     def _run(self, name: str) -> Run:
         place = self._place / name
-        return self._command("run", self.setup.photos, "--cache", place / "cache", "--out", place / "run")
+        where = ("--cache", place / "cache", "--out", place / "run")
+        return self._command("run", self.setup.photos, *where, "--no-report")
 
     def _command(self, name: str, photos: Path, *options: str | Path) -> Run:
         weights = ["--weights", self.setup.weights] if self.setup.weights else []

@@ -61,7 +61,8 @@ JOBS = (
     ),
     Job(
         "run",
-        f"run photos {BASE} --cache caches --out made --epochs 12 --checkpoint-every 1 --workers 2",
+        f"run photos {BASE} --cache caches --out made --epochs 12 --checkpoint-every 1 --workers 2 "
+        "--no-report",
         _PHOTOS,
         workers=True,
     ),

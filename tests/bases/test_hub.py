@@ -76,17 +76,29 @@ def test_load_base__preset_without_image_converter(hub, tmp_path):
     assert load_base(BaseSpec(name, size=(32, 32), normalize="tf")).model.output_shape == (None, 4, 4, 16)
 
 
-def test_load_base__no_such_preset(hub, tmp_path):
-    with pytest.raises(OptionError, match=r"keras_hub cannot load the preset 'no_such_preset'.*folder"):
-        load_base("keras_hub:no_such_preset")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(OptionError, match="keras_hub cannot load the preset"):
-        load_base(f"keras_hub:{tmp_path / 'empty'}")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("dinov2_smal", "keras_hub has no preset 'dinov2_smal', .* closest presets are dinov2_small, "),
+        ("bert_base_en", "is a BertBackbone, which does not take images. `fastcls bases` lists families"),
+        ("mit_b0_ade20k_512", "is a MiTBackbone, whose code needs the number of images"),
+        ("{folder}", r"has no config\.json: it is no preset\. Expected a folder"),
+        ("{folder}/damaged", r"config\.json is damaged"),
+        ("{folder}/text", "is a BertBackbone, which does not take images"),
+    ],
+)
+def test_load_base__presets_that_are_refused_without_a_download(hub, tmp_path, monkeypatch, name, message):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a download"))
+    for folder, text in (("damaged", "{"), ("text", '{"class_name": "BertBackbone"}')):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(text)
+    with pytest.raises(OptionError, match=message):
+        load_base("keras_hub:" + name.format(folder=tmp_path))
 
 
 def test_load_base__preset_needs_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(MissingExtraError, match=r"pip install keras-hub$"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'fastcls\[hub\]'$"):
         load_base("keras_hub:resnet_18_imagenet")
 
 

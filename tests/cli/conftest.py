@@ -62,10 +62,12 @@ def require_known_options(arguments: list[str], text: str) -> None:
 
 @pytest.fixture
 def fastcls(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fastcls:
-    """Runs the command line in this process."""
+    """Runs the command line in this process; `run` without the report that it ends with, unless asked."""
     from fastcls.cli.main import main
 
-    def run(*arguments: object) -> Result:
+    def run(*arguments: object, report: bool = False) -> Result:
+        if arguments[0] == "run" and not report:
+            arguments = (*arguments, "--no-report")
         monkeypatch.setattr(sys, "argv", ["fastcls", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()

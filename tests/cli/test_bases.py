@@ -1,6 +1,10 @@
+import re
+import sys
+
 import pytest
 
 from fastcls.backend import import_keras
+from fastcls.bases.families import FAMILIES
 from fastcls.bases.loader import load_base
 from fastcls.bases.registry import ARCHITECTURES
 from fastcls.cutter import cut_points
@@ -10,11 +14,31 @@ from fastcls.specs import BaseSpec
 def test_bases__lists_every_one_with_its_figures(fastcls):
     result = fastcls("bases")
     lines = result.out.splitlines()
-    assert result.code == 0 and len(lines) == len(ARCHITECTURES) + 1
+    assert result.code == 0 and lines.index("") == len(ARCHITECTURES) + 1
     (resnet,) = (line.split() for line in lines if line.startswith("resnet50 "))
     assert resnet[1:] == ["224x224", "23,587,712", "avg_pool", "2048", "caffe", "imagenet", "MIT"]
     (resnet,) = (line.split() for line in lines if line.startswith("resnet18 "))
     assert resnet[5:] == ["torch", "torchvision", "resnet18", "BSD-3-Clause"]
+
+
+def test_bases__lists_the_families_of_keras_hub_without_it(fastcls, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    out = fastcls("bases").out
+    table = out[out.index("\n\n") + 2 :].splitlines()
+    assert len(table) == len(FAMILIES) + 1
+    (dinov2,) = (line for line in table if "keras_hub:dinov2_small " in line)
+    assert re.split(r"  +", dinov2.strip()) == [
+        *("DINOv2", "keras_hub:dinov2_small", "224x224", "384", "cls+mean, --last 4", "Apache-2.0")
+    ]
+    (dinov3,) = (line for line in table if line.startswith("DINOv3 "))
+    assert dinov3.endswith("DINOv3 License, to be accepted first")
+
+
+def test_families__are_presets_of_keras_hub():
+    presets = pytest.importorskip("keras_hub").models.Backbone.presets
+    for family in FAMILIES:
+        assert str(family.side) in family.preset or family.name.startswith(("CLIP", "DINO"))
+        assert family.preset in presets
 
 
 def test_layers__of_an_application_needs_no_weights(fastcls, monkeypatch):

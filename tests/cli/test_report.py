@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from browser_support import FOUND, Browser
 
-from fastcls import pipeline
+from fastcls import files, pipeline
 from fastcls.data.dataset import Dataset
 from fastcls.report import reporter
 from fastcls.report.selection import select
@@ -108,7 +108,7 @@ def test_report__shows_what_an_audit_doubts_beside_what_it_suggests(fastcls, fol
 def test_report__explains_mistakes_and_shows_a_part_of_many_images(fastcls, folder, monkeypatch):
     monkeypatch.setattr(reporter, "select", lambda material: select(material, 20))
     points = [{"images": 10, "mean": 0.5, "folds": [0.5]}, {"images": 20, "mean": 0.625, "folds": [0.625]}]
-    curve = {"figure": "accuracy", "sentence": "Twice <the> images", "points": points}
+    curve = {"data": "table", "figure": "accuracy", "sentence": "Twice <the> images", "points": points}
     (folder / "curve.json").write_text(json.dumps(curve))
     result = fastcls("report", folder / "run", "--explain", 2, "--curve", folder / "curve.json")
     assert '<p class="hint">Twice &lt;the&gt; images</p>' in (folder / "run" / "report.html").read_text()
@@ -163,8 +163,50 @@ def test_report__of_what_is_left(fastcls, made, folder, table):
     assert untested.code == 0 and "This run was never tested" in untested.out
 
 
-def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path):
+def test_report__says_why_it_does_without_a_cache(fastcls, folder):
+    for shard in (folder / "caches").rglob("*.h5"):
+        shard.write_bytes(shard.read_bytes()[:-400])
+    damaged = fastcls("report", folder / "run", "--out", folder / "a.html")
+    assert damaged.code == 0 and "There is no map, no training image" in damaged.out
+    assert (
+        "Run the same `fastcls extract` again" in damaged.out
+        and len(data_of(folder / "a.html")["images"]["path"]) == 12
+    )
+    record = files.read_checked_json(folder / "run" / "run.json")
+    del record["files"]["head.keras"]  # as of a network that was finetuned
+    files.write_checked_json(folder / "run" / "run.json", record)
+    (folder / "run" / "head.keras").unlink()
+    tuned = fastcls("report", folder / "run", "--out", folder / "b.html")
+    assert tuned.code == 0 and "was finetuned: it was trained on images" in tuned.out
+
+
+def test_report__takes_a_learning_curve_of_its_own_images_alone(fastcls, folder, photos, base):
+    (cache,) = (folder / "caches").glob("tiny*")
+    other = folder / "others"
+    asked = ("extract", photos, "--base", base, "--precision", "float32", "--executor", "inline")
+    assert fastcls(*asked, "--cache", other, "--name", "table").code == 0
+    (other,) = other.glob("tiny*")
+    for place, name in ((cache, "own"), (other, "other")):
+        assert fastcls("curve", place, "--out", folder / f"{name}.png").code == 0
+    shown = fastcls("report", folder / "run", "--curve", folder / "own.json")
+    assert shown.code == 0 and data_of(folder / "run" / "report.html")["curve"]["points"]
+    told = json.loads((folder / "own.json").read_text())
+    (folder / "named.json").write_text(json.dumps({**told, "data": "another"}))
+    (folder / "cached.json").write_text(json.dumps({**told, "fingerprint": "0" * 64}))
+    for name, differs in (
+        ("other", "other images"),
+        ("named", "another data set"),
+        ("cached", "another cache"),
+    ):
+        refused = fastcls("report", folder / "run", "--curve", folder / f"{name}.json")
+        assert refused.code == 1 and f"of {differs} than" in refused.err and "fastcls curve" in refused.err
+
+
+def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(reporter, "select", None)  # all of it before the work
     for arguments, told in (
+        ([folder / "run", "--out", "/proc/report.html"], "/proc is not writable"),
+        ([folder / "run", "--out", folder / "run" / "run.json"], "already exists"),
         ([tmp_path], "Give a run or its run.json"),
         ([folder / "run", "--test", "another"], "has no test 'another'. It has: table"),
         ([folder / "run", "--curve", folder / "run" / "run.json"], "is not a learning curve"),
@@ -177,21 +219,26 @@ def test_report__says_what_is_wrong_in_a_line(fastcls, folder, tmp_path):
     assert "cannot be read" in fastcls("report", folder / "run").err
 
 
-def test_report__of_several_labels(base, tmp_path, table, fastcls):
+@pytest.fixture(scope="module")
+def several(base, table, tmp_path_factory):
+    """A run of several labels per image."""
     rows = [
         (path.name, "dark;red" if place % 2 else "red")
         for place, path in enumerate(sorted(table.parent.glob("*.png")))
     ]
     rows[::7] = [(name, "blue") for name, _ in rows[::7]]
-    own = tmp_path / "several.csv"
-    with own.open("w", newline="") as file:
+    folder = tmp_path_factory.mktemp("several")
+    with (folder / "several.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
             [("path", "labels"), *((str(table.parent / name), labels) for name, labels in rows)]
         )
-    made = make_run(own, base, tmp_path / "made", label_separator=";")
-    result = fastcls("report", made / "run")
+    return make_run(folder / "several.csv", base, folder, label_separator=";")
+
+
+def test_report__of_several_labels(several, fastcls, tmp_path):
+    result = fastcls("report", several / "run", "--out", tmp_path / "page.html")
     assert result.code == 0, result.err
-    page = data_of(made / "run" / "report.html")
+    page = data_of(tmp_path / "page.html")
     tested = [place for place, said in enumerate(page["images"]["predicted"]) if said is not None]
     for label, counts in enumerate(page["confusion"]["counts"]):
         pairs = [
@@ -200,6 +247,12 @@ def test_report__of_several_labels(base, tmp_path, table, fastcls):
         assert counts == [
             pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))
         ]
+    # What the run itself answers is a point of the curve where its thresholds are one.
+    metrics = json.loads(next((several / "run" / "test").glob("*/metrics.json")).read_text())
+    assert page["own"]["precision"] == pytest.approx(metrics["micro_precision"], abs=1e-6)
+    assert page["own"]["recall"] == pytest.approx(metrics["micro_recall"], abs=1e-6)
+    covered = [bool(page["images"]["predicted"][place]) for place in tested]
+    assert page["own"]["coverage"] == pytest.approx(np.mean(covered)) and len(page["own_thresholds"]) == 3
 
 
 @pytest.fixture(scope="module")
@@ -284,3 +337,34 @@ def test_page__in_a_browser(browser, fastcls, folder):
     assert browser.run("getComputedStyle(document.body).backgroundColor") != before
     assert not browser.problems
     assert {url for url in browser.requests if not url.startswith("data:")} <= {path.as_uri(), "about:blank"}
+
+
+def test_page__of_several_labels_in_a_browser(browser, several, fastcls, tmp_path):
+    path = tmp_path / "page.html"
+    assert fastcls("report", several / "run", "--out", path).code == 0
+    browser.show(path)
+    page = data_of(path)
+    # The slider begins at the thresholds of the run, and comes back to them.
+    figure = "document.getElementById('meter-recall').textContent"
+    own = f"{100 * page['own']['recall']:.1f}\u00a0%"
+    assert browser.run(figure) == own
+    assert browser.run("document.getElementById('threshold-value').textContent").startswith("own threshold")
+    slider = "document.getElementById('threshold-slider')"
+    browser.run(f"{slider}.value = 0, {slider}.dispatchEvent(new Event('input'))")
+    assert browser.run(figure) == f"{100 * page['thresholds']['recall'][0]:.1f}\u00a0%"
+    browser.run("document.getElementById('threshold-own').click()")
+    assert browser.run(figure) == own
+    # The legend counts an image at each of its labels, and a class alone shows all that have it.
+    labels = page["images"]["label"]
+    counts = [sum(label in each for each in labels) for label in range(3)]
+    told = browser.run("document.getElementById('map-legend').innerText")
+    assert [f"{name} ({count})" in told for name, count in zip(page["classes"], counts, strict=True)] == [
+        True
+    ] * 3
+    browser.run("document.querySelectorAll('#map-legend button')[1].click()")
+    assert browser.run("onMap().length") == counts[1]
+    # All sections that there are have a link, and no others.
+    links = browser.run("[...document.querySelectorAll('.bar nav a')].map((a) => a.hash.slice(1))")
+    there = "[...document.querySelectorAll('main > section')].filter((s) => !s.hidden).map((s) => s.id)"
+    assert links == browser.run(there) and {"threshold", "reliability", "curves"} <= {*links}
+    assert not browser.problems

@@ -60,7 +60,7 @@ REQUESTS = {
         "--executor processes --workers 2 --batch-size 4 --shard-size 64 --max-failures 3 --compress "
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
-        "photos --out run --base resnet18 --quality best --epochs 3 --dtype float32",
+        "photos --out run --base resnet18 --quality best --epochs 3 --dtype float32 --no-report",
     ],
 }
 CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]

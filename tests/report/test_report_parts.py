@@ -17,7 +17,7 @@ from fastcls.report import facts, neighbors
 from fastcls.report.counts import CONFUSIONS, COUNTS, SHOWN_CLASSES
 from fastcls.report.page import json_text, render
 from fastcls.report.projection import FILE, project
-from fastcls.report.thumbnails import SIZES, make_thumbnails
+from fastcls.report.thumbnails import KINDS, make_thumbnails
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 
 RANDOM = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def test_thumbnails__stay_within_their_budget(tmp_path):
         assert some.skipped == (30 - len(some.texts[: 30 - some.skipped]))
     assert some.skipped > 0
     sides = [max(shape(text)[:2]) for text in (whole.texts[0], some.texts[0])]
-    assert sides == [SIZES[0], SIZES[-1]] and shape(whole.texts[0]) == (64, 128, 3)
+    assert sides == [KINDS[0][1], KINDS[-1][1]] and shape(whole.texts[0]) == (64, 128, 3)
 
 
 def shape(text):

@@ -21,7 +21,8 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function percent(share, digits = 1) {
-  return share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)} %`;
+  // No line breaks before the sign.
+  return share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
 function count(number, noun) {
@@ -30,6 +31,11 @@ function count(number, noun) {
 
 function names(labels) {
   return labels.length ? labels.map((label) => page.classes[label]).join(", ") : "no class";
+}
+
+// What was predicted, which may be nothing.
+function predicted(labels) {
+  return labels.length ? `predicted ${names(labels)}` : "nothing predicted";
 }
 
 function say(text) {

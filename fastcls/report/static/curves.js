@@ -1,5 +1,6 @@
 // Training curves and the reliability diagram.
 const AXES = { c: "C (strength of the fit)", epoch: "epoch" };
+const ABBREVIATED = { auroc: "AUROC", f1: "F1" };
 
 function startHistory() {
   const place = byId("history-charts");
@@ -19,7 +20,7 @@ function startHistory() {
     const chart = lineChart(`${name} by ${step}`, series, {
       x: [Math.min(...steps), Math.max(...steps)], y: extent(values), xName: AXES[step] ?? step, logarithmic,
     });
-    place.append(make("div", { class: "chart" }, make("h3", {}, name), chart.root, key(series)));
+    place.append(make("div", { class: "chart" }, make("h3", {}, ABBREVIATED[name] ?? name), chart.root, key(series)));
   }
   if (!figures.length) byId("curves").hidden = true;
 }

@@ -7,14 +7,19 @@ function picture(place) {
   const text = images.thumbnail[place];
   if (!text) return make("span", { class: "picture absent" }, "no picture");
   return make("img", {
-    class: "picture", alt: describe(place), decoding: "async", src: `data:image/webp;base64,${text}`,
+    class: "picture", alt: describe(place), decoding: "async", src: source(text),
   });
+}
+
+// A file in base64: JPEG begins with the bytes FF D8 FF.
+function source(text) {
+  return `data:image/${text.startsWith("/9j/") ? "jpeg" : "webp"};base64,${text}`;
 }
 
 function describe(place) {
   const said = images.predicted[place];
   const label = names(images.label[place]);
-  return said === null ? label : `${label}, predicted ${names(said)}`;
+  return said === null ? label : `${label}, ${predicted(said)}`;
 }
 
 function caption(place) {
@@ -23,7 +28,7 @@ function caption(place) {
   if (said === null) return make("span", { class: "caption" }, label, make("small", {}, splitName(place)));
   const sure = images.confidence[place] === null ? "" : ` ${percent(images.confidence[place], 0)}`;
   if (images.correct[place]) return make("span", { class: "caption" }, label, make("small", {}, `right${sure}`));
-  return make("span", { class: "caption" }, label, make("small", { class: "wrong" }, `→ ${names(said)}${sure}`));
+  return make("span", { class: "caption" }, label, make("small", { class: "wrong" }, said.length ? `→ ${names(said)}${sure}` : predicted(said)));
 }
 
 function splitName(place) {
@@ -69,7 +74,7 @@ function detail(place) {
   const said = images.predicted[place];
   const facts = make("div", {}, make("h3", {}, names(images.label[place])));
   if (said !== null) {
-    const mark = images.correct[place] ? "predicted right" : `predicted ${names(said)}`;
+    const mark = images.correct[place] ? "predicted right" : predicted(said);
     facts.append(make("p", { class: images.correct[place] ? "" : "wrong" }, mark));
   }
   facts.append(make("p", { class: "path" }, `${images.path[place]} (${splitName(place)})`));

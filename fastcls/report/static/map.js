@@ -7,13 +7,16 @@ function hue(label) {
   return label < PALETTE.length ? PALETTE[label] : `hsl(${(label * 137.5) % 360} 55% 52%)`;
 }
 
-// What the points can be colored by: the names of the groups, their colors, and the group of an image.
+// What the points can be colored by: the names of the groups, their colors, and the groups of an image.
 const GROUPINGS = {
-  class: { names: () => page.classes, color: hue, of: (place) => images.label[place][0] ?? -1 },
-  split: { names: () => page.splits, color: (group) => ["#3b7dd8", "#3a9d5d", "#e08214", "#8b8f98"][group], of: (place) => images.split[place] },
+  class: {
+    names: () => [...page.classes, "no class"], color: (group) => (group < page.classes.length ? hue(group) : "#8b8f98"),
+    of: (place) => (images.label[place].length ? images.label[place] : [page.classes.length]),
+  },
+  split: { names: () => page.splits, color: (group) => ["#3b7dd8", "#3a9d5d", "#e08214", "#8b8f98"][group], of: (place) => [images.split[place]] },
   error: {
     names: () => ["right", "wrong", "not tested"], color: (group) => ["#3b7dd8", "#d1432f", "#a9adb5"][group],
-    of: (place) => (images.correct[place] === null ? 2 : images.correct[place] ? 0 : 1),
+    of: (place) => [images.correct[place] === null ? 2 : images.correct[place] ? 0 : 1],
   },
 };
 
@@ -25,8 +28,8 @@ function points() {
   return page.points[byId("map-method").value];
 }
 
-function onMap() {
-  return allImages.filter((place) => points()[place] && (map.only === null || grouping().of(place) === map.only));
+function onMap(whole = false) {
+  return allImages.filter((place) => points()[place] && (whole || map.only === null || grouping().of(place).includes(map.only)));
 }
 
 function toPixels([x, y]) {
@@ -50,7 +53,7 @@ function draw() {
     for (const place of places) {
       if ((images.correct[place] === false) !== wrong) continue;
       const [x, y] = toPixels(points()[place]);
-      context.fillStyle = of(place) < 0 ? "#8b8f98" : color(of(place));
+      context.fillStyle = color(map.only ?? of(place)[0]);
       context.beginPath();
       context.arc(x, y, radius, 0, 7);
       context.fill();
@@ -189,7 +192,7 @@ function withKeys() {
 function legend() {
   const { names: told, color, of } = grouping();
   const counts = new Map();
-  for (const place of allImages) if (points()[place]) counts.set(of(place), (counts.get(of(place)) ?? 0) + 1);
+  for (const place of onMap(true)) for (const group of of(place)) counts.set(group, (counts.get(group) ?? 0) + 1);
   byId("map-legend").replaceChildren(...told().flatMap((name, group) => (counts.has(group) ? [make("li", {}, make("button", {
     type: "button", "aria-pressed": String(map.only === group),
     onclick: () => {

@@ -1,5 +1,6 @@
 // Everything that is left, and the start.
-const FIRST = 12; // pictures and pairs that are shown at once
+const FIRST = 12; // pictures that are shown at once
+const FIRST_PAIRS = matchMedia("(max-width: 46rem)").matches ? 4 : 12;
 
 function startTheme() {
   const root = document.documentElement;
@@ -40,11 +41,11 @@ function startPairs(name) {
   if (!place) return;
   const places = [...new Set(pairs.flatMap(({ image, other }) => (other >= 0 ? [image, other] : [image])))];
   const add = (some) => place.append(...some.map((pair) => pairCard(pair, places)));
-  add(pairs.slice(0, FIRST));
-  if (pairs.length <= FIRST) return;
+  add(pairs.slice(0, FIRST_PAIRS));
+  if (pairs.length <= FIRST_PAIRS) return;
   const more = make("button", { type: "button", class: "plain" }, `Show all ${pairs.length}`);
   more.addEventListener("click", () => {
-    add(pairs.slice(FIRST));
+    add(pairs.slice(FIRST_PAIRS));
     more.remove();
   });
   place.after(make("p", {}, more));
@@ -57,7 +58,7 @@ function startExplained() {
   place.append(...page.explained.map(({ image, picture: text, class: name, confidence }) => {
     const one = tile(image, places, "Mistakes");
     one.firstElementChild.replaceWith(make("img", {
-      class: "picture", alt: `Where ${name} is seen`, decoding: "async", src: `data:image/webp;base64,${text}`,
+      class: "picture", alt: `Where ${name} is seen`, decoding: "async", src: source(text),
     }));
     one.querySelector("small").textContent = `evidence for ${name} (${percent(confidence, 0)})`;
     return one;
@@ -81,6 +82,25 @@ function startClasses() {
   }
 }
 
+// Links to the sections that there are; that of the one on the screen is marked.
+function startNavigation() {
+  const links = new Map();
+  for (const link of document.querySelectorAll(".bar nav a")) {
+    const section = byId(link.hash.slice(1));
+    if (section && !section.hidden) links.set(section, link);
+    else link.remove();
+  }
+  const watcher = new IntersectionObserver((entries) => {
+    const entry = entries.find(({ isIntersecting }) => isIntersecting);
+    if (!entry) return;
+    for (const link of links.values()) link.removeAttribute("aria-current");
+    const link = links.get(entry.target);
+    link.setAttribute("aria-current", "true");
+    link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.offsetLeft - 40;
+  }, { rootMargin: "-25% 0px -70%" });
+  for (const section of links.keys()) watcher.observe(section);
+}
+
 startTheme();
 startGallery();
 startGrid();
@@ -99,3 +119,4 @@ startMap();
 startHistory();
 startReliability();
 startLearning();
+startNavigation();
