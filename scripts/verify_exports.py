@@ -100,6 +100,7 @@ def _rows(base: str, head: str, labels: str, photos: Path, out: Path) -> list[li
     if made.returncode:
         last = made.stderr.strip().splitlines()[-1:] or [""]
         return [[base, head, labels, "-", "-", f"no run: {last[0][:150]}"]]
+    shutil.rmtree(run / "exports", ignore_errors=True)  # of a run that was interrupted
     rows = []
     for name, kind in FORMATS.items():
         for precision in kind.precisions:
