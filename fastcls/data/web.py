@@ -62,8 +62,9 @@ def fetch(url: Url) -> bytes:
             slowly, or a redirection leads elsewhere than to HTTP and HTTPS.
     """
     address = urllib.parse.quote(url.address, safe=_SAFE)
-    request = urllib.request.Request(address, headers={"User-Agent": f"fastcls/{fastcls.__version__}"})
+    headers = {"User-Agent": f"fastcls/{fastcls.__version__}"}
     try:
+        request = urllib.request.Request(address, headers=headers)  # looks at the host already
         with _opener().open(request, timeout=SILENCE_S) as response:
             return _read(response)
     except TimeoutError as error:

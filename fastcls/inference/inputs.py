@@ -160,8 +160,20 @@ def named(text: PathLike, image_key: str | None = None, every: int = 1) -> Itera
         return
     is_pattern = isinstance(text, str) and glob.has_magic(text) and not os.path.lexists(text)
     for place in _matching(str(text)) if is_pattern else [Path(text)]:
+        if not _can_be(place):
+            yield place  # unreadable
+            continue
         for path in _files(place, image_key):
             yield Video(path, every) if is_video(path) and path.is_file() else path
+
+
+def _can_be(place: Path) -> bool:
+    """Whether there can be such a file: a name may be too long, or in a folder that may not be entered."""
+    try:
+        place.is_file()
+    except OSError:
+        return False
+    return True
 
 
 def _files(place: Path, image_key: str | None) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import itertools
 import os
@@ -164,6 +165,7 @@ def _arriving() -> Iterator[list[str]]:
     rest, separator = b"", b""
     incoming = cast(io.BufferedReader, sys.stdin.buffer)
     while chunk := incoming.read1(_CHUNK):
+        chunk = chunk.removeprefix(b"" if separator else codecs.BOM_UTF8)  # of programs of Windows
         separator = separator or (b"\0" if b"\0" in chunk else b"\n")
         *whole, rest = (rest + chunk).split(separator)
         if lines := _decoded(whole):

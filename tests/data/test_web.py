@@ -130,7 +130,8 @@ def test_fetch__is_bounded_in_time(path, reason, address, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://", "http://127.0.0.1:1/a.jpg", "http://127.0.0.1:x/", f"http://{'a' * 70}.b/"]
+    "url",
+    ["http://", "http://127.0.0.1:1/a.jpg", "http://127.0.0.1:x/", f"http://{'a' * 70}.b/", "http://[::1/a"],
 )
 def test_fetch__of_no_server(url):
     with pytest.raises(UnreadableImage, match=r"cannot be fetched: \w"):
