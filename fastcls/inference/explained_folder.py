@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fastcls import files
 from fastcls.data.decoder import UnreadableImage
+from fastcls.data.tfrecord import split_address
 from fastcls.data.video import Frame
 from fastcls.errors import DataError
 from fastcls.extraction.fidelity import evenly_spaced
@@ -131,9 +132,10 @@ def explain_files(
     """
     files.require_new_folder(out)
     paths = list(dict.fromkeys(_require_file(image) for image in each(images, image_key)))
-    if not any(Path(image).exists() for image in images):  # before Keras loads the model for seconds
+    # Before Keras loads the model for seconds.
+    if not any(os.path.lexists(split_address(str(path))[0]) for path in paths):
         raise DataError(
-            f"None of the images could be read. The first: {images[0]}: cannot be read: "
+            f"None of the images could be read. The first: {paths[0]}: cannot be read: "
             "No such file or directory"
         )
     explainer = Explainer(classifier, how)
