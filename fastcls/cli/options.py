@@ -80,6 +80,7 @@ class SpecCommand(click.Command):
     def invoke(self, context: click.Context) -> Any:
         """Call the command with its specs."""
         params = context.params
+        _refuse_empty_paths(context)
         names = {own.name for own in self.options.values()}
         values = self._settle(context, {name: params.get(name) for name in names})
         self._refuse_without_effect(context, values)
@@ -147,6 +148,14 @@ class SpecCommand(click.Command):
 
     def _from(self, context: click.Context, source: ParameterSource) -> Iterator[Option]:
         return (own for own in self.options.values() if context.get_parameter_source(own.name) is source)
+
+
+def _refuse_empty_paths(context: click.Context) -> None:
+    """An empty path is a variable of a shell that is not set, and would stand for the working directory."""
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if isinstance(parameter.type, click.Path) and "" in (value if isinstance(value, tuple) else [value]):
+            raise click.BadParameter("It is empty. Give a path", context, parameter)
 
 
 class _Parameter(click.Option):

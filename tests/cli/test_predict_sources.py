@@ -76,6 +76,23 @@ def test_predict__a_list_on_standard_input(separator, fastcls, trained, photos, 
     assert result.code == 1 and "none[1].png': cannot be read: No such file" in result.err
 
 
+def test_predict__a_name_that_no_file_can_have_is_unreadable_and_the_others_are_answered(
+    fastcls, trained, photos, type_in
+):
+    good, long = photos / "red" / "3.png", "x" * 5000
+    type_in(b"\xef\xbb\xbf" + os.fsencode(good) + f"\n{long}\n{long}.mp4\n".encode())  # as PowerShell writes
+    result = fastcls("predict", trained.run, "-", photos / "red" / "4.png")
+    assert result.code == 1 and paths_of(result) == [str(good), str(photos / "red" / "4.png")]
+    assert result.err.count("x': cannot be read: File name too long") == 1
+    assert result.err.count("x.mp4': cannot be read: File name too long") == 1
+
+
+@pytest.mark.parametrize("arguments", [[""], [".", "--sort-into", ""], ["", "."]])
+def test_predict__refuses_an_empty_path(arguments, fastcls, trained):
+    refused = fastcls("predict", trained.run, *arguments)
+    assert refused.code == 2 and "It is empty. Give a path" in refused.err and refused.out == ""
+
+
 @pytest.mark.parametrize("given", [b"", b"\n\n"])
 def test_predict__an_empty_list(given, fastcls, trained, type_in):
     type_in(given)
