@@ -15,7 +15,7 @@ from fastcls.errors import OptionError
 from fastcls.evaluation.from_cache import CachedRun, cache_of
 from fastcls.exporting import documents
 from fastcls.exporting.photos import Photos, known_photos, to_calibrate, to_check
-from fastcls.exporting.runtimes import is_export
+from fastcls.exporting.runtimes import RUNTIMES, fault_of, is_export
 from fastcls.exporting.verifier import needs_path
 from fastcls.inference.classifier import Classifier
 from fastcls.runs import Run, is_complete
@@ -139,6 +139,8 @@ def _target(folder: Path, spec: ExportSpec, digests: dict[str, str], check: Expo
             f"{folder} is an export of another classifier, or of an earlier one of this run. Choose another "
             "--out, or remove it first"
         )
+    if fault := fault_of(folder / RUNTIMES[spec.format].name):
+        raise OptionError(f"{fault}. Choose another --out, or remove {folder} first")
     if spec.kind.takes_bytes and bool(record["image_bytes"]) != check.bytes_input:
         state = "with" if record["image_bytes"] else "without"
         raise OptionError(

@@ -106,7 +106,11 @@ def open_unchecked(place: Path) -> Export:
         OptionError: As there.
         MissingExtraError: As there.
     """
-    name = format_of(place)
+    name, more = format_of(place), _beside(place)
+    if more and not more.is_file():
+        raise OptionError(
+            f"{place} needs {more.name} beside it, which `fastcls export` writes too. Copy both"
+        )
     try:
         text, run = RUNTIMES[name].open(place)
         described = json.loads(text)
@@ -154,9 +158,15 @@ def parts(place: Path) -> list[Path]:
     """The files of what `find_export` has found."""
     if place.is_dir():
         return sorted(path for path in place.rglob("*") if path.is_file())
-    beside = {"openvino": place.with_suffix(".bin"), "graphdef": place.parent / MEMBER}
-    more = beside.get(format_of(place))
+    more = _beside(place)
     return [place, more] if more and more.is_file() else [place]
+
+
+def _beside(place: Path) -> Path | None:
+    """The file without which this one is of no use; None where it holds all."""
+    if place.is_dir():
+        return None
+    return {"openvino": place.with_suffix(".bin"), "graphdef": place.parent / MEMBER}.get(format_of(place))
 
 
 def record_of(place: Path) -> dict[str, Any] | None:
@@ -180,15 +190,26 @@ def require_whole(place: Path) -> None:
     Raises:
         OptionError: They are not.
     """
+    if wrong := fault_of(place):
+        raise OptionError(f"{wrong}. Export again")
+
+
+def fault_of(place: Path) -> str:
+    """Which file of an export is not the one that the record beside it names; "" where all are.
+
+    Raises:
+        OptionError: The record is damaged.
+    """
     record = record_of(place)
     named = dict(record.get("files", {})) if record else {}
     if place.name not in {Path(name).parts[0] for name in named}:
-        return  # it was moved elsewhere, or renamed
+        return ""  # it was moved elsewhere, or renamed
     for name, digest in named.items():
         file = place.parent / name
         if not file.is_file() or files.file_digest(file) != digest:
             state = "damaged or was replaced" if file.is_file() else "gone"
-            raise OptionError(f"{file} is {state}: it does not match {place.parent / RECORD}. Export again")
+            return f"{file} is {state}: it does not match {place.parent / RECORD}"
+    return ""
 
 
 def _candidates(folder: Path) -> list[Path]:

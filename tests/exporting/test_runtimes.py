@@ -71,6 +71,15 @@ def test_truncated_file_is_refused(copied, name):
         open_export(file)
 
 
+@pytest.mark.parametrize(("name", "more"), [("openvino", "classifier.bin"), ("graphdef", "fastcls.json")])
+def test_half_of_two_files_is_refused(copied, name, more):
+    file = copied(name)
+    (file.parent / RECORD).unlink(missing_ok=True)
+    (file.parent / more).unlink()
+    with pytest.raises(OptionError, match=f"needs {more} beside it"):
+        open_export(file)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_model_without_names_is_refused(model, tmp_path, name):
     foreign = support.write_export(model, name, tmp_path / "foreign", {"no": "names"})
