@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,9 +170,17 @@ class _Exporter:
         except OSError:  # the disk is full
             raise
         except Exception as error:  # converters raise anything where they do not know an operation
+            self._require_room(error)
             logger.info("%s cannot be written", spec.name, exc_info=error)
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise ExportError(f"it cannot be written: {reason}") from error
+
+    def _require_room(self, error: Exception) -> None:
+        """C++ does not say that the disk is full; the plan has found room for more than this."""
+        source, place = self._plan.classifier.source, self._scratch.parent
+        assert source
+        if shutil.disk_usage(place).free < source.stat().st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
 
     def _has_bytes(self, spec: ExportSpec) -> bool:
         return self._plan.check.bytes_input and spec.kind.takes_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -79,10 +78,10 @@ def open_photos(place: PathLike, read: Callable[[Any], Dataset] = Dataset.of) ->
         return read(place)
     except GoneError:
         raise
-    except DataError as error:
-        with contextlib.suppress(DataError):
-            return open_unlabeled(place)
-        raise error
+    except DataError:
+        if not Path(place).is_dir():
+            raise
+        return open_unlabeled(place)
 
 
 def to_check(dataset: Dataset, classifier: Classifier, count: int) -> Photos:

@@ -51,6 +51,9 @@ def test_export__writes_checks_and_says_it_is_there(fastcls, run):
     assert again.out.count("is there already") == 2
     assert (folder / "classifier.onnx").stat() == before
     assert classifier.described["weights_license"] == "unknown"  # of a base of the user
+    (folder / "classifier.onnx").write_bytes(b"")
+    damaged = fastcls(*asked)
+    assert damaged.code == 1 and f"is damaged or was replaced: it does not match {folder}" in damaged.err
 
 
 def test_export__what_was_made_of_another_classifier_is_not_written_over(fastcls, run, tmp_path):
@@ -119,13 +122,29 @@ def test_export__ctrl_c_leaves_nothing(fastcls, run, monkeypatch):
     assert not any((run / "exports").iterdir())
 
 
+def test_export__a_full_disk_is_told_where_a_converter_does_not(fastcls, run, monkeypatch):
+    def fail(*_):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    usage = shutil.disk_usage(run)
+    monkeypatch.setattr(exporter, "_fail", fail, raising=False)
+    planted = replace(FORMATS["graphdef"], path="fastcls.exporting.exporter:_fail")
+    monkeypatch.setitem(exporting.FORMATS, "graphdef", planted)
+    refused = fastcls("export", run, "--format", "graphdef")
+    assert refused.code == 1 and "No space left on device. Free some space" in refused.err
+    assert not any((run / "exports").iterdir())
+
+
 def test_export__refuses_before_it_writes(fastcls, run, tmp_path, monkeypatch):
     (run / "exports" / "litert-float32").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
     refusals = {
         ("--format", "onnx", "--precision", "int8"): "onnx is written in float32 or float16",
         ("--format", "onnx", "--bytes-input"): "--bytes-input has an effect on --format savedmodel alone",
         ("--format", "litert"): "litert-float32 already exists",
         ("--format", "onnx", "--data", tmp_path / "nothing"): "nothing",
+        ("--format", "onnx", "--data", tmp_path / "empty"): "There is no image in",
     }
     for arguments, reason in refusals.items():
         refused = fastcls("export", run, *arguments)
