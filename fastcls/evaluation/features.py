@@ -138,7 +138,7 @@ def features_of_run(run: Run) -> Features:
 
 
 def listing_of(cache: Cache, digests: Iterable[str]) -> Listing:
-    """The data set of a cache that has the most of some images.
+    """The data set of a cache that has the most of some images; of several, the one that was extracted last.
 
     Raises:
         CacheError: There is none, or its tables are damaged.
@@ -147,7 +147,11 @@ def listing_of(cache: Cache, digests: Iterable[str]) -> Listing:
     if len(known) < 2:
         return cache.listing
     wanted = np.array([*digests], "S32")
-    return max(known, key=lambda listing: int(np.isin(wanted, listing.samples().digests).sum()))
+
+    def rank(listing: Listing) -> tuple[int, str]:
+        return int(np.isin(wanted, listing.samples().digests).sum()), listing.report().written
+
+    return max(known, key=rank)
 
 
 def _read(cache: Cache, listing: Listing) -> Features:

@@ -11,7 +11,7 @@ from cache_support import write_cache
 from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
 from fastcls.errors import CacheError
-from fastcls.evaluation.features import Features, features_of_run
+from fastcls.evaluation.features import Features, features_of_run, listing_of
 from fastcls.evaluation.from_cache import CachedRun
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS
 from fastcls.used_images import UsedImage, UsedImages
@@ -82,6 +82,15 @@ def test_features__of_one_of_several_data_sets(tmp_path):
         Features.of(tmp_path)
     with pytest.raises(CacheError, match="no data set 'three'"):
         Features.of(Cache.find(tmp_path), "three")
+
+
+def test_listing_of__is_the_latest_where_several_have_all_of_the_images(tmp_path, monkeypatch):
+    """Photos that were moved are listed again under another name."""
+    rows, digests = RANDOM.normal(size=(30, 4)), [f"{place:032}" for place in range(30)]
+    for day, name in ((1, "a"), (3, "b"), (2, "c")):
+        monkeypatch.setattr("time.gmtime", lambda day=day: (2026, 1, day, 0, 0, 0, 0, day, 0))
+        cache = write_cache(tmp_path, rows, [("x",), ("y",)] * 15, name=name, digests=digests)
+    assert listing_of(cache, digests).name == "b"
 
 
 def test_features_of_run__finds_its_data_set_and_the_part_of_each_image(tmp_path, monkeypatch):
