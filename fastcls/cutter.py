@@ -356,14 +356,17 @@ def _pooling(pool: str, tensor: Any, prefix_tokens: int | None) -> str:
 
 
 def _require_class_token(cut: Cut) -> None:
-    if cut.pooling not in TOKEN_POOLS:
+    if cut.pool not in TOKEN_POOLS:
         return
     shape = tuple(cut.trunk.outputs[0].shape[1:])
     if len(shape) != 2 or cut.base.prefix_tokens == 0:
-        what = "tokens without a class token" if len(shape) == 2 else f"a map of shape {shape}"
+        other = {
+            1: "a vector, which is pooled already. Leave --pool out",
+            2: "tokens without a class token. Use --pool avg",
+        }
         raise OptionError(
-            f"--pool {cut.pooling} takes a class token. The output of {cut.layer!r} of {cut.base.name} is "
-            f"{what}. Use --pool avg"
+            f"--pool {cut.pool} takes a class token. The output of {cut.layer!r} of {cut.base.name} is "
+            f"{other.get(len(shape), f'a map of shape {shape}. Use --pool avg')}"
         )
 
 

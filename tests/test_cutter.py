@@ -222,6 +222,11 @@ def test_cut__a_vector_made_of_tokens_is_one():
     np.testing.assert_allclose(features, bottleneck_model(cut(base))(pixels), rtol=1e-5, atol=1e-5)
 
 
+def test_cut__a_vector_has_no_class_token():
+    with pytest.raises(OptionError, match=r"output of 'pooled' of mine is a vector.*Leave --pool out"):
+        cut(base_of(dense_end), pool="cls")
+
+
 @pytest.mark.parametrize("option", [{"pool": "average"}, {"dtype": "float64"}, {"precision": "int4"}])
 def test_cut__refuses_unknown_options(option):
     with pytest.raises(OptionError, match=r"Unknown \w+: .*Choose one of: "):
