@@ -20,7 +20,7 @@ MEMBER = "tested_on"
 FORWARDED = "images"
 _UNTOLD = (
     "Which images are unlike those trained on is not known: the classifier was finetuned, trained on too few "
-    "images, or by an earlier version"
+    "images, or by an earlier version, or is an export"
 )
 _OTHERS = "Test on other images; `fastcls run` and `fastcls split-data` hold some out with --test 0.2"
 _IN_WORDS = {

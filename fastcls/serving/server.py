@@ -172,8 +172,9 @@ def _bound(address: AddressSpec) -> socket.socket:
         family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)  # localhost has two
         return socket.create_server(place[:2], family=family)
     except OSError as error:
+        reason = str(error.strerror or error).partition(" (while")[0]  # where is said already
         raise OptionError(
-            f"The server cannot listen at {address.host}, port {address.port}: {error.strerror or error}. "
+            f"The server cannot listen at {address.host}, port {address.port}: {reason}. "
             "Choose another --port, or --host"
         ) from error
 
