@@ -85,7 +85,7 @@ def export(
         OptionError: Something cannot be exported as it is asked, or is in the place of an export.
         MissingExtraError: A package is not installed.
     """
-    formats, precisions = as_list(format, "format"), as_list(precision, "precision")
+    formats, precisions = as_list(format, "format", str), as_list(precision, "precision", str)
     specs = [ExportSpec(name, each) for name in formats for each in precisions]
     place, folder = files.as_path(run, "run"), None if out is None else files.as_path(out, "out")
     dataset = data if data is None or isinstance(data, Dataset) else open_photos(data)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.backend import import_keras
+from fastcls.engines.trunk import trace
 from fastcls.errors import ExportError
 from fastcls.exporting.checks import BOUNDS, Checked, Reference, judge
 from fastcls.inference.bottlenecks import with_bottleneck
@@ -137,7 +138,7 @@ def _forward(model: Any, images: np.ndarray) -> np.ndarray:
     import_keras()
     import tensorflow as tf
 
-    run = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
+    run = trace(model)
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     return np.concatenate([np.asarray(run(tf.constant(batch)), np.float32) for batch in batches])
 

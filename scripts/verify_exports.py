@@ -1,0 +1,154 @@
+"""Export small runs of many bases and heads to every format and precision, and tell what is verified.
+
+    python scripts/verify_exports.py OUT [--data FOLDER] [--quick] [--base BASE ...]
+
+Each run is of 60 images: those of a folder per class, or drawn ones. Weights are random, so that little is
+said of accuracy. With several labels, each image has its class, and every second one "second" too. OUT keeps
+the runs and a line per row in rows.jsonl: the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import fastcls
+from fastcls.errors import FastclsError
+from fastcls.evaluation.text_table import format_table
+from fastcls.exporting.documents import versions
+from fastcls.specs.exporting import FORMATS
+
+CUTS = {  # for the tail: a layer before the last ones
+    "mobilenetv2": "block_15_add",
+    "resnet50": "conv5_block2_out",
+    "efficientnetb0": "block6d_add",
+    "convnexttiny": "",
+    "resnext50": "",
+    "densenet121": "",
+    "squeezenet": "",
+    "lenet5": "",
+}
+HEADS = {
+    "linear": ("--head", "linear", "--epochs", "20", "--learning-rate", "0.05"),
+    "mlp": ("--head", "linear", "--layers", "32", "--epochs", "20", "--learning-rate", "0.01"),
+    "logreg": ("--head", "logreg"),
+    "prototype": ("--head", "prototype"),
+    "knn": ("--head", "knn"),
+    "tail": ("--head", "tail", "--epochs", "2"),
+}
+ONE_LABEL_ONLY = ("prototype", "knn")
+QUICK = (("mobilenetv2", "linear"), ("lenet5", "knn"), ("squeezenet", "mlp"))
+COLUMNS = ("base", "head", "labels", "format", "precision", "result")
+IMAGES, CLASSES = 60, 3
+
+
+def main() -> None:
+    """Go through all combinations, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else "")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, help="A folder of photos per class.")
+    parser.add_argument("--base", action="append", choices=CUTS, help="Only these bases.")
+    parser.add_argument("--quick", action="store_true", help="Three pairs of base and head.")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    photos = _photos(asked.out / "photos", asked.data)
+    table = asked.out / "rows.jsonl"
+    done = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
+    known = {tuple(row[:3]) for row in done}
+    for base, head, labels in _combinations(asked.base, quick=asked.quick):
+        if (base, head, labels) in known:
+            continue
+        rows = _rows(base, head, labels, photos, asked.out)
+        with table.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        done += rows
+        print(f"{base} {head} {labels}: {sum('ok' in row[-1] for row in rows)} of {len(rows)} ok", flush=True)
+    print(format_table([COLUMNS, *done]))
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+
+
+def _combinations(bases: list[str] | None, *, quick: bool) -> Iterator[tuple[str, str, str]]:
+    pairs = QUICK if quick else itertools.product(CUTS, HEADS)
+    for base, head in pairs:
+        if (bases and base not in bases) or (head == "tail" and not CUTS[base]):
+            continue
+        yield base, head, "one"
+        if head not in ONE_LABEL_ONLY:
+            yield base, head, "several"
+
+
+def _rows(base: str, head: str, labels: str, photos: Path, out: Path) -> list[list[str]]:
+    run = out / "runs" / f"{base}-{head}-{labels}"
+    data = [str(photos)] if labels == "one" else [str(photos / "several.csv"), "--label-separator", "|"]
+    cut = ["--cut", CUTS[base]] if head == "tail" else []
+    options = ["--base", base, "--weights", "random", *cut, *HEADS[head], "--test", "0.2"]
+    place = ["--out", str(run), "--cache", str(out / "caches"), "--name", labels]
+    made = subprocess.run(
+        [sys.executable, "-m", "fastcls", "run", *data, *options, *place], capture_output=True, text=True
+    )
+    if made.returncode:
+        last = made.stderr.strip().splitlines()[-1:] or [""]
+        return [[base, head, labels, "-", "-", f"no run: {last[0][:150]}"]]
+    shutil.rmtree(run / "exports", ignore_errors=True)  # of a run that was interrupted
+    rows = []
+    for name, kind in FORMATS.items():
+        for precision in kind.precisions:
+            rows.append([base, head, labels, name, precision, _result(run, name, precision)])
+    shutil.rmtree(run / "exports", ignore_errors=True)
+    return rows
+
+
+def _result(run: Path, name: str, precision: str) -> str:
+    try:
+        (made,) = fastcls.export(run, [name], precision=[precision])
+    except FastclsError as error:
+        return f"refused: {str(error)[:150]}"
+    check: Any = made.check
+    return f"{made.status} [{check['max_difference']:.1e}]" if check else made.status
+
+
+def _photos(folder: Path, given: Path | None) -> Path:
+    """Copies of some images in a folder per class, and a table that gives them several labels."""
+    table = folder / "several.csv"
+    if table.exists():
+        return folder
+    random = np.random.default_rng(0)
+    rows: list[tuple[str, str]] = []
+    classes = sorted(path for path in given.iterdir() if path.is_dir())[:CLASSES] if given else []
+    for label in range(CLASSES):
+        name = classes[label].name if given else f"class-{label}"
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        found = sorted(classes[label].glob("*.jpg")) if given else []
+        for number in range(IMAGES // CLASSES):
+            place = folder / name / f"{number}.jpg"
+            if given:
+                shutil.copy(found[number], place)
+            else:
+                cv2.imwrite(str(place), _drawn(random, label))
+            rows.append((f"{name}/{number}.jpg", f"{name}|second" if number % 2 else name))
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "labels"), *rows])
+    return folder
+
+
+def _drawn(random: np.random.Generator, label: int) -> np.ndarray:
+    """Stripes of one color, as wide as it pleases, with noise."""
+    waves = np.sin(np.arange(200) / random.uniform(3, 20))[None, :, None] * random.uniform(20, 60, 3)
+    image = np.broadcast_to(110 + waves, (160, 200, 3)) + random.normal(0, 15, (160, 200, 3))
+    image[..., label] += 60
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()
