@@ -56,9 +56,7 @@ MODELS: dict[str, Callable[[], Any]] = {
         transformers.DINOv3ViTConfig(num_register_tokens=4, **_SHAPE)
     ),
     "dinov3 gated": lambda: transformers.DINOv3ViTModel(
-        transformers.DINOv3ViTConfig(
-            **{"num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu"}, **_SHAPE
-        )
+        transformers.DINOv3ViTConfig(num_register_tokens=4, use_gated_mlp=True, hidden_act="silu", **_SHAPE)
     ),
     "metaclip 2": _tower(transformers.MetaClip2Config, transformers.MetaClip2Model),
 }
