@@ -167,9 +167,13 @@ def _of_size(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weight
             return hub.models.Backbone.from_preset(preset, load_weights=with_weights, **options)
         except Exception as error:  # keras_hub, and what it downloads with, raise errors of many classes
             errors.append(error)
+    remedy = (
+        "It converts folders of some families only: see docs/transformers.md"
+        if Path(preset).is_dir()
+        else "It is downloaded when it is first used; some must be accepted on their page before"
+    )
     raise OptionError(
-        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1])}. A preset that is no folder "
-        "is downloaded when it is first used; some must be accepted on its page before"
+        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1])}. {remedy}"
     ) from errors[-1]
 
 
