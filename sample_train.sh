@@ -87,7 +87,7 @@ install() {
     local stamp=.venv/installed$1 state
     state=$(identify "$PYTHON" && pwd && cat setup.cfg pyproject.toml)
     if [[ ! -f $stamp || $(<"$stamp") != "$state" ]]; then
-        [[ $(identify .venv/bin/python) == $(identify "$PYTHON") ]] || run "$PYTHON" -m venv --clear .venv
+        [[ $(identify .venv/bin/python) == "$(identify "$PYTHON")" ]] || run "$PYTHON" -m venv --clear .venv
         run .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$1" ||
             fail "The packages cannot be installed. Is there a network, and TensorFlow for $("$PYTHON" --version)?"
         printf '%s\n' "$state" >"$stamp"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,6 +188,22 @@ def test_sample_train__names_a_missing_python(monkeypatch: pytest.MonkeyPatch) -
     result = sample_train()
     assert result.returncode == 1
     assert "python-that-is-not-there" in result.stderr
+
+
+def test_sample_train__keeps_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sample_train.sh", "setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n[ "$1" = -m ] && exit 1\nexec "{sys.executable}" "$@"\n')  # it has no pip
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHON", sys.executable)
+
+    result = run_bash(tmp_path / "sample_train.sh")
+
+    assert result.returncode == 1
+    assert "packages cannot be installed" in result.stderr
+    assert "--clear" not in result.stdout
 
 
 def test_dockerfiles__differ_in_nothing_but_cuda() -> None:
