@@ -23,7 +23,7 @@ PACKAGES = (
 )
 # Name of the extra -> packages that it installs, and what it is for.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
-    "int8": (("nncf",), "extraction in int8"),
+    "int8": (("nncf",), "extraction and exports in int8"),
     "hub": (("keras-hub",), "bases of keras_hub"),
     "heic": (("pillow-heif",), "photos in HEIC, as phones make them"),
     "litert": (("ai-edge-litert",), "running exports to LiteRT"),
