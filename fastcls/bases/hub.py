@@ -17,8 +17,6 @@ _PREFIX = "keras_hub:"
 # Their code needs the number of images of a batch, which a graph does not know.
 _REFUSED = ("MiTBackbone", "SwinTransformerBackbone", "ViTDetBackbone")
 
-_DOWNLOADED = "A preset is downloaded when it is first used; some must be accepted on its page before"
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -169,10 +167,13 @@ def _of_size(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weight
             return hub.models.Backbone.from_preset(preset, load_weights=with_weights, **options)
         except Exception as error:  # keras_hub, and what it downloads with, raise errors of many classes
             errors.append(error)
-    is_folder = Path(preset).is_dir()
+    remedy = (
+        "It converts folders of some families only: see docs/transformers.md"
+        if Path(preset).is_dir()
+        else "It is downloaded when it is first used; some must be accepted on their page before"
+    )
     raise OptionError(
-        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1]).rstrip('.')}. "
-        + ("Its files are damaged, or of a family that keras_hub does not know" if is_folder else _DOWNLOADED)
+        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1])}. {remedy}"
     ) from errors[-1]
 
 

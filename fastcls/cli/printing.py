@@ -59,6 +59,8 @@ def print_extraction(cache: Any, done: Any) -> None:
 
 def print_training(trained: Any, out: str) -> None:
     """Print the figures of a training."""
+    from fastcls.plans.wording import describe_constants
+
     step, count = step_of(trained.best), len(trained.history)
     seconds = sum(row["seconds"] for row in trained.history)
     views = trained.config.views or 1
@@ -75,6 +77,8 @@ def print_training(trained: Any, out: str) -> None:
             f"Refitted on all {count_of(trained.refit_count, 'image')}, those for validation too; the "
             "figures are of the head before that (--no-refit keeps that one)"
         )
+    for line in describe_constants(trained.model):
+        click.echo(line)
     if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
         click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))

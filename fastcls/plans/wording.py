@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import graph, runs
+from fastcls.bases.opening.rules import constants_of
 from fastcls.specs import SCHEDULES, HeadSpec, LossSpec, TrainConfig
 from fastcls.tasks import Task
 from fastcls.training.loop.checkpoints import has_checkpoint
@@ -59,7 +60,15 @@ def _describe_model(model: Any) -> list[str]:
         f"Model: {count_of(len(operations), 'layer')}, {count_of(model.count_params(), 'parameter')}",
         f"Trained: {count_of(len(trained), 'layer')} with weights, from {trained[0].name} to "
         f"{trained[-1].name}, {count_of(weights, 'parameter')}",
+        *describe_constants(model),
     ]
+
+
+def describe_constants(model: Any) -> list[str]:
+    """What of a transformer is never trained."""
+    names = constants_of(model)
+    kept = "Not trained: positions, class tokens and the like, which are constants in"
+    return [f"{kept} {', '.join(names)}"] if names else []
 
 
 def describe_pruning(kernels: Mapping[str, Any], share: float) -> list[str]:

@@ -84,14 +84,12 @@ def test_load_base__preset_without_image_converter(hub, tmp_path):
         ("mit_b0_ade20k_512", "is a MiTBackbone, whose code needs the number of images"),
         ("{folder}", r"has no config\.json: it is no preset\. Expected a folder"),
         ("{folder}/damaged", r"config\.json is damaged"),
-        ("{folder}/foreign", r"cannot load the preset .*/foreign.*Its files are damaged, or of a family"),
         ("{folder}/text", "is a BertBackbone, which does not take images"),
     ],
 )
 def test_load_base__presets_that_are_refused_without_a_download(hub, tmp_path, monkeypatch, name, message):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a download"))
-    foreign = ("foreign", '{"model_type": "bert"}')
-    for folder, text in (("damaged", "{"), ("text", '{"class_name": "BertBackbone"}'), foreign):
+    for folder, text in (("damaged", "{"), ("text", '{"class_name": "BertBackbone"}')):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.json").write_text(text)
     with pytest.raises(OptionError, match=message):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastcls.bases.opening.foreign import Opened
 
 Rule = Callable[..., Any]
+_PLACES = (1, 2)  # all axes of tokens but that of the images
 _BLOCKS = (
     *("CLIPEncoderLayer", "DINOV2Layer", "DINOV3Layer", "DeiTEncoderBlock", "MetaCLIP2EncoderLayer"),
     *("SigLIPEncoderLayer", "ViTEncoderBlock"),
@@ -37,6 +38,12 @@ def is_encoder(kind: type) -> bool:
 def is_block(kind: type) -> bool:
     """Whether a class is one of keras_hub's blocks of a transformer."""
     return is_of_keras_hub(kind) and kind.__name__ in _BLOCKS
+
+
+def constants_of(model: Any) -> list[str]:
+    """Names of the operations of a model that hold positions and tokens as constants."""
+    found = graph.operations(model) if graph.is_functional(model) else []
+    return [each.name for each in found if type(each).__name__ == "Normalization" and each.axis == _PLACES]
 
 
 # Patches and positions
@@ -267,7 +274,7 @@ def _add_constant(tokens: Any, values: np.ndarray, name: str) -> Any:
     """Add (T, C) to tokens (B, T, C), as x - (-values) over a deviation of 1: LiteRT converts that."""
     from keras import layers
 
-    return layers.Normalization(axis=(1, 2), mean=-values, variance=np.ones_like(values), name=name)(tokens)
+    return layers.Normalization(axis=_PLACES, mean=-values, variance=np.ones_like(values), name=name)(tokens)
 
 
 RULES: dict[str, Rule] = {

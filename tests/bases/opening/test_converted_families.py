@@ -1,0 +1,91 @@
+"""Opened transformers in other runtimes, and as files for plain Keras."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from families_support import FAMILIES, SHAPE, make
+
+from fastcls import graph
+from fastcls.backend import import_keras
+from fastcls.bases.loader import Base
+from fastcls.bases.opening.foreign import open_layers
+from fastcls.cutter import bottleneck_model, cut
+from fastcls.engines.openvino_core import core, import_openvino
+from fastcls.exporting.source import Network
+
+keras = import_keras()
+PIXELS = np.random.default_rng(3).integers(0, 256, (2, *SHAPE), np.uint8)
+# Loads each file where neither library can be imported.
+CHECK = """
+import json, sys, numpy as np
+sys.modules.update(keras_hub=None, fastcls=None)
+import keras
+folder, names = sys.argv[1], json.loads(sys.argv[2])
+pixels = np.load(f"{folder}/pixels.npy")
+for name in names:
+    model = keras.saving.load_model(f"{folder}/{name}.keras", compile=False)
+    np.testing.assert_array_equal(model(pixels), np.load(f"{folder}/{name}.npy"), err_msg=name)
+print("all")
+"""
+
+
+@pytest.fixture(scope="module")
+def trunks(tmp_path_factory):
+    """Image -> bottleneck of each family, made once, and saved in a folder with what it gives."""
+    folder, made = tmp_path_factory.mktemp("trunks"), {}
+    np.save(folder / "pixels.npy", PIXELS)
+
+    def get(family):
+        if family not in made:
+            image = keras.Input(SHAPE, name="input")
+            found = open_layers(make(family), image)
+            model = keras.Model(image, found.output)
+            graph.rename_apart(model.operations, taken=())
+            trunk = bottleneck_model(cut(Base(family, model, SHAPE[:2], "torch", found.prefix_tokens)))
+            made[family] = trunk, trunk(PIXELS).numpy()
+            trunk.save(folder / f"{family}.keras")
+            np.save(folder / f"{family}.npy", made[family][1])
+        return made[family]
+
+    return get, folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_converted__is_the_same_in_openvino_and_litert(family, trunks):
+    trunk, expected = trunks[0](family)
+    network = Network(trunk)
+    compiled = core().compile_model(
+        import_openvino().convert_model(network.traced), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    near = {"atol": 1e-5 * np.abs(expected).max(), "rtol": 1e-5}
+    np.testing.assert_allclose(compiled(PIXELS)[0], expected, **near)
+    np.testing.assert_allclose(run_litert(network), expected, **near)
+
+
+def run_litert(network):
+    import tensorflow as tf
+
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.frozen])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    interpreter = litert.Interpreter(model_content=converter.convert())
+    (given,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], PIXELS.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], PIXELS)
+    interpreter.invoke()
+    return interpreter.get_tensor(output["index"])
+
+
+def test_saved__loads_with_plain_keras(trunks):
+    get, folder = trunks
+    for family in FAMILIES:
+        get(family)
+    ended = subprocess.run(
+        [sys.executable, "-c", CHECK, folder, json.dumps([*FAMILIES])],
+        **{"capture_output": True, "text": True, "timeout": 120},
+    )
+    assert ended.stdout == "all\n", ended.stderr
