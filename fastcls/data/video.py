@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from fastcls.errors import DataError
 from fastcls.files import PathLike, as_path
 from fastcls.specs.checks import check_at_least
 
+# FFmpeg prints what it thinks of a damaged file, in its own words; it looks here once per process.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 SUFFIXES = frozenset(
     (
         ".mp4",

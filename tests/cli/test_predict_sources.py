@@ -127,6 +127,9 @@ def test_predict__videos(fastcls, trained, clip, photos):
     shutil.copy(photos / "red" / "0.png", clip)  # of another format than its name says
     broken = fastcls("predict", trained.run, clip.with_suffix(".mp4"), clip)
     assert broken.code == 1 and "clip.mp4': cannot be read: No such file" in broken.err
+    clip.with_suffix(".mp4").write_text("junk")
+    junk = fastcls("predict", trained.run, clip.with_suffix(".mp4"))
+    assert junk.code == 1 and junk.err.count("\n") == 1 and "clip.mp4': no frame can be read" in junk.err
 
 
 def test_classifier__takes_what_the_command_takes(trained, clip, photos):
