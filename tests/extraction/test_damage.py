@@ -166,6 +166,6 @@ def test_manifest__of_the_first_version_is_left_alone(copied, caplog):
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     assert run()[1].reused == 10
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
-    with pytest.raises(CacheError, match=r"has version 1, this fastcls reads version 3\. Choose another"):
+    with pytest.raises(CacheError, match=r"has version 1, this fastcls reads version 3\. Give another cache"):
         Cache(other)
     assert caplog.messages == []
