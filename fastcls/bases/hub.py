@@ -210,7 +210,8 @@ def _read_folder(folder: Path) -> Preset | None:
         moments = [(0.0,), (1.0,)]
         if said.get("do_normalize", True):
             moments = [said["image_mean"], said["image_std"]]
-        means, deviations = ([float(value) / scale for value in moment] for moment in moments)
+        # Of levels 0-255, without the last digits of a product.
+        means, deviations = ([float(f"{float(value) / scale:.9g}") for value in each] for each in moments)
     except (CacheError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
     return Preset(None, size, ",".join(repr(value) for value in [*means, *deviations]))

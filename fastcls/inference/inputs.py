@@ -200,7 +200,8 @@ def _matching(pattern: str) -> list[Path]:
     named = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 (may be absolute)
     found = [path for path in named if not path.is_dir()]
     if not found:
-        raise DataError(f"No file matches {pattern!r}. `**` stands for any folders: 'photos/**/*.jpg'")
+        hint = "" if "**" in pattern else ". `**` stands for any folders: 'photos/**/*.jpg'"
+        raise DataError(f"No file matches {pattern!r}{hint}")
     return found
 
 
