@@ -8,6 +8,7 @@ from fastcls import home
 
 # Objects between two searches for garbage, 700 by default: a test process traces networks all the time.
 _GARBAGE = (20_000, 10, 10)
+_frozen = []  # to count what is frozen takes 0.1 s
 
 
 def pytest_configure():
@@ -16,9 +17,10 @@ def pytest_configure():
 
 def pytest_runtest_setup():
     """Once TensorFlow and Keras are there, no search for garbage looks at their million objects again."""
-    if "keras" in sys.modules and not gc.get_freeze_count():
+    if "keras" in sys.modules and not _frozen:
         gc.collect()
         gc.freeze()
+        _frozen.append(True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,7 +31,7 @@ def test_bases_complete(command):
     [
         ("run --head ", HEADS),
         ("run --weights r", ["random"]),
-        ("extract x --pool ", ["avg", "max", "flatten", "none"]),
+        ("extract x --pool ", ["auto", "avg", "mean", "max", "cls", "cls+mean", "flatten", "none"]),
         ("train-head x --threshold s", ["single"]),
         ("run --normalize t", ["tf", "torch"]),
         ("run --epochs ", []),

@@ -111,7 +111,7 @@ def test_max_pixels__is_known_to_every_command_that_decodes(fastcls, trained, ph
     assert result.code == 1 and "16x16 (256) pixels exceed the limit of 255" in result.err  # at its scale
     assert fastcls("predict", trained.run, photo, "--max-pixels", 256).code == 0
     tested = fastcls("test", trained.run, photos, "--max-pixels", 719, "--out", tmp_path / "test")
-    assert tested.code == 1 and "None of the 60 test images" in tested.err
+    assert tested.code == 1 and "None of the 12 test images" in tested.err
     options = ["--base", base, "--max-pixels", 719]
     for command in (
         ["extract", photos, *options, "--cache", tmp_path / "caches"],
