@@ -38,5 +38,5 @@ FAMILIES = (
     Family("MetaCLIP 2", "metaclip_2_vit_huge_patch14_224", 224, 1280, "cls", _UNKNOWN),
     Family("SigLIP", "siglip_base_patch16_224", 224, 768, "its own", _APACHE),
     Family("SigLIP 2", "siglip2_base_patch16_224", 224, 768, "its own", _APACHE),
-    Family("ViT", "vit_base_patch16_224_imagenet", 224, 768, "cls", _APACHE),
+    Family("ViT", "vit_base_patch16_224_imagenet", 224, 768, "cls", _UNKNOWN),
 )

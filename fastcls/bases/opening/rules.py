@@ -150,17 +150,14 @@ def _looked_up(layer: Any) -> np.ndarray:
 
 
 def _layer_scale(layer: Any, found: Opened, tensor: Any, **_: Any) -> Any:
-    """A factor per channel, folded into the layer before where that is dense: products are commutative."""
+    """A factor per channel, multiplied into the layer before where that is dense."""
     from keras import layers
 
     scale = _values(layer.lambda1)
     last = graph.operation_of(tensor)
     if isinstance(last, (layers.Dense, layers.MultiHeadAttention)) and _is_linear(last):
         return _scaled_copy(last, scale)
-    made = layers.DepthwiseConv1D(1, use_bias=False, name=f"{layer.name}_factors")
-    output = made(tensor)
-    made.set_weights([scale.reshape(1, -1, 1)])
-    return output
+    return _scaled(tensor, scale, f"{layer.name}_factors")
 
 
 def _is_linear(layer: Any) -> bool:
