@@ -24,6 +24,7 @@ FLOORS = {
     "fastcls.machine": 0,
     "fastcls.optional": 0,
     "fastcls.parallel": 0,
+    "fastcls.processes": 0,
     "fastcls.sizes": 0,
     "fastcls.storage": 0,
     "fastcls.backend": 0,
