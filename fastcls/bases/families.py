@@ -31,14 +31,12 @@ class Family:
 
 
 FAMILIES = (
-    Family("CLIP", "clip_vit_base_patch16", 224, 768, "cls", "MIT (its repository)"),
+    Family("CLIP", "clip_vit_base_patch16", 224, 768, "cls", "MIT (repository)"),
     Family("DeiT", "deit_small_distilled_patch16_224_imagenet", 224, 384, "cls", _APACHE),
     Family("DINOv2", "dinov2_small", 224, 384, "cls+mean, --last 4", _APACHE),
     Family("DINOv2 with registers", "dinov2_with_registers_small", 224, 384, "cls+mean, --last 4", _APACHE),
     Family("DINOv3", "dinov3_vit_small_lvd1689m", 224, 384, "cls", "DINOv3 License, to be accepted first"),
-    Family(
-        "MetaCLIP 2", "metaclip_2_vit_huge_patch14_224", 224, 1280, "cls", "CC BY-NC 4.0 (its repository)"
-    ),
+    Family("MetaCLIP 2", "metaclip_2_vit_huge_patch14_224", 224, 1280, "cls", "CC BY-NC 4.0 (repository)"),
     Family("SigLIP", "siglip_base_patch16_224", 224, 768, "its own", _APACHE),
     Family("SigLIP 2", "siglip2_base_patch16_224", 224, 768, "its own", _APACHE),
     Family("ViT", "vit_base_patch16_224_imagenet", 224, 768, "cls", _APACHE),
