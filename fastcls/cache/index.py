@@ -118,15 +118,31 @@ class Index:
     row: np.ndarray
 
     @classmethod
-    def read(cls, folder: Path, fingerprint: str) -> Index:
-        """Index the shards of a folder; damaged ones count as absent and are named in a warning."""
-        paths, found = [], [np.empty((0, 2), np.uint64)]
-        for path, digests in _whole_shards(folder, fingerprint):
+    def read(cls, folder: Path, fingerprint: str, *, warn: bool = True) -> Index:
+        """Index the shards of a folder; damaged ones count as absent.
+
+        Args:
+            folder: Of the shards.
+            fingerprint: Of the cache.
+            warn: Name damaged ones in warnings.
+        """
+        paths, found = [], []
+        for path, digests in _whole_shards(folder, fingerprint, warn=warn):
             paths.append(path)
             found.append(as_numbers(digests))
-        counts = [len(numbers) for numbers in found[1:]]
-        numbers = np.concatenate(found)
-        found.clear()  # memory is bounded by what is sorted below
+        return cls.of(paths, found)
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], found: list[np.ndarray]) -> Index:
+        """Index the digests of some shards.
+
+        Args:
+            paths: The shards.
+            found: Of each, (N, 2) uint64 by `as_numbers`; the list is emptied, which bounds the memory.
+        """
+        counts = [len(numbers) for numbers in found]
+        numbers = np.concatenate([np.empty((0, 2), np.uint64), *found])
+        found.clear()
         shards = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
         rows = np.concatenate([np.arange(count, dtype=np.int32) for count in (0, *counts)])
         order = np.argsort(numbers[:, 0], kind="stable")
@@ -205,9 +221,10 @@ def locate_views(index: Index, samples: Sequence[SampleRow], views: ViewSpec) ->
     return ViewRows(rows, wanted - rows.present.sum(axis=1))
 
 
-def _whole_shards(folder: Path, fingerprint: str) -> Iterator[tuple[Path, np.ndarray]]:
+def _whole_shards(folder: Path, fingerprint: str, *, warn: bool) -> Iterator[tuple[Path, np.ndarray]]:
     for path in sorted(folder.glob("[!.]*.h5")):
         try:
             yield path, shard.read_digests(path, fingerprint)
         except CacheError as error:
-            logger.warning("%s", error)
+            if warn:
+                logger.warning("%s", error)
