@@ -19,7 +19,7 @@ from fastcls.cache.shard_copies import copy_rows
 from fastcls.cache.store import Cache
 from fastcls.caching.contents import BEGUN, Contents
 from fastcls.caching.runs_of import NamedRuns, find_runs
-from fastcls.data.digests import DIGEST_DTYPE, as_numbers
+from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.views import row_key
 from fastcls.errors import CacheError
 from fastcls.files import PathLike
@@ -272,5 +272,4 @@ def _unique(parts: Sequence[np.ndarray] | Iterator[np.ndarray]) -> np.ndarray:
 
 def _digest_set(parts: Sequence[np.ndarray]) -> Index:
     """Some digests to look others up in."""
-    numbers = as_numbers(np.concatenate([np.empty(0, DIGEST_DTYPE), *parts]))
-    return Index.of([Path()], [numbers])
+    return Index.of(np.concatenate([np.empty(0, DIGEST_DTYPE), *parts]))

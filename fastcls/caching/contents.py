@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcls import files
-from fastcls.cache import checked_files
+from fastcls.cache import checked_files, kept_index
 from fastcls.cache.store import Cache, is_cache
 from fastcls.errors import CacheError
 from fastcls.files import PathLike, as_path
 
 MANIFEST = "manifest.json"
 BEGUN = ".gc-begun"  # digests of the rows that a collection removes, until it has
-_LEASE = ".lease"
+_OWN = {MANIFEST, kept_index.FILE, BEGUN, ".lease", checked_files.FILE, "trunk.keras", "tail.keras"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def _kind(path: Path, folder: Path) -> str:
     if path.parent == folder:
         if path.is_dir():
             return "engine" if any(path.glob("trunk.*")) or (path / checked_files.FILE).exists() else ""
-        is_own = path.name in (MANIFEST, BEGUN, _LEASE, checked_files.FILE, "trunk.keras", "tail.keras")
-        return "own" if is_own else "other"
+        return "own" if path.name in _OWN else "other"
     place = path.relative_to(folder).parent.as_posix()
     if place == "shards" and path.suffix == ".h5" and not path.name.startswith("."):
         return "shard"

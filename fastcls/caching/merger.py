@@ -92,7 +92,7 @@ def _require_same(target: Cache, other: Cache) -> None:
 def _merge(target: Cache, other: Cache) -> Merged:
     done = Merged(other.folder)
     files.make_folder(target.shards_folder)
-    there, here = other.index(), target.index()
+    there, here = other.index(keep=False), target.index()
     for number, path in enumerate(there.shards):
         _merge_shard(target, path, number, there, here, done)
     for listing in listings(other.folder):

@@ -135,4 +135,5 @@ _REPAIRS: dict[str, Callable[[Damage, Path], Repair]] = {
     "model": _remove_file,
     "engine": _remove_engine,
     "failures": _remove_file,
+    "index": _remove_file,
 }

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fastcls import files
-from fastcls.cache import checked_files, shard
+from fastcls.cache import checked_files, kept_index, shard
 from fastcls.cache.index import locate_views
 from fastcls.cache.listing import Listing
 from fastcls.cache.shard import ForeignShardError
@@ -29,6 +29,7 @@ _THREADS = 4
 REPAIR = "fastcls cache repair keeps its other rows; the same fastcls extract makes those again"
 RECREATE = "The same fastcls extract makes it again"
 FOREIGN = "Move it to the cache that it belongs to, or delete it"
+RENEWED = "It is made again by itself"
 FORWARD = "The same fastcls extract forwards these"
 RETRY = "fastcls cache repair removes it; the same fastcls extract tries these images again"
 
@@ -39,8 +40,8 @@ class Damage:
 
     Attributes:
         path: The file.
-        kind: What it is: "manifest", "model", "engine", "table", "failures", "shard" or "foreign"; "rows" of
-            a table whose images lack bottlenecks.
+        kind: What it is: "manifest", "model", "engine", "table", "failures", "index", "shard" or "foreign";
+            "rows" of a table whose images lack bottlenecks.
         reason: What is wrong with it.
         remedy: What to do.
     """
@@ -127,6 +128,7 @@ def _verify(folder: Path, *, progress: bool) -> Verified:
 
 def _looked_at(contents: Contents, manifest: Manifest | None) -> Iterator[_Looked]:
     yield from _models(contents.folder, manifest)
+    yield from _index(contents.folder, manifest)
     for engine in contents.engines:
         yield from _engine(engine)
     for name in contents.names:
@@ -138,7 +140,7 @@ def _looked_at(contents: Contents, manifest: Manifest | None) -> Iterator[_Looke
 def _lacking(folder: Path, names: Sequence[str]) -> Iterator[Damage]:
     """The data sets whose images do not all have their rows: a shard that is gone leaves no other trace."""
     with contextlib.suppress(CacheError):
-        index = Cache(folder).index(warn=False)
+        index = Cache(folder).index(warn=False, keep=False)
         for listing in (Listing(folder, name) for name in names):
             with contextlib.suppress(CacheError):
                 samples, failed = listing.samples(), {failure.path for failure in listing.failures()}
@@ -166,6 +168,13 @@ def _models(folder: Path, manifest: Manifest | None) -> Iterator[_Looked]:
     for path in wanted:
         if manifest or path.exists():
             yield _checked(path, "model")
+
+
+def _index(folder: Path, manifest: Manifest | None) -> Iterator[_Looked]:
+    path = folder / kept_index.FILE
+    if manifest and path.exists():
+        reason = kept_index.damage(path, manifest.fingerprint)
+        yield _Looked(path, _size(path), damage=Damage(path, "index", reason, RENEWED) if reason else None)
 
 
 def _engine(folder: Path) -> Iterator[_Looked]:

@@ -27,7 +27,7 @@ from caching_support import (
 )
 
 from fastcls import files
-from fastcls.cache import shard
+from fastcls.cache import kept_index, shard
 from fastcls.cache.listing import Listing
 from fastcls.cache.store import Cache
 from fastcls.caching.collector import gc_cache, plan_gc
@@ -85,9 +85,11 @@ def flip(path: Path, chance: random.Random) -> bytes:
     return whole
 
 
-def test_verify__finds_every_flipped_bit_that_has_a_meaning(tmp_path):
+def test_verify__finds_every_flipped_bit_that_has_a_meaning(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_index, "LEAST_ROWS", 1)
     seed = 0
     cache = make_cache(tmp_path, seed, make_sets(seed, count=12))
+    cache.index()
     chance, before = random.Random(seed), everything(cache)
     found = 0
     assert [each.is_whole for each in verify_cache(cache)] == [True]
@@ -103,7 +105,7 @@ def test_verify__finds_every_flipped_bit_that_has_a_meaning(tmp_path):
         path.write_bytes(whole[: len(whole) // 2])
         assert path in [damage.path for damage in verify_cache(cache.folder)[0].damages], path
         path.unlink()
-        assert not verify_cache(cache.folder)[0].is_whole, path
+        assert verify_cache(cache.folder)[0].is_whole == (path.name == kept_index.FILE), path
         path.write_bytes(whole)
     assert verify_cache(cache.folder)[0].is_whole and found > 2 * len(paths)
 
@@ -277,7 +279,7 @@ def test_repair__killed_at_any_moment_loses_no_whole_row(tmp_path):
     assert until_whole(copier(cache, tmp_path), repair_cache, check) > 5
 
 
-def test_merge__is_the_union_and_leaves_the_others_alone(tmp_path, seed):
+def test_merge__is_the_union_and_leaves_the_others_alone(tmp_path, seed, monkeypatch):
     caches = []
     for number in range(3):
         sets = make_sets(seed)[number : number + 2]  # shared images; the last has one data set
@@ -287,6 +289,7 @@ def test_merge__is_the_union_and_leaves_the_others_alone(tmp_path, seed):
     union = {key: row for cache in caches for key, row in rows_in(cache).items()}
     tables = [tables_in(cache) for cache in caches]
     before = [bytes_below(cache.folder) for cache in caches[1:]]
+    monkeypatch.setattr(kept_index, "LEAST_ROWS", 1)
     done = merge_caches(caches[0], caches[1:])
     assert rows_in(caches[0], once=True) == union and sum(each.rows for each in done) > 0
     found = tables_in(caches[0])
@@ -294,6 +297,7 @@ def test_merge__is_the_union_and_leaves_the_others_alone(tmp_path, seed):
     assert [*found] == ["a", "b", longer, "c"] and longer.startswith("b-")
     assert found == {**tables[0], longer: tables[1]["b"], "c": tables[1]["c"]}
     assert [bytes_below(cache.folder) for cache in caches[1:]] == before
+    assert (caches[0].folder / kept_index.FILE).exists()
     again = merge_caches(caches[0], [cache.folder for cache in caches[1:]])
     assert [(each.rows, each.names) for each in again] == [(0, {})] * 2
     assert verify_cache(caches[0])[0].is_whole
