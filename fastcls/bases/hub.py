@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,13 @@ class Preset:
         model: Keras model; None before it is loaded.
         size: (height, width) in pixels; None where the preset leaves it open.
         normalize: As `BaseSpec.normalize`; None where the preset does not say it.
+        crop: Share of the shorter side of an image that is left of it by the crop that the preset asks for.
     """
 
     model: Any
     size: tuple[int, int] | None
     normalize: str | None
+    crop: Fraction = Fraction(1)
 
 
 def is_preset(name: str) -> bool:
@@ -206,6 +210,7 @@ def _read_folder(folder: Path) -> Preset | None:
         sides = said.get("crop_size") or said.get("size")
         sides = {"height": sides, "width": sides} if isinstance(sides, int) else sides or {}
         size = (sides["height"], sides["width"]) if {"height", "width"} <= sides.keys() else None
+        crop = _crop(said, size)
         scale = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
         moments = [(0.0,), (1.0,)]
         if said.get("do_normalize", True):
@@ -214,7 +219,17 @@ def _read_folder(folder: Path) -> Preset | None:
         means, deviations = ([float(f"{float(value) / scale:.9g}") for value in each] for each in moments)
     except (CacheError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
-    return Preset(None, size, ",".join(repr(value) for value in [*means, *deviations]))
+    return Preset(None, size, ",".join(repr(value) for value in [*means, *deviations]), crop)
+
+
+def _crop(said: Mapping[str, Any], size: tuple[int, int] | None) -> Fraction:
+    """The share of an image's shorter side that is left by the center crop of a preprocessor."""
+    resized = said.get("size")
+    if isinstance(resized, Mapping):
+        resized = resized.get("shortest_edge") or min(resized.get("height", 0), resized.get("width", 0))
+    if size is None or not said.get("do_center_crop", "crop_size" in said) or not resized:
+        return Fraction(1)
+    return min(Fraction(min(size), int(resized)), Fraction(1))
 
 
 def _normalization(scale: Any, offset: Any) -> str:

@@ -1,5 +1,7 @@
 """Transformers of keras_hub, opened: the same outputs from Keras's own layers alone."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from families_support import FAMILIES, SHAPE, make
@@ -166,6 +168,25 @@ def test_folder_of_hugging_face__says_size_and_normalization(tmp_path):
     )
     said = hub_folder(tmp_path)
     assert (said.size, said.normalize) == ((224, 192), "2.0,4.0,6.0,8.0,10.0,12.0")
+    assert said.crop == Fraction(192, 256)
     file.write_text('{"do_rescale": true, "image_mean": [1, 2, 3]}')
     with pytest.raises(OptionError, match=r"preprocessor_config\.json is damaged: KeyError: 'image_std'"):
         hub_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "crop"),
+    [
+        ('"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}', Fraction(7, 8)),
+        ('"size": {"shortest_edge": 224}, "crop_size": 224', Fraction(1)),
+        ('"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}', Fraction(7, 8)),
+        ('"size": 256, "crop_size": 224', Fraction(7, 8)),
+        ('"size": 256, "crop_size": 224, "do_center_crop": false', Fraction(1)),
+        ('"size": {"height": 224, "width": 224}', Fraction(1)),
+        ('"size": {"shortest_edge": 200}, "crop_size": 224', Fraction(1)),
+    ],
+)
+def test_folder_of_hugging_face__says_what_its_crop_leaves(tmp_path, said, crop):
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(f'{{"image_mean": [0], "image_std": [1], {said}}}')
+    assert hub_folder(tmp_path).crop == crop
