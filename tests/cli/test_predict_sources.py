@@ -188,7 +188,7 @@ def test_predict__a_camera_is_answered_frame_by_frame_until_ctrl_c(fastcls, trai
         (["{photos}", "--every", "2"], "--every has no effect with images"),
         (["-", "-"], "- can be read once only. Received: 2 times"),
         (["camera:front"], "Cameras are numbered from 0: camera:0. Received: camera:front"),
-        (["ftp://host/a.jpg"], "Only http:// and https:// addresses are fetched, not ftp://"),
+        (["ftp://host/a.jpg"], "Unknown scheme 'ftp'. Choose one of: s3, "),
         (["{photos}", "--sort-into", "{photos}"], "already exists. Choose another --sort-into"),
         (["http://host/a.jpg", "--sort-into", "{new}"], "Only image files can be sorted"),
         (["{photos}", "a.tfrecord#12", "--sort-into", "{new}"], "Received: a.tfrecord#12"),
