@@ -189,7 +189,7 @@ def test_a_scheme_is_known_and_installed(tmp_path, source):
     for url in ("s4://bucket/a", "sftp://host/a", "simplecache://a"):
         with pytest.raises(OptionError, match=r"Unknown scheme '\w+'. Choose one of: s3, "):
             storage.read(url)
-    with pytest.raises(MissingExtraError, match="az:// needs a package .* pip install adlfs"):
+    with pytest.raises(MissingExtraError, match=r"az:// needs a package .* pip install adlfs"):
         storage.read("az://container/a")
     for url in ("https://example.org/a", "hf://datasets/a/b"):
         with pytest.raises(OptionError, match="read only"):
