@@ -199,6 +199,24 @@ def test_gc__rows_of_nobody_stay_unless_asked(cache, sets, seed):
     assert gc_cache(cache, runs=[], unknown=True).rows == len({*other}) and rows_in(cache) == before
 
 
+def test_gc__removes_what_killed_processes_left(cache):
+    before = bytes_below(cache.folder)
+    (cache.shards_folder / f"{files.TEMPORARY}dead").mkdir()
+    (cache.shards_folder / f"{files.TEMPORARY}dead" / "shard.h5").touch()
+    board = cache.folder / "tasks"
+    board.mkdir()
+    (board / "1.beat").touch()
+    with files.temporary_folder(cache.folder) as alive:
+        gc_cache(cache, runs=[])
+        assert alive.exists() and board.exists()  # machines may be at work
+    for path in (board / "1.beat", board):
+        os.utime(path, (0, 0))
+    assert verify_cache(cache)[0].others == ()
+    gc_cache(cache, runs=[])
+    assert bytes_below(cache.folder).keys() - {str(cache.folder / ".lease")} == before.keys()
+    assert not board.exists()
+
+
 def test_gc__refuses_what_it_cannot_know(cache, tmp_path):
     before = rows_in(cache)
     with pytest.raises(CacheError, match=r"no data set 'd'\. It has: a, b, c"):
