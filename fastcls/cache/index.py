@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcls.cache import shard
+from fastcls.cache import remote_shards, shard
 from fastcls.cache.samples import SampleRow, SampleTable
 from fastcls.data.digests import DIGEST_DTYPE, as_numbers
 from fastcls.data.pixel_quality import COLUMNS
@@ -206,7 +206,7 @@ def locate_views(index: Index, samples: Sequence[SampleRow], views: ViewSpec) ->
 
 
 def _whole_shards(folder: Path, fingerprint: str) -> Iterator[tuple[Path, np.ndarray]]:
-    for path in sorted(folder.glob("[!.]*.h5")):
+    for path in remote_shards.list_shards(folder):
         try:
             yield path, shard.read_digests(path, fingerprint)
         except CacheError as error:

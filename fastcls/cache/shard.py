@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import remote_shards
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
@@ -32,6 +33,7 @@ VERSION = 1
 # Since HDF5 1.10 its own structures carry checksums: a flipped bit there is an error, not another value.
 _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 24  # of rows that are checked at once
 _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
 _CHECKED = ("format", "version", "fingerprint", "digests_checksum")
 _UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
@@ -202,6 +204,9 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
         CacheError: The file is damaged, of another version, or of another cache.
         PermissionError: It may not be read.
     """
+    known = remote_shards.known_digests(path, fingerprint)
+    if known is not None:
+        return known
     with _damage_named(path), h5py.File(path, "r") as file:
         attributes = {name: file.attrs.get(name) for name in _CHECKED}
         digests = file["digests"][:]
@@ -212,6 +217,27 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
         raise CacheError(f"Shard {path} belongs to another cache")
     if zlib.crc32(digests.tobytes()) != attributes.get("digests_checksum") or len(counts) > 1:
         raise _damaged(path, "its digests do not match their checksum")
+    return digests
+
+
+def require_whole(path: Path) -> np.ndarray:
+    """Read all of a shard.
+
+    Returns:
+        Its digests, (N,) array of 32 bytes each.
+
+    Raises:
+        CacheError: It is damaged, or of another version.
+        PermissionError: It may not be read.
+    """
+    with _damage_named(path), h5py.File(path, "r") as file:
+        fingerprint = bytes(file.attrs["fingerprint"]).decode()
+    digests = read_digests(path, fingerprint)
+    rows = empty_rows(path, 1)
+    rows = empty_rows(path, max(1, _BLOCK_BYTES // max(1, rows.nbytes)))
+    for start in range(0, len(digests), len(rows)):
+        places = np.arange(min(len(rows), len(digests) - start))
+        read_into(rows, places, path, start + places)
     return digests
 
 
@@ -350,6 +376,7 @@ def _state(file: io.IOBase) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
+    remote_shards.fetched(path, require_whole)
     try:
         yield
     except PermissionError:

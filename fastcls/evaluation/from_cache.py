@@ -6,11 +6,11 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fastcls import runs
+from fastcls.cache import mirror
 from fastcls.cache.index import Rows
 from fastcls.cache.store import Cache, caches_at
 from fastcls.errors import CacheError, OptionError
@@ -104,7 +104,7 @@ def find_cache(run: Run, given: str | None = None) -> CachedRun | None:
     if not is_on_cache(run):
         return None
     known = run.record["cache"]
-    for place in [Path(given)] if given else run.cache_folders:
+    for place in [given] if given else map(mirror.place_of, run.cache_folders):
         for cache in caches_at(place):
             if all(getattr(cache.manifest, name) == known.get(name) for name in _IDENTITY):
                 return CachedRun(run, cache)
