@@ -31,6 +31,26 @@ def own_home(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server on this machine; the environment names it. See `storage_support`."""
+    from storage_support import s3_server
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def web_server(monkeypatch):
+    """A web server on this machine. See `storage_support`."""
+    from storage_support import WebServer
+
+    monkeypatch.setenv("no_proxy", "*")
+    server = WebServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def mount():
     """Returns a function that mounts a file system for the test, or skips where that is not permitted."""
