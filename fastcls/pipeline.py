@@ -160,7 +160,7 @@ def run_planned(
             plan.parts.dataset,
             classifier=classifier,
             max_pixels=plan.extraction.config.max_pixels,
-            features=FeaturesSpec(cache=str(cache.folder)),
+            features=FeaturesSpec(cache=mirror.place_of(cache.folder)),
             progress=progress,
         )
     return RunResult(cache, extracted, classifier, trained, tested)

@@ -1,12 +1,12 @@
-"""A cache at a URL is a folder on this machine that mirrors it: what reads and writes caches knows folders alone.
+"""A cache at a URL is a folder on this machine that mirrors it; what reads and writes caches knows folders.
 
 HOME/mirrors/SCHEME/BUCKET/KEY  the folder of SCHEME://BUCKET/KEY, a cache or a root of caches
 CACHE/.mirror.json              which files, but for shards, the store had when it was last listed, and the
                                 states of those that are here
 
-`opened` lists what the store has and fetches the small files; `local` fetches a file where it is needed; `push`
-sends what is new here. Shards are in `remote_shards`. A folder that mirrors nothing is left alone by all of it.
-Removing a mirror loses nothing but what an interrupted extraction has not sent yet.
+`opened` lists what the store has and fetches the small files; `local` fetches a file where it is needed;
+`push` sends what is new here. Shards are in `remote_shards`. A folder that mirrors nothing is left alone by
+all of it. Removing a mirror loses nothing but what an interrupted extraction has not sent yet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastcls.errors import OptionError, shown
 from fastcls.files import PathLike
 from fastcls.parallel import spread
 
-_FOLDER, _STATE, _PROBE = "mirrors", ".mirror.json", ".fastcls-may-write"
+_STATE, _PROBE = ".mirror.json", ".fastcls-may-write"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _MANIFEST, _DIGESTS = "manifest.json", "digests.json"
 _MODELS = (_DIGESTS, "trunk.keras", "tail.keras")
@@ -70,7 +70,7 @@ def folder_of(place: PathLike, name: str = "cache", also: str = "") -> Path:
     own = home.folder()
     if own is None:
         raise OptionError(f"{place} needs a folder on this machine to mirror it. Set {home.VARIABLE} to one")
-    root = _roots[scheme.lower()] = own / _FOLDER / scheme.lower()
+    root = _roots[scheme.lower()] = own / home.MIRRORS / scheme.lower()
     errors.call(f"{root}/", f"{scheme.lower()}://")
     return root.joinpath(*parts)
 
@@ -118,6 +118,28 @@ def local(path: Path) -> Path:
         if name in known and not path.exists():
             _fetch(cache, name, known)
     return path
+
+
+def has(path: Path) -> bool:
+    """Whether a file of a cache is there, be it in the store alone; nothing is fetched."""
+    if path.is_file() or url_of(path) is None:
+        return path.is_file()
+    with _state(path.parent) as known:
+        return path.name in known
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files of a cache; of a mirror, in the store.
+
+    Raises:
+        OSError: The store cannot be listed.
+    """
+    url = url_of(folder)
+    if url is None:
+        return files.folder_size(folder)
+    from fastcls import storage
+
+    return sum(stat.size for _, stat in storage.walk(url))
 
 
 def push(cache: Path, *, tables: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The shards of a cache at a URL: listed, fetched when their rows are first read, and sent when they are made.
+"""The shards of a cache at a URL: listed, fetched when rows are first read, and sent when they are made.
 
 URL/shards/NAME.h5       a shard, sent whole
 URL/shards/NAME.digests  its digests, sent after it: what is missing is known without the rows
@@ -123,13 +123,14 @@ def publish(path: Path, shards: Path, fingerprint: str, check: Callable[[Path], 
     from fastcls import storage
 
     digests = check(path)
-    storage.send(path, storage.join(url, path.name))
+    name = _name(path.stem, digests)
+    storage.send(path, storage.join(url, f"{name}{_SHARD}"))
     with files.temporary_folder(path.parent) as place:
-        beside = place / path.with_suffix(_DIGESTS).name
+        beside = place / f"{name}{_DIGESTS}"
         _write(beside, digests, fingerprint, path.stat().st_size)
         storage.send(beside, storage.join(url, beside.name))
     files.make_folder(shards)
-    return path.replace(shards / path.name)
+    return path.replace(shards / f"{name}{_SHARD}")
 
 
 def deliver(shards: Path, fingerprint: str, check: Callable[[Path], np.ndarray]) -> None:
@@ -144,6 +145,12 @@ def deliver(shards: Path, fingerprint: str, check: Callable[[Path], np.ndarray])
         except CacheError as error:
             logger.warning("%s. It was not sent yet, and is made again", error)
             path.unlink()
+
+
+def _name(given: str, digests: np.ndarray) -> str:
+    """A name that tells the rows: another shard of it has the same, so that it may be written over."""
+    content = files.digest(digests.tobytes())[:16]
+    return given if given == content else f"{given.partition('-')[0]}-{content}"
 
 
 def _require_same(path: Path, digests: np.ndarray) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 VERSION = 3
-_MANIFEST = "manifest.json"
+_MANIFEST, _TRUNK, _TAIL = "manifest.json", "trunk.keras", "tail.keras"
 _TUPLES = ("size", "shape", "policies", "float32_layers", "cuts")  # of a manifest; lists in JSON
 
 
@@ -122,7 +122,8 @@ class Cache:
         known, shape = self.manifest, "x".join(map(str, self.manifest.shape))
         served = [self._listing] if self._listing else listings(self.folder)
         names = ", ".join(listing.name for listing in served) or "no data set"
-        return f"<Cache {spoken(self.folder)}: {known.base} cut at {known.layer}, {shape} {known.dtype}, of {names}>"
+        told = f"{known.base} cut at {known.layer}, {shape} {known.dtype}, of {names}"
+        return f"<Cache {spoken(self.folder)}: {told}>"
 
     @classmethod
     def of(cls, cache: Cache | PathLike, name: str | None = None) -> Cache:
@@ -172,17 +173,23 @@ class Cache:
     @property
     def trunk_path(self) -> Path:
         """The Keras model RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...)."""
-        return mirror.local(self.folder / "trunk.keras")
+        return mirror.local(self.folder / _TRUNK)
 
     @property
     def tail_path(self) -> Path:
         """The Keras model bottleneck (B, ...) -> features (B, D), where the base continues after the cut."""
-        return mirror.local(self.folder / "tail.keras")
+        return mirror.local(self.folder / _TAIL)
 
     @property
     def models(self) -> list[Path]:
         """The trunk, and the tail where there is to be one."""
         return [self.trunk_path, *([self.tail_path] if self.manifest.tail_digest else [])]
+
+    @property
+    def lost_models(self) -> list[str]:
+        """Names of those models that are not where the cache is; none is read."""
+        names = [_TRUNK, *([_TAIL] if self.manifest.tail_digest else [])]
+        return [name for name in names if not mirror.has(self.folder / name)]
 
     @property
     def shards_folder(self) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from fastcls import runs
 from fastcls.cache import mirror
 from fastcls.cache.index import Rows
 from fastcls.cache.store import Cache, caches_at
-from fastcls.errors import CacheError, OptionError
+from fastcls.errors import CacheError, OptionError, StorageError
 from fastcls.inference.forwarder import WORTH, Forwarder
 from fastcls.runs import Run
 from fastcls.training.familiarity import Familiarity
@@ -105,10 +106,22 @@ def find_cache(run: Run, given: str | None = None) -> CachedRun | None:
         return None
     known = run.record["cache"]
     for place in [given] if given else map(mirror.place_of, run.cache_folders):
-        for cache in caches_at(place):
-            if all(getattr(cache.manifest, name) == known.get(name) for name in _IDENTITY):
-                return CachedRun(run, cache)
+        with _told_unless(given):
+            for cache in caches_at(place):
+                if all(getattr(cache.manifest, name) == known.get(name) for name in _IDENTITY):
+                    return CachedRun(run, cache)
     return None
+
+
+@contextlib.contextmanager
+def _told_unless(given: str | None) -> Iterator[None]:
+    """Say what keeps a store from being used, where nobody asked for it."""
+    try:
+        yield
+    except StorageError as error:
+        if given:
+            raise
+        logger.warning("%s", error)
 
 
 def is_on_cache(run: Run) -> bool:

@@ -20,7 +20,7 @@ from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.engines import engine_class
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, spoken
 from fastcls.extraction.built import Outline
 from fastcls.extraction.caches import CutCaches, caches_of_cuts
 from fastcls.extraction.coverage import Foreseen, ViewedDataset, find_lacking, read_digests
@@ -136,11 +136,11 @@ class CutPlan:
 
     def __str__(self) -> str:
         if self.cache:
-            return f"Cache {self.cache.folder}: {self._cost()}"
+            return f"Cache {spoken(self.cache.folder)}: {self._cost()}"
         made = self.outline
         return (
             f"{made.base} cut at {made.layer}: bottlenecks of {'x'.join(map(str, made.shape))} {made.dtype}; "
-            f"no cache in {self.caches.root} yet, {self._cost()}"
+            f"no cache in {spoken(self.caches.root)} yet, {self._cost()}"
         )
 
     def _cost(self) -> str:
