@@ -345,9 +345,8 @@ def require_writable(path: Path) -> None:
     """
     if _URL.match(str(path)):
         raise OptionError(f"{path} is not on this machine, where results are written. Choose another path")
-    parent = path.absolute()
-    while not os.path.lexists(parent):
-        parent = parent.parent
+    places = (path.absolute(), *path.absolute().parents)
+    parent = next(each for each in places if os.path.lexists(each))
     if not parent.is_dir():
         raise OptionError(f"{path} cannot be created: {parent} is not a folder. Choose another path")
     if not os.access(parent, os.W_OK | os.X_OK) or _is_of_kernel(parent):
@@ -358,9 +357,8 @@ def require_writable(path: Path) -> None:
 def _is_of_kernel(folder: Path) -> bool:
     """Whether a folder shows the state of the system: root may write there, and yet nobody can."""
     with contextlib.suppress(OSError):
-        return folder.stat().st_dev in {
-            Path(each).stat().st_dev for each in _OF_KERNEL if Path(each).is_mount()
-        }
+        mounts = filter(Path.is_mount, map(Path, _OF_KERNEL))
+        return folder.stat().st_dev in {each.stat().st_dev for each in mounts}
     return False
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import mirror
 from fastcls.data.digests import DIGEST_DTYPE, as_numbers
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, spoken
 from fastcls.parallel import spread
 
 _LANDING, _DIGESTS, _SHARD = "landing", ".digests", ".h5"
@@ -99,7 +99,7 @@ def fetched(path: Path, check: Callable[[Path], np.ndarray]) -> Path:
         try:
             _require_same(path, check(temporary))
         except CacheError as error:
-            raise CacheError(str(error).replace(str(temporary), url)) from error
+            raise CacheError(str(error).replace(spoken(temporary), url)) from error
     path.with_suffix(_DIGESTS).unlink(missing_ok=True)
     return path
 

@@ -170,6 +170,7 @@ def _execute(
         for tracker in trackers:
             remove_leftovers(tracker.cache)
             tracker.save()
+        for tracker in trackers:
             mirror.push(tracker.cache.folder, tables=True)
     for tracker in trackers:
         tracker.require_some_images()

@@ -34,6 +34,7 @@ from fastcls.extraction.read_ahead import EarlyImages, ReadAhead
 from fastcls.extraction.reading import ImageReader, Reading, Take, View
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
+from fastcls.files import PathLike
 from fastcls.machine import keep_freed_memory
 from fastcls.parallel import ahead
 from fastcls.wording import count_of
@@ -57,8 +58,8 @@ class WorkerSpec:
         max_pixels: See `decoder.decode`.
     """
 
-    caches: tuple[str, ...]
-    trunk: str
+    caches: tuple[PathLike, ...]
+    trunk: PathLike
     batch_size: int
     threads: int
     engine: str
