@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,33 +33,45 @@ def landing(shards: Path) -> Path:
     return shards if mirror.url_of(shards) is None else shards.parent / _LANDING
 
 
-def list_shards(shards: Path) -> list[Path]:
-    """The shards of a cache, sorted. Those of a mirror have their digests here, and their rows perhaps.
+def listed(shards: Path) -> dict[str, tuple[int, int]] | None:
+    """The shards that the store has: size and stamp by name. None for a folder that is no mirror.
+
+    Copies here of what is gone there, or other now, are removed.
 
     Args:
         shards: Their folder.
 
     Raises:
-        OSError: The store cannot be listed, or digests cannot be fetched.
+        OSError: The store cannot be listed.
     """
     url = mirror.url_of(shards)
     if url is None:
-        return sorted(shards.glob(f"[!.]*{_SHARD}"))
+        return None
     from fastcls import storage
 
-    sizes = {name: stat.size for name, stat in storage.walk(url)}
+    there = {name: tuple(stat) for name, stat in storage.walk(url) if name[0] != "." and "/" not in name}
     for path in shards.glob("[!.]*.*"):
-        if sizes.get(path.name) != path.stat().st_size:  # it is gone, or another one now
+        if path.name not in there or there[path.name][0] != path.stat().st_size:
             path.unlink(missing_ok=True)
-    names = sorted(name for name in sizes if name.endswith(_SHARD) and name[0] != "." and "/" not in name)
-    paths = [shards / name for name in names]
-    lacking = [path for path in paths if not path.exists() and path.with_suffix(_DIGESTS).name in sizes]
-    for _ in spread(_fetch_digests, (path for path in lacking if not path.with_suffix(_DIGESTS).exists())):
+    return {name: state for name, state in there.items() if name.endswith(_SHARD)}
+
+
+def fetch_digests(sizes: Mapping[Path, int]) -> None:
+    """Fetch the digests of shards that are not here.
+
+    Args:
+        sizes: Those that are listed, with their sizes.
+
+    Raises:
+        OSError: They cannot be fetched.
+    """
+    away = [path for path in sizes if mirror.url_of(path) is not None and not path.exists()]
+    lacking = [path.with_suffix(_DIGESTS) for path in away if not path.with_suffix(_DIGESTS).exists()]
+    for _ in spread(_fetch, lacking):
         pass
-    for path in lacking:
-        if _stored_size(path.with_suffix(_DIGESTS)) != sizes[path.name]:
+    for path in away:
+        if _size_told(path.with_suffix(_DIGESTS)) != sizes[path]:
             path.with_suffix(_DIGESTS).unlink(missing_ok=True)  # the shard itself has to tell
-    return paths
 
 
 def known_digests(path: Path, fingerprint: str) -> np.ndarray | None:
@@ -161,15 +173,16 @@ def _require_same(path: Path, digests: np.ndarray) -> None:
             raise CacheError(f"Shard {path} has changed since it was listed. Run the same command again")
 
 
-def _fetch_digests(path: Path) -> None:
+def _fetch(path: Path) -> None:
     from fastcls import storage
 
-    beside = path.with_suffix(_DIGESTS)
     with contextlib.suppress(FileNotFoundError):
-        storage.fetch(str(mirror.url_of(beside)), beside)
+        data = storage.read(str(mirror.url_of(path)))  # one request, unlike `fetch`
+        with files.atomic_path(path) as temporary:
+            temporary.write_bytes(data)
 
 
-def _stored_size(path: Path) -> int | None:
+def _size_told(path: Path) -> int | None:
     """The size of the shard that a file of digests belongs to; None if it is damaged."""
     try:
         return int(_read(path)[0][2])

@@ -233,9 +233,9 @@ class Cache:
             self.manifest = replace(manifest, **change(manifest))
             files.write_checked_json(self.folder / _MANIFEST, asdict(self.manifest))
 
-    def index(self) -> Index:
-        """Read which bottlenecks there are now."""
-        return Index.read(self.shards_folder, self.manifest.fingerprint)
+    def index(self, *, warn: bool = True, keep: bool = True) -> Index:
+        """Read which bottlenecks there are now; see `Index.read`."""
+        return Index.read(self.shards_folder, self.manifest.fingerprint, warn=warn, keep=keep)
 
     def serving(self, name: str, data: Path, *, is_asked: bool = False) -> Cache:
         """This cache for a data set that it serves or is going to serve: see `choose_listing`."""
