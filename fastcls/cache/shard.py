@@ -234,12 +234,7 @@ def fingerprint_of(path: Path) -> str:
 
 
 def require_whole(path: Path) -> np.ndarray:
-    """Read all of a shard, and return its digests, (N,) array of 32 bytes each.
-
-    Raises:
-        CacheError: It is damaged, or of another version.
-        PermissionError: It may not be read.
-    """
+    """Read all of a shard, and return its digests, (N,) S32; raises CacheError where it is damaged."""
     digests = read_digests(path, fingerprint_of(path))
     for start in range(0, len(digests), _CHUNK_ROWS):
         places = np.arange(min(_CHUNK_ROWS, len(digests) - start))
