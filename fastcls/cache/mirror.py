@@ -166,6 +166,44 @@ def push(cache: Path, *, tables: bool = False) -> None:
             _send(cache, url, name, known)
 
 
+def push_engines(trunk: Path) -> None:
+    """Send a trunk, and the folders beside it that engines load, for machines that do not make them.
+
+    Raises:
+        OSError: The store refuses it.
+    """
+    from fastcls import storage
+
+    url = url_of(trunk.parent)
+    if url is None:
+        return
+    push(trunk.parent)
+    for digests in sorted(trunk.parent.glob(f"*/{_DIGESTS}")):
+        there = storage.children(f"{url}/{digests.parent.name}")
+        for path in sorted(digests.parent.iterdir(), key=lambda path: path == digests):  # those last
+            state = there.get(path.name)
+            if state is None or state.size != path.stat().st_size:
+                storage.send(path, f"{url}/{path.parent.name}/{path.name}")
+
+
+def pull_engines(trunk: Path) -> None:
+    """Fetch the folders beside a trunk that are not here; each appears whole.
+
+    Raises:
+        OSError: They cannot be fetched.
+    """
+    from fastcls import storage
+
+    url = url_of(trunk.parent)
+    for name, state in _children(url).items() if url else ():
+        place = trunk.parent / name
+        there = _children(f"{url}/{name}") if state is None and not place.exists() else {}
+        if _DIGESTS in there:
+            with files.atomic_folder(place) as temporary:
+                for each in filter(there.get, there):
+                    storage.fetch(f"{url}/{name}/{each}", temporary / each)
+
+
 def require_writable(root: Path) -> None:
     """Try whether the store of a mirror can be written to.
 

@@ -49,7 +49,8 @@ def listed(shards: Path) -> dict[str, tuple[int, int]] | None:
         return None
     from fastcls import storage
 
-    there = {name: tuple(stat) for name, stat in storage.walk(url) if name[0] != "." and "/" not in name}
+    found = storage.walk(url)
+    there = {name: (stat.size, stat.stamp) for name, stat in found if name[0] != "." and "/" not in name}
     for path in shards.glob("[!.]*.*"):
         if path.name not in there or there[path.name][0] != path.stat().st_size:
             path.unlink(missing_ok=True)

@@ -175,7 +175,10 @@ class Worker:
                 "command recreates them"
             )
             with _engine_trouble(f"The engine cannot load {trunk}", advice):
-                self._engine = engine_class(self._spec.engine)(trunk, self._spec.threads)
+                engine = engine_class(self._spec.engine)
+                if mirror.url_of(trunk) and engine.damage(trunk):  # made on another machine
+                    mirror.pull_engines(trunk)
+                self._engine = engine(trunk, self._spec.threads)
             self._on_progress(0)
         # Always a full batch: a row must not depend on how many others were left to forward.
         with _engine_trouble(

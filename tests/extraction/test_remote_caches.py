@@ -22,6 +22,9 @@ from extraction_support import (
 from fastcls import storage
 from fastcls.cache import mirror
 from fastcls.cache.store import Cache
+from fastcls.caching.collector import plan_gc
+from fastcls.caching.describer import list_caches
+from fastcls.caching.merger import merge_caches
 from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, OptionError, StorageError
 from fastcls.extraction.extractor import extract
@@ -206,6 +209,37 @@ def test_two_machines_that_fill_one_cache_lose_nothing(data, root, tmp_path, mac
         sample.path for sample in Dataset.open(data).samples
     )
     assert len(Cache.find(root, "more").read()[1]) == COUNT + 6
+
+
+def test_caches_of_this_machine_are_merged_into_one_at_a_url_and_back(data, root, tmp_path, machine):
+    fill(data, tmp_path / "local", tmp_path)
+    (done,) = merge_caches(root, [tmp_path / "local"])
+    assert (done.rows, done.shards) == (COUNT, 5)
+    machine("b")
+    check_complete(mirror.opened(root), COUNT)
+    (summary,) = list_caches(root)
+    assert (summary.rows, summary.shards) == (COUNT, 5) and summary.to_dict()["path"].startswith(root)
+    prepare(tmp_path / "copy")
+    (done,) = merge_caches(tmp_path / "copy", [root])
+    assert done.rows == COUNT and str(done.source).startswith(str(mirror.folder_of(root)))
+    check_complete(tmp_path / "copy", COUNT)
+    with pytest.raises(OptionError, match=f"{root}/.* at a URL"):
+        plan_gc(root, runs=[])
+
+
+def test_what_engines_load_is_found_by_machines_that_did_not_make_it(root, machine):
+    trunk = Cache.find(root).trunk_path
+    (trunk.parent / "converted").mkdir()
+    for name in ("trunk.bin", "digests.json"):
+        (trunk.parent / "converted" / name).write_text(f"that of {name}")
+    mirror.push_engines(trunk)
+    machine("b")
+    trunk = Cache.find(root).trunk_path
+    mirror.pull_engines(trunk)
+    mirror.pull_engines(trunk)
+    names = sorted(path.name for path in (trunk.parent / "converted").iterdir())
+    assert names == ["digests.json", "trunk.bin"] and not (trunk.parent / "samples").exists()
+    assert (trunk.parent / "converted" / "trunk.bin").read_text() == "that of trunk.bin"
 
 
 def test_a_cache_that_was_removed_there_is_gone_here(data, root, tmp_path):
