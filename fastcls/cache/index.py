@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcls.cache import kept_index, shard
+from fastcls.cache import kept_index, remote_shards, shard
 from fastcls.cache.kept_index import KeptIndex, ShardState
 from fastcls.cache.samples import SampleRow, SampleTable
 from fastcls.data.digests import DIGEST_DTYPE, as_numbers
@@ -153,6 +153,7 @@ class Index:
         same = [state for state in states if state in known]
         others = [state for state in states if state not in known]
         whole, found = [*same], []
+        remote_shards.fetch_digests({folder / state.name: state.size for state in others})
         for state in others:
             digests = _read_digests(folder / state.name, fingerprint, warn=warn)
             if digests is not None:

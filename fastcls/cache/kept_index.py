@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import remote_shards
 
 FILE = "index.bin"
 LEAST_ROWS = 1 << 18  # fewer are read from their shards in a moment
@@ -30,7 +31,10 @@ _ROW_BYTES = sum(np.dtype(dtype).itemsize for _, dtype in _COLUMNS)
 
 
 class ShardState(NamedTuple):
-    """What changes when a shard does: name, size in bytes, time of the last change in nanoseconds."""
+    """What changes when a shard does: name, size in bytes, time of the last change in nanoseconds.
+
+    In a store the last one is its stamp.
+    """
 
     name: str
     size: int
@@ -51,7 +55,10 @@ class KeptIndex:
 
 
 def shard_states(folder: Path) -> tuple[ShardState, ...]:
-    """The shards of a folder as they are now, by name."""
+    """The shards of a folder as they are now, by name; of a mirror, as the store has them."""
+    listed = remote_shards.listed(folder)
+    if listed is not None:
+        return tuple(sorted(ShardState(name, *stat) for name, stat in listed.items()))
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:

@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import remote_shards
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
@@ -206,6 +207,9 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
         CacheError: The file is damaged, of another version, or of another cache.
         PermissionError: It may not be read.
     """
+    known = remote_shards.known_digests(path, fingerprint)
+    if known is not None:
+        return known
     with damage_named(path), h5py.File(path, "r") as file:
         attributes = {name: file.attrs.get(name) for name in _CHECKED}
         digests = file["digests"][:]
@@ -227,6 +231,15 @@ def fingerprint_of(path: Path) -> str:
     """
     with damage_named(path), h5py.File(path, "r") as file:
         return bytes(file.attrs["fingerprint"]).decode()
+
+
+def require_whole(path: Path) -> np.ndarray:
+    """Read all of a shard, and return its digests, (N,) S32; raises CacheError where it is damaged."""
+    digests = read_digests(path, fingerprint_of(path))
+    for start in range(0, len(digests), _CHUNK_ROWS):
+        places = np.arange(min(_CHUNK_ROWS, len(digests) - start))
+        read_into(empty_rows(path, len(places)), places, path, start + places)
+    return digests
 
 
 def empty_rows(path: Path, count: int) -> np.ndarray:
@@ -369,6 +382,7 @@ def _state(file: io.IOBase) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def damage_named(path: Path) -> Iterator[None]:
+    remote_shards.fetched(path, require_whole)
     try:
         yield
     except PermissionError:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcls import files
-from fastcls.cache import shard
+from fastcls.cache import mirror, shard
 from fastcls.cache.index import Index
 from fastcls.cache.lease import Leases
 from fastcls.cache.listing import Listing, listings
@@ -23,7 +23,7 @@ from fastcls.caching.contents import BEGUN, BOARD, Contents
 from fastcls.caching.runs_of import NamedRuns, find_runs
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.views import row_key
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, OptionError
 from fastcls.files import PathLike
 from fastcls.specs import ViewSpec, as_list
 
@@ -127,6 +127,10 @@ def plan_gc(
         CacheError: As there.
     """
     opened = Cache.of(cache)
+    if mirror.url_of(opened.folder):
+        raise OptionError(
+            f"{opened.folder} is at a URL, where no rows are removed. Give a copy on this machine"
+        )
     contents, known = Contents.of(opened.folder), listings(opened.folder)
     dropped = tuple(_find(known, name, opened) for name in as_list(drop, "drop", str))
     staying = [listing for listing in known if listing.name not in {each.name for each in dropped}]

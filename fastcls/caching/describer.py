@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from fastcls import files, inventory
+from fastcls.cache import mirror
 from fastcls.cache.listing import listings
 from fastcls.cache.shard_copies import count_rows
 from fastcls.cache.store import Cache, Manifest
 from fastcls.caching.contents import Contents
 from fastcls.caching.runs_of import find_runs
-from fastcls.errors import CacheError, FastclsError
-from fastcls.files import PathLike, as_path
+from fastcls.errors import CacheError, FastclsError, spoken
+from fastcls.files import PathLike
 from fastcls.inventory import Entry
 
 
@@ -43,7 +44,7 @@ class CacheSummary:
         told = {} if known is None else {name: getattr(known, name) for name in _TOLD}
         figures = {"state": entry.state, "problem": entry.problem, "bytes": entry.bytes, "date": entry.date}
         held = {"shards": self.shards, "rows": self.rows, "images": dict(entry.images)}
-        return {"path": str(entry.path), **figures, **held, **told}
+        return {"path": spoken(entry.path), **figures, **held, **told}
 
 
 _TOLD = ("fingerprint", "base", "weights", "layer", "pool", "shape", "dtype", "precision")
@@ -108,7 +109,7 @@ class CacheInfo:
         """As JSON has it."""
         values: dict[str, Any] = asdict(self)
         paths: Mapping[str, Sequence[Path]] = {"runs": self.runs, "others": self.others}
-        return {**values, "folder": str(self.folder)} | {
+        return {**values, "folder": spoken(self.folder)} | {
             name: [str(path) for path in known] for name, known in paths.items()
         }
 
@@ -122,7 +123,7 @@ def list_caches(folder: PathLike = ".") -> Iterator[CacheSummary]:
     Raises:
         OptionError: There is no such folder.
     """
-    for entry in inventory.find(as_path(folder, "folder")):
+    for entry in inventory.find(folder):
         if entry.kind == "cache":
             yield _summary(entry)
 
@@ -131,6 +132,9 @@ def _summary(entry: Entry) -> CacheSummary:
     manifest: Manifest | None = None
     with contextlib.suppress(FastclsError, OSError):
         manifest = Cache(entry.path).manifest
+    if manifest and mirror.url_of(entry.path):
+        index = Cache(entry.path).index(warn=False)
+        return CacheSummary(entry, manifest, len(index.shards), len(index))
     shards, rows = Contents.of(entry.path).shards, 0
     for path in shards:
         with contextlib.suppress(CacheError, OSError):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcls import files
-from fastcls.cache import shard
+from fastcls.cache import mirror, shard
 from fastcls.cache.index import Index
 from fastcls.cache.lease import Leases
 from fastcls.cache.listing import Listing, Report, listings
@@ -74,7 +74,10 @@ def merge_caches(into: Cache | PathLike, sources: Sequence[Cache | PathLike]) ->
         _require_same(target, other)
     with Leases() as leases:
         leases.take([target.folder])
-        return [_merge(target, other) for other in others]
+        target.deliver()
+        done = [_merge(target, other) for other in others]
+        mirror.push(target.folder, tables=True)
+        return done
 
 
 def _require_same(target: Cache, other: Cache) -> None:
@@ -91,7 +94,7 @@ def _require_same(target: Cache, other: Cache) -> None:
 
 def _merge(target: Cache, other: Cache) -> Merged:
     done = Merged(other.folder)
-    files.make_folder(target.shards_folder)
+    files.make_folder(target.landing_folder)
     there, here = other.index(keep=False), target.index()
     for number, path in enumerate(there.shards):
         _merge_shard(target, path, number, there, here, done)
@@ -111,10 +114,12 @@ def _merge_shard(target: Cache, path: Path, number: int, there: Index, here: Ind
     done.known += int((is_first & ~wanted).sum())
     done.damaged += int((wanted & ~sound).sum())
     if len(places) == len(digests):
-        with files.atomic_path(target.shards_folder / content_name(digests)) as temporary:
+        made = target.landing_folder / content_name(digests)
+        with files.atomic_path(made) as temporary:
             files.link_or_copy(path, temporary)
+        target.publish(made)
     elif len(places):
-        copy_rows(path, fingerprint, places, target.shards_folder)
+        target.publish(copy_rows(path, fingerprint, places, target.landing_folder))
     done.rows += len(places)
     done.shards += bool(len(places))
 

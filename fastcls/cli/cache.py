@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fastcls.cli import options
+from fastcls.errors import spoken
 from fastcls.sizes import format_bytes
 from fastcls.wording import count_of
 
@@ -32,16 +33,16 @@ def cache() -> None:
 
 
 @cache.command()
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...")
+@click.argument("folders", nargs=-1, type=click.Path(), metavar="[FOLDER]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per cache.")
-def ls(folders: tuple[Path, ...], as_json: bool) -> None:
+def ls(folders: tuple[str, ...], as_json: bool) -> None:
     """List the caches below each FOLDER, by default the current one.
 
     Hidden folders and links are skipped. Unfinished and damaged ones are listed with the reason.
     """
     from fastcls.caching.describer import list_caches
 
-    found = [each for folder in folders or (Path(),) for each in list_caches(folder)]
+    found = [each for folder in folders or (".",) for each in list_caches(folder)]
     if as_json:
         for each in found:
             click.echo(json.dumps(each.to_dict()))
@@ -49,7 +50,9 @@ def ls(folders: tuple[Path, ...], as_json: bool) -> None:
     click.echo(_table(found) if found else "No caches found")
     for each in found:
         if each.entry.problem:
-            click.echo(f"{each.entry.state.capitalize()}: {each.entry.path}: {each.entry.problem}", err=True)
+            click.echo(
+                f"{each.entry.state.capitalize()}: {spoken(each.entry.path)}: {each.entry.problem}", err=True
+            )
 
 
 @cache.command()
@@ -169,7 +172,7 @@ def merge(into: str, sources: Sequence[str]) -> None:
     for done in merge_caches(into, sources):
         damaged = f", {count_of(done.damaged, 'damaged row')} left behind" if done.damaged else ""
         rows, shards = count_of(done.rows, "new row"), count_of(done.shards, "shard")
-        click.echo(f"{done.source}: {rows} in {shards}, {done.known:,} there already{damaged}")
+        click.echo(f"{spoken(done.source)}: {rows} in {shards}, {done.known:,} there already{damaged}")
         for name, own in done.names.items():
             also = "" if own == name else f", as {own}: {name} is another data set here"
             click.echo(f"  data set {name}{also}")
@@ -208,7 +211,7 @@ def _table(found: Iterable[CacheSummary]) -> str:
         names = ", ".join(f"{name} {count:,}" for name, count in entry.images.items()) or "-"
         base = Path(entry.base).stem if "/" in entry.base else entry.base or "-"
         figures = [entry.date[:10] or "-", format_bytes(entry.bytes), base, entry.cut or "-"]
-        rows.append([str(entry.path), *figures, *made, f"{each.rows:,}", names])
+        rows.append([spoken(entry.path), *figures, *made, f"{each.rows:,}", names])
     return format_table(rows)
 
 
@@ -217,7 +220,7 @@ def _described(found: CacheInfo) -> str:
     pooled = "" if known.pool == "none" else f", pooled by {known.pool}"
     size, shape = ("x".join(map(str, sides)) for sides in (known.size, known.shape))
     lines = [
-        f"Cache {found.folder}",
+        f"Cache {spoken(found.folder)}",
         f"  {known.base} (weights {known.weights}) cut at {known.layer}{pooled}",
         f"  images {size}, normalize {known.normalize}, decoded by {known.decode}, resized by {known.resize}",
         f"  bottlenecks {shape} {known.dtype}, computed in {known.precision}"
