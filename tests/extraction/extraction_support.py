@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import fastcls
 from fastcls import files
 from fastcls.backend import import_keras
 from fastcls.cache import checked_files, store
@@ -23,6 +24,7 @@ from fastcls.data.decoder import pixel_rule
 from fastcls.data.pixel_quality import measure
 from fastcls.engines import Engine
 from fastcls.engines.tensorflow import TensorFlowEngine
+from fastcls.extraction.executors import board
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.fingerprint import cut_token
 from fastcls.specs import ENGINES, EXECUTORS, BaseSpec, CutSpec, ExtractConfig
@@ -265,6 +267,10 @@ def _main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     ENGINES.clear()
     ENGINES["pixels"] = {"float32": ENGINE}
+    if "TEST_EXPIRES_S" in os.environ:
+        board.EXPIRES_S = float(os.environ["TEST_EXPIRES_S"])
+        board.BEAT_S = board.EXPIRES_S / 10
+    fastcls.__version__ = os.environ.get("TEST_VERSION", fastcls.__version__)
     try:
         main.main()
     finally:
