@@ -58,6 +58,10 @@ class WorkerError(FastclsError, RuntimeError):
     """The extraction had to stop: workers cannot start or keep crashing, or too many images failed."""
 
 
+class StorageError(FastclsError, OSError):
+    """An object store or a web server refuses something, or cannot be reached."""
+
+
 class MissingExtraError(FastclsError, ImportError):
     """An optional package is needed and not installed."""
 

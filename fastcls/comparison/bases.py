@@ -317,7 +317,7 @@ def _grouped(cuts: Sequence[CutSpec]) -> list[list[CutSpec]]:
         if cut in cuts[:place]:
             raise OptionError(f"{cut.base.name} is given twice, with the same cut. Remove one")
         alone = place if cut.precision == "int8" else None  # which is calibrated for each cut
-        groups.setdefault((cut.base, cut.precision, cut.full_decode, alone), []).append(cut)
+        groups.setdefault((cut.base, cut.precision, cut.full_decode, cut.resize, alone), []).append(cut)
     if not groups:
         raise OptionError("There is nothing to compare. Give one base or more")
     return [*groups.values()]
@@ -370,4 +370,5 @@ def _facts(asked: CutSpec, planned: CutPlan) -> dict[str, str]:
         "dtype": outline.dtype,
         "precision": asked.precision,
         "decode": "full decode" if asked.full_decode else "reduced decode",
+        "resize": asked.resize,
     }

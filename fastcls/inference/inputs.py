@@ -18,9 +18,9 @@ from fastcls.data.pillow_images import read_rgb
 from fastcls.data.readers.folder import Reason, list_images, warn_of_left_out
 from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
 from fastcls.data.video import Frame, Video, is_video
-from fastcls.data.web import Url, fetch, is_url, scheme_of
 from fastcls.errors import DataError
 from fastcls.files import PathLike
+from fastcls.web import Url, fetch, is_url, scheme_of
 
 Image: TypeAlias = (
     PathLike | Url | Video | bytes | bytearray | memoryview | np.ndarray | Frame | PIL.Image.Image
@@ -85,7 +85,10 @@ def opened(image: Single) -> bytes | np.ndarray | PIL.Image.Image:
     if isinstance(image, Path):
         return read_bytes(image)
     if isinstance(image, Url):
-        return fetch(image)
+        try:
+            return fetch(image.address)
+        except OSError as error:
+            raise UnreadableImage(f"cannot be fetched: {error}") from error
     if not isinstance(image, Frame):
         return image
     if image.pixels is None:
