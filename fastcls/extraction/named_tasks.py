@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fastcls import files
@@ -42,26 +42,27 @@ def named_tasks(filling: Filling, size: int) -> list[ShardTask]:
     fair = max(_FEWEST_ROWS, math.ceil(work.rows / _TASKS))
     tasks = work.tasks(min(size, fair), 1, 1)
     fingerprints = [target.cache.manifest.fingerprint for target in filling.filled]
+    states = dict(zip(rows.paths, file_states(work.root, rows.paths).tolist(), strict=True))
     lacking = {image.path: image for image in filling.work.images}
     return [
         replace(
             task,
             images=tuple(lacking.get(image.path, image) for image in task.images),
-            name=_name(task, fingerprints),
+            name=_name(task, fingerprints, states),
         )
         for task in tasks
     ]
 
 
-def _name(task: ShardTask, fingerprints: Sequence[str]) -> str:
+def _name(task: ShardTask, fingerprints: Sequence[str], states: Mapping[str, Sequence[int]]) -> str:
     """What decides the rows of a task: its images as the files are now, their views, and the caches.
 
     Times are those of modification in seconds, which copies of a data set can have in common.
     """
     state = hashlib.blake2b(digest_size=files.DIGEST_BYTES)
-    known = file_states(task.root, [image.path for image in task.images])
     told = [*fingerprints, task.views.augment, str(task.views.view_seed)]
-    for image, (size, changed_ns, _) in zip(task.images, known.tolist(), strict=True):
+    for image in task.images:
+        size, changed_ns, _ = states[image.path]
         told += [image.path, str(size), str(changed_ns // _NS), str(image.views)]
     state.update("\0".join(told).encode("utf-8", "surrogateescape"))
     return state.hexdigest()

@@ -34,7 +34,7 @@ from fastcls.extraction.reading import ImageReader, Reading, Take, View
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
 from fastcls.machine import keep_freed_memory
-from fastcls.parallel import ahead
+from fastcls.parallel import WAITING_WIDE, ahead
 from fastcls.wording import count_of
 
 # How long a worker without a parent may take to end in order.
@@ -140,10 +140,11 @@ class Worker:
     def _read(self, task: ShardTask) -> Iterator[View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
         seen = self._made(task.name)
-        read = ImageReader(task, self._decoder, self._indexes, self._early)
+        read = ImageReader(task, self._decoder, self._indexes, self._early, self._spec.threads)
         most = max((image.views for image in task.images), default=1)
-        depth = self._spec.threads + 2 * self._spec.batch_size // most
-        for views in ahead(read, task.images, threads=self._spec.threads, depth=depth):
+        threads = max(self._spec.threads, WAITING_WIDE) if task.is_remote else self._spec.threads
+        depth = threads + 2 * self._spec.batch_size // most
+        for views in ahead(read, task.images, threads=threads, depth=depth):
             new = []
             for view in views:
                 lacking = tuple(place for place in view.lacking if (place, view.key) not in seen)

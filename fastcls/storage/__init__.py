@@ -25,7 +25,7 @@ from fastcls.storage.tries import code_of, missing, tried
 from fastcls.web import scheme_of
 
 # Schemes whose stores can create an object only if there is none; others are read, or written over.
-_CONDITIONAL = ("file", "gcs", "gs", "local", "memory", "s3", "s3a")
+_CONDITIONAL = ("file", "gcs", "gs", "memory", "s3", "s3a")
 _READ_ONLY = ("hf", "http", "https")
 # What tells that an object has changed, in order of trust: tags, checksums and versions, then times.
 _MARKS = ("ETag", "etag", "generation", "md5Hash", "crc32c", "blob_id", "mtime", "LastModified", "created")
@@ -74,8 +74,28 @@ def read(url: str, start: int | None = None, stop: int | None = None) -> bytes:
     if web.is_url(url):
         return tried(url, lambda: web.fetch(url, start or 0, stop))
     fs = file_system(url)
+    if scheme_of(url) in S3 and start is None and stop is None:
+        return tried(url, lambda: stores.get_object(fs, url))[0]
     data = tried(url, lambda: fs.cat_file(url, start=start, end=stop))
     return bytes(data)
+
+
+def read_whole(url: str) -> tuple[bytes, Stat]:
+    """The bytes of an object and its state, in one request where the store tells both at once.
+
+    Raises:
+        FileNotFoundError: There is no such object.
+        OSError: It cannot be read.
+    """
+    if web.is_url(url):
+        data, mark = tried(url, lambda: web.fetch_marked(url))
+        return data, Stat(len(data), _stamp([len(data), mark]))
+    if scheme_of(url) in S3:
+        fs = file_system(url)
+        data, mark = tried(url, lambda: stores.get_object(fs, url))
+        return data, _stat_of({"size": len(data), "ETag": mark})
+    found = stat(url)  # before the bytes: a change meanwhile shows the next time
+    return read(url), found
 
 
 def stat(url: str) -> Stat:
@@ -159,6 +179,7 @@ def send(path: Path, url: str, *, only_new: bool = False) -> bool:
         StorageError: The store refuses it, or writes over objects that it should only create.
     """
     scheme = scheme_of(url)
+    stores.require_known(url)
     if scheme in _READ_ONLY:
         raise OptionError(f"{scheme}:// is read only. Choose s3://, gs:// or a local path. Received: {url}")
     if only_new and scheme not in _CONDITIONAL:
@@ -166,7 +187,7 @@ def send(path: Path, url: str, *, only_new: bool = False) -> bool:
             f"{scheme}:// cannot create an object only if there is none. Choose s3:// or gs://. "
             f"Received: {url}"
         )
-    if scheme in ("file", "local"):
+    if scheme == "file":
         return _put_local(path, Path(file_system(url)._strip_protocol(url)), only_new=only_new)
     if not only_new:
         fs = file_system(url)

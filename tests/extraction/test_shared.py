@@ -25,7 +25,8 @@ from fastcls.cache.lease import Leases
 from fastcls.errors import OptionError
 from fastcls.extraction import extractor
 from fastcls.extraction.executors import board as boards
-from fastcls.extraction.executors.board import Board, Place
+from fastcls.extraction.executors.board import Board
+from fastcls.extraction.executors.places import Place, StoredPlace
 
 SHARED = ("--executor", "shared", "--workers", "1", "--batch-size", "1", "--shard-size", "4")
 
@@ -203,3 +204,27 @@ def test_publish__a_link_whose_answer_was_lost_counts(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "place").hardlink_to(tmp_path / "file")
     assert published.publish(tmp_path / "file", tmp_path / "place")
+
+
+@pytest.mark.parametrize("kind", ["folder", "store"])
+def test_board__claims_and_results_are_those_of_the_first(tmp_path, monkeypatch, kind):
+    place = Place(tmp_path) if kind == "folder" else StoredPlace(f"memory://{tmp_path.name}/tasks")
+    one, other = Board(place), Board(place)
+    with one.joined({"fastcls": "1"}):
+        assert one.claim("t", 1) and not other.claim("t", 1) and other.claim("u", 1)
+        assert other.look().claims == {"t": 1, "u": 1} and not other.is_abandoned("t", 1)
+        assert one.publish("t", {"from": "one"}) and not other.publish("t", {"from": "other"})
+        assert other.record("t") == {"from": "one"} and other.look().done == {"t"}
+        with (
+            pytest.raises(OptionError, match=r"has fastcls 1; .* has fastcls 2"),
+            other.joined({"fastcls": "2"}),
+        ):
+            pass
+        place.write("t.json", b"[1, 2]")
+        assert other.record("t") is None and other.look().done == set()
+        monkeypatch.setattr(boards, "EXPIRES_S", 0.0)
+        assert wait_until(lambda: other.is_abandoned("u", 1))  # nobody beats for it
+    assert one.look().claims == {"u": 1}
+    if kind == "store":
+        one.close()
+        assert place.names() == []

@@ -27,8 +27,8 @@ from typing import Any
 
 from fastcls import files
 from fastcls.errors import OptionError
+from fastcls.extraction.executors.places import Place, place_of
 from fastcls.extraction.shard_tasks import ShardTask
-from fastcls.published import publish_bytes
 
 BEAT_S = 5.0
 # Above what network file systems may keep of a folder and its files (60 s of NFS).
@@ -36,44 +36,6 @@ EXPIRES_S = 90.0
 FOLDER = "tasks"
 _RUN = "run.json"
 logger = logging.getLogger(__name__)
-
-
-class Place:
-    """A folder of small files, most of which never change."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        files.make_folder(folder)
-        files.remove_leftovers(folder)
-
-    def __str__(self) -> str:
-        return str(self._folder)
-
-    def names(self) -> list[str]:
-        """The files that are there."""
-        entries = os.listdir(self._folder)  # noqa: PTH208 (of thousands)
-        return [entry for entry in entries if entry[0] != "."]
-
-    def create(self, name: str, data: bytes) -> bool:
-        """Make a file, whole and at once, if it is not there; returns whether it was not."""
-        return publish_bytes(data, self._folder / name)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write as many bytes as before to a file, in its place."""
-        descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT, 0o666)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-
-    def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None if it is not there."""
-        try:
-            return (self._folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def remove(self, name: str) -> None:
-        """Remove a file that may be there."""
-        (self._folder / name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -206,6 +168,14 @@ class Board:
         """Take back what came of a task: it is to be done again."""
         self._place.remove(f"{name}.json")
 
+    def close(self) -> None:
+        """Remove a board that no lock tells the last machine of: all is done, and no other machine beats."""
+        names = self._place.names()
+        beats = {name for name in names if name.endswith(".beat")}
+        if not self._place.has_locks and beats <= {f"{self._own}.beat"}:
+            for name in names:
+                self._place.remove(name)
+
     def _require_same(self, run: Mapping[str, Any]) -> None:
         own = json.loads(json.dumps(run))
         if self._place.create(_RUN, json.dumps(own).encode()):
@@ -238,7 +208,7 @@ def renew_boards(caches: Iterable[Path]) -> None:
     """
     for cache in caches:
         if (cache / FOLDER).is_dir():
-            _renew(Place(cache / FOLDER))
+            _renew(place_of(cache, FOLDER))
 
 
 def close_boards(caches: Iterable[Path]) -> None:

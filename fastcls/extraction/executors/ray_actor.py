@@ -11,6 +11,7 @@ from typing import Any
 import fastcls
 from fastcls.errors import FastclsError
 from fastcls.extraction.worker import Worker, WorkerSpec
+from fastcls.storage import is_url
 
 
 class Actor:
@@ -40,9 +41,9 @@ class Actor:
         for path, what in (
             *((folder, "the cache") for folder in spec.caches),
             (spec.trunk, "the trunk with the weights"),
-            (Path(self._root), "the images"),
+            (self._root, "the images"),
         ):
-            if not path.exists():
+            if not is_url(str(path)) and not Path(path).exists():
                 return host, f"{path} ({what}) is not there. All nodes must see it at the same path"
         return host, ""
 

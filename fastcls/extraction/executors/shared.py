@@ -8,7 +8,8 @@ from typing import Any
 import fastcls
 from fastcls import files
 from fastcls.extraction.executors.base import Executor
-from fastcls.extraction.executors.board import FOLDER, Board, Place
+from fastcls.extraction.executors.board import FOLDER, Board
+from fastcls.extraction.executors.places import place_of
 from fastcls.extraction.executors.pool import Pool
 from fastcls.extraction.executors.share import Share
 from fastcls.extraction.executors.throughput import Throughput
@@ -26,7 +27,7 @@ class SharedExecutor(Executor):
         self, tasks: Sequence[ShardTask], spec: WorkerSpec, workers: int, on_progress: Callable[[int], Any]
     ) -> Generator[Results, None, None]:
         """See `Executor`."""
-        board = Board(Place(spec.caches[0] / FOLDER))
+        board = Board(place_of(spec.caches[0], FOLDER))
         pool, throughput = Pool(spec, workers), Throughput()
         share = Share(tasks, spec, board, throughput, workers, on_progress)
         try:
@@ -36,6 +37,7 @@ class SharedExecutor(Executor):
                     for task, results in pool.gather(on_progress, share.patience_s):
                         yield from share.finish(task, results)
                     yield from share.look()
+                board.close()
         finally:
             pool.stop()
             throughput.log()
