@@ -10,7 +10,7 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -18,8 +18,8 @@ from fastcls import files
 
 _FILE = ".lease"
 _PLANNING = ".planning"  # of those that fill a cache together
-_FILLED = "Another process is filling %s. Waiting for it to end"
-_PLANNED = "Another process prepares %s. Waiting for it"
+_FILLED = logging.WARNING, "Another process is filling %s. Waiting for it to end"
+_PLANNED = logging.INFO, "Another process plans or writes tables in %s. Waiting for it"
 _CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_FILE = -1
 logger = logging.getLogger(__name__)
@@ -74,6 +74,16 @@ class Leases:
         for lease in self._held.values():
             lease.end_planning()
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write what the processes that fill the caches together all write, one after the other."""
+        for folder in sorted(self._held):
+            self._held[folder].begin_planning(folder)
+        try:
+            yield
+        finally:
+            self.end_planning()
+
     def last(self) -> list[Path]:
         """Of the caches that are held, those that no other process fills any more; only these stay held."""
         return [folder for folder, lease in self._held.items() if lease.is_last()]
@@ -97,20 +107,27 @@ class Leases:
 class _Lease:
     """Locks of one cache: of its lease, and of who plans among those that share that."""
 
-    def __init__(self, lease: int, planning: int = _NO_FILE, *, was_alone: bool = False) -> None:
+    def __init__(
+        self, lease: int, planning: int = _NO_FILE, *, is_shared: bool, was_alone: bool = False
+    ) -> None:
         self._lease, self._planning, self.was_alone = lease, planning, was_alone
+        self._is_shared = is_shared
 
     @classmethod
     def acquire(cls, folder: Path, *, is_shared: bool) -> _Lease:
         if not is_shared:
-            return cls(_acquire(folder, _FILE))
+            return cls(_acquire(folder, _FILE), is_shared=False)
         planning = _acquire(folder, _PLANNING)
         try:
             lease, was_alone = _share(folder)
         except BaseException:
             _close(planning)
             raise
-        return cls(lease, planning, was_alone=was_alone)
+        return cls(lease, planning, is_shared=True, was_alone=was_alone)
+
+    def begin_planning(self, folder: Path) -> None:
+        if self._is_shared and self._planning == _NO_FILE:
+            self._planning = _acquire(folder, _PLANNING)
 
     def end_planning(self) -> None:
         _close(self._planning)
@@ -177,12 +194,13 @@ def _open(path: Path) -> int:
             return _NO_FILE  # a write will say so
 
 
-def _lock(descriptor: int, folder: Path, kind: int, message: str = _FILLED) -> None:
+def _lock(descriptor: int, folder: Path, kind: int, message: tuple[int, str] = _FILLED) -> None:
     with contextlib.suppress(OSError):  # not every network file system has locks
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning(message, folder)
+            level, text = message
+            logger.log(level, text, folder)
             fcntl.flock(descriptor, kind)
 
 

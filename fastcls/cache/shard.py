@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -26,7 +26,6 @@ from fastcls import files
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
-from fastcls.published import publish
 
 FORMAT = "fastcls-shard"
 VERSION = 1
@@ -38,6 +37,10 @@ _CHECKED = ("format", "version", "fingerprint", "digests_checksum")
 _UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 # What h5py raises for damaged files.
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
+
+
+# Moves a complete file to a folder, given its digests; returns where the rows are then.
+GivePlace: TypeAlias = Callable[[Path, Path, np.ndarray], Path]
 
 
 class ShardWriter:
@@ -65,7 +68,6 @@ class ShardWriter:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._fingerprint = attributes.get("fingerprint", "")
         self._digests: list[str] = []
         self._checksums: list[int] = []
         self._quality: list[np.ndarray] = []
@@ -133,12 +135,11 @@ class ShardWriter:
         self._waiting = []
         self._disk.check()
 
-    def finish(self, name: str = "") -> Path | None:
+    def finish(self, give_place: GivePlace | None = None) -> Path | None:
         """Complete the file and move it to its place; None if it has no rows.
 
         Args:
-            name: That of its task, which others may run at the same time: if they were first, and have the
-                same rows, theirs stays. By default the file is named by its content.
+            give_place: Moves it there; by default it is named by its content.
 
         Raises:
             OSError: The disk is full, or fails.
@@ -158,27 +159,17 @@ class ShardWriter:
             measured.attrs.update({"columns": columns, "checksum": zlib.crc32(quality.tobytes())})
         self._file.close()
         self._disk.check()
-        content = files.digest(digests.tobytes())[:16]
-        if name:
-            return self._publish(digests, name, f"{name}-{content}")
+        if give_place:
+            return give_place(self._temporary, self._folder, digests)
         # Two runs that compute the same rows at once write the same file: the second replaces the first.
-        place = self._folder / f"{content}.h5"
+        place = self._folder / f"{content_name(digests)}.h5"
         files.put(self._temporary, place)
         return place
 
-    def _publish(self, digests: np.ndarray, *names: str) -> Path:
-        """Give the file the first name that is free, unless all its rows are in shards of its task."""
-        known = find_named(self._folder, names[0], self._fingerprint)
-        places = [self._folder / f"{name}.h5" for name in names]
-        if known and set(digests.tolist()) <= set(np.concatenate([*known.values()]).tolist()):
-            return next(iter(known))
-        for place in places:
-            if publish(self._temporary, place):
-                return place
-            if place not in find_named(self._folder, names[0], self._fingerprint):  # it is damaged
-                files.put(self._temporary, place)
-                return place
-        return places[-1]  # one of the same content
+
+def content_name(digests: np.ndarray) -> str:
+    """The name of a shard, without its suffix, by the digests (N,) in it."""
+    return files.digest(digests.tobytes())[:16]
 
 
 class _Disk(io.FileIO):
@@ -236,23 +227,6 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
     if zlib.crc32(digests.tobytes()) != attributes.get("digests_checksum") or len(counts) > 1:
         raise _damaged(path, "its digests do not match their checksum")
     return digests
-
-
-def find_named(folder: Path, name: str, fingerprint: str) -> dict[Path, np.ndarray]:
-    """The shards of a task, with their digests; damaged ones count as absent.
-
-    Args:
-        folder: Where shards are.
-        name: What the task is called, or a part of it: NAME-PART.
-        fingerprint: What the shards must have been made with.
-    """
-    whole, found = name.partition("-")[0], {}
-    entries = os.listdir(folder) if folder.exists() else ()  # noqa: PTH208 (of thousands)
-    for entry in sorted(entries):
-        if entry.startswith(whole) and entry[len(whole) :][:1] in (".", "-"):
-            with contextlib.suppress(CacheError):
-                found[folder / entry] = read_digests(folder / entry, fingerprint)
-    return found
 
 
 def empty_rows(path: Path, count: int) -> np.ndarray:

@@ -30,7 +30,8 @@ from fastcls.extraction.fidelity import InfidelityError
 from fastcls.extraction.filling import Filling, Target, open_filling
 from fastcls.extraction.named_tasks import named_tasks
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
-from fastcls.extraction.resources import allocate
+from fastcls.extraction.resources import Resources, allocate
+from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.tracker import Extraction, Tracker, remove_leftovers
 from fastcls.extraction.trial import require_trusted
 from fastcls.extraction.worker import WorkerSpec
@@ -159,7 +160,8 @@ def _execute(
         logger.warning(note)
     engine = chosen.engine if chosen else ""
     trackers = [
-        Tracker(plan.viewed, target, engine, config.max_failures, started) for target in filling.targets
+        Tracker(*(plan.viewed, target, engine, config.max_failures, started), is_shared=kind.shares_caches)
+        for target in filling.targets
     ]
     for tracker in trackers:
         remove_leftovers(tracker.cache)
@@ -173,9 +175,10 @@ def _execute(
             filled = [tracker for tracker in trackers if tracker.is_filled]
             _fill(filled, filling, chosen, config, progress, executor, meanwhile)
     finally:
-        for tracker in trackers:
-            remove_leftovers(tracker.cache)
-            tracker.save()
+        with leases.writing():
+            for tracker in trackers:
+                remove_leftovers(tracker.cache)
+                tracker.save()
     for tracker in trackers:
         tracker.require_some_images()
     if kind.shares_caches:
@@ -308,10 +311,7 @@ def _fill(
     for tracker in trackers:
         tracker.resources = str(resources)
         logger.info("%s: %s; %s", chosen, resources, tracker.fidelity or "the reference itself")
-    if EXECUTORS[config.executor].has_named_tasks:
-        tasks = named_tasks(filling, config.shard_size)
-    else:
-        tasks = filling.work.tasks(config.shard_size, resources.batch_size, resources.workers)
+    tasks = _tasks(filling, config, resources)
     spec = WorkerSpec(
         tuple(tracker.cache.folder.absolute() for tracker in trackers),
         filling.trunk.path.absolute(),
@@ -341,6 +341,12 @@ def _fill(
             for infos in results:
                 for tracker, info in zip(trackers, infos, strict=True):
                     tracker.add(info)
+
+
+def _tasks(filling: Filling, config: ExtractConfig, resources: Resources) -> list[ShardTask]:
+    if EXECUTORS[config.executor].has_named_tasks:
+        return named_tasks(filling, config.shard_size)
+    return filling.work.tasks(config.shard_size, resources.batch_size, resources.workers)
 
 
 @contextlib.contextmanager

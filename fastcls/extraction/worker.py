@@ -7,6 +7,7 @@ workers: no image and no row crosses a process boundary.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import signal
@@ -24,7 +25,8 @@ import cv2
 import numpy as np
 
 from fastcls.backend import spare_imports
-from fastcls.cache.shard import ShardWriter, find_named
+from fastcls.cache.named_shards import find_named, give_name
+from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
 from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class
@@ -135,7 +137,7 @@ class Worker:
         described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
         kind = (manifest.shape, manifest.dtype, described)
         writer = ShardWriter(cache.shards_folder, *kind, compress=self._spec.compress)
-        return _Sink(place, stack.enter_context(writer), manifest.dtype)
+        return _Sink(place, stack.enter_context(writer), manifest.dtype, manifest.fingerprint)
 
     def _read(self, task: ShardTask) -> Iterator[View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
@@ -202,9 +204,11 @@ class _Sink:
         place: The cache's, among those that are filled.
         writer: Its shard.
         dtype: In which a row is stored.
+        fingerprint: Of the cache.
     """
 
-    def __init__(self, place: int, writer: ShardWriter, dtype: str) -> None:
+    def __init__(self, place: int, writer: ShardWriter, dtype: str, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
         self._place, self._writer, self._dtype = place, writer, dtype
         self._readings: list[Reading] = []
         self._forwarded: set[str] = set()
@@ -231,7 +235,7 @@ class _Sink:
 
     def finish(self, name: str) -> ShardInfo:
         """Complete the shard of a task of this name."""
-        path = self._writer.finish(name)
+        path = self._writer.finish(functools.partial(give_name, name, self._fingerprint) if name else None)
         reason = f"its bottleneck does not fit {self._dtype} (overflow or NaN)"
         readings = [replace(r, reason=reason) if r.digest in self._spoilt else r for r in self._readings]
         forwarded = len(self._forwarded - self._spoilt)

@@ -67,7 +67,7 @@ class Board:
     """
 
     def __init__(self, place: Place) -> None:
-        self.host = socket.gethostname()
+        self.host = f"{socket.gethostname()}:{os.getpid()}"
         self._place = place
         self._own = secrets.token_hex(8)
         self._claims: dict[str, int] = {}

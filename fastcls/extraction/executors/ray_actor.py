@@ -38,12 +38,13 @@ class Actor:
                 f"{self._version}. Install one version on all nodes"
             )
         spec: WorkerSpec = pickle.loads(self._packed)  # of its own version
-        for path, what in (
-            *((folder, "the cache") for folder in spec.caches),
-            (spec.trunk, "the trunk with the weights"),
-            (self._root, "the images"),
-        ):
-            if not is_url(str(path)) and not Path(path).exists():
+        needed = {
+            **{str(folder): "the cache" for folder in spec.caches},
+            str(spec.trunk): "the trunk with the weights",
+            self._root: "the images",
+        }
+        for path, what in needed.items():
+            if not is_url(path) and not Path(path).exists():
                 return host, f"{path} ({what}) is not there. All nodes must see it at the same path"
         return host, ""
 

@@ -129,7 +129,7 @@ class Share:
         if time.monotonic() - self._looked >= (_LOOK_S if self._untried else _WAIT_S):
             arrived += self._survey()
             self._looked = time.monotonic()
-        for name in arrived:
+        for name in dict.fromkeys(arrived):
             yield from self._deliver(name)
 
     def _survey(self) -> Iterator[str]:
