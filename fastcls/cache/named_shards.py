@@ -30,7 +30,7 @@ def find_named(folder: Path, name: str, fingerprint: str) -> dict[Path, np.ndarr
     whole, found = name.partition("-")[0], {}
     entries = os.listdir(folder) if folder.exists() else ()  # noqa: PTH208 (of thousands)
     for entry in sorted(entries):
-        if entry.startswith(whole) and entry[len(whole) :][:1] in (".", "-"):
+        if entry.startswith(whole) and entry[len(whole)] in ".-" and entry.endswith(".h5"):
             with contextlib.suppress(CacheError):
                 found[folder / entry] = read_digests(folder / entry, fingerprint)
     return found

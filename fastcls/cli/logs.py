@@ -8,6 +8,7 @@ import sys
 from typing import TextIO
 
 from fastcls.cli.options import show_progress
+from fastcls.errors import spoken
 
 _THROUGHPUT = "fastcls.extraction.executors.throughput"
 _TRAINING = "fastcls.training.loop.progress"
@@ -15,7 +16,7 @@ _TRAINING = "fastcls.training.loop.progress"
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = spoken(super().format(record))
         return text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
 
 

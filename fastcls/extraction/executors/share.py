@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastcls.cache import shard
+from fastcls.cache import mirror, shard
 from fastcls.cache.store import Cache
 from fastcls.errors import CacheError
 from fastcls.extraction.executors.board import Board
@@ -172,7 +172,7 @@ class Share:
         with contextlib.suppress(CacheError, KeyError, TypeError, ValueError):
             results = read_record(record, [folder for folder, _ in self._shards])
             for info, (_, fingerprint) in zip(results, self._shards, strict=True):
-                if info.path:
+                if info.path and mirror.url_of(info.path) is None:  # else it would be fetched
                     shard.read_digests(info.path, fingerprint)
             return results
         return None
