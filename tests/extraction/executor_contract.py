@@ -50,7 +50,6 @@ class ExecutorContract:
     """
 
     name = ""
-    kills = 3
 
     def test_every_image_has_its_row(self, data, root):
         write_images(data, 50)
@@ -84,12 +83,12 @@ class ExecutorContract:
     def test_an_image_that_kills_its_process_is_set_aside(self, data, root):
         if not EXECUTORS[self.name].has_workers:
             pytest.skip("a crash ends this process")
-        write_images(data, 12, {5: ABORT})
-        done = fill(data, root, by(self.name, batch_size=1, shard_size=6))
-        assert (done.forwarded, done.failures) == (11, 1)
+        write_images(data, 6, {5: ABORT})
+        done = fill(data, root, by(self.name, batch_size=1, shard_size=2))
+        assert (done.forwarded, done.failures) == (5, 1)
         (failure,) = only_cache(root).failures()
         assert failure.path == "b/000005.png" and failure.reason.startswith("crashes the worker: ")
-        check_complete(root, 12, without=(5,))
+        check_complete(root, 6, without=(5,))
 
     def test_a_full_disk_stops_the_run(self, data, tmp_path, mount):
         write_images(data, 100)
@@ -138,7 +137,7 @@ class ExecutorContract:
         write_images(data, 40)
         prepare(root)
         moments = random.Random(5)
-        for kill in range(self.kills):
+        for kill in range(3):
             token = f"{os.getpid()}-{self.name}-{kill}"
             small = ("--batch-size", "1", "--shard-size", "4")
             arguments = extract_arguments(data, root, "--executor", self.name, *small)

@@ -104,7 +104,7 @@ class Board:
         claims: dict[str, int] = {}
         for entry in self._place.names():
             name, _, rest = entry.partition(".")
-            if rest == "json":
+            if rest == "json" and entry != _RUN:
                 done.add(name)
             elif rest.startswith("claim."):
                 claims[name] = max(claims.get(name, 0), int(rest.removeprefix("claim.")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import statistics
 import time
@@ -25,10 +26,14 @@ from fastcls.specs import ExtractConfig
 _CPUS, _CPUS_GPU, _GPUS = 1, 4, 0.25  # of an actor
 _WAIT_S = 1.0
 _GROW_S = 5.0  # how often new nodes are looked for
+_PATIENCE_S = 30  # until it is said that no actor starts
 _FATAL_DEATHS = 8  # per actor, without one task done in between
 # When a task takes as many times longer than usual, another actor that has nothing to do runs it too.
 _SLOW = 2.0
 _SLOW_S = 5.0
+
+
+logger = logging.getLogger(__name__)
 
 
 class RayExecutor(Executor):
@@ -110,6 +115,7 @@ class _Crew:
         self._grown = float("-inf")
         self._deaths = 0
         self._throughput = Throughput()
+        self._warned_at = time.monotonic() + _PATIENCE_S
 
     @property
     def is_done(self) -> bool:
@@ -131,6 +137,9 @@ class _Crew:
         ready, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
         if not ready:
             ready, _ = self._ray.wait(calls, timeout=_WAIT_S)
+        if not self._idle and not self._jobs and not ready and time.monotonic() > self._warned_at:
+            self._warned_at = float("inf")
+            logger.warning("The cluster has had no room for an actor for %d s. Waiting", _PATIENCE_S)
         for call in ready:
             if call in self._checks:
                 self._take_check(call, self._checks.pop(call))
