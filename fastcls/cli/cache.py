@@ -89,7 +89,7 @@ def verify(caches: Sequence[str]) -> None:
             click.echo(str(damage), err=True)
         state = "whole" if each.is_whole else count_of(len(each.damages), "damaged file")
         rows, read = count_of(each.rows, "row"), count_of(each.files, "file")
-        click.echo(f"{each.folder}: {rows} in {read}, {format_bytes(each.bytes)}: {state}")
+        click.echo(f"{spoken(each.folder)}: {rows} in {read}, {format_bytes(each.bytes)}: {state}")
         _tell_others(each.others)
     if not all(each.is_whole for each in found):
         sys.exit(1)
