@@ -73,7 +73,7 @@ def load(path: Path, fingerprint: str) -> KeptIndex | None:
     """Open the file; None if there is none, or it is damaged or of another cache. The arrays are mapped."""
     try:
         return _load(path, fingerprint)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -81,7 +81,7 @@ def damage(path: Path, fingerprint: str) -> str:
     """What is wrong with the file; "" for nothing."""
     try:
         _load(path, fingerprint)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"it is damaged: {error}"
     return ""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from fastcls.cache.lease import Leases
 from fastcls.cache.listing import Listing, listings
 from fastcls.cache.shard_copies import copy_rows
 from fastcls.cache.store import Cache
-from fastcls.caching.contents import BEGUN, Contents
+from fastcls.caching.contents import BEGUN, BOARD, Contents
 from fastcls.caching.runs_of import NamedRuns, find_runs
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.views import row_key
@@ -25,6 +27,7 @@ from fastcls.errors import CacheError, OptionError
 from fastcls.files import PathLike
 from fastcls.specs import ViewSpec, as_list
 
+_IDLE_S = 86_400
 _BLOCK = 1 << 16  # images whose views are looked up at once
 
 
@@ -56,7 +59,8 @@ class Garbage:
             to go, else `kept`.
         bytes: Of the rows that go.
         dropped: Data sets whose tables go.
-        leftovers: Temporary folders of killed processes.
+        leftovers: Temporary folders of killed processes, and the board of an extraction by several machines
+            on which nothing has happened for a day.
         runs: The runs that were looked at.
     """
 
@@ -142,7 +146,8 @@ def plan_gc(
             size += int(path.stat().st_size * (~stays).mean())
         rows, kept = rows + int((~stays).sum()), kept + int(stays.sum())
     counts = rows, kept, unknowns, size
-    return Garbage(opened, tuple(shards), *counts, dropped, contents.leftovers, found)
+    leftovers = (*contents.leftovers, *_idle_boards(opened.folder))
+    return Garbage(opened, tuple(shards), *counts, dropped, leftovers, found)
 
 
 def collect(garbage: Garbage) -> None:
@@ -171,6 +176,15 @@ def collect(garbage: Garbage) -> None:
     (cache.folder / BEGUN).unlink(missing_ok=True)
     for folder in sorted({path.parent for path in garbage.leftovers}):
         files.remove_leftovers(folder)
+    for board in _idle_boards(cache.folder):
+        shutil.rmtree(board, ignore_errors=True)
+
+
+def _idle_boards(folder: Path) -> list[Path]:
+    """The board of an extraction by several machines, if none has written to it for a day: no lock tells."""
+    board = folder / BOARD
+    times = [path.stat().st_mtime for path in (board, *board.glob("*"))] if board.is_dir() else []
+    return [board] if times and max(times) < time.time() - _IDLE_S else []
 
 
 def _write_begun(cache: Cache, shards: Sequence[ShardGarbage]) -> None:

@@ -14,8 +14,11 @@ from fastcls.errors import CacheError
 from fastcls.files import PathLike, as_path
 
 MANIFEST = "manifest.json"
+BOARD = "tasks"  # a folder where machines say what they do that extract together
 BEGUN = ".gc-begun"  # digests of the rows that a collection removes, until it has
-_OWN = {MANIFEST, kept_index.FILE, BEGUN, ".lease", checked_files.FILE, "trunk.keras", "tail.keras"}
+_OWN = {MANIFEST, kept_index.FILE, BEGUN, checked_files.FILE, "trunk.keras", "tail.keras"}
+_PASSING = {".lease", ".planning", ".mirror.json"}  # locks, and what is known of a store
+_PASSING_FOLDERS = {BOARD, "landing"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ def _kind(path: Path, folder: Path) -> str:
     if path.parent == folder:
         if path.is_dir():
             return "engine" if any(path.glob("trunk.*")) or (path / checked_files.FILE).exists() else ""
-        return "own" if path.name in _OWN else "other"
+        return "own" if path.name in _OWN | _PASSING else "other"
     place = path.relative_to(folder).parent.as_posix()
+    if place.partition("/")[0] in _PASSING_FOLDERS:
+        return "own"
     if place == "shards" and path.suffix == ".h5" and not path.name.startswith("."):
         return "shard"
     is_table = (place, path.suffix) in (("samples", ".csv"), ("samples", ".json"), ("failures", ".csv"))

@@ -87,7 +87,10 @@ def verify(caches: Sequence[str]) -> None:
     for each in found:
         for damage in each.damages:
             click.echo(str(damage), err=True)
-        state = "whole" if each.is_whole else count_of(len(each.damages), "damaged file")
+        lacking = sum(damage.kind == "rows" for damage in each.damages)
+        states = [count_of(len(each.damages) - lacking, "damaged file")] * (len(each.damages) > lacking)
+        states += [f"{count_of(lacking, 'data set')} without all rows"] * bool(lacking)
+        state = ", ".join(states) or "whole"
         rows, read = count_of(each.rows, "row"), count_of(each.files, "file")
         click.echo(f"{spoken(each.folder)}: {rows} in {read}, {format_bytes(each.bytes)}: {state}")
         _tell_others(each.others)
