@@ -50,7 +50,7 @@ def test_machines_share_the_work_and_each_knows_all_of_it(data, root):
     write_images(data, 60)
     (data / "a" / "broken.png").write_bytes(b"not an image")
     prepare(root)
-    told = ended([start(data, root) for _ in range(3)])
+    told = ended([start(data, root) for _ in range(2)])
     assert len(forwarded(root)) == 60  # by all together
     assert all("60" in out and "1 image" in out for out, _ in told), told
     assert any("images/s" in error for _, error in told)
@@ -66,9 +66,9 @@ def test_machines_that_are_killed_or_stopped_are_replaced_and_one_that_goes_on_d
     prepare(root)
     tokens = [f"{os.getpid()}-{name}" for name in ("killed", "stopped")]
     killed, stopped = (start(data, root, token, TEST_DELAY_S="0.1") for token in tokens)
-    assert wait_until(lambda: len(forwarded(root)) > 4)
+    assert wait_until(lambda: len(forwarded(root)) > 4, 60)
     claims = only_cache(root).folder / boards.FOLDER
-    assert wait_until(lambda: len([*claims.glob("*.claim.*")]) == 2)
+    assert wait_until(lambda: len([*claims.glob("*.claim.*")]) == 2, 60)
     killed.kill()
     for process in living(tokens[1]):
         os.kill(process, signal.SIGSTOP)
@@ -81,14 +81,14 @@ def test_machines_that_are_killed_or_stopped_are_replaced_and_one_that_goes_on_d
     check_complete(root, 40)
 
 
-def test_a_second_run_goes_on_from_the_shards_of_machines_that_all_were_killed(data, root):
+def test_a_second_run_goes_on_from_the_shards_of_a_machine_that_was_killed(data, root):
     write_images(data, 24)
     prepare(root)
-    machines = [start(data, root, TEST_DELAY_S="0.05") for _ in range(2)]
-    assert wait_until(lambda: only_cache(root).shards_folder.exists() and len(only_cache(root).index()) >= 8)
-    for machine in machines:
-        machine.kill()
-        machine.communicate()
+    machine = start(data, root, TEST_DELAY_S="0.05")
+    shards = only_cache(root).shards_folder
+    assert wait_until(lambda: len([*shards.glob("*.h5")]) >= 2, 60)
+    machine.kill()
+    machine.communicate()
     kept = len(only_cache(root).index())
     done = fill(data, root, by("shared", 1, batch_size=1, shard_size=4))  # no claim is waited for
     assert kept < 24 and done.missing == 0
@@ -102,7 +102,7 @@ def test_what_machines_do_not_have_in_common_is_refused(data, root, monkeypatch,
     write_images(data, 12)
     prepare(root)
     machine = start(data, root, TEST_DELAY_S="0.5")
-    assert wait_until((only_cache(root).folder / boards.FOLDER / "run.json").exists, 30)
+    assert wait_until((only_cache(root).folder / boards.FOLDER / "run.json").exists, 60)
     if is_newer:
         monkeypatch.setattr(shared, "fastcls", SimpleNamespace(__version__="9.9"))
     else:
