@@ -32,7 +32,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "parquet": (("pyarrow",), "data sets in Parquet files"),
     "ray": (("ray",), "extraction on a Ray cluster"),
     "remote": (
-        ("fsspec", "aiohttp", "gcsfs", "huggingface_hub", "s3fs"),
+        ("fsspec", "gcsfs", "huggingface_hub", "s3fs"),
         "images and caches in object stores",
     ),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
