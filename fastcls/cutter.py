@@ -98,7 +98,7 @@ def cut(
 
     Args:
         base: What to cut; a name or a `BaseSpec` is loaded first.
-        layer: A cut point, or a share such as "80%" (see `near_share`); None for the one before the classifier.
+        layer: A cut point, or a share such as "80%" (see `near_share`); None for that before the classifier.
         pool: What becomes of the positions of a map or of tokens: see `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
