@@ -17,7 +17,7 @@ _SCORES = ("BTNH,BSNH->BNTS", "BNTS,BSNH->BTNH")  # of Keras: query and key, the
 
 
 def fuse(model: Any) -> None:
-    """Replace what can be said by MVN, ScaledDotProductAttention or Gelu; the numbers differ by rounding alone.
+    """Say it by MVN, ScaledDotProductAttention and Gelu where possible; numbers differ by rounding alone.
 
     Args:
         model: OpenVINO model, which is changed.
