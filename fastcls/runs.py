@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import files, unfinished
+from fastcls.cache import mirror
 from fastcls.errors import OptionError
 from fastcls.specs import differences, resolve
 from fastcls.tasks import TASKS, Task
@@ -44,6 +45,7 @@ CURVES = "curves.png"
 FOLDS = "folds.json"
 OUT_OF_FOLD = "out_of_fold.csv"
 RECORD = "run.json"
+EXPORT_RECORD = "export.json"  # in the folder of an export
 TESTS = "test"
 METRICS = "metrics.json"  # of a test
 REPORT = "report.html"
@@ -144,7 +146,11 @@ class Run:
     def cache_folders(self) -> list[Path]:
         """Where the cache may be that it was trained on: as seen from the run, and where it was."""
         places = self.record.get("cache_folders")
-        return [files.tidy(self.folder / place) for place in places] if isinstance(places, list) else []
+        known = places if isinstance(places, list) else []
+        return [
+            mirror.folder_of(place) if mirror.is_url(place) else files.tidy(self.folder / place)
+            for place in known
+        ]
 
     def history(self) -> tuple[dict[str, float], ...]:
         """A row per epoch or candidate."""
@@ -176,9 +182,16 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         return files.read_checked_json(path)
     except OSError as error:
+        if (path.parent / EXPORT_RECORD).is_file():
+            raise OptionError(f"{path.parent} is an export. Give the {_run_of(path.parent)}") from error
         raise OptionError(f"Cannot read {path}: {error.strerror}. Give a run or its {RECORD}") from error
     except ValueError as error:
         raise _damaged(path, error) from error
+
+
+def _run_of(export: Path) -> str:
+    run = export.absolute().parent.parent
+    return f"run that it was made of: {run}" if (run / RECORD).is_file() else "run that it was made of"
 
 
 def _damaged(path: Path, reason: object) -> OptionError:
@@ -200,7 +213,10 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def seen_from(folder: Path, cache: Path) -> list[str]:
-    """A cache folder as `Run.cache_folders` finds it again: relative to a run, and absolute."""
+    """A cache folder as `Run.cache_folders` finds it again: relative to a run, and absolute; or its URL."""
+    url = mirror.url_of(cache)
+    if url is not None:
+        return [url]
     return [os.path.relpath(cache, folder), str(cache.absolute())]
 
 

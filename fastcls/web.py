@@ -86,6 +86,16 @@ def fetch(address: str, start: int = 0, stop: int | None = None) -> bytes:
     return data[start:stop] if response.status == _NO_RANGE else data
 
 
+def fetch_marked(address: str) -> tuple[bytes, str]:
+    """The bytes at an address, and what `state` says of them.
+
+    Raises:
+        WebError: They cannot be had, as with `fetch`.
+    """
+    with _opened(address, {}) as response:
+        return _read(response), _mark(response)
+
+
 def fetch_into(address: str, file: BinaryIO) -> int:
     """Write the bytes at an address, however many; returns their number.
 
@@ -113,7 +123,11 @@ def state(address: str) -> tuple[int, str]:
         size = int(told) if told.isdecimal() else response.length
         if size is None:
             raise WebError("the server does not tell its size")
-        return size, response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        return size, _mark(response)
+
+
+def _mark(response: Any) -> str:
+    return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
 
 
 def _range(start: int, stop: int | None) -> dict[str, str]:

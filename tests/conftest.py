@@ -1,4 +1,5 @@
 import gc
+import os
 import subprocess
 import sys
 
@@ -28,6 +29,14 @@ def own_home(tmp_path_factory):
     """What is kept per machine is kept for the tests alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(home.VARIABLE, str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk():
+    """No test survives a power failure: to wait for the disk would take a tenth of the time or more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from fastcls import files, graph
 from fastcls.backend import reproducible_build
+from fastcls.bases.families import REFUSED
 from fastcls.bases.model_files import first_line
 from fastcls.errors import CacheError, OptionError, closest
 from fastcls.optional import require
 
 _PREFIX = "keras_hub:"
-# Their code needs the number of images of a batch, which a graph does not know.
-_REFUSED = ("MiTBackbone", "SwinTransformerBackbone", "ViTDetBackbone")
+# Of a model of images and texts, or one that finds objects: the part that makes features of images.
+_SEEING = ("vision_encoder", "image_encoder")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def is_preset(name: str) -> bool:
 def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None = None) -> Preset:
     """Load a backbone of images; keras_hub downloads a preset that is no folder.
 
-    Of a model of images and texts it is the part that sees the images.
+    Of a model that does more, such as one of images and texts or a segmenter, it is the part that makes
+    features of images.
 
     Args:
         name: "keras_hub:PRESET", where the preset is a name, a folder of keras_hub's, or one of Hugging Face.
@@ -67,7 +69,7 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
     with reproducible_build():
         model = _of_size(hub, preset, size, with_weights=with_weights)
     _require_family(hub, name, type(model))
-    model = getattr(model, "vision_encoder", model)
+    model = next((getattr(model, part) for part in _SEEING if hasattr(model, part)), model)
     if graph.is_functional(model) and [len(tensor.shape) for tensor in model.inputs] != [4]:
         raise OptionError(_explain_no_images(name, type(model)))
     _require_whole_patches(name, model, size)
@@ -112,10 +114,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _require_family(hub: Any, name: str, kind: Any) -> None:
     """Raise OptionError for a backbone that cannot be opened, or has presets and none of images."""
-    if kind.__name__ in _REFUSED:
+    if kind.__name__ in REFUSED:
         raise OptionError(
-            f"{name} is a {kind.__name__}, whose code needs the number of images of a batch: it "
-            "cannot be said in layers of Keras. Take another family, such as DINOv2, SigLIP or ViT"
+            f"{name} is a {kind.__name__}, {REFUSED[kind.__name__]}. Take a base that was made to give "
+            "features of images: `fastcls bases` lists families"
         )
     own = getattr(kind, "presets", {}).keys()
     if own and not own & hub.layers.ImageConverter.presets.keys():

@@ -25,7 +25,7 @@ from fastcls.storage.tries import code_of, missing, tried
 from fastcls.web import scheme_of
 
 # Schemes whose stores can create an object only if there is none; others are read, or written over.
-_CONDITIONAL = ("file", "gcs", "gs", "local", "memory", "s3", "s3a")
+_CONDITIONAL = ("file", "gcs", "gs", "memory", "s3", "s3a")
 _READ_ONLY = ("hf", "http", "https")
 # What tells that an object has changed, in order of trust: tags, checksums and versions, then times.
 _MARKS = ("ETag", "etag", "generation", "md5Hash", "crc32c", "blob_id", "mtime", "LastModified", "created")
@@ -74,8 +74,28 @@ def read(url: str, start: int | None = None, stop: int | None = None) -> bytes:
     if web.is_url(url):
         return tried(url, lambda: web.fetch(url, start or 0, stop))
     fs = file_system(url)
+    if scheme_of(url) in S3 and start is None and stop is None:
+        return tried(url, lambda: stores.get_object(fs, url))[0]
     data = tried(url, lambda: fs.cat_file(url, start=start, end=stop))
     return bytes(data)
+
+
+def read_whole(url: str) -> tuple[bytes, Stat]:
+    """The bytes of an object and its state, in one request where the store tells both at once.
+
+    Raises:
+        FileNotFoundError: There is no such object.
+        OSError: It cannot be read.
+    """
+    if web.is_url(url):
+        data, mark = tried(url, lambda: web.fetch_marked(url))
+        return data, Stat(len(data), _stamp([len(data), mark]))
+    if scheme_of(url) in S3:
+        fs = file_system(url)
+        data, mark = tried(url, lambda: stores.get_object(fs, url))
+        return data, _stat_of({"size": len(data), "ETag": mark})
+    found = stat(url)  # before the bytes: a change meanwhile shows the next time
+    return read(url), found
 
 
 def stat(url: str) -> Stat:
@@ -118,18 +138,28 @@ def walk(url: str) -> Iterator[tuple[str, Stat]]:
         StorageError: The store cannot be listed, or there is no such bucket.
         OptionError: The scheme has no listing, as the web has none.
     """
-    if web.is_url(url):
-        raise OptionError(
-            "A web server has no listing of its files. Give a CSV or Parquet list of addresses. "
-            f"Received: {url}"
-        )
-    fs = file_system(url)
-    root = fs._strip_protocol(url).rstrip("/")
+    fs, root = _listable(url)
     listed = _s3_objects(fs, url, root) if scheme_of(url) in S3 else _objects(fs, url, root)
     for name, found in listed:
         path = name[len(root) :].lstrip("/")
-        if path and not path.endswith("/"):
+        if found and path and not path.endswith("/"):
             yield path, found
+
+
+def children(url: str) -> dict[str, Stat | None]:
+    """What is directly below a URL, by name: the state of an object, None for a prefix of others.
+
+    Raises:
+        StorageError: The store cannot be listed, or there is no such bucket.
+        OptionError: The scheme has no listing, as the web has none.
+    """
+    fs, root = _listable(url)
+    if scheme_of(url) in S3:
+        listed = list(_s3_objects(fs, url, root, Delimiter="/"))
+    else:
+        listed = [(info["name"], _state_of(info)) for info in _ls(fs, url, root, root)]
+    found = {name.rstrip("/")[len(root) :].lstrip("/"): state for name, state in listed}
+    return {name: state for name, state in found.items() if name}
 
 
 def fetch(url: str, path: Path) -> None:
@@ -159,6 +189,7 @@ def send(path: Path, url: str, *, only_new: bool = False) -> bool:
         StorageError: The store refuses it, or writes over objects that it should only create.
     """
     scheme = scheme_of(url)
+    stores.require_known(url)
     if scheme in _READ_ONLY:
         raise OptionError(f"{scheme}:// is read only. Choose s3://, gs:// or a local path. Received: {url}")
     if only_new and scheme not in _CONDITIONAL:
@@ -166,7 +197,7 @@ def send(path: Path, url: str, *, only_new: bool = False) -> bool:
             f"{scheme}:// cannot create an object only if there is none. Choose s3:// or gs://. "
             f"Received: {url}"
         )
-    if scheme in ("file", "local"):
+    if scheme == "file":
         return _put_local(path, Path(file_system(url)._strip_protocol(url)), only_new=only_new)
     if not only_new:
         fs = file_system(url)
@@ -207,28 +238,50 @@ def _stamp(parts: list[Any]) -> int:
     return int.from_bytes(hashed, "big") >> 1 or 1
 
 
+def _listable(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and what names begin with below it."""
+    if web.is_url(url):
+        raise OptionError(
+            "A web server has no listing of its files. Give a CSV or Parquet list of addresses. "
+            f"Received: {url}"
+        )
+    fs = file_system(url)
+    return fs, fs._strip_protocol(url).rstrip("/")
+
+
 def _objects(fs: Any, url: str, root: str) -> Iterator[tuple[str, Stat]]:
     folders = [root]
     while folders:
-        folder = folders.pop()
-        try:
-            listed = tried(url, functools.partial(fs.ls, folder, detail=True))
-        except (FileNotFoundError, NotADirectoryError):
-            if folder == root and "/" not in root.strip("/"):
-                raise StorageError(f"{url} does not exist. Check the name of the bucket") from None
-            continue
-        for info in listed:
-            if info["type"] == "directory":
+        for info in _ls(fs, url, root, folders.pop()):
+            state = _state_of(info)
+            if state:
+                yield info["name"], state
+            else:
                 folders.append(info["name"])
-            elif info["name"].rstrip("/") != folder:  # a file is listed as itself
-                yield info["name"], _stat_of(info)
 
 
-def _s3_objects(fs: Any, url: str, root: str) -> Iterator[tuple[str, Stat]]:
+def _ls(fs: Any, url: str, root: str, folder: str) -> list[dict[str, Any]]:
+    """What fsspec lists directly below a folder; nothing where there is none."""
+    try:
+        listed = tried(url, functools.partial(fs.ls, folder, detail=True))
+    except (FileNotFoundError, NotADirectoryError):
+        if folder == root and "/" not in root.strip("/"):
+            raise StorageError(f"{url} does not exist. Check the name of the bucket") from None
+        return []
+    return [info for info in listed if info["name"].rstrip("/") != folder]  # a file is listed as itself
+
+
+def _state_of(info: dict[str, Any]) -> Stat | None:
+    return None if info["type"] == "directory" else _stat_of(info)
+
+
+def _s3_objects(fs: Any, url: str, root: str, **asked: Any) -> Iterator[tuple[str, Stat | None]]:
     bucket, _, key = root.partition("/")
-    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **fs.req_kw}
+    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **asked, **fs.req_kw}
     while True:
         page = tried(url, lambda: fs.call_s3("list_objects_v2", **asked))
+        for found in page.get("CommonPrefixes", ()):
+            yield f"{bucket}/{found['Prefix']}", None
         for found in page.get("Contents", ()):
             yield f"{bucket}/{found['Key']}", _stat_of({**found, "size": found["Size"]})
         if not page.get("IsTruncated"):

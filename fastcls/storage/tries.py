@@ -96,7 +96,7 @@ def _explained(url: str, error: Exception, tries: int) -> Exception:
     if isinstance(error, FileNotFoundError) or _status_of(error) in (404, 410):
         return missing(url)
     if isinstance(error, web.WebError):
-        return StorageError(reason)
+        return StorageError(f"{url} cannot be fetched: {reason}")
     name = type(error).__name__
     is_refused = (
         isinstance(error, PermissionError) or "Credentials" in name or name == "DefaultCredentialsError"
