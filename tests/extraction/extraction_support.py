@@ -30,6 +30,8 @@ from fastcls.specs import ENGINES, EXECUTORS, BaseSpec, CutSpec, ExtractConfig
 
 ENGINE = "extraction_support:PixelEngine"
 SIZE = (8, 8)
+# Executors that need nothing but this machine.
+EXECUTORS_HERE = [name for name, kind in EXECUTORS.items() if not kind.is_cluster]
 SHAPE = (12,)
 # What the blue of an image's first pixel does to the engine.
 ABORT, OVERFLOW, NAN, KILL_ONCE, RAISE = 1, 2, 3, 4, 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
 import statistics
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from fastcls.specs import ExtractConfig
 
 _CPUS, _CPUS_GPU, _GPUS = 1, 4, 0.25  # of an actor
 _WAIT_S = 1.0
+_ANSWER_S = 5.0
 _GROW_S = 5.0  # how often new nodes are looked for
 _PATIENCE_S = 30  # until it is said that no actor starts
 _FATAL_DEATHS = 8  # per actor, without one task done in between
@@ -51,9 +53,12 @@ class RayExecutor(Executor):
             self._connect(self._config.address)
 
     def _connect(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
         try:
+            if host and port.isdigit() and "/" not in host:  # Ray tries for two minutes
+                socket.create_connection((host, int(port)), _ANSWER_S).close()
             self._ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OptionError(
                 f"No Ray cluster can be reached. Received: --address {address}. Start one with: "
