@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import pickle
+import signal
 import socket
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -53,6 +55,7 @@ class RayExecutor(Executor):
             self._connect(self._config.address)
 
     def _connect(self, address: str) -> None:
+        ends = signal.getsignal(signal.SIGTERM)  # Ray would end this process its own way
         host, _, port = address.rpartition(":")
         try:
             if host and port.isdigit() and "/" not in host:  # Ray tries for two minutes
@@ -64,6 +67,8 @@ class RayExecutor(Executor):
                 f"No Ray cluster can be reached. Received: --address {address}. Start one with: "
                 f"ray start --head; and on other nodes: ray start --address HOST:6379. Ray says: {reason}"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ends)
 
     def stop(self) -> None:
         """See `Executor`."""
