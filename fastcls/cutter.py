@@ -64,7 +64,7 @@ class Cut:
         pool: What becomes of the positions of the trunk's output: see `CutSpec`.
         dtype: Storage type of a bottleneck.
         precision: Type in which the trunk computes, or "auto".
-        full_decode: See `CutSpec`.
+        full_decode: See `CutSpec`, as for `resize`.
     """
 
     base: Base
@@ -75,6 +75,7 @@ class Cut:
     dtype: str
     precision: str
     full_decode: bool = False
+    resize: str = "stretch"
 
     @property
     def pooling(self) -> str:
@@ -91,25 +92,26 @@ def cut(
     precision: str = "auto",
     full_decode: bool = False,
     last: int | None = None,
+    resize: str = "stretch",
 ) -> Cut:
     """Cut a base.
 
     Args:
         base: What to cut; a name or a `BaseSpec` is loaded first.
-        layer: Name of a cut point, or a share of the multiply-adds such as "80%" (see `near_share`); None for
-            the pooled output before the classifier.
+        layer: A cut point, or a share such as "80%" (see `near_share`); None for the one before the classifier.
         pool: What becomes of the positions of a map or of tokens: see `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
         full_decode: See `CutSpec`.
         last: How many of the last blocks of a transformer to take, end to end: see `CutSpec`.
+        resize: See `CutSpec`.
 
     Raises:
         OptionError: There is no such layer, some path through the base avoids it, its output is no vector,
             tokens or map, or an option is unknown.
     """
     keras = import_keras()
-    asked = CutSpec("", layer, pool, dtype, precision, full_decode, last)
+    asked = CutSpec("", layer, pool, dtype, precision, full_decode, last, resize)
     base = base if isinstance(base, Base) else load_base(base)
     points = cut_points(base.model)
     if asked.last:
@@ -120,7 +122,7 @@ def cut(
     output = point.tensor if asked.last else base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
-    made = Cut(base, point.layer, trunk, tail, str(asked.pool), dtype, precision, full_decode)
+    made = Cut(base, point.layer, trunk, tail, str(asked.pool), dtype, precision, full_decode, resize)
     _require_class_token(made)
     return made
 
@@ -351,8 +353,7 @@ def _pooling(pool: str, tensor: Any, prefix_tokens: int | None) -> str:
     rank = len(tensor.shape) - 1
     if rank == 1:
         return "none"
-    is_automatic = pool == "auto"
-    return ("cls" if rank == 2 and prefix_tokens else "avg") if is_automatic else pool
+    return ("cls" if rank == 2 and prefix_tokens else "avg") if pool == "auto" else pool
 
 
 def _require_class_token(cut: Cut) -> None:

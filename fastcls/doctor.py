@@ -31,7 +31,10 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "pandas": (("pandas",), "tables as DataFrames"),
     "parquet": (("pyarrow",), "data sets in Parquet files"),
     "ray": (("ray",), "extraction on a Ray cluster"),
-    "remote": (("fsspec", "aiohttp", "gcsfs", "huggingface_hub", "s3fs"), "images and caches in object stores"),
+    "remote": (
+        ("fsspec", "gcsfs", "huggingface_hub", "s3fs"),
+        "images and caches in object stores",
+    ),
     "safetensors": (("safetensors",), "import-weights from .safetensors"),
     "serve": (("fastapi", "python-multipart", "uvicorn"), "fastcls serve"),
     "torch": (("torch",), "import-weights from .pth"),

@@ -1,4 +1,5 @@
 import gc
+import os
 import subprocess
 import sys
 
@@ -29,6 +30,34 @@ def own_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(home.VARIABLE, str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk():
+    """No test survives a power failure: to wait for the disk would take a tenth of the time or more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server on this machine; the environment names it. See `storage_support`."""
+    from storage_support import s3_server
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def web_server(monkeypatch):
+    """A web server on this machine. See `storage_support`."""
+    from storage_support import WebServer
+
+    monkeypatch.setenv("no_proxy", "*")
+    server = WebServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture

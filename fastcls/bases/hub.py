@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from fastcls import files, graph
 from fastcls.backend import reproducible_build
+from fastcls.bases.families import REFUSED
 from fastcls.bases.model_files import first_line
 from fastcls.errors import CacheError, OptionError, closest
 from fastcls.optional import require
 
 _PREFIX = "keras_hub:"
-# Their code needs the number of images of a batch, which a graph does not know.
-_REFUSED = ("MiTBackbone", "SwinTransformerBackbone", "ViTDetBackbone")
+# Of a model of images and texts, or one that finds objects: the part that makes features of images.
+_SEEING = ("vision_encoder", "image_encoder")
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Preset:
         model: Keras model; None before it is loaded.
         size: (height, width) in pixels; None where the preset leaves it open.
         normalize: As `BaseSpec.normalize`; None where the preset does not say it.
+        crop: Share of the shorter side of an image that is left of it by the crop that the preset asks for.
     """
 
     model: Any
     size: tuple[int, int] | None
     normalize: str | None
+    crop: Fraction = Fraction(1)
 
 
 def is_preset(name: str) -> bool:
@@ -41,7 +46,8 @@ def is_preset(name: str) -> bool:
 def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None = None) -> Preset:
     """Load a backbone of images; keras_hub downloads a preset that is no folder.
 
-    Of a model of images and texts it is the part that sees the images.
+    Of a model that does more, such as one of images and texts or a segmenter, it is the part that makes
+    features of images.
 
     Args:
         name: "keras_hub:PRESET", where the preset is a name, a folder of keras_hub's, or one of Hugging Face.
@@ -63,7 +69,7 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
     with reproducible_build():
         model = _of_size(hub, preset, size, with_weights=with_weights)
     _require_family(hub, name, type(model))
-    model = getattr(model, "vision_encoder", model)
+    model = next((getattr(model, part) for part in _SEEING if hasattr(model, part)), model)
     if graph.is_functional(model) and [len(tensor.shape) for tensor in model.inputs] != [4]:
         raise OptionError(_explain_no_images(name, type(model)))
     _require_whole_patches(name, model, size)
@@ -108,10 +114,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _require_family(hub: Any, name: str, kind: Any) -> None:
     """Raise OptionError for a backbone that cannot be opened, or has presets and none of images."""
-    if kind.__name__ in _REFUSED:
+    if kind.__name__ in REFUSED:
         raise OptionError(
-            f"{name} is a {kind.__name__}, whose code needs the number of images of a batch: it "
-            "cannot be said in layers of Keras. Take another family, such as DINOv2, SigLIP or ViT"
+            f"{name} is a {kind.__name__}, {REFUSED[kind.__name__]}. Take a base that was made to give "
+            "features of images: `fastcls bases` lists families"
         )
     own = getattr(kind, "presets", {}).keys()
     if own and not own & hub.layers.ImageConverter.presets.keys():
@@ -206,6 +212,7 @@ def _read_folder(folder: Path) -> Preset | None:
         sides = said.get("crop_size") or said.get("size")
         sides = {"height": sides, "width": sides} if isinstance(sides, int) else sides or {}
         size = (sides["height"], sides["width"]) if {"height", "width"} <= sides.keys() else None
+        crop = _crop(said, size)
         scale = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
         moments = [(0.0,), (1.0,)]
         if said.get("do_normalize", True):
@@ -214,7 +221,17 @@ def _read_folder(folder: Path) -> Preset | None:
         means, deviations = ([float(f"{float(value) / scale:.9g}") for value in each] for each in moments)
     except (CacheError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
-    return Preset(None, size, ",".join(repr(value) for value in [*means, *deviations]))
+    return Preset(None, size, ",".join(repr(value) for value in [*means, *deviations]), crop)
+
+
+def _crop(said: Mapping[str, Any], size: tuple[int, int] | None) -> Fraction:
+    """The share of an image's shorter side that is left by the center crop of a preprocessor."""
+    resized = said.get("size")
+    if isinstance(resized, Mapping):
+        resized = resized.get("shortest_edge") or min(resized.get("height", 0), resized.get("width", 0))
+    if size is None or not said.get("do_center_crop", "crop_size" in said) or not resized:
+        return Fraction(1)
+    return min(Fraction(min(size), int(resized)), Fraction(1))
 
 
 def _normalization(scale: Any, offset: Any) -> str:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Base:
         normalize: What happens to pixels before `model`, as `BaseSpec.normalize` says it.
         prefix_tokens: Of a base that makes tokens: how many come before those of the patches, such as a class
             token; None where that is not known.
+        crop: Share of the middle of an image that it is shown with `--resize crop`; see `Resizing`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Base:
     size: tuple[int, int]
     normalize: str
     prefix_tokens: int | None = None
+    crop: Fraction = Fraction(1)
 
 
 def load_base(
@@ -213,7 +216,7 @@ def _load_preset(spec: BaseSpec) -> Base:
         raise OptionError(f"{spec.name} has its own weights. Remove --weights imagenet")
     preset = read_preset(spec.name, with_weights=spec.weights is None, size=spec.size)
     size = _input_size(replace(spec, size=spec.size or preset.size), preset.model)
-    return _opened_base(spec, preset.model, size, preset.normalize)
+    return replace(_opened_base(spec, preset.model, size, preset.normalize), crop=preset.crop)
 
 
 def _opened_base(spec: BaseSpec, model: Any, size: tuple[int, int], normalize: str | None = None) -> Base:

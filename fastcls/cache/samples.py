@@ -7,6 +7,7 @@ called `label`, or `labels` with a JSON array of names in each cell, by the task
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -20,10 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from fastcls import web
 from fastcls.data import image_bytes
 from fastcls.data.csv_table import read_columns, read_table, write_table
 from fastcls.data.digests import DIGEST_DTYPE
-from fastcls.parallel import spread
+from fastcls.errors import FastclsError
+from fastcls.garbage import uncollected
+from fastcls.parallel import spread, spread_wide
+from fastcls.storage import is_url
+from fastcls.storage.listings import listed, listing_of
 from fastcls.tasks import Task
 from fastcls.wording import count_of
 
@@ -33,6 +39,7 @@ _STAT = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns")
 _UNKNOWN = (0, 0, 0)
 _BOUND = 1 << 63
 _BLOCK = 1024  # lines that are in memory as objects at once
+_FEW = 16  # files at URLs that are asked for one by one
 _SLOW_S = 1e-4  # what a look at a file takes where a network is waited for: several threads wait then
 
 
@@ -189,13 +196,15 @@ class SampleTable(Sequence[SampleRow]):
         self.digests[place], self.states[place] = digest.encode(), _stored(_STATE(state))
 
 
-def file_states(root: Path, paths: Sequence[str]) -> np.ndarray:
+def file_states(root: str | Path, paths: Sequence[str]) -> np.ndarray:
     """States of the files that hold some images, as `SampleTable` has them; all zero of a file that is gone.
 
     Args:
-        root: Folder that the paths are relative to.
+        root: Folder that the paths are relative to, or its URL: it is listed, unless there are few paths.
         paths: Of the images. Those in one file, as records are, follow each other: it is looked at once.
     """
+    if is_url(os.fspath(root)) or any(map(is_url, paths)):
+        return _remote_states(os.fspath(root), paths)
     blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
     look = functools.partial(_look_at, os.path.join(root, ""))  # noqa: PTH118 (10 times quicker)
     started = time.perf_counter()
@@ -203,6 +212,25 @@ def file_states(root: Path, paths: Sequence[str]) -> np.ndarray:
     is_slow = time.perf_counter() - started > _SLOW_S * len(paths[:_BLOCK])
     found += spread(look, blocks[1:]) if is_slow else map(look, blocks[1:])
     return np.concatenate([np.empty((0, 3), np.int64), *found])
+
+
+def _remote_states(root: str, paths: Sequence[str]) -> np.ndarray:
+    if is_url(root) and not web.is_url(root) and len(paths) > _FEW:
+        with contextlib.suppress(OSError, FastclsError):  # of what cannot be listed, each file is asked for
+            listing_of(root)
+    places = [image_bytes.located(root, path) for path in paths]
+    owners = dict.fromkeys(map(image_bytes.file_of, places))
+    look = map if listed(f"{root}/a") else spread_wide
+    states = dict(zip(owners, look(_remote_state, owners), strict=True))
+    found = [states[image_bytes.file_of(place)] for place in places]
+    return np.array(found, np.int64).reshape(-1, 3)
+
+
+def _remote_state(place: str) -> tuple[int, int, int]:
+    try:
+        return _stored(_STAT(image_bytes.stat(place)))
+    except (OSError, FastclsError):
+        return _UNKNOWN
 
 
 def _look_at(prefix: str, paths: Iterable[str]) -> np.ndarray:
@@ -252,13 +280,14 @@ def read_samples(path: Path, task: Task, same: Sequence[str] = ()) -> SampleTabl
     """
     table, parse, intern = SampleTable([], [], [], []), functools.cache(task.read_cell), functools.cache(str)
     digests, states = bytearray(), bytearray()
-    for paths, labels, splits, groups, *known in read_columns(path, columns_of(task)):
-        table.paths += _shared(list(paths), same)
-        table.labels += map(parse, labels)
-        table.splits += map(intern, splits)
-        table.groups += map(intern, groups)
-        digests += np.array(known[0], DIGEST_DTYPE).tobytes()
-        states += np.array([_whole_numbers(column) for column in known[1:]]).T.tobytes()
+    with uncollected():
+        for paths, labels, splits, groups, *known in read_columns(path, columns_of(task)):
+            table.paths += _shared(list(paths), same)
+            table.labels += map(parse, labels)
+            table.splits += map(intern, splits)
+            table.groups += map(intern, groups)
+            digests += np.array(known[0], DIGEST_DTYPE).tobytes()
+            states += np.array([_whole_numbers(column) for column in known[1:]]).T.tobytes()
     arrays = np.frombuffer(digests, DIGEST_DTYPE), np.frombuffer(states, np.int64).reshape(-1, 3)
     return SampleTable(table.paths, table.labels, table.splits, table.groups, *arrays)
 

@@ -11,12 +11,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import itertools
-import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,14 +22,11 @@ import h5py
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import remote_shards
+from fastcls.cache.shard_layout import Layout, checksums
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
-
-try:  # the same sums at ten times the rate
-    from zlib_ng.zlib_ng import crc32
-except ImportError:
-    from zlib import crc32
 
 FORMAT = "fastcls-shard"
 VERSION = 1
@@ -41,10 +35,13 @@ _HDF5_VERSION = ("v110", "v110")
 _CHUNK_BYTES = 1 << 18
 _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
 _CHECKED = ("format", "version", "fingerprint", "digests_checksum")
-_RUN_ROWS = 4  # in a row on average: fewer are read with those between them
 _UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 # What h5py raises for damaged files.
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
+
+
+class ForeignShardError(CacheError):
+    """A shard is whole, but of another version or of another cache."""
 
 
 class ShardWriter:
@@ -190,12 +187,6 @@ class _Disk(io.FileIO):
             raise self._error
 
 
-def checksums(rows: np.ndarray) -> np.ndarray:
-    """CRC-32 of each row's bytes: (N, ...) -> (N,) uint32."""
-    flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-    return np.array([crc32(row.data) for row in flat], np.uint32)
-
-
 def read_digests(path: Path, fingerprint: str) -> np.ndarray:
     """The digests of a shard.
 
@@ -210,16 +201,38 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
         CacheError: The file is damaged, of another version, or of another cache.
         PermissionError: It may not be read.
     """
-    with _damage_named(path), h5py.File(path, "r") as file:
+    known = remote_shards.known_digests(path, fingerprint)
+    if known is not None:
+        return known
+    with damage_named(path), h5py.File(path, "r") as file:
         attributes = {name: file.attrs.get(name) for name in _CHECKED}
         digests = file["digests"][:]
         counts = {len(digests), len(file["bottlenecks"]), len(file["checksums"])}
     if attributes.get("format") != FORMAT.encode() or attributes.get("version") != VERSION:
-        raise CacheError(f"{path} is not a fastcls shard of version {VERSION}")
+        raise ForeignShardError(f"{path} is not a fastcls shard of version {VERSION}")
     if attributes.get("fingerprint") != fingerprint.encode():
-        raise CacheError(f"Shard {path} belongs to another cache")
+        raise ForeignShardError(f"Shard {path} belongs to another cache")
     if zlib.crc32(digests.tobytes()) != attributes.get("digests_checksum") or len(counts) > 1:
         raise _damaged(path, "its digests do not match their checksum")
+    return digests
+
+
+def fingerprint_of(path: Path) -> str:
+    """What a shard says that it was made with.
+
+    Raises:
+        CacheError: It is damaged.
+    """
+    with damage_named(path), h5py.File(path, "r") as file:
+        return bytes(file.attrs["fingerprint"]).decode()
+
+
+def require_whole(path: Path) -> np.ndarray:
+    """Read all of a shard, and return its digests, (N,) S32; raises CacheError where it is damaged."""
+    digests = read_digests(path, fingerprint_of(path))
+    for start in range(0, len(digests), _CHUNK_ROWS):
+        places = np.arange(min(_CHUNK_ROWS, len(digests) - start))
+        read_into(empty_rows(path, len(places)), places, path, start + places)
     return digests
 
 
@@ -230,7 +243,7 @@ def empty_rows(path: Path, count: int) -> np.ndarray:
         CacheError: The shard is damaged.
         PermissionError: It may not be read.
     """
-    with _damage_named(path), path.open("rb") as file:
+    with damage_named(path), path.open("rb") as file:
         return _layout(path, *_state(file)).empty(count)
 
 
@@ -247,14 +260,14 @@ def read_into(output: np.ndarray, places: np.ndarray, path: Path, indices: np.nd
         CacheError: A row is damaged.
         PermissionError: The shard may not be read.
     """
-    with _damage_named(path), _opened(path) as (layout, read, file):
+    with damage_named(path), opened(path) as (layout, read):
         runs = (
             layout.runs(places, indices) if output.flags.c_contiguous and output.dtype == layout.dtype else []
         )
         for run in runs:
+            wanted = indices[run]
             rows = output[places[run.start] : places[run.stop - 1] + 1]
-            layout.read_into(rows, file, int(indices[run.start]))
-            layout.check(rows, indices[run])
+            layout.check(read(int(wanted[0]), int(wanted[-1]) + 1, rows), wanted)
         for part in [] if runs else group(indices // layout.chunk_rows):
             wanted = indices[part]
             first, stop = int(wanted.min()), int(wanted.max()) + 1
@@ -276,7 +289,7 @@ def read_quality(path: Path) -> np.ndarray:
         CacheError: The shard is damaged.
         PermissionError: It may not be read.
     """
-    with _damage_named(path), h5py.File(path, "r") as file:
+    with damage_named(path), h5py.File(path, "r") as file:
         found = np.full((len(file["digests"]), len(COLUMNS)), np.nan, np.float32)
         if "quality" in file:
             stored = file["quality"]
@@ -289,16 +302,16 @@ def read_quality(path: Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[_Layout, Callable[[int, int], np.ndarray], io.FileIO]]:
-    """The layout of a shard, what reads the rows of one chunk from the first to before the last, its file."""
+def opened(path: Path) -> Iterator[tuple[Layout, Callable[..., np.ndarray]]]:
+    """The layout of a shard, and what reads the rows from one to before another, of one chunk."""
     with path.open("rb", buffering=0) as file:
         layout = _layout(path, *_state(file))
         if layout.offsets:
-            yield layout, functools.partial(layout.read, file), file
+            yield layout, functools.partial(layout.read, file)
             return
-        with h5py.File(path, "r") as hdf5:
-            rows = hdf5["bottlenecks"]
-            yield layout, lambda first, stop: rows[first:stop], file
+    with h5py.File(path, "r") as hdf5:
+        rows = hdf5["bottlenecks"]
+        yield layout, lambda first, stop: rows[first:stop]
 
 
 def group(keys: np.ndarray) -> list[np.ndarray]:
@@ -307,74 +320,16 @@ def group(keys: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where the rows of a shard are in its file.
-
-    Rows that are not compressed are read without HDF5. docs/benchmarks.md says what that gains: a shard need
-    not be opened by HDF5 each time, and threads do not wait for the one lock of h5py.
-
-    Attributes:
-        dtype: Of the rows.
-        shape: Of one row.
-        chunk_rows: Rows that are stored together.
-        offsets: Where in the file each chunk begins; empty when the rows are compressed.
-        checksums: (N,) uint32.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    chunk_rows: int
-    offsets: tuple[int, ...]
-    checksums: np.ndarray
-
-    @classmethod
-    def of(cls, file: h5py.File) -> _Layout:
-        rows = file["bottlenecks"]
-        starts = () if rows.compression else range(0, len(rows), rows.chunks[0])
-        within = (0,) * (rows.ndim - 1)
-        offsets = (rows.id.get_chunk_info_by_coord((start, *within)).byte_offset for start in starts)
-        return cls(rows.dtype, rows.shape[1:], rows.chunks[0], tuple(offsets), file["checksums"][:])
-
-    def empty(self, count: int) -> np.ndarray:
-        return np.empty((count, *self.shape), self.dtype)
-
-    def read(self, file: io.FileIO, first: int, stop: int) -> np.ndarray:
-        rows = self.empty(stop - first)
-        self.read_into(rows, file, first)
-        return rows
-
-    def read_into(self, rows: np.ndarray, file: io.FileIO, first: int) -> None:
-        """Fill rows (N, ...) with those that follow each other in the file."""
-        chunk, start = divmod(first, self.chunk_rows)
-        file.seek(self.offsets[chunk] + start * (rows.nbytes // len(rows)))
-        if file.readinto(rows.data.cast("B")) < rows.nbytes:
-            raise ValueError("it is truncated")
-
-    def check(self, rows: np.ndarray, indices: np.ndarray) -> None:
-        """Raise ValueError where rows do not match their checksums."""
-        wrong = checksums(rows) != self.checksums[indices]
-        if wrong.any():
-            raise ValueError(f"row {indices[wrong.argmax()]} does not match its checksum")
-
-    def runs(self, places: np.ndarray, indices: np.ndarray) -> list[slice]:
-        """Parts that follow each other in the file and in memory; none where reading chunks is better."""
-        if not self.offsets:
-            return []
-        chunks, within = np.divmod(indices, self.chunk_rows)
-        size = self.dtype.itemsize * math.prod(self.shape)
-        at = np.array(self.offsets)[chunks] + within * size
-        ends = np.flatnonzero((np.diff(at) != size) | (np.diff(places) != 1)) + 1
-        if len(ends) and len(indices) < _RUN_ROWS * len(ends):
-            return []
-        return [slice(*pair) for pair in itertools.pairwise([0, *ends.tolist(), len(indices)])]
+def forget_layouts() -> None:
+    """Look at each file anew: a disk that fails changes what is in a file, but not its times."""
+    _layout.cache_clear()
 
 
 # Shards do not change. What is kept of each is a fraction of what the index of its rows takes.
 @functools.lru_cache(maxsize=1 << 16)
-def _layout(path: Path, size: int, changed_ns: int) -> _Layout:
+def _layout(path: Path, size: int, changed_ns: int) -> Layout:
     with h5py.File(path, "r") as file:
-        return _Layout.of(file)
+        return Layout.of(file)
 
 
 def _state(file: io.IOBase) -> tuple[int, int]:
@@ -384,12 +339,13 @@ def _state(file: io.IOBase) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
+    remote_shards.fetched(path, require_whole)
     try:
         yield
     except PermissionError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(path, str(error)) from error
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("split-data", cls=SpecCommand, specs={"reading": SourceSpec, "splits": SplitSpec})
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create or extend.")
 @click.option(
     "--mode",
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and stop.")
 @click.option("--allow-small", is_flag=True, help="Accept classes too small to give every split an image.")
 def split_data(
-    source: Path,
+    source: str,
     out: Path,
     mode: str,
     dry_run: bool,

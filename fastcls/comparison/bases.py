@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import mirror
 from fastcls.cache.store import Cache
 from fastcls.comparison.costs import Cost, Rate, rate_of
 from fastcls.comparison.probing import CommonImages, Probed, probe
@@ -113,7 +114,7 @@ def compare_bases(
     plan = plan_comparison(
         Dataset.of(dataset),
         [as_spec(CutSpec, each, "cuts", named=True) for each in several],
-        files.as_path(root, "root"),
+        mirror.opened(root, "root"),
         as_spec(ExtractConfig, config, "config"),
         probe=as_spec(ProbeSpec, probe, "probe"),
         name=name,
@@ -317,7 +318,7 @@ def _grouped(cuts: Sequence[CutSpec]) -> list[list[CutSpec]]:
         if cut in cuts[:place]:
             raise OptionError(f"{cut.base.name} is given twice, with the same cut. Remove one")
         alone = place if cut.precision == "int8" else None  # which is calibrated for each cut
-        groups.setdefault((cut.base, cut.precision, cut.full_decode, alone), []).append(cut)
+        groups.setdefault((cut.base, cut.precision, cut.full_decode, cut.resize, alone), []).append(cut)
     if not groups:
         raise OptionError("There is nothing to compare. Give one base or more")
     return [*groups.values()]
@@ -370,4 +371,5 @@ def _facts(asked: CutSpec, planned: CutPlan) -> dict[str, str]:
         "dtype": outline.dtype,
         "precision": asked.precision,
         "decode": "full decode" if asked.full_decode else "reduced decode",
+        "resize": asked.resize,
     }

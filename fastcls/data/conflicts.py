@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ class Claim(NamedTuple):
 
 
 def find_conflicts(
-    root: Path,
+    root: str | Path,
     paths: Sequence[str],
     labels: Sequence[Hashable],
     digests: Sequence[str] | np.ndarray | None = None,
@@ -51,13 +50,15 @@ def find_conflicts(
     if is_known.all():
         again = repeated(known)
         return _alike(again.tolist(), known[again].tolist(), labels)
-    located = (os.path.join(root, path) for path in paths)  # noqa: PTH118 (10 times quicker)
+    located = (image_bytes.located(root, path) for path in paths)
     sizes = (size if size > 0 else "" for size in image_bytes.sizes(located))
     groups = _alike(range(len(paths)), sizes, labels)
     ends = () if is_known.any() else (image_bytes.end_digest_or_blank,)  # of nothing known to compare with
     for identify in (*ends, image_bytes.digest_or_blank):
         places = sorted(place for group in groups for place in group)
-        read = _spread(identify, (root / paths[place] for place in places if not is_known[place]))
+        read = _spread(
+            identify, (image_bytes.located(root, paths[place]) for place in places if not is_known[place])
+        )
         found = (known[place] if is_known[place] else next(read) for place in places)
         keys = np.fromiter(found, DIGEST_DTYPE, len(places))
         again = repeated(keys)  # the others need not be kept
@@ -65,7 +66,7 @@ def find_conflicts(
     return groups
 
 
-def _spread(identify: Callable[[Path], str], paths: Iterator[Path]) -> Iterator[str]:
+def _spread(identify: Callable[[str], str], paths: Iterator[str]) -> Iterator[str]:
     """`spread`, some files at a time: to order each alone takes longer than to read its end."""
     blocks = iter(lambda: list(itertools.islice(paths, _BLOCK)), [])
     return itertools.chain.from_iterable(spread(lambda block: [*map(identify, block)], blocks))

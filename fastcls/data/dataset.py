@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcls.data import image_bytes
 from fastcls.data.conflicts import Claim, describe_conflicts, find_conflicts, require_classes
 from fastcls.data.names import nfc, safe_name
 from fastcls.data.readers.class_folders import read_folder
@@ -26,6 +27,7 @@ from fastcls.optional import frame
 from fastcls.specs import as_list
 from fastcls.specs.data import ReadSpec
 from fastcls.specs.options import as_spec
+from fastcls.storage.paths import absolute, as_place, data_place
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.wording import count_of
 
@@ -103,7 +105,7 @@ class Dataset:
             OptionError: It is neither.
             DataError: As in `open`.
         """
-        return data if isinstance(data, Dataset) else cls.open(as_path(data, "dataset", "a Dataset"))
+        return data if isinstance(data, Dataset) else cls.open(data_place(data, "dataset", "a Dataset"))
 
     @classmethod
     def open(
@@ -125,7 +127,7 @@ class Dataset:
                 different labels, and `conflicts` is "error".
             OptionError: An option is invalid, or has no effect on what `path` is.
         """
-        path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
+        path, spec = data_place(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
         dataset = cls._open(path, spec, for_test=for_test)
         return dataset if spec.conflicts == "keep" else dataset.without_conflicts(spec.conflicts)
 
@@ -167,7 +169,7 @@ class Dataset:
         Raises:
             DataError: See `read_folder`; or there are fewer than two classes.
         """
-        root = as_path(root, "root")
+        root = data_place(root, "root")
         entries, left_out = read_folder(root, folders_are_classes=folders_are_classes, may_be_empty=for_test)
         class_names = tuple(sorted({name for entry in entries for name in entry.class_names}))
         return _build(root, entries, class_names, source=root, left_out=left_out, for_test=for_test)
@@ -189,7 +191,7 @@ class Dataset:
                 contradict each other; a split is unknown; there are fewer than two classes.
             OptionError: An option is invalid.
         """
-        path, spec = as_path(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
+        path, spec = data_place(path, "path"), replace(as_spec(ReadSpec, spec, "spec"), **options)
         table, root = read_tables([path], path, spec)
         made = _build(root, table.entries, table.class_names, source=path)
         source = path.parent if path.name == SPLIT_TABLE else path
@@ -230,7 +232,7 @@ class Dataset:
     @property
     def origin(self) -> Path:
         """Absolute path that it was read from."""
-        return Path(os.path.abspath(self.given))  # noqa: PTH100 (a link stays what it is called)
+        return absolute(self.given)
 
     @property
     def name(self) -> str:
@@ -323,7 +325,7 @@ class Dataset:
 
     def locate(self, sample: Sample) -> Path:
         """The file of a sample."""
-        return self.root / sample.path
+        return as_place(image_bytes.located(self.root, sample.path))
 
     def to_frame(self) -> pandas.DataFrame:
         """A row per sample: path, label (with several labels per image `labels`, a tuple), split and group.

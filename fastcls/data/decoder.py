@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 from fastcls.data import image_bytes
 from fastcls.data.image_files import open_file
 from fastcls.data.image_formats import OversizedImage, UnreadableHere, UnreadableImage
+from fastcls.data.resizing import Resizing
 from fastcls.errors import OptionError
 from fastcls.machine import available_memory
 from fastcls.specs import PixelRule
@@ -24,7 +25,6 @@ __all__ = [
     "UnreadableImage",
     "affordable_pixels",
     "decode",
-    "decode_sized",
     "pixel_rule",
     "read_bytes",
     "read_image",
@@ -34,20 +34,24 @@ __all__ = [
 # OpenCV's major version is there because its decoders differ.
 _OPENCV = f"opencv/{cv2.__version__.split('.')[0]}"
 _REDUCED, _FULL = f"jpeg-reduced/2 {_OPENCV}", f"full/2 {_OPENCV}"
-_STRETCH = "stretch-bilinear-mean/1"
 # Memory per pixel while decoding and resizing: 6 (OpenCV) to 10 (Pillow), and 16 for JPEG 2000.
 _BYTES_PER_PIXEL = 12
 _MEMORY_SHARE = 2  # the network needs memory too
 
 
-def pixel_rule(size: tuple[int, int], *, full_decode: bool = False) -> PixelRule:
+def pixel_rule(
+    size: tuple[int, int], *, full_decode: bool = False, resize: str = "stretch", crop: Fraction | int = 1
+) -> PixelRule:
     """The rule by which this fastcls makes pixels.
 
     Args:
         size: (height, width) in pixels.
         full_decode: Decode JPEGs at their full size, however large they are.
+        resize: "stretch" all of an image to the size, or "crop" its middle; see `CutSpec`.
+        crop: See `Resizing`; it counts for "crop" alone.
     """
-    return PixelRule((size[0], size[1]), _FULL if full_decode else _REDUCED, _STRETCH)
+    resizing = Resizing(Fraction(crop) if resize == "crop" else None)
+    return PixelRule((size[0], size[1]), _FULL if full_decode else _REDUCED, resizing.name)
 
 
 def affordable_pixels(threads: int) -> int:
@@ -84,9 +88,8 @@ class Decoder:
     max_pixels: int | None = None
 
     def __post_init__(self) -> None:
-        known = [pixel_rule(self.rule.size, full_decode=full) for full in (False, True)]
-        if self.rule not in known:
-            made = f"{known[0].decode!r} or {known[1].decode!r}, {known[0].resize!r}"
+        if self.rule.decode not in (_FULL, _REDUCED) or not Resizing.read(self.rule.resize):
+            made = f"{_REDUCED!r} or {_FULL!r}, {Resizing().name!r} or {Resizing(Fraction(1)).name!r}"
             raise OptionError(
                 f"Unknown pixel rule: {self.rule.decode!r}, {self.rule.resize!r}. Expected {made}, which "
                 "this fastcls and OpenCV implement. Other pixels would change predictions: use the versions "
@@ -98,13 +101,30 @@ class Decoder:
         """Whether JPEGs are decoded at their full size."""
         return self.rule.decode == _FULL
 
+    @property
+    def resizing(self) -> Resizing:
+        """How an image comes to the size."""
+        return Resizing.read(self.rule.resize) or Resizing()
+
     def decode(self, data: bytes) -> np.ndarray:
         """See the function."""
         return self.decode_sized(data).pixels
 
     def decode_sized(self, data: bytes) -> Decoded:
-        """See the function."""
-        return decode_sized(data, self.rule.size, full_decode=self.full_decode, max_pixels=self.max_pixels)
+        """`decode`, and how large the picture was."""
+        if not data:
+            raise UnreadableImage("empty file")
+        opened = open_file(data, None if self.full_decode else self.resizing.wanted(self.rule.size))
+        self._require_fitting(opened.size, opened.held)
+        try:
+            image = opened.read()
+            if image is None:
+                raise UnreadableImage(f"damaged or truncated {opened.kind}")
+            return Decoded(self.resizing.apply(image, self.rule.size), opened.original(image))
+        except cv2.error as error:
+            if error.code == cv2.Error.StsNoMem:
+                raise OversizedImage("not enough memory to decode it") from error
+            raise UnreadableImage(f"OpenCV refuses it: {' '.join(error.err.split())}") from error
 
     def read(self, path: Path) -> np.ndarray:
         """`decode` a file, or what a record of a TFRecord file holds."""
@@ -122,10 +142,21 @@ class Decoder:
         Raises:
             OversizedImage: The image is above the bound.
         """
-        height, width = image.shape[:2]
-        if self.max_pixels is not None:
-            _require_fitting((height, width), 0, self.rule.size, self.max_pixels)
-        return _resize(np.ascontiguousarray(image), self.rule.size)
+        self._require_fitting(image.shape[:2], 0)
+        return self.resizing.apply(image, self.rule.size)
+
+    def _require_fitting(self, stored: tuple[int, int], held: int) -> None:
+        if self.max_pixels is None:
+            return
+        height, width = stored
+        resized = self.resizing.held(stored, self.rule.size)
+        most = max(height * width, held, resized)
+        if most > self.max_pixels:
+            more = f" ({most:,} while resizing)" if most == resized else ""
+            raise OversizedImage(
+                f"{height}x{width} ({height * width:,}) pixels{more} exceed the limit of "
+                f"{self.max_pixels:,}. Raise it with --max-pixels, or use a machine with more memory"
+            )
 
 
 def read_image(path: Path, size: tuple[int, int], *, full_decode: bool = False) -> np.ndarray:
@@ -180,60 +211,7 @@ def decode(
         OversizedImage: The image exceeds the bound, or memory runs out.
         UnreadableImage: The bytes are empty, truncated, damaged, no image, or over OpenCV's limits.
     """
-    return decode_sized(data, size, full_decode=full_decode, max_pixels=max_pixels).pixels
-
-
-def decode_sized(
-    data: bytes, size: tuple[int, int], *, full_decode: bool = False, max_pixels: int | None = None
-) -> Decoded:
-    """`decode`, and how large the picture was."""
-    if not data:
-        raise UnreadableImage("empty file")
-    opened = open_file(data, None if full_decode else size)
-    if max_pixels is not None:
-        _require_fitting(opened.size, opened.held, size, max_pixels)
-    try:
-        image = opened.read()
-        if image is None:
-            raise UnreadableImage(f"damaged or truncated {opened.kind}")
-        return Decoded(_resize(image, size), opened.original(image))
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise OversizedImage("not enough memory to decode it") from error
-        raise UnreadableImage(f"OpenCV refuses it: {' '.join(error.err.split())}") from error
-
-
-def _require_fitting(stored: tuple[int, int], held: int, size: tuple[int, int], max_pixels: int) -> None:
-    height, width = stored
-    times = _times(stored, size)
-    resized = times * times * size[0] * size[1] if times > 1 else 0
-    most = max(height * width, held, resized)
-    if most > max_pixels:
-        more = f" ({most:,} while resizing)" if most == resized else ""
-        raise OversizedImage(
-            f"{height}x{width} ({height * width:,}) pixels{more} exceed the limit of {max_pixels:,}. Raise "
-            "it with --max-pixels, or use a machine with more memory"
-        )
-
-
-def _times(stored: tuple[int, int], size: tuple[int, int]) -> int:
-    """How many samples in each direction a pixel of the result averages."""
-    return math.ceil(max(stored[0] / size[0], stored[1] / size[1], 2) / 2)
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear to n times the size, then the mean of n x n pixels.
-
-    n is the smallest for which samples are at most two pixels apart, so that every source pixel
-    contributes. It costs less than half of averaging over areas at once (`INTER_AREA`), from which photos
-    of 320x240 differ at 224 by up to 2.9 levels of 255 on average, one in five by more than one level.
-    """
-    height, width = size
-    times = _times(image.shape[:2], size)
-    sampled = cv2.resize(image, (times * width, times * height), interpolation=cv2.INTER_LINEAR)
-    if times == 1:
-        return sampled
-    return cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
+    return Decoder(pixel_rule(size, full_decode=full_decode), max_pixels).decode(data)
 
 
 def _silence_opencv() -> None:

@@ -11,12 +11,17 @@ import functools
 import itertools
 import os
 import threading
+import time
 from typing import Any
 
+from fastcls import storage
 from fastcls.optional import require
+from fastcls.storage.ranged import open_url
 
 SUFFIX = ".parquet"
 _GROUPS = 2  # kept per process
+_RANGE = 1 << 16  # bytes that are asked for at least, of a file at a URL
+_FRESH_S = 60  # as long a look at such a file counts
 _lock = threading.Lock()  # several threads want the same group at the same time
 
 
@@ -42,7 +47,7 @@ def open_file(file: str) -> Any:
     """
     parquet = require("pyarrow.parquet", purpose=f"Reading {file}")
     try:
-        return parquet.ParquetFile(file)
+        return parquet.ParquetFile(open_url(file, _RANGE) if storage.is_url(file) else file)
     except ValueError as error:  # all errors of Arrow are
         raise DamagedParquetError(f"{file} is no Parquet file, or is damaged: {error}") from error
 
@@ -59,9 +64,8 @@ def read_image(file: str, row: int, column: str) -> bytes:
         MissingExtraError: pyarrow is not installed.
         OSError: It cannot be read.
     """
-    status = os.stat(file)  # noqa: PTH116 (as image_bytes)
+    state = _state(file, int(time.monotonic() / _FRESH_S))
     with _lock:
-        state = status.st_size, status.st_mtime_ns
         ends = _row_ends(file, state)
         number = bisect.bisect_right(ends, row)
         if number == len(ends):
@@ -71,6 +75,19 @@ def read_image(file: str, row: int, column: str) -> bytes:
     if image is None:
         raise DamagedParquetError(f"row {row} of {file} has no image in {column!r}")
     return bytes(image)
+
+
+def _state(file: str, minute: int) -> tuple[int, int]:
+    """What changes when a file does; of one at a URL, it is asked for once in a while."""
+    if storage.is_url(file):
+        return _remote_state(file, minute)
+    status = os.stat(file)  # noqa: PTH116 (as image_bytes)
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=64)
+def _remote_state(url: str, _minute: int) -> tuple[int, int]:
+    return storage.stat(url)
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,8 @@ from pathlib import Path
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.folder import list_images, warn_of_left_out
 from fastcls.errors import DataError
-from fastcls.files import PathLike, as_path
+from fastcls.files import PathLike
+from fastcls.storage.paths import data_place
 from fastcls.tasks import SEVERAL_LABELS
 
 
@@ -20,7 +21,7 @@ def open_unlabeled(folder: PathLike) -> Dataset:
     Raises:
         DataError: There is no such folder, or no image in it.
     """
-    root = as_path(folder, "folder")
+    root = data_place(folder, "folder")
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Images without classes are read from a folder")
     content = list_images(root)

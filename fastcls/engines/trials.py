@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcls import processes
 from fastcls.backend import import_keras
 from fastcls.cache import checked_files
 from fastcls.engines import engine_class, engines_of
@@ -26,13 +27,6 @@ from fastcls.specs import ENGINES, PRECISIONS
 
 _TIMEOUT_S = 120
 _TOLERANCE = 0.1  # of the largest value; int8 comes to 0.01 on this trunk
-# Without "", the working directory: Python 3.10 does not know PYTHONSAFEPATH.
-_COMMAND = """
-import sys
-sys.path[:] = filter(None, sys.path)
-from fastcls.engines.trials import main
-main()
-"""
 
 
 @dataclass(frozen=True)
@@ -78,16 +72,15 @@ def try_engines() -> tuple[list[Trial], list[str]]:
 
 def _run(pairs: list[tuple[str, str]]) -> tuple[list[Any], str]:
     """Try some pairs in a process: what it told before it ended, and how it ended."""
-    search = os.pathsep.join(path or os.curdir for path in sys.path)
     with tempfile.TemporaryFile("w+") as told:
         try:
             ended = subprocess.run(
-                [sys.executable, "-c", _COMMAND, str(told.fileno()), json.dumps(pairs)],
+                processes.command(__name__, str(told.fileno()), json.dumps(pairs)),
                 pass_fds=(told.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
+                env=processes.environment(),
                 timeout=_TIMEOUT_S,
             )
             end = f"the process that tried it {_in_words(ended.returncode)}"

@@ -14,6 +14,7 @@ from fastcls.errors import CacheError, GoneError
 from fastcls.evaluation.from_cache import cache_of
 from fastcls.runs import Run
 from fastcls.specs import FeaturesSpec
+from fastcls.storage.paths import as_place
 
 logger = logging.getLogger(__name__)
 
@@ -87,4 +88,6 @@ def as_dataset(listing: Listing, report: Report) -> Dataset:
     index = {name: label for label, name in enumerate(class_names)}
     rows = zip(table.paths, table.labels, table.splits, table.groups, strict=True)
     samples = (Sample(path, tuple(index[name] for name in names), *rest) for path, names, *rest in rows)
-    return Dataset(Path(report.root), class_names, tuple(samples), task=report.task, source=Path(report.data))
+    return Dataset(
+        as_place(report.root), class_names, tuple(samples), task=report.task, source=as_place(report.data)
+    )

@@ -7,6 +7,7 @@ it turns no image by its EXIF orientation, reads JPEG and PNG alone, and a batch
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +88,17 @@ def pixels_of(rule: PixelRule) -> Callable[[Any], Any]:
     """
     import tensorflow as tf
 
-    full_decode = Decoder(rule).full_decode
+    decoder = Decoder(rule)
+    factors, side = _FACTORS[:1] if decoder.full_decode else _FACTORS, max(decoder.resizing.wanted(rule.size))
 
     def one(data: Any) -> Any:
         image = tf.cond(
             tf.strings.substr(data, 0, len(_JPEG)) == _JPEG,
-            lambda: _decode_jpeg(data, _FACTORS[:1] if full_decode else _FACTORS, max(rule.size)),
+            lambda: _decode_jpeg(data, factors, side),
             lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
         )
         image.set_shape((None, None, 3))
-        return _resize(image, rule.size)
+        return _resize(_seen(image, decoder.resizing.crop, rule.size), rule.size)
 
     return lambda data: tf.map_fn(one, data, fn_output_signature=tf.TensorSpec((*rule.size, 3), tf.uint8))
 
@@ -114,8 +116,23 @@ def _decode_jpeg(data: Any, factors: tuple[int, ...], side: int) -> Any:
     return tf.switch_case(place, [decode(factor) for factor in factors])
 
 
+def _seen(image: Any, crop: Fraction | None, size: tuple[int, int]) -> Any:
+    """See `Resizing.window`, in whole numbers."""
+    import tensorflow as tf
+
+    if crop is None:
+        return image
+    shape, sides = tf.shape(image, tf.int64)[:2], np.array(size, np.int64)
+    limiting = tf.cast(shape[0] * sides[1] > shape[1] * sides[0], tf.int32)
+    below = 2 * tf.gather(sides, limiting) * crop.denominator
+    doubled = 2 * tf.gather(shape, limiting) * sides * crop.numerator
+    seen = tf.maximum((2 * doubled + below) // (2 * below), 1)
+    start = (shape - seen) // 2
+    return tf.slice(image, tf.concat([start, [0]], 0), tf.concat([seen, [3]], 0))
+
+
 def _resize(image: Any, size: tuple[int, int]) -> Any:
-    """See `fastcls.data.decoder._resize`."""
+    """See `fastcls.data.resizing.Resizing.apply`."""
     import tensorflow as tf
 
     height, width = size

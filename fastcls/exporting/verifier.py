@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcls import processes
 from fastcls.backend import import_keras
 from fastcls.engines.trunk import trace
 from fastcls.errors import ExportError
@@ -26,13 +25,6 @@ from fastcls.specs.heads import FUNCTION, HEADS
 TIMEOUT_S = 300  # to start and to load; beside it, for each image
 _TIMEOUT_S_PER_IMAGE = 5
 _BATCH = 16
-# Without "", the working directory: Python 3.10 does not know PYTHONSAFEPATH.
-_COMMAND = """
-import sys
-sys.path[:] = filter(None, sys.path)
-from fastcls.exporting.child import main
-main()
-"""
 
 
 @dataclass(frozen=True)
@@ -149,14 +141,13 @@ def _precision(described: Mapping[str, Any]) -> str:
 
 def _run(arguments: list[str], export: Path, images: int) -> None:
     timeout = TIMEOUT_S + images * _TIMEOUT_S_PER_IMAGE
-    search = os.pathsep.join(path or os.curdir for path in sys.path)
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", _COMMAND, *arguments],
+            processes.command("fastcls.exporting.child", *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
+            env=processes.environment(),
             timeout=timeout,
         )
     except subprocess.TimeoutExpired as error:

@@ -34,7 +34,7 @@ class BuiltCut:
         """
         made = asked
         if isinstance(asked, CutSpec):
-            names = ("pool", "dtype", "precision", "full_decode", "last")
+            names = ("pool", "dtype", "precision", "full_decode", "last", "resize")
             kept = {name: getattr(asked, name) for name in names}
             made = cut(base, asked.layer, **kept)
         assert isinstance(made, Cut)

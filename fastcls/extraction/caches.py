@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import Base, load_base, load_without_download
 from fastcls.bases.registry import find_architecture
-from fastcls.cache import checked_files, store
+from fastcls.cache import checked_files, mirror, store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.cutter import Cut
 from fastcls.data.decoder import pixel_rule
@@ -41,8 +42,8 @@ def caches_of_cuts(cuts: Sequence[CutSpec | Cut], root: Path) -> list[CutCaches]
         raise OptionError("The same cut is given twice. Remove one")
     if len({(cut.base, cut.precision) for cut in cuts}) > 1:
         raise OptionError("Cuts that share a forward pass must have the same base and the same precision")
-    if len({cut.full_decode for cut in cuts}) > 1:
-        raise OptionError("Cuts that share a forward pass must all use full_decode, or none")
+    if len({(cut.full_decode, cut.resize) for cut in cuts}) > 1:
+        raise OptionError("Cuts that share a forward pass must have the same full_decode and the same resize")
     if len(cuts) > 1 and cuts[0].precision == "int8":
         raise OptionError(
             "int8 is calibrated for each cut separately: extract one --cut at a time, or choose another "
@@ -84,15 +85,15 @@ class CutCaches:
         if told:
             return told
         size = self._found.manifest.size if self._found else self.built.cut.base.size
-        return pixel_rule(size, full_decode=self._asked.full_decode)
+        return self._rule(size)
 
     @property
     def told_pixels(self) -> PixelRule | None:
-        """`pixels`; None where only the base tells their size."""
+        """`pixels`; None where only the base tells them."""
         known, base = self.known(), self._asked.base
         named = find_architecture(base.name)
         size = known.manifest.size if known else base.size or (named and (named.side, named.side))
-        return pixel_rule(size, full_decode=self._asked.full_decode) if size else None
+        return self._rule(size) if size and not self._crop_is_of_base else None
 
     def known(self) -> Cache | None:
         """The cache that served this cut before, recognized without TensorFlow."""
@@ -256,14 +257,18 @@ class CutCaches:
         if self._found:
             return self._found
         built = self.built
-        manifest = describe(built.cut, built.model, built.tail, self._weights, "float32")
+        # One trunk for all pixels.
+        plain = replace(built.cut, full_decode=False, resize="stretch")
+        manifest = describe(plain, built.model, built.tail, self._weights, "float32")
         return KeptTrunk.make(self._key or kept_key(manifest.fingerprint), manifest, built.model, built.tail)
 
     @cached_property
     def _key(self) -> str | None:
         if not isinstance(self._asked, CutSpec):
             return None
-        token = cut_token(replace(self._asked, precision="auto", dtype="float32", full_decode=False))
+        token = cut_token(
+            replace(self._asked, precision="auto", dtype="float32", full_decode=False, resize="stretch")
+        )
         return kept_key(token) if token else None
 
     def _known_to(self, candidate: Candidate) -> Cache | None:
@@ -285,7 +290,7 @@ class CutCaches:
 
     def _manifest(self, precision: str, float32_layers: tuple[str, ...]) -> Manifest:
         kept, asked = self._kept.manifest, self._asked
-        rule = pixel_rule(kept.size, full_decode=asked.full_decode)
+        rule = self._rule(kept.size)
         manifest = replace(
             kept,
             **{**asdict(rule), "base": asked.base.name, "weights": self._weights, "dtype": asked.dtype},
@@ -293,6 +298,17 @@ class CutCaches:
             float32_layers=float32_layers,
         )
         return replace(manifest, fingerprint=fingerprint(manifest))
+
+    @property
+    def _crop_is_of_base(self) -> bool:
+        """Whether only the base tells how much of an image is seen."""
+        asked = self._asked
+        return asked.resize == "crop" and (isinstance(asked.base, Base) or is_preset(asked.base.name))
+
+    def _rule(self, size: tuple[int, int]) -> PixelRule:
+        asked = self._asked
+        crop = self.built.cut.base.crop if self._crop_is_of_base else 1
+        return pixel_rule(size, full_decode=asked.full_decode, resize=asked.resize, crop=crop)
 
     def _reference(self, candidate: Candidate) -> Callable[[np.ndarray], np.ndarray] | None:
         """What stands for Keras, if this machine has compared it."""
@@ -322,7 +338,7 @@ def _whole_cache(folder: Path, manifest: Manifest) -> Cache | None:
 
 def _keep_model(path: Path, kept: Path, fingerprint: str) -> None:
     """Put a kept model into a cache, unless it is there and whole."""
-    reason = checked_files.damage(path)
+    reason = checked_files.damage(mirror.local(path))
     if not reason:
         return
     if path.exists():

@@ -215,7 +215,7 @@ def read_digests(viewed: ViewedDataset, coverage: Coverage | None) -> SampleTabl
     if not len(unknown):
         return rows
     read = rows.copy()
-    paths = (dataset.root / rows.paths[place] for place in unknown.tolist())
+    paths = (image_bytes.located(dataset.root, rows.paths[place]) for place in unknown.tolist())
     for place, digest in zip(unknown.tolist(), spread(image_bytes.digest_or_blank, paths), strict=True):
         read.digests[place] = digest.encode()
     return read

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -15,6 +14,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from fastcls import processes
 from fastcls.errors import WorkerError
 from fastcls.extraction.read_ahead import ReadAhead
 from fastcls.extraction.reading import identify
@@ -27,14 +27,6 @@ from fastcls.specs import EXECUTORS
 _FATAL_DEATHS = 8
 _ENDED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _OUT_OF_MEMORY = "the machine may have run out of memory: try a smaller --batch-size or fewer --workers"
-# Not `-m` or multiprocessing's start methods, which would run the parent's main module again.
-# Without "", the working directory: Python 3.10 does not know PYTHONSAFEPATH.
-_COMMAND = """
-import sys
-sys.path[:] = filter(None, sys.path)
-from fastcls.extraction.worker import main
-main()
-"""
 
 
 class Executor:
@@ -220,7 +212,7 @@ class _Member:
         self.connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno())],
+                processes.command("fastcls.extraction.worker", str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=self._chatter,
@@ -271,9 +263,7 @@ class _Member:
 
 
 def _environment(place: int, gpus: int) -> dict[str, str]:
-    search = os.pathsep.join(path or os.curdir for path in sys.path)
-    # Safe: a file in the working directory must not take the place of a module.
-    environment = {**os.environ, "PYTHONPATH": search, "PYTHONSAFEPATH": "1"}
+    environment = processes.environment()
     if gpus:  # one each, of those that this process may use
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[place % gpus]

@@ -37,7 +37,7 @@ def describe(made: Cut, model: Any, tail: Any, weights: str, precision: str) -> 
     """
     from fastcls import graph
 
-    rule = pixel_rule(made.base.size, full_decode=made.full_decode)
+    rule = pixel_rule(made.base.size, full_decode=made.full_decode, resize=made.resize, crop=made.base.crop)
     manifest = Manifest(
         fingerprint="",
         base=made.base.name,
@@ -77,7 +77,8 @@ def cut_token(spec: CutSpec) -> str | None:
     asked["base"]["name"] = named.name if named else _path_digest(Path(base.name))
     if base.weights not in (None, *NAMED_WEIGHTS):
         asked["base"]["weights"] = _path_digest(Path(str(base.weights)))
-    rule = pixel_rule((0, 0), full_decode=spec.full_decode)  # the size is in the cut, or the base's own
+    # The size is in the cut, or the base's own.
+    rule = pixel_rule((0, 0), full_decode=spec.full_decode, resize=spec.resize)
     made_by = [fastcls.__version__, importlib.metadata.version("keras"), asdict(rule), store.VERSION]
     return files.json_digest([asked, made_by])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -81,13 +81,19 @@ class ImageReader:
         decoder: Makes its pixels.
         known: The index of each cache.
         early: Has images that were read before; None where there are none.
+        decoders: How many images are decoded at once, however many are read: that takes memory.
     """
 
     def __init__(
-        self, task: ShardTask, decoder: Decoder, known: Sequence[Index], early: Take | None = None
+        self,
+        task: ShardTask,
+        decoder: Decoder,
+        known: Sequence[Index],
+        early: Take | None = None,
+        decoders: int = 1,
     ) -> None:
         self._root, self._views, self._decoder, self._known = task.root, task.views, decoder, known
-        self._early = early
+        self._early, self._decoding = early, threading.Semaphore(decoders)
 
     def __call__(self, wanted: Wanted) -> list[View]:
         taken = self._early(self._root, wanted.path, self._decoder.rule) if self._early else None
@@ -95,7 +101,8 @@ class ImageReader:
             reading, decoded = taken
             return self._views_of(wanted, reading, lambda: decoded)
         reading, data = identify(self._root, wanted.path)
-        return self._views_of(wanted, reading, lambda: self._decoder.decode_sized(data))
+        with self._decoding:
+            return self._views_of(wanted, reading, lambda: self._decoder.decode_sized(data))
 
     def _views_of(self, wanted: Wanted, reading: Reading, read: Callable[[], Decoded]) -> list[View]:
         """The views that some cache lacks, of an image that is decoded if there are such views."""
@@ -132,12 +139,11 @@ def identify(root: Path, path: str) -> tuple[Reading, bytes]:
     Returns:
         What was learnt, with a reason when it cannot be read, and the bytes of its file.
     """
-    place = os.path.join(root, path)  # noqa: PTH118 (quicker)
     try:
-        state = FileState.of(place)
-        data = image_bytes.read_bytes(place)
+        data, told = image_bytes.read_stated(image_bytes.located(root, path))
     except OSError as error:
         return Reading(path, "", FileState(), f"cannot be read: {error.strerror or error}"), b""
+    state = FileState(*told)
     if not _is_settled(state, time.time_ns()):
         state = FileState()
     return Reading(path, files.digest(data), state), data

@@ -15,6 +15,7 @@ from fastcls.data import image_bytes
 from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.specs import ViewSpec
+from fastcls.storage import is_url
 
 
 class Wanted(NamedTuple):
@@ -50,6 +51,11 @@ class ShardTask:
     images: tuple[Wanted, ...]
     views: ViewSpec
     joined: frozenset[int] = frozenset()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether images are at URLs, so that most threads that read wait for a network."""
+        return is_url(os.fspath(self.root)) or any(is_url(image.path) for image in self.images)
 
     def halves(self) -> tuple[ShardTask, ShardTask]:
         """Two tasks of half as much each; what may be identical is torn only where there is nothing else."""
@@ -177,7 +183,7 @@ class _Units:
 
 
 def _by_size(root: Path, images: Sequence[Wanted]) -> np.ndarray:
-    paths = (os.path.join(root, image.path) for image in images)  # noqa: PTH118 (10 times quicker)
+    paths = (image_bytes.located(root, image.path) for image in images)
     sizes = np.fromiter(image_bytes.sizes(paths), np.int64, len(images))
     unknown = np.flatnonzero(sizes < 0)
     sizes[unknown] = -1 - unknown  # nothing is known to be like them
@@ -186,7 +192,7 @@ def _by_size(root: Path, images: Sequence[Wanted]) -> np.ndarray:
 
 def _by_digest(root: Path, images: Sequence[Wanted]) -> np.ndarray:
     threads = max(4, cores())  # most of the time they wait for the disk
-    unknown = [root / image.path for image in images if not image.digest]
+    unknown = [image_bytes.located(root, image.path) for image in images if not image.digest]
     read = ahead(image_bytes.digest_or_blank, unknown, threads=threads, depth=64 * threads)
     numbers: dict[str, int] = {}
     kinds = (numbers.setdefault(image.digest or next(read) or image.path, len(numbers)) for image in images)

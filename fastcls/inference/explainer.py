@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
+from fastcls.data.resizing import Resizing
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
 from fastcls.inference.cams import CAMS, spread_out
@@ -40,6 +41,7 @@ class Explanation:
             class, as a share of the highest in the image. A map is 0 where nothing speaks for the class.
         probabilities: (C,) float32 of all classes; None when the image is unreadable.
         reason: Why it is unreadable; "" when it is not.
+        resizing: What of the image the maps are of.
     """
 
     index: int
@@ -49,6 +51,7 @@ class Explanation:
     maps: np.ndarray = field(repr=False)
     probabilities: np.ndarray | None = field(default=None, repr=False)
     reason: str = ""
+    resizing: Resizing = field(default_factory=Resizing)
 
     @property
     def path(self) -> Path | None:
@@ -126,6 +129,7 @@ class Explainer:
 
     def _explain(self, batch: Sequence[tuple[int, _Read]]) -> Iterator[Explanation]:
         readable = [one.pixels for _, one in batch if one.pixels is not None]
+        resizing = Decoder(self.classifier.pixels).resizing
         found = self._maps(np.stack(readable)) if readable else iter(())
         for index, one in batch:
             if one.pixels is None:
@@ -135,7 +139,7 @@ class Explainer:
             labels, maps, probabilities = next(found)
             names = tuple(self.classifier.class_names[label] for label in labels)
             known = names, tuple(float(probabilities[label]) for label in labels), maps
-            yield Explanation(index, one.image, *known, probabilities)
+            yield Explanation(index, one.image, *known, probabilities, resizing=resizing)
 
     def _maps(self, images: np.ndarray) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         """Labels, maps (K, H, W) and probabilities (C,) of each of some images (B, H, W, 3)."""

@@ -13,14 +13,19 @@ from typing import TypeAlias
 import numpy as np
 import PIL.Image
 
+from fastcls import storage
 from fastcls.data.decoder import Decoder, UnreadableImage, read_bytes
+from fastcls.data.image_bytes import located
+from fastcls.data.image_formats import named_kind
 from fastcls.data.pillow_images import read_rgb
 from fastcls.data.readers.folder import Reason, list_images, warn_of_left_out
 from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
 from fastcls.data.video import Frame, Video, is_video
-from fastcls.data.web import Url, fetch, is_url, scheme_of
 from fastcls.errors import DataError
 from fastcls.files import PathLike
+from fastcls.storage.paths import data_place
+from fastcls.storage.stores import require_known
+from fastcls.web import Url, fetch, is_url, scheme_of
 
 Image: TypeAlias = (
     PathLike | Url | Video | bytes | bytearray | memoryview | np.ndarray | Frame | PIL.Image.Image
@@ -85,7 +90,10 @@ def opened(image: Single) -> bytes | np.ndarray | PIL.Image.Image:
     if isinstance(image, Path):
         return read_bytes(image)
     if isinstance(image, Url):
-        return fetch(image)
+        try:
+            return fetch(image.address) if is_url(image.address) else storage.read(image.address)
+        except OSError as error:
+            raise UnreadableImage(f"cannot be fetched: {error.strerror or error}") from error
     if not isinstance(image, Frame):
         return image
     if image.pixels is None:
@@ -150,13 +158,13 @@ def named(text: PathLike, image_key: str | None = None, every: int = 1) -> Itera
         every: Of a video, take every Nth frame.
 
     Raises:
-        DataError: A folder holds no image, no file matches a pattern, or such addresses are not fetched.
+        DataError: A folder holds no image, or no file matches a pattern.
+        OSError: A store cannot be listed.
+        OptionError: The scheme of an address is unknown.
     """
     scheme = scheme_of(text) if isinstance(text, str) else ""
-    if scheme and not is_url(str(text)):
-        raise DataError(f"Only http:// and https:// addresses are fetched, not {scheme}://. Received: {text}")
     if scheme:
-        yield Url(str(text))
+        yield from map(Url, _at_url(str(text)))
         return
     is_pattern = isinstance(text, str) and glob.has_magic(text) and not os.path.lexists(text)
     for place in _matching(str(text)) if is_pattern else [Path(text)]:
@@ -165,6 +173,20 @@ def named(text: PathLike, image_key: str | None = None, every: int = 1) -> Itera
             continue
         for path in _files(place, image_key):
             yield Video(path, every) if is_video(path) and path.is_file() else path
+
+
+def _at_url(url: str) -> Iterator[str]:
+    """The image at a URL, or those below it; the web has no folders."""
+    require_known(url)
+    place = data_place(url, "images")
+    if is_url(url) or named_kind(url) or not place.is_dir():
+        yield url
+        return
+    found = list_images(place)
+    warn_of_left_out(place, found.left_out)
+    if not found.images:
+        raise DataError(f"There is no image in {place}")
+    yield from (located(place, path) for path in found.images)
 
 
 def _can_be(place: Path) -> bool:

@@ -15,6 +15,7 @@ from PIL import features
 from fastcls.data.decoder import UnreadableImage
 from fastcls.data.image_files import open_file
 from fastcls.data.pillow_images import read_rgb
+from fastcls.data.resizing import Resizing
 from fastcls.evaluation.fonts import drawable, font_for
 from fastcls.evaluation.text_table import shorten, text_width
 from fastcls.inference.explainer import Explanation
@@ -43,7 +44,7 @@ def overlay(explanation: Explanation, place: int = 0, draw: DrawSpec | None = No
         UnreadableImage: The image is gone.
     """
     draw = draw or DrawSpec()
-    return _blend(photo(explanation.image, draw.size), explanation.maps[place], draw.colormap)
+    return _blend(photo(explanation.image, draw.size), explanation, place, draw.colormap)
 
 
 def picture(explanation: Explanation, numbers: Sequence[int], draw: DrawSpec | None = None) -> np.ndarray:
@@ -61,10 +62,9 @@ def picture(explanation: Explanation, numbers: Sequence[int], draw: DrawSpec | N
     plain = photo(explanation.image, draw.size)
     name = explanation.path.name if explanation.path else f"image {explanation.index}"
     tiles = [captioned(plain, name if explanation.class_names else "no class", "")]
-    for number, class_name, confidence, heat in zip(
-        numbers, explanation.class_names, explanation.confidences, explanation.maps, strict=True
-    ):
-        tile = _blend(plain, heat, draw.colormap)
+    known = zip(numbers, explanation.class_names, explanation.confidences, strict=True)
+    for place, (number, class_name, confidence) in enumerate(known):
+        tile = _blend(plain, explanation, place, draw.colormap)
         tiles.append(captioned(tile, class_name, f" {confidence:.1%}", f"class {number}"))
     return side_by_side(tiles)
 
@@ -170,13 +170,21 @@ def encoded(image: np.ndarray, suffix: str) -> bytes:
     return bytes(cv2.imencode(suffix, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
 
 
-def _blend(plain: np.ndarray, heat: np.ndarray, colormap: str) -> np.ndarray:
-    height, width = plain.shape[:2]
-    heat = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)[..., None]
+def _blend(plain: np.ndarray, explanation: Explanation, place: int, colormap: str) -> np.ndarray:
+    heat = _spread(explanation.maps[place], plain.shape[:2], explanation.resizing)[..., None]
     colors = _colors(colormap)[(heat[..., 0] * 255).round().astype(np.uint8)]
     gray = cv2.cvtColor(plain, cv2.COLOR_RGB2GRAY)[..., None]  # so that all colors are those of the map
     share = _FAINTEST + (_STRONGEST - _FAINTEST) * heat
     return (gray * (1 - share) + colors * share).round().astype(np.uint8)
+
+
+def _spread(heat: np.ndarray, shape: tuple[int, int], resizing: Resizing) -> np.ndarray:
+    """Evidence on a picture of a shape; there is none beside what the model saw of it: (h, w) float32."""
+    seen = resizing.window(shape, heat.shape)
+    result = np.zeros(shape, np.float32)
+    part = cv2.resize(heat, (seen.width, seen.height), interpolation=cv2.INTER_LINEAR)
+    seen.of(result)[:] = np.clip(part, 0, 1)
+    return result
 
 
 @functools.cache

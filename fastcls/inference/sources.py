@@ -14,10 +14,10 @@ from typing import TypeAlias, cast
 
 from fastcls.data.tfrecord import split_address
 from fastcls.data.video import Camera, Video
-from fastcls.data.web import Url
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.inputs import Images, named
 from fastcls.specs.checks import no_effect
+from fastcls.web import Url
 
 STDIN, _CAMERA = "-", "camera:"
 _CHUNK = 1 << 16

@@ -8,10 +8,12 @@ from typing import Any
 
 from fastcls import files, runs
 from fastcls.cache.samples import SampleRow
+from fastcls.data import image_bytes
 from fastcls.data.decoder import Decoder, UnreadableImage, affordable_pixels
 from fastcls.extraction.planner import CutPlan, ExtractionPlan
 from fastcls.machine import cores
 from fastcls.specs import HeadSpec, TrainConfig
+from fastcls.storage.paths import as_place
 from fastcls.training.head_trainer import HeadTraining, prepare_training
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.rows.selection import assign_uses
@@ -85,7 +87,7 @@ def _readable(
 
 def _is_readable(row: SampleRow, cut: CutPlan, decoder: Decoder) -> bool:
     try:
-        decoder.read(cut.viewed.dataset.root / row.path)
+        decoder.read(as_place(image_bytes.located(cut.viewed.dataset.root, row.path)))
     except UnreadableImage:
         return False
     return True

@@ -13,6 +13,7 @@ from fastcls.data import image_bytes
 from fastcls.evaluation.features import Features
 from fastcls.parallel import spread
 from fastcls.report.tested import TestResult
+from fastcls.storage.paths import as_place
 from fastcls.used_images import EARLIER, REFIT
 
 TEST = "test"
@@ -78,7 +79,7 @@ def collect(class_names: Sequence[str], result: TestResult | None, features: Fea
 
 
 def _file(root: str, path: str) -> Path:
-    return Path(root, path)
+    return as_place(image_bytes.located(root, path))
 
 
 def _split(features: Features, row: int, otherwise: str) -> str:

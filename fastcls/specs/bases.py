@@ -30,6 +30,11 @@ FULL_DECODE = (
     "Decode JPEGs at full size. By default, JPEGs of at least twice the image size are scaled down while "
     "they are decoded, which is several times faster and slightly softer."
 )
+RESIZES = ("stretch", "crop")
+RESIZE = (
+    "How an image comes to the base's size. stretch: all of it, whatever its shape; crop: its middle, of the "
+    "largest such shape, or as much less of it as the preset of a keras_hub base says."
+)
 # What `fastcls bases` lists: as text, since specs import nothing above them.
 BASE_NAMES = "fastcls.bases.registry:ARCHITECTURES"
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -161,6 +166,7 @@ class CutSpec:
         metavar="N",
         shown="that of the last",
     )
+    resize: str = option("stretch", RESIZE, choices=RESIZES)
 
     def __post_init__(self) -> None:
         settle(self)

@@ -32,7 +32,7 @@ class ReadSpec:
     )
     image_root: str | None = option(
         None,
-        "Folder that the paths in a table are relative to.",
+        "Folder, or URL, that the paths in a table are relative to.",
         metavar="DIRECTORY",
         shown="the folder of the table",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastcls.errors import OptionError
-from fastcls.specs.bases import FULL_DECODE
+from fastcls.specs.bases import FULL_DECODE, RESIZE, RESIZES
 from fastcls.specs.option import option
 from fastcls.specs.options import described, settle
 from fastcls.specs.views import RECIPES, Recipe
@@ -57,6 +57,7 @@ class FinetuneSpec:
         shown="no pruning",
     )
     full_decode: bool = option(False, FULL_DECODE)
+    resize: str | None = option(None, RESIZE, choices=RESIZES, shown="stretch; with --from that of the run")
 
     def __post_init__(self) -> None:
         settle(self)

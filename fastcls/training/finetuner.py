@@ -197,7 +197,7 @@ def prepare_finetuning(
     spec, config = spec or FinetuneSpec(), config or TrainConfig()
     networks = networks or networks_of(dataset, start, spec, config, head)
     with networks.strategy.scope():
-        rule = _rule(start, tuple(networks.model.inputs[0].shape[1:3]), spec)
+        rule = _rule(start, networks, spec)
         decoder = Decoder(rule, max_pixels or affordable_pixels(cores()))
         images, rows, data = _read(dataset, decoder, spec, config)
         identity = network_identity(networks.trainee, images, data, spec, config)
@@ -251,11 +251,17 @@ def finetune_prepared(
     )
 
 
-def _rule(start: BaseSpec | Classifier, size: tuple[int, int], spec: FinetuneSpec) -> PixelRule:
+def _rule(start: BaseSpec | Classifier, networks: Networks, spec: FinetuneSpec) -> PixelRule:
     """How images become pixels: as before where a classifier is trained further, unless it is asked for."""
-    if isinstance(start, Classifier) and not spec.full_decode:
-        return start.pixels
-    return pixel_rule(size, full_decode=spec.full_decode)
+    size = tuple(networks.model.inputs[0].shape[1:3])
+    asked = pixel_rule(
+        size, full_decode=spec.full_decode, resize=spec.resize or "stretch", crop=networks.crop
+    )
+    if not isinstance(start, Classifier):
+        return asked
+    decode = asked.decode if spec.full_decode else start.pixels.decode
+    keeps = spec.resize in (None, Decoder(start.pixels).resizing.kind)
+    return PixelRule(size, decode, start.pixels.resize if keeps else asked.resize)
 
 
 def _read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,14 @@ class Networks:
         trainee: The same layers as a model to train.
         strategy: How several GPUs divide the work.
         is_whole: Whether it has the weights that were asked for, not random ones in place of a download.
+        crop: See `Base`.
     """
 
     model: Any
     trainee: Any
     strategy: Any
     is_whole: bool = True
+    crop: Fraction = Fraction(1)
 
 
 def _load(spec: BaseSpec) -> tuple[Base, bool]:
@@ -90,14 +93,14 @@ def networks_of(
     strategy = _strategy()
     with strategy.scope():
         _require_equal_shares(config)
-        model, is_whole = _network(dataset, start, head, spec, config.seed, load)
+        model, is_whole, crop = _network(dataset, start, head, spec, config.seed, load)
         trainee = trainee_of(model, spec, batch_norm=trains_batch_norm(start, spec))
         if spec.sparsity and not prunable(trainee):
             raise OptionError(
                 "--sparsity prunes trained layers of the base, but not its first kernel and depthwise ones: "
                 f"there are no others. Received: --train '{spec.train}'"
             )
-    return Networks(model, trainee, strategy, is_whole)
+    return Networks(model, trainee, strategy, is_whole, crop)
 
 
 def softmax_head(head: HeadSpec | None) -> HeadSpec:
@@ -122,22 +125,23 @@ def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec
 
 def _network(
     dataset: Dataset, start: BaseSpec | Classifier, head: HeadSpec, spec: FinetuneSpec, seed: int, load: _Load
-) -> tuple[Any, bool]:
-    """The model, and whether it has the weights that were asked for."""
+) -> tuple[Any, bool, Fraction]:
+    """The model, whether it has the weights that were asked for, and `Base.crop`."""
     import keras
 
     classes = dataset.found_classes
     if isinstance(start, BaseSpec):
         base, is_whole = load(start)
         keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
-        return build_network(base, head, len(classes), spec.downscale, task=dataset.task), is_whole
+        model = build_network(base, head, len(classes), spec.downscale, task=dataset.task)
+        return model, is_whole, base.crop
     if (start.class_names, start.task) != (classes, dataset.task):
         raise OptionError(
             f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
             f"per image); {dataset.given} has {', '.join(classes)} ({dataset.task} per image)"
         )
     keras.utils.set_random_seed(seed)
-    return start.model, True
+    return start.model, True, Fraction(1)
 
 
 def trains_batch_norm(start: BaseSpec | Classifier, spec: FinetuneSpec) -> bool:

@@ -81,7 +81,11 @@ def test_load_base__preset_without_image_converter(hub, tmp_path):
     [
         ("dinov2_smal", "keras_hub has no preset 'dinov2_smal', .* closest presets are dinov2_small, "),
         ("bert_base_en", "is a BertBackbone, which does not take images. `fastcls bases` lists families"),
-        ("mit_b0_ade20k_512", "is a MiTBackbone, whose code needs the number of images"),
+        ("gemma3_4b", "is a Gemma3Backbone, a language model that is shown images too"),
+        (
+            "videoprism_public_v1_base",
+            "VideoPrismBackbone, a model of videos: its VideoPrismFactorizedReshape",
+        ),
         ("{folder}", r"has no config\.json: it is no preset\. Expected a folder"),
         ("{folder}/damaged", r"config\.json is damaged"),
         ("{folder}/text", "is a BertBackbone, which does not take images"),

@@ -1,5 +1,6 @@
 """How pixels are made travels with a model, and every command obeys it."""
 
+import csv
 import json
 import re
 import zipfile
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from fastcls.cache.store import Cache
 from fastcls.cli.main import cli
 from fastcls.data.decoder import decode, pixel_rule
 from fastcls.inference.classifier import Classifier
@@ -35,6 +37,23 @@ def full_run(photos, base, tmp_path_factory):
     result = CliRunner().invoke(cli, ["run", *map(str, [photos, *options])], catch_exceptions=False)
     assert result.exit_code == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def crop_run(photos, base, tmp_path_factory):
+    """A run that was made with --resize crop."""
+    folder = tmp_path_factory.mktemp("crop")
+    options = ["--base", base, "--resize", "crop", "--precision", "float32", "--engine", "tensorflow"]
+    options += ["--workers", 1, "--epochs", 1, "--cache", folder / "caches", "--out", folder / "run"]
+    result = CliRunner().invoke(cli, ["run", *map(str, [photos, *options])], catch_exceptions=False)
+    assert result.exit_code == 0
+    return folder / "run"
+
+
+def middles_of(photo):
+    """By slices and documented calls of OpenCV: photos of 24x30 at 16x16."""
+    middle = cv2.imread(str(photo))[:, 3:27, ::-1]
+    return cv2.resize(np.ascontiguousarray(middle), SIZE, interpolation=cv2.INTER_LINEAR)
 
 
 def pixels_of(run):
@@ -65,19 +84,59 @@ def test_rule__is_that_of_the_cache_and_predict_obeys_it(fastcls, trained, full_
         np.testing.assert_allclose([found[name] for name in classifier.class_names], expected, atol=1e-5)
 
 
-def test_finetune__keeps_the_rule_of_its_run_unless_it_is_told(fastcls, trained, full_run, photos, tmp_path):
+def test_crop__is_seen_by_all_that_predict(fastcls, crop_run, photos, tmp_path):
+    classifier = Classifier.load(crop_run)
+    assert pixels_of(crop_run) == as_json(pixel_rule(SIZE, resize="crop"))
+    photo = photos / "red" / "3.png"
+    expected = classifier.model.predict(middles_of(photo)[None], verbose=0)[0]
+    found = predicted(fastcls, crop_run, photo)
+    np.testing.assert_allclose([found[name] for name in classifier.class_names], expected, atol=1e-5)
+    tested = fastcls("test", crop_run, photos, "--out", tmp_path / "test")
+    assert tested.code == 0, tested.err
+    rows = list(csv.DictReader((tmp_path / "test" / "predictions.csv").open()))
+    for row in rows:
+        probabilities = classifier.model.predict(middles_of(photos / row["path"])[None], verbose=0)[0]
+        assert row["predicted"] == classifier.class_names[probabilities.argmax()]
+        assert float(row["confidence"]) == pytest.approx(probabilities.max(), abs=1e-5)
+    assert rows
+
+
+def test_extract__stretched_and_cropped_rows_are_two_caches_of_one_trunk(fastcls, photos, base, tmp_path):
+    options = [
+        "--base",
+        base,
+        "--cache",
+        tmp_path / "caches",
+        "--precision",
+        "float32",
+        "--executor",
+        "inline",
+    ]
+    for resize in ("stretch", "crop", "crop"):
+        done = fastcls("extract", photos, *options, "--resize", resize)
+        assert done.code == 0, done.err
+    caches = [Cache(path) for path in sorted((tmp_path / "caches").iterdir()) if path.is_dir()]
+    assert {cache.manifest.resize for cache in caches} == {
+        pixel_rule(SIZE, resize=resize).resize for resize in ("stretch", "crop")
+    }
+    assert len(caches) == 2 and len({cache.manifest.weights_digest for cache in caches}) == 1
+
+
+def test_finetune__keeps_the_rule_of_its_run_unless_it_is_told(
+    fastcls, trained, full_run, crop_run, photos, tmp_path
+):
     options = ["--val", 0.2, "--epochs", 1, "--train", "none", "--augment", "none", "--checkpoint-every", 1]
-    for start, more, full in (
-        (trained.run, [], False),
-        (trained.run, ["--full-decode"], True),
-        (full_run, [], True),
+    for start, more, asked in (
+        (trained.run, [], {}),
+        (full_run, ["--resize", "crop"], {"full_decode": True, "resize": "crop"}),
+        (crop_run, ["--full-decode"], {"full_decode": True, "resize": "crop"}),
     ):
-        out = tmp_path / f"{start.parent.name}{len(more)}"
+        out = tmp_path / f"{start.parent.name}-{len(more)}"
         result = fastcls("finetune", photos, "--from", start, "--out", out, *options, *more)
         assert result.code == 0, result.err
-        assert pixels_of(out) == as_json(pixel_rule(SIZE, full_decode=full))
+        assert pixels_of(out) == as_json(pixel_rule(SIZE, **asked))
         kept = Classifier.load(out / "checkpoints" / "epoch-0001.keras")
-        assert kept.pixels == pixel_rule(SIZE, full_decode=full)
+        assert kept.pixels == pixel_rule(SIZE, **asked)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ REQUESTS = {
         ),
     ),
 }
-SEEDS, DRAWN, CARRIED_OUT = range(4), 7, 1
+SEEDS, DRAWN, CARRIED_OUT = range(2), 7, 1
 
 
 class Killed(BaseException):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastcls.data import video
-from fastcls.errors import DataError
+from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
 
 COLORS = {"blue": (200, 90, 90), "green": (90, 200, 90), "red": (90, 90, 200)}  # BGR
@@ -139,8 +139,8 @@ def test_classifier__takes_what_the_command_takes(trained, clip, photos):
     assert [result.path for result in found] == [None] * 6 and found[5].seconds == 0.5
     assert repr(found[3]).startswith(f"<{clip}#frame=3: green ")
     assert len(classifier.predict([str(photos / "*" / "2.png"), clip])) == 9
-    with pytest.raises(DataError, match="not s3://"):
-        classifier.predict("s3://bucket/a.jpg")
+    with pytest.raises(OptionError, match="Unknown scheme .ftp"):
+        classifier.predict("ftp://host/a.jpg")
     (gone,) = classifier.predict("http://127.0.0.1:1/a.jpg")
     assert gone.name == "http://127.0.0.1:1/a.jpg" and gone.reason.startswith("cannot be fetched: ")
 
@@ -188,7 +188,7 @@ def test_predict__a_camera_is_answered_frame_by_frame_until_ctrl_c(fastcls, trai
         (["{photos}", "--every", "2"], "--every has no effect with images"),
         (["-", "-"], "- can be read once only. Received: 2 times"),
         (["camera:front"], "Cameras are numbered from 0: camera:0. Received: camera:front"),
-        (["ftp://host/a.jpg"], "Only http:// and https:// addresses are fetched, not ftp://"),
+        (["ftp://host/a.jpg"], "Unknown scheme 'ftp'. Choose one of: s3, "),
         (["{photos}", "--sort-into", "{photos}"], "already exists. Choose another --sort-into"),
         (["http://host/a.jpg", "--sort-into", "{new}"], "Only image files can be sorted"),
         (["{photos}", "a.tfrecord#12", "--sort-into", "{new}"], "Received: a.tfrecord#12"),

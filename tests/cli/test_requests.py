@@ -48,7 +48,7 @@ REQUESTS = {
         "--learning-rate 0.01 --epochs 3 --batch-size 4 --val 0.2 --normalize tf --include-top "
         "--label-separator | --image-root images --full-decode --max-pixels 5000000",
         "photos --out run --from other --train all --augment none --image-key photo --label-key kind "
-        "--sparsity 0.5",
+        "--sparsity 0.5 --resize crop",
         "a.csv --out run --base resnet18 --path-column 1 --label-column kind --split-column part "
         "--path-suffix .png --delimiter tab --folders-are-classes --conflicts drop",
     ],
@@ -62,7 +62,7 @@ REQUESTS = {
         "--label-separator | --image-root images --views 3 --augment flip --view-seed 2 --val 0.3 --test 0.1 "
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
         "photos --out run --base resnet18 --quality best --epochs 3 --dtype float32 --no-report",
-        "photos --out run --base keras_hub:dinov2_small --last 4 --pool cls+mean",
+        "photos --out run --base keras_hub:dinov2_small --last 4 --pool cls+mean --resize crop",
     ],
 }
 CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]

@@ -113,7 +113,7 @@ def test_warn_of_conflicts__reads_nearly_nothing(root, monkeypatch, caplog):
     monkeypatch.setattr(image_bytes, "digest", lambda path: read.append(path) or real(path))
     Dataset.open(root).warn_of_conflicts()
     assert "1 image under different labels" in caplog.text
-    assert sorted(path.name for path in read) == ["copy.jpg", "copy.jpg"]
+    assert sorted(Path(path).name for path in read) == ["copy.jpg", "copy.jpg"]
 
 
 def test_warn_of_conflicts__reads_nothing_that_is_known(root, monkeypatch, caplog):

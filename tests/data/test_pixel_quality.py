@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastcls.data.decoder import Decoder, decode_sized, pixel_rule
+from fastcls.data.decoder import Decoder, pixel_rule
 from fastcls.data.pixel_quality import COLUMNS, measure
 
 
@@ -107,7 +107,7 @@ FILES = {
 @pytest.mark.parametrize("wanted", [(16, 16), (24, 40), (320, 320)], ids=str)
 def test_original_size__is_that_of_the_upright_picture_in_the_file(data, size, wanted):
     for full in (False, True):
-        decoded = decode_sized(data, wanted, full_decode=full)
+        decoded = Decoder(pixel_rule(wanted, full_decode=full)).decode_sized(data)
         assert decoded.original == size
         assert decoded.pixels.shape == (*wanted, 3)
         np.testing.assert_array_equal(

@@ -111,7 +111,8 @@ def test_sources__an_image_has_one_digest_wherever_it_is(tmp_path):
     address = f"{path}#{place}"
     assert image_bytes.read_bytes(address) == image_bytes.read_bytes(tmp_path / "a.jpg") == image
     assert image_bytes.digest(address) == image_bytes.digest(str(tmp_path / "a.jpg")) == files.digest(image)
-    assert image_bytes.stat(address) == path.stat()
+    assert image_bytes.stat(address) == image_bytes.stat(path)
+    assert image_bytes.stat(path).st_size == path.stat().st_size
 
 
 @pytest.mark.parametrize(

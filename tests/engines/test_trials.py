@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastcls import processes
 from fastcls.engines import trials
 from fastcls.engines.trials import Trial, every_pair, try_engines
 
@@ -11,8 +12,8 @@ def before_trials(monkeypatch):
     """Runs some code in the process of the trials before they begin."""
 
     def run(code):
-        command = f"import os, signal, sys, fastcls.engines.trials as trials\n{code}\ntrials.main()"
-        monkeypatch.setattr(trials, "_COMMAND", command)
+        main = f"import os, signal, sys, {{0}} as trials\n{code}\ntrials.main()"
+        monkeypatch.setattr(processes, "_MAIN", main)
 
     return run
 

@@ -1,11 +1,13 @@
 """Encoded images inside of a graph: the pixels of the decoder."""
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
-from fastcls.data.decoder import decode, pixel_rule
+from fastcls.data.decoder import Decoder, decode, pixel_rule
 from fastcls.exporting.encoded import MAX_LEVEL, MEAN_LEVEL, is_taken, pixels_of
 
 SHAPES = [(16, 20), (40, 40), (41, 300), (7, 5), (160, 170), (333, 401), (80, 80)]
@@ -33,15 +35,19 @@ IMAGES = [
 ]
 
 
-@pytest.mark.parametrize("full_decode", [False, True])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"full_decode": True}, {"resize": "crop"}, {"resize": "crop", "crop": Fraction(7, 8)}],
+    ids=str,
+)
 @pytest.mark.parametrize("size", [(20, 20), (33, 18)], ids=str)
-def test_pixels_of__makes_the_pixels_of_the_decoder(size, full_decode):
+def test_pixels_of__makes_the_pixels_of_the_decoder(size, how):
     import_keras()
     import tensorflow as tf
 
-    make = tf.function(pixels_of(pixel_rule(size, full_decode=full_decode)))
-    found = np.asarray(make(tf.constant(IMAGES))).astype(int)
-    expected = np.stack([decode(data, size, full_decode=full_decode) for data in IMAGES])
+    rule = pixel_rule(size, **how)
+    found = np.asarray(tf.function(pixels_of(rule))(tf.constant(IMAGES))).astype(int)
+    expected = np.stack([Decoder(rule).decode(data) for data in IMAGES])
     levels = np.abs(found - expected)
     assert levels.max() <= MAX_LEVEL
     assert levels.mean() <= MEAN_LEVEL

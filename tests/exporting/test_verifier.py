@@ -6,6 +6,7 @@ import exports_support as support
 import numpy as np
 import pytest
 
+from fastcls import processes
 from fastcls.errors import ExportError
 from fastcls.exporting import verifier
 from fastcls.exporting.runtimes import RUNTIMES
@@ -28,7 +29,7 @@ def reference(classifier):
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_right_export_is_verified_apart(exports, reference, name, tmp_path, monkeypatch):
     tell = f"\nopen({str(tmp_path / 'modules')!r}, 'w').write(' '.join(sys.modules))"
-    monkeypatch.setattr(verifier, "_COMMAND", verifier._COMMAND + tell)
+    monkeypatch.setattr(processes, "_MAIN", processes._MAIN + tell)
     checked = verify(exports[name].parent, reference)
     assert (checked.status, checked.told) == ("verified", "ok")
     assert checked.figures.max_difference < 1e-5
@@ -57,7 +58,7 @@ def test_export_that_cannot_be_run_is_named(exports, reference, tmp_path):
 def test_export_that_hangs_is_ended(exports, reference, monkeypatch):
     monkeypatch.setattr(verifier, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(verifier, "_TIMEOUT_S_PER_IMAGE", 0)
-    monkeypatch.setattr(verifier, "_COMMAND", "import time; time.sleep(60)")
+    monkeypatch.setattr(processes, "_MAIN", "import time; time.sleep(60)")
     with pytest.raises(ExportError, match=r"did not run within 0\.2 seconds"):
         verify(exports["onnx"], reference)
 

@@ -11,9 +11,10 @@ from fastcls.data.decoder import pixel_rule
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.cams import CAMS, spread_out
 from fastcls.inference.classifier import Classifier
+from fastcls.inference.overlays import overlay
 from fastcls.inference.stitcher import stitch
 from fastcls.inference.watched import WatchedNetwork
-from fastcls.specs import METHODS, HeadSpec
+from fastcls.specs import METHODS, DrawSpec, HeadSpec
 from fastcls.tasks import SEVERAL_LABELS
 from fastcls.training.heads.knn import neighbor_head
 from fastcls.training.heads.network import build_head
@@ -279,3 +280,17 @@ def test_explain__refuses_a_layer_that_is_called_twice(model):
         explain(classifier_of(shared), PHOTOS, {"layer": "twice"})
     with pytest.raises(DataError, match="Expected an RGB array"):
         explain(classifier_of(model), PHOTOS.astype(float))
+
+
+def test_overlay__evidence_lies_on_the_part_of_the_photo_that_was_seen(model):
+    wide = np.random.default_rng(5).integers(0, 256, (24, 80, 3), np.uint8)
+    middle = np.ascontiguousarray(wide[:, 24:56])
+    cropped = Classifier(model, CLASSES, pixel_rule(SIZE, resize="crop"), {})
+    (found,), (alone,) = explain(cropped, [wide]), explain(classifier_of(model), [middle])
+    np.testing.assert_array_equal(found.maps, alone.maps)
+    shown, expected = overlay(found, 0, DrawSpec(size=80)), overlay(alone, 0, DrawSpec(size=32))
+    np.testing.assert_array_equal(shown[:, 24:56], expected)
+    gray = cv2.cvtColor(wide, cv2.COLOR_RGB2GRAY)[..., None]
+    beside = np.concatenate([(shown - 0.65 * gray)[:, :24], (shown - 0.65 * gray)[:, 56:]], axis=1)
+    assert np.ptp(beside, axis=(0, 1)).max() <= 1.01  # one color: that of no evidence
+    assert not np.array_equal(overlay(explain(classifier_of(model), [wide])[0], 0, DrawSpec(size=80)), shown)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastcls import graph
+from fastcls.bases.opening.counting import counted_input, for_any_count
 from fastcls.bases.opening.rules import RULES, is_block, is_encoder, is_of_keras_hub
 
 BLOCK_NAME = r"block_\d+"  # of the last operation of a block of a transformer, from block_0
@@ -43,8 +44,13 @@ def open_layers(model: Any, tensor: Any) -> Opened:
     """
     _name_by_place(model)
     found = Opened()
-    with _opening(found):
+    if not any(_is_foreign(layer) for layer in model._flatten_layers()):
         found.output = graph.replay(model, tensor)
+        return found
+    counted = counted_input(tuple(tensor.shape[1:]))
+    with _opening(found):
+        output = graph.replay(model, counted)
+    found.output = for_any_count(counted, output, tensor)
     return found
 
 
@@ -154,13 +160,26 @@ def _name_by_place(layer: Any, prefix: str = "", blocks: Iterator[int] | None = 
         if is_block(type(inner)):
             inner.name = f"block_{next(blocks)}"
         elif prefix:
-            inner.name = _free(f"{prefix}_{inner.name}", seen)
+            inner.name = _free(_joined(prefix, inner.name), seen)
         elif is_of_keras_hub(type(layer)):
             inner.name = inner.name.removeprefix(f"{layer.name}_")
         if graph.is_functional(inner) or is_encoder(type(inner)):
             _name_by_place(inner, prefix, blocks)
         elif _is_foreign(inner):
             _name_by_place(inner, inner.name)
+
+
+def _joined(prefix: str, name: str) -> str:
+    """A name after a prefix, without the words that both share.
+
+    >>> _joined("block_0_mlp", "fc1"), _joined("block_0_mlp", "mlp_fc1")
+    ('block_0_mlp_fc1', 'block_0_mlp_fc1')
+    """
+    words = prefix.split("_")
+    for place in range(len(words)):
+        if name.startswith("_".join([*words[place:], ""])):
+            return "_".join([*words[:place], name])
+    return f"{prefix}_{name}"
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from fastcls.bases.opening.foreign import Opened
 
 Rule = Callable[..., Any]
-_PLACES = (1, 2)  # all axes of tokens but that of the images
+_PLACES = ((1, 2), (1, 2, 3))  # all axes of tokens or of maps, but that of the images
 _BLOCKS = (
-    *("CLIPEncoderLayer", "DINOV2Layer", "DINOV3Layer", "DeiTEncoderBlock", "MetaCLIP2EncoderLayer"),
-    *("SigLIPEncoderLayer", "ViTEncoderBlock"),
+    *("CLIPEncoderLayer", "DINOV2Layer", "DINOV3Layer", "DeiTEncoderBlock", "HierarchicalTransformerEncoder"),
+    *("MetaCLIP2EncoderLayer", "SigLIPEncoderLayer", "SwinTransformerBlock", "ViTEncoderBlock"),
+    "WindowedTransformerEncoder",
 )
+_ENCODERS = ("Encoder", "SwinTransformerStage")  # how their names end
 
 
 def is_of_keras_hub(kind: type) -> bool:
@@ -32,7 +34,7 @@ def is_of_keras_hub(kind: type) -> bool:
 
 def is_encoder(kind: type) -> bool:
     """Whether a class is one of keras_hub's that hold the blocks of a transformer."""
-    return is_of_keras_hub(kind) and kind.__name__.endswith("Encoder")
+    return is_of_keras_hub(kind) and kind.__name__.endswith(_ENCODERS) and not is_block(kind)
 
 
 def is_block(kind: type) -> bool:
@@ -43,7 +45,7 @@ def is_block(kind: type) -> bool:
 def constants_of(model: Any) -> list[str]:
     """Names of the operations of a model that hold positions and tokens as constants."""
     found = graph.operations(model) if graph.is_functional(model) else []
-    return [each.name for each in found if type(each).__name__ == "Normalization" and each.axis == _PLACES]
+    return [each.name for each in found if type(each).__name__ == "Normalization" and each.axis in _PLACES]
 
 
 # Patches and positions
@@ -104,6 +106,16 @@ def _dinov2(layer: Any, found: Opened, image: Any, **_: Any) -> Any:
     return _embed(layer, found, image, layer.patch_embeddings.projection, first, positions)
 
 
+def _without_prefix(layer: Any, found: Opened, image: Any, **_: Any) -> Any:
+    """Patches whose layer owns no weights, and that no token is before."""
+    found.prefix_tokens = 0
+    return layer.call(image)
+
+
+def _map_positions(layer: Any, found: Opened, patches: Any, **_: Any) -> Any:
+    return _add_constant(patches, _values(layer.pos_embed)[0], layer.name)
+
+
 def _dinov2_positions(layer: Any) -> np.ndarray:
     """Positions of the class token and of the patches, (1 + N, C), for the size of the images.
 
@@ -153,9 +165,10 @@ def _layer_scale(layer: Any, found: Opened, tensor: Any, **_: Any) -> Any:
     """A factor per channel, multiplied into the layer before where that is dense."""
     from keras import layers
 
-    scale = _values(layer.lambda1)
+    scale = _values(layer.gamma if hasattr(layer, "gamma") else layer.lambda1)
     last = graph.operation_of(tensor)
-    if isinstance(last, (layers.Dense, layers.MultiHeadAttention)) and _is_linear(last):
+    kinds = (layers.Conv2D, layers.Dense, layers.MultiHeadAttention, layers.RMSNormalization)
+    if isinstance(last, kinds) and _is_linear(last):
         return _scaled_copy(last, scale)
     return _scaled(tensor, scale, f"{layer.name}_factors")
 
@@ -172,7 +185,7 @@ def _scaled_copy(layer: Any, scale: np.ndarray) -> Any:
     made = type(layer).from_config(layer.get_config())
     output = made(*node.arguments.args, **node.arguments.kwargs)
     weights = layer.get_weights()
-    scaled = 1 + bool(layer.use_bias if hasattr(layer, "use_bias") else layer._use_bias)
+    scaled = 1 + bool(getattr(layer, "use_bias", getattr(layer, "_use_bias", False)))
     made.set_weights([*weights[:-scaled], *(weight * scale for weight in weights[-scaled:])])
     return output
 
@@ -220,6 +233,22 @@ def _rotary_attention(
     return layer.output_dense(layer.dropout(joined))
 
 
+def _window_attention(layer: Any, found: Opened, windows: Any, mask: Any = None, **_: Any) -> Any:
+    """Attention of Swin: inside of windows, with a bias for each two places, and a mask for shifted ones."""
+    from keras import ops
+
+    length, channels = windows.shape[1:]
+    joined = ops.reshape(layer.qkv(windows), (-1, length, 3, layer.num_heads, layer.head_dim))
+    query, key, value = ops.unstack(ops.transpose(joined, (2, 0, 3, 1, 4)), axis=0)
+    scores = ops.matmul(query * layer.scale, ops.transpose(key, (0, 1, 3, 2)))
+    scores = _add_constant(scores, _values(layer._get_rel_pos_bias()), f"{layer.name}_places")
+    if mask is not None:
+        each = ops.reshape(scores, (-1, mask.shape[0], *scores.shape[1:]))
+        scores = ops.reshape(each + ops.expand_dims(mask, 1)[None], (-1, *scores.shape[1:]))
+    attended = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
+    return layer.proj(ops.reshape(attended, (-1, length, channels)))
+
+
 def _after(table: np.ndarray, count: int, fill: float) -> np.ndarray:
     return np.concatenate([np.full((count, table.shape[1]), fill, table.dtype), table])
 
@@ -231,6 +260,20 @@ def _turn(tensor: Any, cosine: Any, sine: Any) -> Any:
     half = tensor.shape[-1] // 2
     turned = ops.concatenate([-tensor[..., half:], tensor[..., :half]], axis=-1)
     return tensor * cosine + turned * sine
+
+
+def _with_constants(layer: Any, found: Opened, *arguments: Any, **options: Any) -> Any:
+    """A layer that makes constants of its weights by itself, such as a bias of places looked up."""
+    return layer.call(*arguments, **options)
+
+
+def _root_mean_square(layer: Any, found: Opened, tensor: Any, **_: Any) -> Any:
+    from keras import layers
+
+    made = layers.RMSNormalization(epsilon=layer.eps, name=layer.name)
+    output = made(tensor)
+    made.set_weights(layer.get_weights())
+    return output
 
 
 def _affine(layer: Any, found: Opened, tensor: Any, **_: Any) -> Any:
@@ -268,13 +311,19 @@ def _scaled(tokens: Any, factors: np.ndarray, name: str) -> Any:
 
 
 def _add_constant(tokens: Any, values: np.ndarray, name: str) -> Any:
-    """Add (T, C) to tokens (B, T, C), as x - (-values) over a deviation of 1: LiteRT converts that."""
+    """Add values (T, C) to tokens (B, T, C), or others to what is of their shape for one image.
+
+    It is x - (-values) over a deviation of 1: LiteRT converts that.
+    """
     from keras import layers
 
-    return layers.Normalization(axis=_PLACES, mean=-values, variance=np.ones_like(values), name=name)(tokens)
+    axes = tuple(range(1, 1 + values.ndim))
+    return layers.Normalization(axis=axes, mean=-values, variance=np.ones_like(values), name=name)(tokens)
 
 
 RULES: dict[str, Rule] = {
+    "AddPositionalEmbedding": _map_positions,
+    "AddRelativePositionalEmbedding": _with_constants,
     "CLIPVisionEmbedding": _clip,
     "DINOV2Embedding": _dinov2,
     "DINOV2LayerScale": _layer_scale,
@@ -283,8 +332,13 @@ RULES: dict[str, Rule] = {
     "DINOV3LayerScale": _layer_scale,
     "DeiTEmbeddings": _deit,
     "HGNetV2LearnableAffineBlock": _affine,
+    "LayerScale2d": _layer_scale,
     "MetaCLIP2VisionEmbedding": _clip,
+    "OverlappingPatchingAndEmbedding": _without_prefix,
+    "PatchEmbedding": _without_prefix,
+    "RmsNorm2d": _root_mean_square,
     "SigLIPMultiHeadAttentionPooling": _attention_pooling,
     "SigLIPVisionEmbedding": _siglip,
     "ViTPatchingAndEmbedding": _vit,
+    "WindowAttention": _window_attention,
 }

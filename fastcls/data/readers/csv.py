@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fastcls import web
 from fastcls.data.conflicts import Claim, describe_conflicts, require_classes
 from fastcls.data.names import nfc
 from fastcls.data.readers.delimited import open_delimited, open_own
@@ -20,6 +21,7 @@ from fastcls.data.readers.parquet import open_parquet
 from fastcls.data.readers.places import Places
 from fastcls.errors import DataError, FastclsError, GoneError
 from fastcls.specs.data import ReadSpec
+from fastcls.storage.paths import as_place
 from fastcls.tasks import SEVERAL_LABELS, Task
 from fastcls.wording import count_of
 
@@ -67,11 +69,12 @@ def read_csv(path: Path, spec: ReadSpec | None = None) -> Table:
 
 def _root(path: Path, spec: ReadSpec) -> Path | None:
     """The folder of paths, if the user names one."""
-    if spec.image_root is None or Path(spec.image_root).is_dir():
-        return None if spec.image_root is None else Path(spec.image_root)
-    fact = "is not a folder" if Path(spec.image_root).exists() else "does not exist"
+    root = None if spec.image_root is None else as_place(spec.image_root)
+    if root is None or web.is_url(str(root)) or root.is_dir():
+        return root
+    fact = "is not a folder" if root.exists() else "does not exist"
     raise GoneError(
-        f"--image-root {spec.image_root} {fact} ({Path(spec.image_root).absolute()}). Name the folder that "
+        f"--image-root {spec.image_root} {fact} ({root.absolute()}). Name the folder that "
         f"the paths in {path} are relative to."
     )
 

@@ -16,6 +16,7 @@ from fastcls.data.image_files import how_to_read, is_readable
 from fastcls.data.image_formats import SUFFIXES, named_kind
 from fastcls.data.readers.entries import some
 from fastcls.errors import DataError
+from fastcls.storage.paths import UrlPath
 
 # What operating systems and tools put into folders; nobody means it.
 _JUNK = {".DS_Store", "__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eaDir"}
@@ -107,7 +108,10 @@ def list_images(folder: Path) -> FolderContent:
         DataError: A folder cannot be listed.
     """
     found = FolderContent()
-    _scan(folder, "", frozenset(), found)
+    if isinstance(folder, UrlPath):
+        _scan_url(folder, found)
+    else:
+        _scan(folder, "", frozenset(), found)
     return FolderContent(sorted(found.images), sorted(found.left_out, key=lambda each: each.path))
 
 
@@ -142,6 +146,34 @@ def _scan(
             _scan(entry, f"{path}/", above, found)
         else:
             found.images.append(path)
+
+
+def _scan_url(folder: UrlPath, found: FolderContent) -> None:
+    """Take the images below a URL; folders are what their paths say."""
+    hidden: dict[str, Reason] = {}
+    for path in folder.below():
+        *above, name = path.split("/")
+        bad = next(
+            (place for place, part in enumerate(above) if part.startswith(".") or _is_junk(part)), None
+        )
+        if bad is not None:
+            reason = Reason.JUNK if _is_junk(above[bad]) else Reason.FOLDER
+            hidden["/".join(above[: bad + 1]) + "/"] = reason
+        elif why := _why_no_image(name):
+            found.left_out.append(LeftOut(path, why))
+        else:
+            found.images.append(path)
+    found.left_out.extend(LeftOut(path, reason) for path, reason in hidden.items())
+
+
+def _why_no_image(name: str) -> Reason | None:
+    """Why a file is left out, by its name."""
+    if _is_junk(name):
+        return Reason.JUNK
+    if name.startswith("."):
+        return Reason.HIDDEN
+    kind = _kind_of(name.rpartition(".")[2]) if "." in name else ""
+    return Reason.OTHER if not kind else None if is_readable(kind) else Reason.UNREADABLE
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
@@ -211,8 +243,8 @@ def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
 
 def visible_folders(folder: Path) -> list[str]:
     """Names of the folders in a folder that may be classes or splits, sorted."""
-    return sorted(
-        entry.name
-        for entry in _list(folder)
-        if _is_folder(entry) and not entry.name.startswith(".") and not _is_junk(entry.name)
-    )
+    if isinstance(folder, UrlPath):
+        names = (name for name, is_folder in folder.inside() if is_folder)
+    else:
+        names = (entry.name for entry in _list(folder) if _is_folder(entry))
+    return sorted(name for name in names if not name.startswith(".") and not _is_junk(name))

@@ -7,11 +7,15 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fastcls import web
+from fastcls.data.image_bytes import located
 from fastcls.data.image_formats import named_kind
 from fastcls.data.readers.entries import some
 from fastcls.data.readers.folder import image_suffixes
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import GoneError
+from fastcls.storage import is_url
+from fastcls.storage.paths import as_place
 
 _TRIES = 100  # paths of which no suffix makes a file, before the others are taken as missing too
 _COMMON = (".jpg", ".jpeg", ".png")
@@ -43,7 +47,7 @@ class Places:
     def find(self, named: str) -> str:
         """The path of a file, as POSIX has it; of one that is missing, as the table has it."""
         # "./a" and "a" are one file.
-        path = Path(named).as_posix()
+        path = _posix(named)
         if not self._suffix and self._exists(path):
             return path
         found = self._spelled(path, self._suffix)
@@ -59,7 +63,7 @@ class Places:
         named = cell.strip()
         if not named:
             return False
-        return bool(named_kind(named)) or bool(self._spelled(Path(named).as_posix(), self._suffix))
+        return bool(named_kind(named)) or bool(self._spelled(_posix(named), self._suffix))
 
     def names_image(self, cell: str) -> bool:
         """Whether a cell looks like an image, or names a file as soon as a suffix is appended."""
@@ -67,7 +71,7 @@ class Places:
         if self.looks_like_image(cell):
             return True
         known = [] if self._is_told or not named else _suffixes()
-        return any(self._spelled(Path(named).as_posix(), suffix) for suffix in known)
+        return any(self._spelled(_posix(named), suffix) for suffix in known)
 
     def require_all(self) -> None:
         """Raise GoneError for missing files."""
@@ -121,9 +125,16 @@ def _suffixes() -> Sequence[str]:
     return [*lower, *map(str.upper, lower)]
 
 
+def _posix(named: str) -> str:
+    return named if is_url(named) else Path(named).as_posix()
+
+
 def _is_file(root: Path, path: str) -> bool:
+    place = located(root, split_address(path)[0])
+    if is_url(place):  # what is not in a folder that can be listed is asked for when it is read
+        return is_url(path) or web.is_url(place) or as_place(place).is_file()
     # Path.is_file raises for a name that is too long. A pipe is not a file: opening one may block forever.
-    return os.path.isfile(os.path.join(root, split_address(path)[0]))  # noqa: PTH113, PTH118 (quicker)
+    return os.path.isfile(place)  # noqa: PTH113 (quicker)
 
 
 def _folders(root: Path) -> list[Path]:

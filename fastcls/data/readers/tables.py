@@ -17,6 +17,8 @@ from fastcls.data.readers.given import refuse_other_file
 from fastcls.data.readers.parts import warn_of_empty_parts
 from fastcls.errors import DataError
 from fastcls.specs.data import ReadSpec
+from fastcls.storage import is_url
+from fastcls.storage.paths import as_place
 
 # What the package `datasets` calls the table of an image folder.
 _METADATA = ("metadata.csv", "metadata.jsonl", f"metadata{SUFFIX}")
@@ -69,7 +71,7 @@ def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Ta
             f"--path-suffix {spec.path_suffix} has no effect: all paths in {given} name files without it. "
             "Remove it."
         )
-    root = Path(spec.image_root) if spec.image_root else _common_folder(tables, given)
+    root = as_place(spec.image_root) if spec.image_root else _common_folder(tables, given)
     parts = {} if tables == [given] else name_splits({_part(table, root) for table in tables} - {""}, given)
     entries = [
         _moved(entry, "" if spec.image_root else _prefix(place, root), parts.get(_part(place, root), ""))
@@ -135,7 +137,9 @@ def _parquets(root: Path, folders: Sequence[str]) -> list[Path]:
 
 
 def _common_folder(tables: Sequence[Path], given: Path) -> Path:
-    return given if given.is_dir() else Path(os.path.commonpath([table.parent for table in tables]))
+    if given.is_dir():
+        return given
+    return given.parent if tables == [given] else Path(os.path.commonpath([table.parent for table in tables]))
 
 
 def _prefix(table: Path, root: Path) -> str:
@@ -154,7 +158,7 @@ def _moved(entry: Entry, prefix: str, split: str) -> Entry:
 
 
 def _below(path: str, prefix: str) -> str:
-    return path if path.startswith("/") else prefix + path
+    return path if path.startswith("/") or is_url(path) else prefix + path
 
 
 def _split_by_folder(entries: list[Entry], given: Path) -> list[Entry]:

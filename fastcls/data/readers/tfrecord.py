@@ -32,6 +32,7 @@ from fastcls.data.readers.record_classes import (
 from fastcls.data.tf_example import Example, feature_kinds, parse_example
 from fastcls.data.tfrecord import DamagedRecordError, is_tfrecord, join_address, scan
 from fastcls.errors import DataError
+from fastcls.storage.paths import UrlPath
 from fastcls.tasks import task_of
 from fastcls.wording import count_of
 
@@ -49,6 +50,8 @@ def find_tfrecords(path: Path) -> list[Path]:
     Raises:
         DataError: Some of the files numbered 00000-of-00004 and so on are missing.
     """
+    if isinstance(path, UrlPath):
+        return _refuse_urls(path)
     if path.is_file():
         return [path] if is_tfrecord(path.name) else []
     if path.is_dir():
@@ -60,6 +63,15 @@ def find_tfrecords(path: Path) -> list[Path]:
         return found
     named = glob.glob(str(path)) if glob.has_magic(str(path)) else []  # noqa: PTH207 (patterns may be absolute)
     return sorted(Path(name) for name in named if is_tfrecord(name) and Path(name).is_file())
+
+
+def _refuse_urls(path: UrlPath) -> list[Path]:
+    if is_tfrecord(path.name):
+        raise DataError(
+            f"TFRecord files are mapped into memory, which takes a disk. Copy {path} to one, or write "
+            "the images as WebDataset or Parquet files"
+        )
+    return []
 
 
 def _in_splits(folders: Sequence[Path]) -> list[Path]:

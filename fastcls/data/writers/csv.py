@@ -14,6 +14,7 @@ from fastcls.data.csv_table import write_table
 from fastcls.data.dataset import Dataset, Sample
 from fastcls.data.readers.csv import RESERVED, name_clash
 from fastcls.errors import DataError
+from fastcls.storage.paths import UrlPath
 from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, Task
 
 # The columns of a table, and its lines.
@@ -94,6 +95,8 @@ def move_root(dataset: Dataset, folder: Path) -> Dataset:
 
     def moved(sample: Sample) -> Sample:
         image = dataset.locate(sample)
+        if isinstance(image, UrlPath):
+            return replace(sample, path=str(image))
         return replace(sample, path=(way_to(image.parent) / image.name).as_posix())
 
     return replace(dataset, root=folder, samples=tuple(map(moved, dataset.samples)), source=None)

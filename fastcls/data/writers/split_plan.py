@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from fastcls import files
+from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
 from fastcls.data.image_files import how_to_read, is_readable
 from fastcls.data.image_formats import named_kind
@@ -18,6 +19,7 @@ from fastcls.data.splitter import assign_splits, file_digests
 from fastcls.data.tfrecord import split_address
 from fastcls.errors import DataError
 from fastcls.specs import SplitSpec
+from fastcls.storage.paths import UrlPath, as_place
 from fastcls.wording import count_of
 
 _SHOWN = 5
@@ -33,7 +35,7 @@ def require_linkable(dataset: Dataset, out: Path) -> None:
 
 def source_rows(dataset: Dataset) -> list[SplitRow]:
     root = dataset.root.resolve()
-    sources = [root / sample.path for sample in dataset.samples]
+    sources = [as_place(image_bytes.located(root, sample.path)) for sample in dataset.samples]
     rows = []
     for sample, source, digest in zip(dataset.samples, sources, file_digests(sources), strict=True):
         class_name = dataset.class_names[sample.label]
@@ -156,6 +158,11 @@ def _require_files(dataset: Dataset) -> None:
             f"The images of {dataset.given} are inside TFRecord files or Parquet files, to which a folder "
             "cannot link. Split them in a table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test "
             "0.2"
+        )
+    if any(isinstance(dataset.locate(sample), UrlPath) for sample in dataset.samples):
+        raise DataError(
+            f"The images of {dataset.given} are at URLs, to which a folder cannot link. Split them in a "
+            "table instead: fastcls to-csv DATA --out FILE.csv --val 0.2 --test 0.2"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -187,7 +186,7 @@ def _of_views(views: ViewSpec) -> str:
 
 
 def _require_unchanged(cache: Cache, root: str, samples: SampleTable) -> None:
-    found = file_states(Path(root), samples.paths)
+    found = file_states(root, samples.paths)
     other = found.any(axis=1) & (found != samples.states).any(axis=1) & (samples.digests != b"")
     rows = (samples[place] for place in np.flatnonzero(other).tolist())
     changed = [row.path for row in rows if _is_other_image(root, row)]
@@ -205,7 +204,7 @@ def _is_other_image(root: str, row: SampleRow) -> bool:
     A file that was young or of the future when it was extracted has a state that tells nothing: it is read.
     """
     try:
-        return image_bytes.digest(os.path.join(root, row.path)) != row.digest  # noqa: PTH118
+        return image_bytes.digest(image_bytes.located(root, row.path)) != row.digest
     except OSError:  # A TFRecord file that was written anew has other records there.
         return True
 

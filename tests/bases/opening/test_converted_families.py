@@ -6,15 +6,17 @@ import sys
 
 import numpy as np
 import pytest
-from families_support import FAMILIES, SHAPE, make
+from families_support import EVERY, SHAPE, make
 
 from fastcls import graph
 from fastcls.backend import import_keras
+from fastcls.bases.hub import _to_the_deepest
 from fastcls.bases.loader import Base
 from fastcls.bases.opening.foreign import open_layers
 from fastcls.cutter import bottleneck_model, cut
 from fastcls.engines.openvino_core import core, import_openvino
 from fastcls.exporting.source import Network
+from fastcls.extraction.fidelity import BOUNDS, compare
 
 keras = import_keras()
 PIXELS = np.random.default_rng(3).integers(0, 256, (2, *SHAPE), np.uint8)
@@ -41,7 +43,7 @@ def trunks(tmp_path_factory):
     def get(family):
         if family not in made:
             image = keras.Input(SHAPE, name="input")
-            found = open_layers(make(family), image)
+            found = open_layers(_to_the_deepest(make(family)), image)
             model = keras.Model(image, found.output)
             graph.rename_apart(model.operations, taken=())
             trunk = bottleneck_model(cut(Base(family, model, SHAPE[:2], "torch", found.prefix_tokens)))
@@ -53,16 +55,21 @@ def trunks(tmp_path_factory):
     return get, folder
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY)
 def test_converted__is_the_same_in_openvino_and_litert(family, trunks):
     trunk, expected = trunks[0](family)
     network = Network(trunk)
-    compiled = core().compile_model(
-        import_openvino().convert_model(network.traced), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    converted = import_openvino().convert_model(network.traced)
+    exact, rounded = (
+        core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": precision})(PIXELS)[0]
+        for precision in ("f32", "bf16")
     )
     near = {"atol": 1e-5 * np.abs(expected).max(), "rtol": 1e-5}
-    np.testing.assert_allclose(compiled(PIXELS)[0], expected, **near)
+    np.testing.assert_allclose(exact, expected, **near)
     np.testing.assert_allclose(run_litert(network), expected, **near)
+    largest, smallest_cosine, _ = BOUNDS["bfloat16"]
+    found = compare(rounded.reshape(len(PIXELS), -1), expected.reshape(len(PIXELS), -1))
+    assert found.largest_error < largest and found.smallest_cosine > smallest_cosine
 
 
 def run_litert(network):
@@ -82,10 +89,10 @@ def run_litert(network):
 
 def test_saved__loads_with_plain_keras(trunks):
     get, folder = trunks
-    for family in FAMILIES:
+    for family in EVERY:
         get(family)
     ended = subprocess.run(
-        [sys.executable, "-c", CHECK, folder, json.dumps([*FAMILIES])],
+        [sys.executable, "-c", CHECK, folder, json.dumps([*EVERY])],
         **{"capture_output": True, "text": True, "timeout": 120},
     )
     assert ended.stdout == "all\n", ended.stderr

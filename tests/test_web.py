@@ -5,9 +5,8 @@ import threading
 
 import pytest
 
-from fastcls.data import web
-from fastcls.data.image_formats import UnreadableImage
-from fastcls.data.web import Url, fetch
+from fastcls import web
+from fastcls.web import WebError, fetch
 
 BODY = bytes(range(256)) * 500
 
@@ -87,12 +86,12 @@ def address():
 
 @pytest.mark.parametrize("path", ["image", "hop/4", "untold"])
 def test_fetch__gives_the_bytes(path, address):
-    assert fetch(Url(f"{address}/{path}")) == BODY
+    assert fetch(f"{address}/{path}") == BODY
 
 
 def test_fetch__names_itself_and_quotes_what_no_address_may_have(address):
-    assert fetch(Url(f"{address}/agent")).startswith(b"fastcls/")
-    assert fetch(Url(f"{address}/path/ä b%20c.jpg?d=1")) == b"/path/%C3%A4%20b%20c.jpg?d=1"
+    assert fetch(f"{address}/agent").startswith(b"fastcls/")
+    assert fetch(f"{address}/path/ä b%20c.jpg?d=1") == b"/path/%C3%A4%20b%20c.jpg?d=1"
 
 
 @pytest.mark.parametrize(
@@ -106,17 +105,17 @@ def test_fetch__names_itself_and_quotes_what_no_address_may_have(address):
     ],
 )
 def test_fetch__says_why_there_is_nothing(path, reason, address):
-    with pytest.raises(UnreadableImage) as raised:
-        fetch(Url(f"{address}/{path}"))
-    assert str(raised.value).startswith("cannot be fetched: ") and reason in str(raised.value)
+    with pytest.raises(WebError) as raised:
+        fetch(f"{address}/{path}")
+    assert reason in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("path", ["image", "untold"])
 def test_fetch__is_bounded_in_bytes(path, address, monkeypatch):
     monkeypatch.setattr(web, "MOST_BYTES", len(BODY) - 1)
-    with pytest.raises(UnreadableImage, match=r"it has more than 125\.0 KiB"):
-        fetch(Url(f"{address}/{path}"))
+    with pytest.raises(WebError, match=r"it has more than 125\.0 KiB"):
+        fetch(f"{address}/{path}")
 
 
 @pytest.mark.parametrize(
@@ -125,8 +124,8 @@ def test_fetch__is_bounded_in_bytes(path, address, monkeypatch):
 def test_fetch__is_bounded_in_time(path, reason, address, monkeypatch):
     monkeypatch.setattr(web, "SILENCE_S", 0.2)
     monkeypatch.setattr(web, "TOTAL_S", 0.3)
-    with pytest.raises(UnreadableImage, match=reason):
-        fetch(Url(f"{address}/{path}"))
+    with pytest.raises(WebError, match=reason):
+        fetch(f"{address}/{path}")
 
 
 @pytest.mark.parametrize(
@@ -134,5 +133,5 @@ def test_fetch__is_bounded_in_time(path, reason, address, monkeypatch):
     ["http://", "http://127.0.0.1:1/a.jpg", "http://127.0.0.1:x/", f"http://{'a' * 70}.b/", "http://[::1/a"],
 )
 def test_fetch__of_no_server(url):
-    with pytest.raises(UnreadableImage, match=r"cannot be fetched: \w"):
-        fetch(Url(url))
+    with pytest.raises(WebError, match=r"\w"):
+        fetch(url)
