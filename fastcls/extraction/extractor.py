@@ -154,10 +154,7 @@ def _execute(
     if kind.shares_caches:
         _require_begun(plan, filling, chosen)
         renew_boards(leases.alone)
-    for target in filling.filled:
-        _announce(target)
-    for note in filter(None, (target.note for target in filling.targets)):
-        logger.warning(note)
+    _announce(filling)
     engine = chosen.engine if chosen else ""
     trackers = [
         Tracker(*(plan.viewed, target, engine, config.max_failures, started), is_shared=kind.shares_caches)
@@ -284,7 +281,15 @@ def _as_cut(cut: CutSpec | Cut | PathLike) -> CutSpec | Cut:
     return cut if isinstance(cut, Cut) else as_spec(CutSpec, cut, "cut", named=True)
 
 
-def _announce(target: Target) -> None:
+def _announce(filling: Filling) -> None:
+    """Say what is unexpected of what is to be done."""
+    for target in filling.filled:
+        _announce_new(target)
+    for note in filter(None, (target.note for target in filling.targets)):
+        logger.warning(note)
+
+
+def _announce_new(target: Target) -> None:
     """Say why images are forwarded again for a cache that is new, although one like it is there."""
     change = describe_change(target.cache) if target.caches.is_new else ""
     if change:
