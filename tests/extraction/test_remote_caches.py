@@ -25,6 +25,8 @@ from fastcls.cache.store import Cache
 from fastcls.caching.collector import plan_gc
 from fastcls.caching.describer import list_caches
 from fastcls.caching.merger import merge_caches
+from fastcls.caching.repairer import repair_cache
+from fastcls.caching.verifier import verify_cache
 from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, OptionError, StorageError
 from fastcls.extraction.extractor import extract
@@ -223,8 +225,9 @@ def test_caches_of_this_machine_are_merged_into_one_at_a_url_and_back(data, root
     (done,) = merge_caches(tmp_path / "copy", [root])
     assert done.rows == COUNT and str(done.source).startswith(str(mirror.folder_of(root)))
     check_complete(tmp_path / "copy", COUNT)
-    with pytest.raises(OptionError, match=f"{root}/.* at a URL"):
-        plan_gc(root, runs=[])
+    for refused in (lambda: plan_gc(root, runs=[]), lambda: repair_cache(root)):
+        with pytest.raises(OptionError, match=f"{root}/.* at a URL"):
+            refused()
 
 
 def test_what_engines_load_is_found_by_machines_that_did_not_make_it(root, machine):
@@ -274,3 +277,18 @@ def test_a_url_that_is_none_of_a_cache_is_refused(data, tmp_path, s3, machine, u
         fill(data, url, tmp_path)
     with pytest.raises((OptionError, StorageError), match=error):
         Cache.find(url)
+
+
+def test_verify__reads_what_the_store_has(data, root, tmp_path, machine):
+    fill(data, root, tmp_path)
+    (found,) = verify_cache(root)
+    assert found.is_whole and found.rows == COUNT and found.others == ()
+    cache = Cache.find(root)
+    row = cache.index().locate([*cache.index().digests[:1]]).read().tobytes()
+    damaged = next(each for each in sorted(cache.shards_folder.glob("*.h5")) if row in each.read_bytes())
+    url, whole = mirror.url_of(damaged), damaged.read_bytes()
+    (tmp_path / "damaged").write_bytes(whole.replace(row, bytes(len(row))))
+    storage.send(tmp_path / "damaged", url)
+    (found,) = verify_cache(root)
+    assert [damage.path for damage in found.damages if damage.kind == "shard"] == [damaged]
+    assert str(next(each for each in found.damages if each.kind == "shard")).startswith(f"{url}: 1 row of ")
