@@ -37,6 +37,7 @@ FLOORS = {
     "fastcls.bases": 2,
     "fastcls.cutter": 2,
     "fastcls.engines": 2,
+    "fastcls.pooling": 2,
     "fastcls.extraction": 3,
     "fastcls.derived_runs": 3,
     "fastcls.runs": 3,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from fastcls import files
-from fastcls.cache import checked_files, kept_index, mirror, shard
-from fastcls.cache.index import Index, locate_views
+from fastcls.cache import checked_files, kept_index, mirror, remote_shards, shard
+from fastcls.cache.index import locate_views
 from fastcls.cache.listing import Listing
 from fastcls.cache.shard import ForeignShardError
 from fastcls.cache.shard_copies import row_form, sound_rows
@@ -53,7 +52,7 @@ class Damage:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{spoken(self.path)}: {self.reason}. {self.remedy}"
+        return spoken(f"{self.path}: {self.reason}. {self.remedy}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def verify_cache(cache: Cache | PathLike, *, progress: bool = False) -> list[Ver
     tables. What can be changed without being noticed has no meaning, such as a space in a JSON file.
 
     Args:
-        cache: The cache, or a folder of several.
+        cache: The cache, or a folder of several; of a URL, all files are fetched to be read.
         progress: Show a bar on stderr.
 
     Returns:
@@ -109,93 +108,42 @@ def verify_cache(cache: Cache | PathLike, *, progress: bool = False) -> list[Ver
         CacheError: There is no cache.
     """
     shard.forget_layouts()
-    return [
-        _verify_stored(folder, url, progress=progress) if url else _verify(folder, progress=progress)
-        for folder, url in ((folder, mirror.url_of(folder)) for folder in cache_folders_at(cache))
-    ]
+    if mirror.is_url(cache):
+        with remote_shards.copied(str(cache)) as folder:
+            return [_verify(each, progress=progress) for each in cache_folders_at(folder)]
+    return [_verify(folder, progress=progress) for folder in cache_folders_at(cache)]
 
 
-def _verify_stored(folder: Path, url: str, *, progress: bool) -> Verified:
-    """Verify what a store has of a cache, not its mirror; shards are fetched one after the other."""
-    from fastcls import storage
-
-    with tempfile.TemporaryDirectory(prefix="fastcls-") as place:
-        copy, shards = Path(place) / folder.name, []
-        for name in sorted(name for name, _ in storage.walk(url)):
-            if not name.startswith("shards/"):
-                storage.fetch(storage.join(url, name), copy / name)
-            elif name.endswith(".h5"):
-                shards.append(copy / name)
-
-        def bring(path: Path) -> None:
-            storage.fetch(storage.join(url, path.relative_to(copy).as_posix()), path)
-
-        contents = replace(Contents.of(copy), shards=tuple(shards))
-        found = _verify(copy, contents, Cache(folder).index(warn=False), bring, progress=progress)
-        damages = tuple(
-            replace(
-                each,
-                path=folder / each.path.relative_to(copy),
-                reason=each.reason.replace(str(copy), url),
-            )
-            for each in found.damages
-        )
-        others = tuple(folder / path.relative_to(copy) for path in found.others)
-        return replace(found, folder=folder, damages=damages, others=others)
-
-
-def _verify(
-    folder: Path,
-    contents: Contents | None = None,
-    index: Index | None = None,
-    bring: Callable[[Path], None] | None = None,
-    *,
-    progress: bool,
-) -> Verified:
-    """Verify a folder.
-
-    Args:
-        folder: The cache.
-        contents: What is in it, if that is not seen from its folder.
-        index: Its rows, if its shards do not tell.
-        bring: Fetches a shard; it is removed again.
-        progress: See `verify_cache`.
-    """
-    contents, damage = contents or Contents.of(folder), _damage_of_manifest(folder)
+def _verify(folder: Path, *, progress: bool) -> Verified:
+    contents, damage = Contents.of(folder), _damage_of_manifest(folder)
     manifest = None if damage else Cache(folder).manifest
     looked = [_Looked(folder / MANIFEST, _size(folder / MANIFEST), damage=damage)]
     with tqdm(
         total=files.folder_size(folder), unit="B", unit_scale=True, desc="verify", disable=not progress
     ) as bar:
-        for each in _looked_at(contents, manifest, bring):
+        for each in _looked_at(contents, manifest):
             looked.append(each)
             bar.update(each.bytes)
-    damages = tuple(each.damage for each in looked if each.damage) + tuple(
-        _lacking(folder, contents.names, index)
-    )
+    damages = tuple(each.damage for each in looked if each.damage) + tuple(_lacking(folder, contents.names))
     sizes, rows = sum(each.bytes for each in looked), sum(each.rows for each in looked)
     return Verified(folder, len({each.path for each in looked}), sizes, rows, damages, contents.others)
 
 
-def _looked_at(
-    contents: Contents, manifest: Manifest | None, bring: Callable[[Path], None] | None
-) -> Iterator[_Looked]:
+def _looked_at(contents: Contents, manifest: Manifest | None) -> Iterator[_Looked]:
     yield from _models(contents.folder, manifest)
     yield from _index(contents.folder, manifest)
     for engine in contents.engines:
         yield from _engine(engine)
     for name in contents.names:
         yield from _tables(Listing(contents.folder, name))
-    look = functools.partial(_shard, manifest)
-    if bring:
-        look = functools.partial(_brought, bring, look)
-    yield from ahead(look, contents.shards, threads=_THREADS, depth=2 * _THREADS)
+    shards = functools.partial(_shard, manifest)
+    yield from ahead(shards, contents.shards, threads=_THREADS, depth=2 * _THREADS)
 
 
-def _lacking(folder: Path, names: Sequence[str], index: Index | None) -> Iterator[Damage]:
+def _lacking(folder: Path, names: Sequence[str]) -> Iterator[Damage]:
     """The data sets whose images do not all have their rows: a shard that is gone leaves no other trace."""
     with contextlib.suppress(CacheError):
-        index = index or Cache(folder).index(warn=False, keep=False)
+        index = Cache(folder).index(warn=False, keep=False)
         for listing in (Listing(folder, name) for name in names):
             with contextlib.suppress(CacheError):
                 samples, failed = listing.samples(), {failure.path for failure in listing.failures()}
@@ -298,17 +246,6 @@ def _shard(manifest: Manifest | None, path: Path) -> _Looked:
     except (CacheError, OSError) as error:
         return _Looked(path, _size(path), damage=Damage(path, "shard", _fact(error, path), REPAIR))
     return _Looked(path, _size(path), len(sound))
-
-
-def _brought(bring: Callable[[Path], None], look: Callable[[Path], _Looked], path: Path) -> _Looked:
-    """Look at a shard that is fetched for it."""
-    try:
-        bring(path)
-        return look(path)
-    except OSError as error:
-        return _Looked(path, damage=Damage(path, "shard", _fact(error, path), REPAIR))
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _of_disk(look: Callable[[], str]) -> str:

@@ -23,7 +23,7 @@ from fastcls import storage
 from fastcls.cache import mirror
 from fastcls.cache.store import Cache
 from fastcls.caching.collector import plan_gc
-from fastcls.caching.describer import list_caches
+from fastcls.caching.describer import cache_info, list_caches
 from fastcls.caching.merger import merge_caches
 from fastcls.caching.repairer import repair_cache
 from fastcls.caching.verifier import verify_cache
@@ -187,7 +187,10 @@ def test_a_row_that_was_changed_in_the_store_is_noticed(data, root, tmp_path, ma
     known = bytearray(whole)
     known[known.index(row)] ^= 255
     (tmp_path / "changed").write_bytes(known)
+    assert all(each.is_whole for each in verify_cache(root))
     storage.send(tmp_path / "changed", f"{root}/{name}")
+    ((damage,),) = (each.damages for each in verify_cache(root))
+    assert str(damage).startswith(f"{root}/{name}: ")
     machine("b")
     with pytest.raises(CacheError, match=f"{root}/{name}.*damaged"):
         cached_rows(root)
@@ -219,6 +222,8 @@ def test_caches_of_this_machine_are_merged_into_one_at_a_url_and_back(data, root
     assert (done.rows, done.shards) == (COUNT, 5)
     machine("b")
     check_complete(mirror.opened(root), COUNT)
+    info = cache_info(root)
+    assert (info.rows, info.shards, info.others) == (COUNT, 5, ()) and 0 < info.shard_bytes < info.bytes
     (summary,) = list_caches(root)
     assert (summary.rows, summary.shards) == (COUNT, 5) and summary.to_dict()["path"].startswith(root)
     prepare(tmp_path / "copy")
@@ -277,18 +282,3 @@ def test_a_url_that_is_none_of_a_cache_is_refused(data, tmp_path, s3, machine, u
         fill(data, url, tmp_path)
     with pytest.raises((OptionError, StorageError), match=error):
         Cache.find(url)
-
-
-def test_verify__reads_what_the_store_has(data, root, tmp_path, machine):
-    fill(data, root, tmp_path)
-    (found,) = verify_cache(root)
-    assert found.is_whole and found.rows == COUNT and found.others == ()
-    cache = Cache.find(root)
-    row = cache.index().locate([*cache.index().digests[:1]]).read().tobytes()
-    damaged = next(each for each in sorted(cache.shards_folder.glob("*.h5")) if row in each.read_bytes())
-    url, whole = mirror.url_of(damaged), damaged.read_bytes()
-    (tmp_path / "damaged").write_bytes(whole.replace(row, bytes(len(row))))
-    storage.send(tmp_path / "damaged", url)
-    (found,) = verify_cache(root)
-    assert [damage.path for damage in found.damages if damage.kind == "shard"] == [damaged]
-    assert str(next(each for each in found.damages if each.kind == "shard")).startswith(f"{url}: 1 row of ")
