@@ -11,6 +11,20 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from fastcls.bases.loader import Base as Base
     from fastcls.bases.loader import load_base as load_base
     from fastcls.cache.store import Cache as Cache
+    from fastcls.caching.collector import Garbage as Garbage
+    from fastcls.caching.collector import gc_cache as gc_cache
+    from fastcls.caching.describer import CacheInfo as CacheInfo
+    from fastcls.caching.describer import CacheSummary as CacheSummary
+    from fastcls.caching.describer import cache_info as cache_info
+    from fastcls.caching.describer import list_caches as list_caches
+    from fastcls.caching.exporter import ExportedCache as ExportedCache
+    from fastcls.caching.exporter import export_cache as export_cache
+    from fastcls.caching.merger import Merged as Merged
+    from fastcls.caching.merger import merge_caches as merge_caches
+    from fastcls.caching.repairer import Repaired as Repaired
+    from fastcls.caching.repairer import repair_cache as repair_cache
+    from fastcls.caching.verifier import Verified as Verified
+    from fastcls.caching.verifier import verify_cache as verify_cache
     from fastcls.calibrator import Calibrated as Calibrated
     from fastcls.calibrator import calibrate as calibrate
     from fastcls.comparison.bases import compare_bases as compare_bases
@@ -121,6 +135,20 @@ _HOMES = {
     "SplitResult": "fastcls.data.writers.split",
     "write_split": "fastcls.data.writers.split",
     "Cache": "fastcls.cache.store",
+    "cache_info": "fastcls.caching.describer",
+    "list_caches": "fastcls.caching.describer",
+    "CacheInfo": "fastcls.caching.describer",
+    "CacheSummary": "fastcls.caching.describer",
+    "verify_cache": "fastcls.caching.verifier",
+    "Verified": "fastcls.caching.verifier",
+    "repair_cache": "fastcls.caching.repairer",
+    "Repaired": "fastcls.caching.repairer",
+    "gc_cache": "fastcls.caching.collector",
+    "Garbage": "fastcls.caching.collector",
+    "merge_caches": "fastcls.caching.merger",
+    "Merged": "fastcls.caching.merger",
+    "export_cache": "fastcls.caching.exporter",
+    "ExportedCache": "fastcls.caching.exporter",
     "Calibrated": "fastcls.calibrator",
     "calibrate": "fastcls.calibrator",
     "Base": "fastcls.bases.loader",

@@ -7,10 +7,27 @@ from collections.abc import Iterable
 
 # Characters of a received value that a message shows: longer ones are cut.
 _SHOWN, _SHOWN_WHOLE = 61, 160
+_names: dict[str, str] = {}  # how messages call places on this machine
+
+
+def call(place: str, name: str) -> None:
+    """Let messages call a place on this machine by the name that the user knows it by, such as a URL."""
+    _names[place] = name
+
+
+def spoken(text: object) -> str:
+    """A text for the user, with the names that places are called by."""
+    told = str(text)
+    for place, name in _names.items():
+        told = told.replace(place, name)
+    return told
 
 
 class FastclsError(Exception):
     """Base of all errors that the user can fix; the command line prints them without a traceback."""
+
+    def __str__(self) -> str:
+        return spoken(super().__str__())
 
 
 class DataError(FastclsError, ValueError):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ TEMPORARY = ".tmp-fastcls-"
 _CHECKSUM = "checksum"
 _OF_KERNEL = ("/proc", "/sys")
 _TRIES = 100
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # also of one that a `Path` has shortened
 logger = logging.getLogger(__name__)
 
 
@@ -43,8 +45,10 @@ def as_path(given: PathLike, name: str, also: str = "") -> Path:
         also: What else may be given in its place, for the message.
 
     Raises:
-        OptionError: It is no path.
+        OptionError: It is no path, or a URL.
     """
+    if isinstance(given, str) and _URL.match(given):
+        raise OptionError(f"{name} must be a path on this machine. Received: {shown(given)}")
     try:
         return Path(given)
     except TypeError as error:
@@ -339,9 +343,10 @@ def require_writable(path: Path) -> None:
     Raises:
         OptionError: A parent is a file, or cannot be written to.
     """
-    parent = path.absolute()
-    while not os.path.lexists(parent):
-        parent = parent.parent
+    if _URL.match(str(path)):
+        raise OptionError(f"{path} is not on this machine, where results are written. Choose another path")
+    places = (path.absolute(), *path.absolute().parents)
+    parent = next(each for each in places if os.path.lexists(each))
     if not parent.is_dir():
         raise OptionError(f"{path} cannot be created: {parent} is not a folder. Choose another path")
     if not os.access(parent, os.W_OK | os.X_OK) or _is_of_kernel(parent):
@@ -352,9 +357,8 @@ def require_writable(path: Path) -> None:
 def _is_of_kernel(folder: Path) -> bool:
     """Whether a folder shows the state of the system: root may write there, and yet nobody can."""
     with contextlib.suppress(OSError):
-        return folder.stat().st_dev in {
-            Path(each).stat().st_dev for each in _OF_KERNEL if Path(each).is_mount()
-        }
+        mounts = filter(Path.is_mount, map(Path, _OF_KERNEL))
+        return folder.stat().st_dev in {each.stat().st_dev for each in mounts}
     return False
 
 

@@ -24,6 +24,7 @@ from fastcls import files
 from fastcls.errors import OptionError
 
 VARIABLE = "FASTCLS_HOME"
+MIRRORS = "mirrors"  # of caches at URLs: their users remove them
 MOST_BYTES = 5 << 30
 _RECENT_S = 3600  # what was used since is perhaps in use
 _WHOLE = "whole"
@@ -154,7 +155,8 @@ def _clean(home: Path) -> None:
 
 
 def _remove_oldest(home: Path) -> None:
-    places = [place for place in home.glob("*/*") if not place.name.startswith(files.TEMPORARY)]
+    kinds = [kind for kind in home.glob("*") if kind.name != MIRRORS]
+    places = [each for kind in kinds for each in kind.glob("*") if not each.name.startswith(files.TEMPORARY)]
     used = {place: place.stat().st_mtime for place in places}
     sizes = {place: files.folder_size(place) for place in places}
     total = sum(sizes.values())

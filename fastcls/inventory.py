@@ -9,10 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fastcls import files, runs, unfinished
+from fastcls import runs, unfinished
+from fastcls.cache import mirror
 from fastcls.cache.listing import Report, listings
 from fastcls.cache.store import Cache, Manifest, is_cache
-from fastcls.errors import CacheError, FastclsError, OptionError
+from fastcls.errors import CacheError, FastclsError, OptionError, spoken
+from fastcls.files import PathLike
 from fastcls.runs import Run
 from fastcls.used_images import REFIT, TRAIN, VAL
 
@@ -52,16 +54,20 @@ class Entry:
     problem: str = ""
 
 
-def find(folder: Path) -> Iterator[Entry]:
+def find(place: PathLike) -> Iterator[Entry]:
     """The runs and caches below a folder, or the one that it is, in the order of their paths.
 
     Hidden folders and links are not entered.
 
+    Args:
+        place: The folder, or the URL of a cache, or of a folder of caches.
+
     Raises:
         OptionError: There is no such folder.
     """
+    folder = mirror.opened(place, "folder")
     if not folder.is_dir():
-        raise OptionError(f"There is no folder {folder}")
+        raise OptionError(f"There is no folder {spoken(folder)}")
     for place, folders, names in os.walk(folder):
         known = {*folders, *names}
         if is_cache(known):
@@ -79,7 +85,7 @@ def _look(kind: str, facts: Callable[[Path], dict[str, Any]], folder: Path) -> E
         found = facts(folder)
     except (FastclsError, OSError) as error:
         found = {"state": DAMAGED, "problem": str(error)}
-    return Entry(kind, folder, bytes=files.folder_size(folder), **found)
+    return Entry(kind, folder, bytes=mirror.size(folder), **found)
 
 
 def _look_at_run(folder: Path) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def _look_at_cache(folder: Path) -> dict[str, Any]:
             reports[listing.name] = listing.report()
         except CacheError as error:
             state, problem = DAMAGED, str(error)
-    gone = [path.name for path in cache.models if not path.is_file()]
+    gone = cache.lost_models
     if gone:
         state, problem = DAMAGED, f"{', '.join(gone)} missing"
     elif state == COMPLETE and not all(_is_filled(report) for report in reports.values() or [None]):

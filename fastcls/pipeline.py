@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcls import runs
 from fastcls.backend import import_ahead, wait_for_ahead
-from fastcls.cache import checked_files
+from fastcls.cache import checked_files, mirror
 from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
@@ -82,7 +82,7 @@ def run(
         head: The head to train, or the name of its kind; `auto` by default.
         config: How to train it.
         quality: "fast" or "best": see `QualitySpec`. Options that are not at their defaults override it.
-        cache_root: Folder of bottleneck caches.
+        cache_root: Folder of bottleneck caches, or its URL.
         test: See `plan_run`, as for all that follow.
         views: Augmented views.
         name: What the data set is called in the cache.
@@ -100,7 +100,7 @@ def run(
         HeadSpec() if head is None else as_spec(HeadSpec, head, "head", named=True),
         as_spec(TrainConfig, config, "config"),
     )
-    dataset, root = Dataset.of(dataset), as_path(cache_root, "cache_root")
+    dataset, root = Dataset.of(dataset), mirror.opened(cache_root, "cache_root")
     extraction = as_spec(ExtractConfig, extraction, "extraction")
     with early_executor(dataset, [cut], root, extraction, views, name) as executor:
         plan = plan_run(
@@ -160,7 +160,7 @@ def run_planned(
             plan.parts.dataset,
             classifier=classifier,
             max_pixels=plan.extraction.config.max_pixels,
-            features=FeaturesSpec(cache=str(cache.folder)),
+            features=FeaturesSpec(cache=mirror.place_of(cache.folder)),
             progress=progress,
         )
     return RunResult(cache, extracted, classifier, trained, tested)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import files, unfinished
+from fastcls.cache import mirror
 from fastcls.errors import OptionError
 from fastcls.specs import differences, resolve
 from fastcls.tasks import TASKS, Task
@@ -144,7 +145,11 @@ class Run:
     def cache_folders(self) -> list[Path]:
         """Where the cache may be that it was trained on: as seen from the run, and where it was."""
         places = self.record.get("cache_folders")
-        return [files.tidy(self.folder / place) for place in places] if isinstance(places, list) else []
+        known = places if isinstance(places, list) else []
+        return [
+            mirror.folder_of(place) if mirror.is_url(place) else files.tidy(self.folder / place)
+            for place in known
+        ]
 
     def history(self) -> tuple[dict[str, float], ...]:
         """A row per epoch or candidate."""
@@ -200,7 +205,10 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def seen_from(folder: Path, cache: Path) -> list[str]:
-    """A cache folder as `Run.cache_folders` finds it again: relative to a run, and absolute."""
+    """A cache folder as `Run.cache_folders` finds it again: relative to a run, and absolute; or its URL."""
+    url = mirror.url_of(cache)
+    if url is not None:
+        return [url]
     return [os.path.relpath(cache, folder), str(cache.absolute())]
 
 

@@ -137,8 +137,11 @@ def test_kept__removes_what_was_not_used_for_longest(own, monkeypatch):
     for age, key in enumerate(["recent", "used", "old"]):
         kept("thing", key, make)
         os.utime(own / "thing" / key, (time.time() - 2000 * age,) * 2)
+    (own / home.MIRRORS / "s3").mkdir(parents=True)
+    (own / home.MIRRORS / "s3" / "shard.h5").write_bytes(bytes(9000))
+    os.utime(own / home.MIRRORS / "s3", (0, 0))
     kept("thing", "new", make)
-    assert names(own / "thing") == ["new", "recent", "used"]
+    assert names(own / "thing") == ["new", "recent", "used"] and names(own / home.MIRRORS) == ["s3"]
     monkeypatch.setattr(home, "MOST_BYTES", 0)
     find("thing", "used")
     kept("thing", "newest", make)

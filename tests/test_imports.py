@@ -46,6 +46,7 @@ FLOORS = {
     "fastcls.inference": 3,
     "fastcls.evaluation": 3,
     "fastcls.comparison": 4,
+    "fastcls.caching": 4,
     "fastcls.calibrator": 4,
     "fastcls.epochs": 4,
     "fastcls.suggester": 4,

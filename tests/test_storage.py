@@ -45,6 +45,9 @@ def test_an_object_is_sent_read_listed_fetched_and_removed(url, source, tmp_path
         assert storage.send(source(data), storage.join(url, name))
     found = dict(storage.walk(url))
     assert {name: stat.size for name, stat in found.items()} == {n: len(d) for n, d in contents.items()}
+    assert storage.children(url) == {"a.bin": found["a.bin"], "b c": None}
+    assert set(storage.children(storage.join(url, "b c"))) == {"ä+%20.jpg", "deep"}
+    assert storage.children(storage.join(url, "nothing")) == {}
     for name, data in contents.items():
         place = storage.join(url, name)
         assert storage.read(place) == data and storage.exists(place)

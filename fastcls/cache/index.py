@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcls.cache import shard
+from fastcls.cache import kept_index, remote_shards, shard
+from fastcls.cache.kept_index import KeptIndex, ShardState
 from fastcls.cache.samples import SampleRow, SampleTable
 from fastcls.data.digests import DIGEST_DTYPE, as_numbers
 from fastcls.data.pixel_quality import COLUMNS
@@ -19,7 +20,7 @@ from fastcls.parallel import ahead
 from fastcls.specs import ViewSpec
 
 _ABSENT = -1
-_BLOCK = 1 << 16  # digests that are looked up at once
+_BLOCK = 1 << 18  # digests that are looked up at once
 # Readers: while one waits for the disk, others compute checksums.
 _THREADS = 4
 logger = logging.getLogger(__name__)
@@ -118,20 +119,73 @@ class Index:
     row: np.ndarray
 
     @classmethod
-    def read(cls, folder: Path, fingerprint: str) -> Index:
-        """Index the shards of a folder; damaged ones count as absent and are named in a warning."""
-        paths, found = [], [np.empty((0, 2), np.uint64)]
-        for path, digests in _whole_shards(folder, fingerprint):
-            paths.append(path)
-            found.append(as_numbers(digests))
-        counts = [len(numbers) for numbers in found[1:]]
-        numbers = np.concatenate(found)
-        found.clear()  # memory is bounded by what is sorted below
-        shards = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
-        rows = np.concatenate([np.arange(count, dtype=np.int32) for count in (0, *counts)])
-        order = np.argsort(numbers[:, 0], kind="stable")
-        high, low = (numbers[order, half] for half in (0, 1))
-        return cls(tuple(paths), high, low, shards[order], rows[order])
+    def read(cls, folder: Path, fingerprint: str, *, warn: bool = True, keep: bool = True) -> Index:
+        """Index the shards of a folder; damaged ones count as absent.
+
+        Args:
+            folder: Of the shards.
+            fingerprint: Of the cache.
+            warn: Name damaged ones in warnings.
+            keep: Keep the index of many rows in a file beside the folder: the next one is there at once.
+        """
+        states = kept_index.shard_states(folder)
+        place = folder.parent / kept_index.FILE
+        kept = kept_index.load(place, fingerprint)
+        if kept and kept.shards == states:
+            return cls(tuple(folder / state.name for state in states), **kept.columns)
+        index, whole = cls._of_shards(folder, fingerprint, states, kept, warn=warn)
+        if keep and len(index) >= kept_index.LEAST_ROWS and not (kept and kept.shards == whole):
+            kept_index.save(place, fingerprint, whole, index.columns)
+        return index
+
+    @classmethod
+    def _of_shards(
+        cls,
+        folder: Path,
+        fingerprint: str,
+        states: Sequence[ShardState],
+        kept: KeptIndex | None,
+        *,
+        warn: bool,
+    ) -> tuple[Index, tuple[ShardState, ...]]:
+        """Read the digests of those shards that are not in an earlier index; and which shards are whole."""
+        known = {} if kept is None else {state: number for number, state in enumerate(kept.shards)}
+        same = [state for state in states if state in known]
+        others = [state for state in states if state not in known]
+        whole, found = [*same], []
+        remote_shards.fetch_digests({folder / state.name: state.size for state in others})
+        for state in others:
+            digests = _read_digests(folder / state.name, fingerprint, warn=warn)
+            if digests is not None:
+                whole.append(state)
+                found.append(as_numbers(digests))
+        columns = _columns(found, len(same))
+        if kept and same:
+            numbers = np.full(len(kept.shards), _ABSENT, np.int32)
+            numbers[[known[state] for state in same]] = np.arange(len(same))
+            columns = _joined(kept.columns, numbers, columns)
+        order = np.argsort([state.name for state in whole], kind="stable")  # shards are numbered by name
+        rank = np.empty(len(whole), np.int32)
+        rank[order] = np.arange(len(whole), dtype=np.int32)
+        columns["shard"] = rank[columns["shard"]]
+        ordered = tuple(whole[place] for place in order)
+        return cls.sorted_of(tuple(folder / state.name for state in ordered), columns), ordered
+
+    @classmethod
+    def of(cls, digests: np.ndarray) -> Index:
+        """Some digests (N,) S32 to look others up in, as if they were those of one shard."""
+        return cls.sorted_of((Path(),), _columns([as_numbers(digests)], 0))
+
+    @classmethod
+    def sorted_of(cls, paths: tuple[Path, ...], columns: dict[str, np.ndarray]) -> Index:
+        """The rows of some shards, in the order of their digests; the columns are emptied on the way."""
+        order = np.argsort(columns["high"], kind="stable")
+        return cls(paths, **{name: columns.pop(name)[order] for name in [*columns]})
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by their names."""
+        return {"high": self.high, "low": self.low, "shard": self.shard, "row": self.row}
 
     def __len__(self) -> int:
         return len(self.high)
@@ -152,9 +206,12 @@ class Index:
         shard, row = np.full((2, len(wanted)), _ABSENT, np.int32)
         for start in range(0, len(wanted) if len(self) else 0, _BLOCK):
             part = slice(start, start + _BLOCK)
-            places, found = self._find(as_numbers(wanted[part]))
-            found = np.flatnonzero(found & (wanted[part] != b""))
-            shard[part][found], row[part][found] = self.shard[places[found]], self.row[places[found]]
+            numbers = as_numbers(wanted[part])
+            order = np.argsort(numbers[:, 0])  # neighbors follow each other: they are in the CPU's cache
+            places, found = self._find(numbers[order])
+            found &= wanted[part][order] != b""
+            own, places = order[found], places[found]
+            shard[part][own], row[part][own] = self.shard[places], self.row[places]
         return Rows(self.shards, shard, row)
 
     def _find(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -205,9 +262,44 @@ def locate_views(index: Index, samples: Sequence[SampleRow], views: ViewSpec) ->
     return ViewRows(rows, wanted - rows.present.sum(axis=1))
 
 
-def _whole_shards(folder: Path, fingerprint: str) -> Iterator[tuple[Path, np.ndarray]]:
-    for path in sorted(folder.glob("[!.]*.h5")):
-        try:
-            yield path, shard.read_digests(path, fingerprint)
-        except CacheError as error:
+def _read_digests(path: Path, fingerprint: str, *, warn: bool) -> np.ndarray | None:
+    """The digests of a shard; None of a damaged one."""
+    try:
+        return shard.read_digests(path, fingerprint)
+    except CacheError as error:
+        if warn:
             logger.warning("%s", error)
+    return None
+
+
+def _columns(found: list[np.ndarray], start: int) -> dict[str, np.ndarray]:
+    """The columns of an index, not sorted.
+
+    Args:
+        found: The digests of each shard, (N, 2) uint64; the list is emptied, which bounds the memory.
+        start: The number of the first shard.
+    """
+    counts = [len(numbers) for numbers in found]
+    numbers = np.concatenate([np.empty((0, 2), np.uint64), *found])
+    found.clear()
+    high, low = (np.ascontiguousarray(half) for half in numbers.T)
+    shards = np.repeat(np.arange(start, start + len(counts), dtype=np.int32), counts)
+    rows = np.concatenate([np.arange(count, dtype=np.int32) for count in (0, *counts)])
+    return {"high": high, "low": low, "shard": shards, "row": rows}
+
+
+def _joined(
+    kept: dict[str, np.ndarray], numbers: np.ndarray, new: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The rows of an earlier index whose shards are still there, and new ones.
+
+    Args:
+        kept: Its columns.
+        numbers: (S,) int32, what its shards are called now; -1 of one that is gone.
+        new: The columns of the others.
+    """
+    renamed = {**kept, "shard": numbers[kept["shard"]]}
+    stays = renamed["shard"] != _ABSENT
+    if not stays.all():
+        renamed = {name: column[stays] for name, column in renamed.items()}
+    return {name: np.concatenate([column, new.pop(name)]) for name, column in renamed.items()}

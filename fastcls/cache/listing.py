@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcls import files
+from fastcls.cache import mirror
 from fastcls.cache.samples import (
     Failure,
     SampleRow,
@@ -143,6 +144,7 @@ class Listing:
         Raises:
             CacheError: It is damaged, or older than the report as the extraction was interrupted.
         """
+        mirror.local(self.samples_path)
         with _remedied():
             return _parse_samples(self.samples_path, self._settled(self.samples_path, "samples"))
 
@@ -152,7 +154,7 @@ class Listing:
         Raises:
             CacheError: As for `samples`.
         """
-        if not self.failures_path.exists():
+        if not mirror.local(self.failures_path).exists():
             return []
         with _remedied():
             self._settled(self.failures_path, "failures")
@@ -175,6 +177,7 @@ class Listing:
         task: Task = ONE_LABEL
         is_last = False
         if self._is_there:
+            mirror.local(self.samples_path)
             with _warned():
                 report = self._report()
                 task = report.task
@@ -192,10 +195,10 @@ class Listing:
 
     @property
     def _is_there(self) -> bool:
-        return self.report_path.exists() or self.samples_path.exists()
+        return self.report_path.exists() or mirror.local(self.samples_path).exists()
 
     def _recall_failures(self, report: Report) -> list[Failure]:
-        if self.failures_path.exists():
+        if mirror.local(self.failures_path).exists():
             with _warned():
                 _is_last(self.failures_path, report.failures)
                 return _parse_failures(self.failures_path)

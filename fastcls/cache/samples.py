@@ -26,6 +26,7 @@ from fastcls.data import image_bytes
 from fastcls.data.csv_table import read_columns, read_table, write_table
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.errors import FastclsError
+from fastcls.garbage import uncollected
 from fastcls.parallel import spread, spread_wide
 from fastcls.storage import is_url
 from fastcls.storage.listings import listed, listing_of
@@ -279,13 +280,14 @@ def read_samples(path: Path, task: Task, same: Sequence[str] = ()) -> SampleTabl
     """
     table, parse, intern = SampleTable([], [], [], []), functools.cache(task.read_cell), functools.cache(str)
     digests, states = bytearray(), bytearray()
-    for paths, labels, splits, groups, *known in read_columns(path, columns_of(task)):
-        table.paths += _shared(list(paths), same)
-        table.labels += map(parse, labels)
-        table.splits += map(intern, splits)
-        table.groups += map(intern, groups)
-        digests += np.array(known[0], DIGEST_DTYPE).tobytes()
-        states += np.array([_whole_numbers(column) for column in known[1:]]).T.tobytes()
+    with uncollected():
+        for paths, labels, splits, groups, *known in read_columns(path, columns_of(task)):
+            table.paths += _shared(list(paths), same)
+            table.labels += map(parse, labels)
+            table.splits += map(intern, splits)
+            table.groups += map(intern, groups)
+            digests += np.array(known[0], DIGEST_DTYPE).tobytes()
+            states += np.array([_whole_numbers(column) for column in known[1:]]).T.tobytes()
     arrays = np.frombuffer(digests, DIGEST_DTYPE), np.frombuffer(states, np.int64).reshape(-1, 3)
     return SampleTable(table.paths, table.labels, table.splits, table.groups, *arrays)
 

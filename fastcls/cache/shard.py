@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import remote_shards
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
@@ -36,7 +37,11 @@ _CHUNK_ROWS = 64  # a chunk takes its whole place, however few rows it holds
 _CHECKED = ("format", "version", "fingerprint", "digests_checksum")
 _UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 # What h5py raises for damaged files.
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
+
+
+class ForeignShardError(CacheError):
+    """A shard is whole, but of another version or of another cache."""
 
 
 class ShardWriter:
@@ -202,16 +207,38 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
         CacheError: The file is damaged, of another version, or of another cache.
         PermissionError: It may not be read.
     """
-    with _damage_named(path), h5py.File(path, "r") as file:
+    known = remote_shards.known_digests(path, fingerprint)
+    if known is not None:
+        return known
+    with damage_named(path), h5py.File(path, "r") as file:
         attributes = {name: file.attrs.get(name) for name in _CHECKED}
         digests = file["digests"][:]
         counts = {len(digests), len(file["bottlenecks"]), len(file["checksums"])}
     if attributes.get("format") != FORMAT.encode() or attributes.get("version") != VERSION:
-        raise CacheError(f"{path} is not a fastcls shard of version {VERSION}")
+        raise ForeignShardError(f"{path} is not a fastcls shard of version {VERSION}")
     if attributes.get("fingerprint") != fingerprint.encode():
-        raise CacheError(f"Shard {path} belongs to another cache")
+        raise ForeignShardError(f"Shard {path} belongs to another cache")
     if zlib.crc32(digests.tobytes()) != attributes.get("digests_checksum") or len(counts) > 1:
         raise _damaged(path, "its digests do not match their checksum")
+    return digests
+
+
+def fingerprint_of(path: Path) -> str:
+    """What a shard says that it was made with.
+
+    Raises:
+        CacheError: It is damaged.
+    """
+    with damage_named(path), h5py.File(path, "r") as file:
+        return bytes(file.attrs["fingerprint"]).decode()
+
+
+def require_whole(path: Path) -> np.ndarray:
+    """Read all of a shard, and return its digests, (N,) S32; raises CacheError where it is damaged."""
+    digests = read_digests(path, fingerprint_of(path))
+    for start in range(0, len(digests), _CHUNK_ROWS):
+        places = np.arange(min(_CHUNK_ROWS, len(digests) - start))
+        read_into(empty_rows(path, len(places)), places, path, start + places)
     return digests
 
 
@@ -222,7 +249,7 @@ def empty_rows(path: Path, count: int) -> np.ndarray:
         CacheError: The shard is damaged.
         PermissionError: It may not be read.
     """
-    with _damage_named(path), path.open("rb") as file:
+    with damage_named(path), path.open("rb") as file:
         return _layout(path, *_state(file)).empty(count)
 
 
@@ -239,7 +266,7 @@ def read_into(output: np.ndarray, places: np.ndarray, path: Path, indices: np.nd
         CacheError: A row is damaged.
         PermissionError: The shard may not be read.
     """
-    with _damage_named(path), _opened(path) as (layout, read):
+    with damage_named(path), opened(path) as (layout, read):
         for part in group(indices // layout.chunk_rows):
             wanted = indices[part]
             first, stop = int(wanted.min()), int(wanted.max()) + 1
@@ -263,7 +290,7 @@ def read_quality(path: Path) -> np.ndarray:
         CacheError: The shard is damaged.
         PermissionError: It may not be read.
     """
-    with _damage_named(path), h5py.File(path, "r") as file:
+    with damage_named(path), h5py.File(path, "r") as file:
         found = np.full((len(file["digests"]), len(COLUMNS)), np.nan, np.float32)
         if "quality" in file:
             stored = file["quality"]
@@ -276,7 +303,7 @@ def read_quality(path: Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[_Layout, Callable[[int, int], np.ndarray]]]:
+def opened(path: Path) -> Iterator[tuple[_Layout, Callable[[int, int], np.ndarray]]]:
     """The layout of a shard, and what reads the rows of one chunk from the first to before the last."""
     with path.open("rb", buffering=0) as file:
         layout = _layout(path, *_state(file))
@@ -335,6 +362,11 @@ class _Layout:
         return rows
 
 
+def forget_layouts() -> None:
+    """Look at each file anew: a disk that fails changes what is in a file, but not its times."""
+    _layout.cache_clear()
+
+
 # Shards do not change. What is kept of each is a fraction of what the index of its rows takes.
 @functools.lru_cache(maxsize=1 << 16)
 def _layout(path: Path, size: int, changed_ns: int) -> _Layout:
@@ -349,12 +381,13 @@ def _state(file: io.IOBase) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
+    remote_shards.fetched(path, require_whole)
     try:
         yield
     except PermissionError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(path, str(error)) from error
 
 

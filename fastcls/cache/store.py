@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcls import files
-from fastcls.cache import checked_files
+from fastcls.cache import checked_files, mirror, remote_shards, shard
 from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
-from fastcls.errors import CacheError, OptionError, shown
-from fastcls.files import PathLike, as_path
+from fastcls.errors import CacheError, OptionError, shown, spoken
+from fastcls.files import PathLike
 from fastcls.optional import frame
 from fastcls.specs import PixelRule, check_type
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 VERSION = 3
-_MANIFEST = "manifest.json"
+_MANIFEST, _TRUNK, _TAIL = "manifest.json", "trunk.keras", "tail.keras"
 _TUPLES = ("size", "shape", "policies", "float32_layers", "cuts")  # of a manifest; lists in JSON
 
 
@@ -103,7 +103,7 @@ class Cache:
     """An open cache.
 
     Args:
-        folder: An existing cache folder.
+        folder: An existing cache folder, or its URL.
         name: The data set; None for the only one.
 
     Raises:
@@ -111,7 +111,7 @@ class Cache:
     """
 
     def __init__(self, folder: PathLike, name: str | None = None) -> None:
-        self.folder = as_path(folder, "folder")
+        self.folder = mirror.opened(folder, "folder")
         if name is not None:
             check_type("name", name, str)
         self.manifest = _read_manifest(self.folder)
@@ -122,17 +122,20 @@ class Cache:
         known, shape = self.manifest, "x".join(map(str, self.manifest.shape))
         served = [self._listing] if self._listing else listings(self.folder)
         names = ", ".join(listing.name for listing in served) or "no data set"
-        return f"<Cache {self.folder}: {known.base} cut at {known.layer}, {shape} {known.dtype}, of {names}>"
+        told = f"{known.base} cut at {known.layer}, {shape} {known.dtype}, of {names}"
+        return f"<Cache {spoken(self.folder)}: {told}>"
 
     @classmethod
-    def of(cls, cache: Cache | PathLike) -> Cache:
-        """A cache itself, or that of a path: see `find`.
+    def of(cls, cache: Cache | PathLike, name: str | None = None) -> Cache:
+        """A cache itself, or that of a path or URL: see `find`.
 
         Raises:
             OptionError: It is neither.
             CacheError: As in `find`.
         """
-        return cache if isinstance(cache, Cache) else cls.find(as_path(cache, "cache", "a Cache"))
+        if isinstance(cache, Cache):
+            return cache if name is None else cls(cache.folder, name)
+        return cls.find(mirror.opened(cache, "cache", "a Cache"), name)
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest) -> Cache:
@@ -146,13 +149,13 @@ class Cache:
         """Open a cache, or the only cache under a root.
 
         Args:
-            path: The cache's folder, or the root.
+            path: The cache's folder, or the root, or the URL of one.
             name: The data set; None for the only one.
 
         Raises:
             CacheError: There is none, or there are several, of which not just one holds the data set.
         """
-        path = as_path(path, "path")
+        path = mirror.opened(path, "path")
         if (path / _MANIFEST).is_file():
             return cls(path, name)
         folders = cache_folders(path)
@@ -170,12 +173,12 @@ class Cache:
     @property
     def trunk_path(self) -> Path:
         """The Keras model RGB uint8 image (B, H, W, 3) -> bottleneck (B, ...)."""
-        return self.folder / "trunk.keras"
+        return mirror.local(self.folder / _TRUNK)
 
     @property
     def tail_path(self) -> Path:
         """The Keras model bottleneck (B, ...) -> features (B, D), where the base continues after the cut."""
-        return self.folder / "tail.keras"
+        return mirror.local(self.folder / _TAIL)
 
     @property
     def models(self) -> list[Path]:
@@ -183,9 +186,33 @@ class Cache:
         return [self.trunk_path, *([self.tail_path] if self.manifest.tail_digest else [])]
 
     @property
+    def lost_models(self) -> list[str]:
+        """Names of those models that are not where the cache is; none is read."""
+        names = [_TRUNK, *([_TAIL] if self.manifest.tail_digest else [])]
+        return [name for name in names if not mirror.has(self.folder / name)]
+
+    @property
     def shards_folder(self) -> Path:
         """Where the shards are."""
         return self.folder / "shards"
+
+    @property
+    def landing_folder(self) -> Path:
+        """Where shards are written, to be published; as a rule that is where they are."""
+        return remote_shards.landing(self.shards_folder)
+
+    def publish(self, path: Path) -> Path:
+        """Put a shard that was written into `landing_folder` among the others, and send it where they are.
+
+        Raises:
+            CacheError: It cannot be read as it was written.
+            OSError: It cannot be sent.
+        """
+        return remote_shards.publish(path, self.shards_folder, self.manifest.fingerprint, shard.require_whole)
+
+    def deliver(self) -> None:
+        """Publish the shards that an interrupted extraction has left in `landing_folder`."""
+        remote_shards.deliver(self.shards_folder, self.manifest.fingerprint, shard.require_whole)
 
     def add_cut(self, cut: str) -> None:
         """Note that a cut, of this digest, leads to this cache."""
@@ -206,9 +233,9 @@ class Cache:
             self.manifest = replace(manifest, **change(manifest))
             files.write_checked_json(self.folder / _MANIFEST, asdict(self.manifest))
 
-    def index(self) -> Index:
-        """Read which bottlenecks there are now."""
-        return Index.read(self.shards_folder, self.manifest.fingerprint)
+    def index(self, *, warn: bool = True, keep: bool = True) -> Index:
+        """Read which bottlenecks there are now; see `Index.read`."""
+        return Index.read(self.shards_folder, self.manifest.fingerprint, warn=warn, keep=keep)
 
     def serving(self, name: str, data: Path, *, is_asked: bool = False) -> Cache:
         """This cache for a data set that it serves or is going to serve: see `choose_listing`."""
@@ -291,8 +318,9 @@ def cache_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
 
 
-def caches_at(path: Path) -> Iterator[Cache]:
-    """The cache of a folder, or those directly under it; damaged ones are left out."""
+def caches_at(place: PathLike) -> Iterator[Cache]:
+    """The cache of a folder or URL, or those directly under it; damaged ones are left out."""
+    path = mirror.opened(place)
     for folder in [path] if (path / _MANIFEST).is_file() else cache_folders(path):
         with contextlib.suppress(CacheError, OSError):
             yield Cache(folder)

@@ -11,6 +11,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.logs import hide_training
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
+from fastcls.errors import spoken
 from fastcls.specs import CutSpec, ExtractConfig
 from fastcls.specs.checks import no_effect
 from fastcls.specs.comparing import ProbeSpec, cuts_of
@@ -119,7 +120,7 @@ def _compare_bases(
     from fastcls.comparison.bases import compare_planned, plan_comparison
 
     asked: dict[str, Any] = {"probe": probe, "name": place.name, "folder": out}
-    plan = plan_comparison(dataset, cuts, Path(place.cache), extraction, **asked)
+    plan = plan_comparison(dataset, cuts, place.root(), extraction, **asked)
     if dry_run:
         click.echo(f"{plan}\nNothing was written")
         return
@@ -129,7 +130,7 @@ def _compare_bases(
     _tell_files(out)
     best = result.candidates[0]
     said = f" --name {shlex.quote(best.data_set)}" if Cache(best.cache).is_shared else ""
-    click.echo(f"Next: fastcls train-head {shlex.quote(str(best.cache))}{said} --out runs/NAME")
+    click.echo(f"Next: fastcls train-head {shlex.quote(spoken(best.cache))}{said} --out runs/NAME")
 
 
 def _print_extracted(name: str, cache: Any, done: Any) -> None:
@@ -138,7 +139,7 @@ def _print_extracted(name: str, cache: Any, done: Any) -> None:
     if done.forwarded:
         told = f"{done.forwarded:,} of {images} forwarded in {done.seconds:.1f} s"
     unreadable = f", {done.failures:,} unreadable" if done.failures else ""
-    click.echo(f"{name}: {told}{unreadable}: {cache.folder}")
+    click.echo(f"{name}: {told}{unreadable}: {spoken(cache.folder)}")
 
 
 def _tell_files(out: Path | None) -> None:

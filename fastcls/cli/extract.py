@@ -11,6 +11,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
 from fastcls.cli.printing import print_extraction
+from fastcls.errors import spoken
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 from fastcls.specs.options import options_of
 from fastcls.wording import count_of
@@ -69,7 +70,7 @@ def extract(
     from fastcls.extraction.extractor import extract_several
     from fastcls.extraction.planner import plan_extraction
 
-    dataset, root = _open_unlabeled(data) if unlabeled else source.open(data), Path(place.cache)
+    dataset, root = _open_unlabeled(data) if unlabeled else source.open(data), place.root()
     if preview:
         _draw(preview, dataset, cut[0], root, views, extraction.max_pixels)
         return
@@ -84,7 +85,7 @@ def extract(
             click.echo(f"Next: fastcls suggest {shlex.quote(data)} --from RUN")
             continue
         said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
-        click.echo(f"Next: fastcls train-head {shlex.quote(str(cache.folder))}{said} --out runs/NAME")
+        click.echo(f"Next: fastcls train-head {shlex.quote(spoken(cache.folder))}{said} --out runs/NAME")
 
 
 def _open_unlabeled(data: str) -> Dataset:

@@ -8,13 +8,14 @@ import sys
 from typing import TextIO
 
 from fastcls.cli.options import show_progress
+from fastcls.errors import spoken
 
 _TRAINING = "fastcls.training.loop.progress"
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = spoken(super().format(record))
         return text if record.levelno == logging.INFO else f"{record.levelname}: {text}"
 
 

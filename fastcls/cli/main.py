@@ -15,6 +15,7 @@ from fastcls import interrupts
 from fastcls.backend import spare_imports
 from fastcls.cli.audit import audit
 from fastcls.cli.bases import bases, layers
+from fastcls.cli.cache import cache
 from fastcls.cli.calibrate import calibrate
 from fastcls.cli.compare import compare
 from fastcls.cli.curve import curve
@@ -95,6 +96,7 @@ _COMMANDS = (
     to_csv,
     to_tfrecord,
     runs,
+    cache,
     doctor,
 )
 for _command in _COMMANDS:

@@ -236,7 +236,11 @@ class SourceSpec(ReadSpec):
 class PlaceSpec:
     """Where bottlenecks are cached, and under which name."""
 
-    cache: str = option("bottlenecks", "Folder of bottleneck caches.", metavar="DIRECTORY")
+    cache: str = option(
+        "bottlenecks",
+        "Folder of bottleneck caches, on this machine or at a URL such as s3://BUCKET/CACHES.",
+        metavar="DIRECTORY",
+    )
     name: str | None = option(
         None,
         "Name of the data set in the cache, which can hold several: its tables are samples/NAME.csv and "
@@ -244,6 +248,12 @@ class PlaceSpec:
         metavar="NAME",
         shown="the name of the data folder or file",
     )
+
+    def root(self) -> Path:
+        """The folder of caches; of a URL, what mirrors it, after a look at what the store has."""
+        from fastcls.cache.mirror import opened
+
+        return opened(self.cache, "--cache")
 
 
 @described

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from fastcls.errors import spoken
 from fastcls.sizes import format_bytes
 from fastcls.specs import step_of
 from fastcls.wording import count_of, figures_of
@@ -40,7 +41,7 @@ def print_extraction(cache: Any, done: Any) -> None:
     )
     shape = "x".join(map(str, manifest.shape))
     click.echo(
-        f"Cache {cache.folder}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
+        f"Cache {spoken(cache.folder)}: {manifest.base} cut at {manifest.layer}, {shape} {manifest.dtype}; "
         f"normalize {manifest.normalize}"
     )
     if done.engine:
@@ -50,9 +51,9 @@ def print_extraction(cache: Any, done: Any) -> None:
     if done.views > 1:
         views = count_of(done.views, "view")
         click.echo(f"{views} of each image to train on: {listing.report().views}")
-    click.echo(f"Listed as {listing.name} in {listing.samples_path}")
+    click.echo(f"Listed as {listing.name} in {spoken(listing.samples_path)}")
     if done.failures:
-        click.echo(f"The unreadable images are listed in {listing.failures_path}:", err=True)
+        click.echo(f"The unreadable images are listed in {spoken(listing.failures_path)}:", err=True)
         for failure in listing.failures()[:5]:
             click.echo(f"  {failure.path!r}: {failure.reason}", err=True)
 

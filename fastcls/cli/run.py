@@ -115,7 +115,7 @@ def run(
         raise click.UsageError(
             "A head is trained on one cut: give one --cut. `fastcls extract` takes several."
         )
-    dataset, root = source.open(photos), Path(place.cache)
+    dataset, root = source.open(photos), place.root()
     with early_executor(dataset, cut, root, extraction, views, place.name, is_dry=dry_run) as executor:
         plan = plan_run(
             *(dataset, cut[0], head, replace(training, val=parts.val), Path(out)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastcls.errors import spoken
 from fastcls.sizes import format_bytes
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ _FIGURES = {"accuracy": "accuracy", "auroc": "AUROC", "mean_auroc": "AUROC"}
 
 
 @click.command()
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...")
+@click.argument("folders", nargs=-1, type=click.Path(), metavar="[FOLDER]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per run or cache.")
-def runs(folders: tuple[Path, ...], as_json: bool) -> None:
+def runs(folders: tuple[str, ...], as_json: bool) -> None:
     """List runs and caches.
 
     They are searched for below each FOLDER, by default the current one; hidden folders and links are
@@ -33,10 +34,10 @@ def runs(folders: tuple[Path, ...], as_json: bool) -> None:
     """
     from fastcls.inventory import find
 
-    found = [entry for folder in folders or (Path(),) for entry in find(folder)]
+    found = [entry for folder in folders or (".",) for entry in find(folder)]
     if as_json:
         for entry in found:
-            click.echo(json.dumps({**asdict(entry), "path": str(entry.path)}))
+            click.echo(json.dumps({**asdict(entry), "path": spoken(entry.path)}))
         return
     shown = [_run_rows(found), _cache_rows(found)]
     click.echo("\n\n".join(filter(None, shown)) or "No runs or caches found")
@@ -94,5 +95,5 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _shown(path: Path) -> str:
-    text = str(path)
+    text = spoken(path)
     return text if text.isprintable() else repr(text)

@@ -67,7 +67,7 @@ def train_head(
     start = Path(further.start) if further.start else None
     is_own = start is None or head != HeadSpec() or options.is_typed(*_HEAD[1:])
     plan = plan_training(
-        *(Cache.find(Path(cache), place.name), head if is_own else None, training, Path(out)),
+        *(Cache.find(cache, place.name), head if is_own else None, training, Path(out)),
         start=start,
         corrections=Path(corrected.corrections) if corrected.corrections else None,
         given=options.typed_options(),

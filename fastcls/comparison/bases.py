@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
+from fastcls.cache import mirror
 from fastcls.cache.store import Cache
 from fastcls.comparison.costs import Cost, Rate, rate_of
 from fastcls.comparison.probing import CommonImages, Probed, probe
@@ -113,7 +114,7 @@ def compare_bases(
     plan = plan_comparison(
         Dataset.of(dataset),
         [as_spec(CutSpec, each, "cuts", named=True) for each in several],
-        files.as_path(root, "root"),
+        mirror.opened(root, "root"),
         as_spec(ExtractConfig, config, "config"),
         probe=as_spec(ProbeSpec, probe, "probe"),
         name=name,

@@ -16,7 +16,7 @@ from fastcls.cache.samples import Failure
 from fastcls.cache.store import Cache
 from fastcls.errors import CacheError
 from fastcls.evaluation.from_cache import require_cache
-from fastcls.files import PathLike, as_path
+from fastcls.files import PathLike
 from fastcls.runs import Run
 from fastcls.tasks import Task
 
@@ -81,10 +81,7 @@ class Features:
             CacheError: There is no such cache or data set, there are several to choose from, it is damaged,
                 or it has no row of this data set.
         """
-        if isinstance(cache, Cache):
-            known = cache if name is None else Cache(cache.folder, name)
-        else:
-            known = Cache.find(as_path(cache, "cache", "a Cache"), name)
+        known = Cache.of(cache, name)
         return _read(known, known.listing)
 
     def __len__(self) -> int:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fastcls import runs
+from fastcls.cache import mirror
 from fastcls.cache.index import Rows
 from fastcls.cache.store import Cache, caches_at
-from fastcls.errors import CacheError, OptionError
+from fastcls.errors import CacheError, OptionError, StorageError
 from fastcls.inference.forwarder import WORTH, Forwarder
 from fastcls.runs import Run
 from fastcls.training.familiarity import Familiarity
@@ -104,11 +105,23 @@ def find_cache(run: Run, given: str | None = None) -> CachedRun | None:
     if not is_on_cache(run):
         return None
     known = run.record["cache"]
-    for place in [Path(given)] if given else run.cache_folders:
-        for cache in caches_at(place):
-            if all(getattr(cache.manifest, name) == known.get(name) for name in _IDENTITY):
-                return CachedRun(run, cache)
+    for place in [given] if given else map(mirror.place_of, run.cache_folders):
+        with _told_unless(given):
+            for cache in caches_at(place):
+                if all(getattr(cache.manifest, name) == known.get(name) for name in _IDENTITY):
+                    return CachedRun(run, cache)
     return None
+
+
+@contextlib.contextmanager
+def _told_unless(given: str | None) -> Iterator[None]:
+    """Say what keeps a store from being used, where nobody asked for it."""
+    try:
+        yield
+    except StorageError as error:
+        if given:
+            raise
+        logger.warning("%s", error)
 
 
 def is_on_cache(run: Run) -> bool:

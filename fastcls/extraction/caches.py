@@ -16,7 +16,7 @@ import numpy as np
 from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import Base, load_base, load_without_download
 from fastcls.bases.registry import find_architecture
-from fastcls.cache import checked_files, store
+from fastcls.cache import checked_files, mirror, store
 from fastcls.cache.store import Cache, Manifest
 from fastcls.cutter import Cut
 from fastcls.data.decoder import pixel_rule
@@ -338,7 +338,7 @@ def _whole_cache(folder: Path, manifest: Manifest) -> Cache | None:
 
 def _keep_model(path: Path, kept: Path, fingerprint: str) -> None:
     """Put a kept model into a cache, unless it is there and whole."""
-    reason = checked_files.damage(path)
+    reason = checked_files.damage(mirror.local(path))
     if not reason:
         return
     if path.exists():

@@ -25,11 +25,11 @@ _IN_WORDS = {
 def describe_change(cache: Cache) -> str:
     """What the earlier cache under the same root that is most like a new one has else; "" without one."""
     new = json.loads(json.dumps(asdict(cache.manifest)))
-    found = [(_differences(old, new), folder) for folder, old in _earlier(cache)]
+    found = [(differences(old, new), folder) for folder, old in _earlier(cache)]
     if not found:
         return ""
-    differences, folder = min(found, key=lambda pair: (len(pair[0]), pair[1]))
-    return f"It differs from {folder}, which is kept, in {'; '.join(differences)}"
+    told, folder = min(found, key=lambda pair: (len(pair[0]), pair[1]))
+    return f"It differs from {folder}, which is kept, in {'; '.join(told)}"
 
 
 def _earlier(cache: Cache) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -44,7 +44,8 @@ def _earlier(cache: Cache) -> Iterator[tuple[Path, Mapping[str, Any]]]:
             yield folder, values
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What sets two manifests apart, in words; both as JSON has them."""
     if old.get("version") != new["version"]:
         return [f"the layout of caches (version {old.get('version')}, now {new['version']})"]
     names = [name for name in ("normalize", *DECIDING, "tail_digest") if old.get(name) != new[name]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fastcls import files
+from fastcls.cache import mirror
 from fastcls.cache.lease import Leases
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
@@ -56,7 +56,7 @@ def extract(
         dataset: The images, or their path as `Dataset.open` takes it.
         cut: What to forward them through; the name of a base alone stands for its pooled output before the
             classifier.
-        root: Folder of caches; the cache is a folder in it, named by base, cut and fingerprint.
+        root: Folder of caches, or its URL; the cache is a folder in it, named by base, cut and fingerprint.
         config: Engine, executor, batch and shard size, bound on failures.
         views: Augmented views to have besides the plain one of each image of the split "train" or "".
         name: What the data set is called in the cache, which may serve several; its own name by default.
@@ -95,7 +95,7 @@ def extract_several(
     Returns:
         The cache and its figures, for each cut.
     """
-    started, root = time.monotonic(), files.as_path(root, "root")
+    started, root = time.monotonic(), mirror.opened(root, "root")
     config, several = as_spec(ExtractConfig, config, "config"), as_list(cuts, "cuts", CutSpec, Cut, str, Path)
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     wanted = [_as_cut(cut) for cut in several]
@@ -156,6 +156,8 @@ def _execute(
     ]
     for tracker in trackers:
         remove_leftovers(tracker.cache)
+    for tracker in trackers:
+        mirror.push(tracker.cache.folder)
     try:
         for tracker in trackers:
             tracker.save()
@@ -168,6 +170,8 @@ def _execute(
         for tracker in trackers:
             remove_leftovers(tracker.cache)
             tracker.save()
+        for tracker in trackers:
+            mirror.push(tracker.cache.folder, tables=True)
     for tracker in trackers:
         tracker.require_some_images()
     return [(tracker.cache, tracker.figures()) for tracker in trackers]
@@ -279,8 +283,8 @@ def _fill(
         logger.info("%s: %s; %s", chosen, resources, tracker.fidelity or "the reference itself")
     tasks = filling.work.tasks(config.shard_size, resources.batch_size, resources.workers)
     spec = WorkerSpec(
-        tuple(tracker.cache.folder.absolute() for tracker in trackers),
-        filling.trunk.path.absolute(),
+        tuple(mirror.place_of(tracker.cache.folder) for tracker in trackers),
+        mirror.place_of(filling.trunk.path),
         resources.batch_size,
         resources.threads,
         chosen.path,

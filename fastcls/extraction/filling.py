@@ -116,6 +116,9 @@ def known_targets(
     known = [cut.known() for cut in cuts]
     while leases and leases.take([cache.folder for cache in known if cache]):
         known = [cut.known() for cut in cuts]
+    for cache in known if leases else ():
+        if cache:
+            cache.deliver()
     return [
         Target.of(cut, cache, Trunk(cache.trunk_path), viewed) if cache else None
         for cut, cache in zip(cuts, known, strict=True)

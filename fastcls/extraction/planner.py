@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
-from fastcls.cache import checked_files
+from fastcls.cache import checked_files, mirror
 from fastcls.cache.lease import Leases
 from fastcls.cache.samples import SampleRow, SampleTable
 from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.engines import engine_class
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, spoken
 from fastcls.extraction.built import Outline
 from fastcls.extraction.caches import CutCaches, caches_of_cuts
 from fastcls.extraction.coverage import Foreseen, ViewedDataset, find_lacking, read_digests
@@ -37,6 +37,7 @@ from fastcls.extraction.engine_choice import (
 from fastcls.extraction.fidelity import Fidelity, InfidelityError
 from fastcls.extraction.filling import Target, known_targets
 from fastcls.extraction.resources import Resources, allocate
+from fastcls.files import PathLike
 from fastcls.sizes import format_bytes
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
 from fastcls.wording import count_of
@@ -135,11 +136,11 @@ class CutPlan:
 
     def __str__(self) -> str:
         if self.cache:
-            return f"Cache {self.cache.folder}: {self._cost()}"
+            return f"Cache {spoken(self.cache.folder)}: {self._cost()}"
         made = self.outline
         return (
             f"{made.base} cut at {made.layer}: bottlenecks of {'x'.join(map(str, made.shape))} {made.dtype}; "
-            f"no cache in {self.caches.root} yet, {self._cost()}"
+            f"no cache in {spoken(self.caches.root)} yet, {self._cost()}"
         )
 
     def _cost(self) -> str:
@@ -226,7 +227,7 @@ class ExtractionPlan:
 def plan_extraction(
     dataset: Dataset,
     cuts: Sequence[CutSpec | Cut],
-    root: Path,
+    root: PathLike,
     config: ExtractConfig | None = None,
     *,
     views: ViewSpec | None = None,
@@ -237,7 +238,7 @@ def plan_extraction(
     Args:
         dataset: The images.
         cuts: What to forward them through: cuts of one base.
-        root: Folder of caches.
+        root: Folder of caches, or its URL.
         config: See `extract`.
         views: See `extract`.
         name: See `extract`.
@@ -248,7 +249,7 @@ def plan_extraction(
         MissingExtraError: An engine's package is not installed.
     """
     viewed = ViewedDataset(dataset, views or ViewSpec(), name)
-    plan = make_plan(viewed, cuts, Path(root), config or ExtractConfig(), None)
+    plan = make_plan(viewed, cuts, mirror.opened(root, "root"), config or ExtractConfig(), None)
     plan.warn_of_conflicts()
     return plan
 
@@ -271,12 +272,15 @@ def make_plan(
             downloads no weights.
     """
     files.require_writable(root)
+    if leases:
+        mirror.require_writable(root)
     return _plan(viewed, caches_of_cuts(cuts, root), root, config, leases)
 
 
 def renew(plan: ExtractionPlan, leases: Leases) -> ExtractionPlan:
     """The same plan, once its caches can be changed by no other process: what is missing is found again."""
     files.require_writable(plan.root)
+    mirror.require_writable(plan.root)
     cuts = [cut.caches for cut in plan.cuts]
     return _plan(plan.viewed, cuts, plan.root, plan.config, leases, earlier=plan)
 

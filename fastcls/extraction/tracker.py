@@ -158,7 +158,7 @@ def remove_leftovers(cache: Cache) -> None:
     listing = cache.listing
     for folder in (
         cache.folder,
-        cache.shards_folder,
+        cache.landing_folder,
         listing.samples_path.parent,
         listing.failures_path.parent,
     ):

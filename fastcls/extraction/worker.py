@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from fastcls.backend import spare_imports
+from fastcls.cache import mirror
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
 from fastcls.data.decoder import Decoder
@@ -33,6 +34,7 @@ from fastcls.extraction.read_ahead import EarlyImages, ReadAhead
 from fastcls.extraction.reading import ImageReader, Reading, Take, View
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.shared_trunk import split_rows
+from fastcls.files import PathLike
 from fastcls.machine import keep_freed_memory
 from fastcls.parallel import WAITING_WIDE, ahead
 from fastcls.wording import count_of
@@ -46,8 +48,8 @@ class WorkerSpec:
     """What a worker needs to know besides its tasks.
 
     Attributes:
-        caches: The folders of the caches to fill, absolute.
-        trunk: The saved model whose rows are those of the caches, end to end.
+        caches: Folders of the caches to fill, absolute, or their URLs.
+        trunk: The saved model whose rows are those of the caches, end to end; likewise.
         batch_size: Images per forward pass.
         threads: Threads for decoding, and for the engine.
         engine: An engine, as "module:class".
@@ -56,8 +58,8 @@ class WorkerSpec:
         max_pixels: See `decoder.decode`.
     """
 
-    caches: tuple[Path, ...]
-    trunk: Path
+    caches: tuple[PathLike, ...]
+    trunk: PathLike
     batch_size: int
     threads: int
     engine: str
@@ -134,8 +136,8 @@ class Worker:
         manifest = cache.manifest
         described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
         kind = (manifest.shape, manifest.dtype, described)
-        writer = ShardWriter(cache.shards_folder, *kind, compress=self._spec.compress)
-        return _Sink(place, stack.enter_context(writer), manifest.dtype)
+        writer = ShardWriter(cache.landing_folder, *kind, compress=self._spec.compress)
+        return _Sink(place, stack.enter_context(writer), cache)
 
     def _read(self, task: ShardTask) -> Iterator[View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
@@ -167,13 +169,16 @@ class Worker:
     def _run_engine(self) -> np.ndarray:
         # The engine is loaded late: digesting images that turn out to be known needs none.
         if not self._engine:
-            trunk = self._spec.trunk
+            trunk = mirror.local(mirror.folder_of(self._spec.trunk))
             advice = (
                 f"If {trunk} or its conversion (in the folder openvino) is damaged, delete both: the same "
                 "command recreates them"
             )
             with _engine_trouble(f"The engine cannot load {trunk}", advice):
-                self._engine = engine_class(self._spec.engine)(trunk, self._spec.threads)
+                engine = engine_class(self._spec.engine)
+                if mirror.url_of(trunk) and engine.damage(trunk):  # made on another machine
+                    mirror.pull_engines(trunk)
+                self._engine = engine(trunk, self._spec.threads)
             self._on_progress(0)
         # Always a full batch: a row must not depend on how many others were left to forward.
         with _engine_trouble(
@@ -188,11 +193,12 @@ class _Sink:
     Args:
         place: The cache's, among those that are filled.
         writer: Its shard.
-        dtype: In which a row is stored.
+        cache: The cache.
     """
 
-    def __init__(self, place: int, writer: ShardWriter, dtype: str) -> None:
-        self._place, self._writer, self._dtype = place, writer, dtype
+    def __init__(self, place: int, writer: ShardWriter, cache: Cache) -> None:
+        self._place, self._writer, self._cache = place, writer, cache
+        self._dtype = cache.manifest.dtype
         self._readings: list[Reading] = []
         self._forwarded: set[str] = set()
         self._spoilt: set[str] = set()  # digests of images with a row that cannot be stored
@@ -217,8 +223,9 @@ class _Sink:
         self._readings += [view.reading for view in views if self._place in view.caches]
 
     def finish(self) -> ShardInfo:
-        """Complete the shard."""
+        """Complete the shard, which is done when it is where the others are."""
         path = self._writer.finish()
+        path = self._cache.publish(path) if path else None
         reason = f"its bottleneck does not fit {self._dtype} (overflow or NaN)"
         readings = [replace(r, reason=reason) if r.digest in self._spoilt else r for r in self._readings]
         forwarded = len(self._forwarded - self._spoilt)

@@ -116,7 +116,7 @@ def plan_run(
         config: How to train it. Its `val` is the share to validate on: None for the validation part of the
             data, or 0.2 where there is none; 0 for none.
         out: The run folder; an existing one must have the same options, and is tested.
-        cache_root: Folder of bottleneck caches.
+        cache_root: Folder of bottleneck caches, or its URL.
         test: The share to test on, of data that is not split; None for 0.2. 0 leaves out the test, and so
             does data that is split without a test part.
         views: Augmented views to make of each image to train on; all are trained on.
@@ -131,7 +131,7 @@ def plan_run(
             has no effect on it, or a fraction is given for data that is already split.
         DataError: The images cannot be split, or a class has none to train on.
     """
-    out, cache_root, given = Path(out), Path(cache_root), tuple(given)
+    out, given = Path(out), tuple(given)
     check_effect(head, config)
     check_labels(head, config, dataset.task)
     check_cut(head, cut)

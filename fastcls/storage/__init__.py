@@ -138,18 +138,28 @@ def walk(url: str) -> Iterator[tuple[str, Stat]]:
         StorageError: The store cannot be listed, or there is no such bucket.
         OptionError: The scheme has no listing, as the web has none.
     """
-    if web.is_url(url):
-        raise OptionError(
-            "A web server has no listing of its files. Give a CSV or Parquet list of addresses. "
-            f"Received: {url}"
-        )
-    fs = file_system(url)
-    root = fs._strip_protocol(url).rstrip("/")
+    fs, root = _listable(url)
     listed = _s3_objects(fs, url, root) if scheme_of(url) in S3 else _objects(fs, url, root)
     for name, found in listed:
         path = name[len(root) :].lstrip("/")
-        if path and not path.endswith("/"):
+        if found and path and not path.endswith("/"):
             yield path, found
+
+
+def children(url: str) -> dict[str, Stat | None]:
+    """What is directly below a URL, by name: the state of an object, None for a prefix of others.
+
+    Raises:
+        StorageError: The store cannot be listed, or there is no such bucket.
+        OptionError: The scheme has no listing, as the web has none.
+    """
+    fs, root = _listable(url)
+    if scheme_of(url) in S3:
+        listed = list(_s3_objects(fs, url, root, Delimiter="/"))
+    else:
+        listed = [(info["name"], _state_of(info)) for info in _ls(fs, url, root, root)]
+    found = {name.rstrip("/")[len(root) :].lstrip("/"): state for name, state in listed}
+    return {name: state for name, state in found.items() if name}
 
 
 def fetch(url: str, path: Path) -> None:
@@ -228,28 +238,50 @@ def _stamp(parts: list[Any]) -> int:
     return int.from_bytes(hashed, "big") >> 1 or 1
 
 
+def _listable(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and what names begin with below it."""
+    if web.is_url(url):
+        raise OptionError(
+            "A web server has no listing of its files. Give a CSV or Parquet list of addresses. "
+            f"Received: {url}"
+        )
+    fs = file_system(url)
+    return fs, fs._strip_protocol(url).rstrip("/")
+
+
 def _objects(fs: Any, url: str, root: str) -> Iterator[tuple[str, Stat]]:
     folders = [root]
     while folders:
-        folder = folders.pop()
-        try:
-            listed = tried(url, functools.partial(fs.ls, folder, detail=True))
-        except (FileNotFoundError, NotADirectoryError):
-            if folder == root and "/" not in root.strip("/"):
-                raise StorageError(f"{url} does not exist. Check the name of the bucket") from None
-            continue
-        for info in listed:
-            if info["type"] == "directory":
+        for info in _ls(fs, url, root, folders.pop()):
+            state = _state_of(info)
+            if state:
+                yield info["name"], state
+            else:
                 folders.append(info["name"])
-            elif info["name"].rstrip("/") != folder:  # a file is listed as itself
-                yield info["name"], _stat_of(info)
 
 
-def _s3_objects(fs: Any, url: str, root: str) -> Iterator[tuple[str, Stat]]:
+def _ls(fs: Any, url: str, root: str, folder: str) -> list[dict[str, Any]]:
+    """What fsspec lists directly below a folder; nothing where there is none."""
+    try:
+        listed = tried(url, functools.partial(fs.ls, folder, detail=True))
+    except (FileNotFoundError, NotADirectoryError):
+        if folder == root and "/" not in root.strip("/"):
+            raise StorageError(f"{url} does not exist. Check the name of the bucket") from None
+        return []
+    return [info for info in listed if info["name"].rstrip("/") != folder]  # a file is listed as itself
+
+
+def _state_of(info: dict[str, Any]) -> Stat | None:
+    return None if info["type"] == "directory" else _stat_of(info)
+
+
+def _s3_objects(fs: Any, url: str, root: str, **asked: Any) -> Iterator[tuple[str, Stat | None]]:
     bucket, _, key = root.partition("/")
-    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **fs.req_kw}
+    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else "", **asked, **fs.req_kw}
     while True:
         page = tried(url, lambda: fs.call_s3("list_objects_v2", **asked))
+        for found in page.get("CommonPrefixes", ()):
+            yield f"{bucket}/{found['Prefix']}", None
         for found in page.get("Contents", ()):
             yield f"{bucket}/{found['Key']}", _stat_of({**found, "size": found["Size"]})
         if not page.get("IsTruncated"):

@@ -46,7 +46,12 @@ def require_known_options(arguments: list[str], text: str) -> None:
     from fastcls.cli.main import cli
 
     known = {
-        name: {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        name: {
+            flag
+            for each in (command, *getattr(command, "commands", {}).values())
+            for parameter in each.params
+            for flag in (*parameter.opts, *parameter.secondary_opts)
+        }
         for name, command in cli.commands.items()
     }
     own = next((each for each in arguments if each in known), "")

@@ -1,0 +1,1 @@
+"""Tools for whole caches: list, describe, verify, repair, collect garbage, merge, export."""

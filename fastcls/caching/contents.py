@@ -1,0 +1,106 @@
+"""What the files of a cache are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastcls import files
+from fastcls.cache import checked_files, kept_index
+from fastcls.cache.store import Cache, is_cache
+from fastcls.errors import CacheError
+from fastcls.files import PathLike, as_path
+
+MANIFEST = "manifest.json"
+BOARD = "tasks"  # a folder where machines say what they do that extract together
+BEGUN = ".gc-begun"  # digests of the rows that a collection removes, until it has
+_OWN = {MANIFEST, kept_index.FILE, BEGUN, checked_files.FILE, "trunk.keras", "tail.keras"}
+_PASSING = {".lease", ".planning", ".mirror.json"}  # locks, and what is known of a store
+_PASSING_FOLDERS = {BOARD, "landing"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of a cache, by what they are.
+
+    Attributes:
+        folder: The cache.
+        shards: Its shards.
+        names: Names of its data sets.
+        engines: Folders of trunks as engines load them.
+        leftovers: Temporary folders of processes that were killed, or that are still writing.
+        others: Files that are no part of a cache: nobody reads them.
+    """
+
+    folder: Path
+    shards: tuple[Path, ...]
+    names: tuple[str, ...]
+    engines: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> Contents:
+        """Look at a cache; no file is opened."""
+        found: dict[str, list[Path]] = {kind: [] for kind in ("shard", "engine", "leftover", "other")}
+        names: set[str] = set()
+        for path in _entries(folder):
+            kind = _kind(path, folder)
+            if kind == "table":
+                names.add(path.stem)
+            elif kind in found:
+                found[kind].append(path)
+        shards, engines, leftovers, others = (tuple(sorted(paths)) for paths in found.values())
+        return cls(folder, shards, tuple(sorted(names)), engines, leftovers, others)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """The files of a cache, and those of its folders that are looked at as a whole."""
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place) / name
+            is_whole = _kind(path, folder) in ("leftover", "engine")
+            if is_whole or name in names:
+                yield path
+            if is_whole and name in folders:
+                folders.remove(name)
+
+
+def _kind(path: Path, folder: Path) -> str:
+    if path.name.startswith(files.TEMPORARY):
+        return "leftover"
+    if path.parent == folder:
+        if path.is_dir():
+            return "engine" if any(path.glob("trunk.*")) or (path / checked_files.FILE).exists() else ""
+        return "own" if path.name in _OWN | _PASSING else "other"
+    place = path.relative_to(folder).parent.as_posix()
+    if place.partition("/")[0] in _PASSING_FOLDERS:
+        return "own"
+    if place == "shards" and path.suffix == ".h5" and not path.name.startswith("."):
+        return "shard"
+    is_table = (place, path.suffix) in (("samples", ".csv"), ("samples", ".json"), ("failures", ".csv"))
+    return "table" if is_table and not path.name.startswith(".") else "other"
+
+
+def cache_folders_at(path: Cache | PathLike) -> list[Path]:
+    """The folder of a cache, damaged or not; or all caches directly under a folder.
+
+    Raises:
+        CacheError: There is none.
+        OptionError: It is no path.
+    """
+    if isinstance(path, Cache):
+        return [path.folder]
+    place = as_path(path, "cache", "a Cache")
+    if _is_cache(place):
+        return [place]
+    found = [child for child in sorted(place.iterdir()) if _is_cache(child)] if place.is_dir() else []
+    if not found:
+        raise CacheError(f"No bottleneck cache in {place}. `fastcls cache ls` lists those below a folder")
+    return found
+
+
+def _is_cache(folder: Path) -> bool:
+    return folder.is_dir() and is_cache({entry.name for entry in folder.iterdir()})
