@@ -19,6 +19,7 @@ from fastcls.specs.data import ReadSpec
 from fastcls.wording import count_of
 
 _HEAD_BYTES = 512
+_SAVED = ("dataset_info.json", "dataset_dict.json")  # in what `datasets` saves to a disk
 _TAR = (257, b"ustar")
 # What `describe_other` calls a file that may be a table.
 _MAYBE_TABLE = ("text", "of an unknown format", "only zero bytes")
@@ -64,6 +65,19 @@ def refuse_other_folder(root: Path, folders: Sequence[str], content: FolderConte
         raise DataError(f"{root} has no class folders: {told}")
     if tables:
         logger.warning("%s: classes are its folders%s", root, tables)
+
+
+def refuse_saved(root: Path) -> None:
+    """Refuse a folder that the package `datasets` has saved to a disk.
+
+    Raises:
+        DataError: It is one; the message says what to write instead.
+    """
+    if any((root / name).is_file() for name in _SAVED):
+        raise DataError(
+            f"{root} was written by save_to_disk of the package datasets, in files of Arrow. Write Parquet "
+            f"instead, of each part: datasets.load_from_disk({str(root)!r}).to_parquet('data.parquet')"
+        )
 
 
 def require_effect(path: Path, spec: ReadSpec, *, is_table: bool, has_records: bool) -> None:
