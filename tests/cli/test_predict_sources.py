@@ -80,11 +80,14 @@ def test_predict__a_name_that_no_file_can_have_is_unreadable_and_the_others_are_
     fastcls, trained, photos, type_in
 ):
     good, long = photos / "red" / "3.png", "x" * 5000
-    type_in(b"\xef\xbb\xbf" + os.fsencode(good) + f"\n{long}\n{long}.mp4\n".encode())  # as PowerShell writes
+    type_in(
+        b"\xef\xbb\xbf" + os.fsencode(good) + f"\n{long}\nnone://a/b\n{long}.mp4\n".encode()
+    )  # as PowerShell writes
     result = fastcls("predict", trained.run, "-", photos / "red" / "4.png")
     assert result.code == 1 and paths_of(result) == [str(good), str(photos / "red" / "4.png")]
     assert result.err.count("x': cannot be read: File name too long") == 1
     assert result.err.count("x.mp4': cannot be read: File name too long") == 1
+    assert result.err.count("none://a/b': Unknown scheme 'none'") == 1
 
 
 @pytest.mark.parametrize("arguments", [[""], [".", "--sort-into", ""], ["", "."]])
