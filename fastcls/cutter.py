@@ -15,6 +15,7 @@ from fastcls.bases.normalize import normalize
 from fastcls.bases.opening.foreign import BLOCK_NAME
 from fastcls.errors import OptionError, closest
 from fastcls.files import PathLike
+from fastcls.pooling import pool_positions, pooling_of
 from fastcls.specs import TOKEN_POOLS, BaseSpec, CutSpec, share_of
 from fastcls.wording import count_of
 
@@ -80,7 +81,7 @@ class Cut:
     @property
     def pooling(self) -> str:
         """What becomes of its positions; "none" where the trunk's output is a vector, which has none."""
-        return _pooling(self.pool, self.trunk.outputs[0], self.base.prefix_tokens)
+        return pooling_of(self.pool, self.trunk.outputs[0], self.base.prefix_tokens)
 
 
 def cut(
@@ -98,7 +99,7 @@ def cut(
 
     Args:
         base: What to cut; a name or a `BaseSpec` is loaded first.
-        layer: A cut point, or a share such as "80%" (see `near_share`); None for the one before the classifier.
+        layer: A cut point, or a share such as "80%" (see `near_share`); None for that before the classifier.
         pool: What becomes of the positions of a map or of tokens: see `CutSpec`.
         dtype: Storage type of a bottleneck, "float32" or "float16".
         precision: Type in which the trunk computes, or "auto" (see `CutSpec`).
@@ -117,13 +118,14 @@ def cut(
     if asked.last:
         point = _last_blocks(base, points, asked.last)
     else:
-        point = _find(base, points, asked.layer) if asked.layer else default_cut_point(base.model, points)
+        point = _find(base, points, asked.layer) if asked.layer else _end(base, points, str(asked.pool))
     _require_fitting(base, points, point)
     output = point.tensor if asked.last else base.model.outputs[0]
     trunk = keras.Model(base.model.inputs[0], point.tensor, name="trunk")
     tail = None if point.tensor is output else keras.Model(point.tensor, output, name="tail")
     made = Cut(base, point.layer, trunk, tail, str(asked.pool), dtype, precision, full_decode, resize)
     _require_class_token(made)
+    _require_own_pooling(made, points)
     return made
 
 
@@ -222,7 +224,7 @@ def _bottlenecks(cuts: Sequence[Cut]) -> tuple[Any, list[Any]]:
     whole = keras.Model(base.model.inputs[0], [cut.trunk.outputs[0] for cut in cuts])
     tensors = graph.replay_all(whole, normalized.outputs[0])
     pooled = [
-        _pool(tensor, cut.pooling, cut.base.prefix_tokens) if cut.pooling != "none" else tensor
+        pool_positions(tensor, cut.pooling, cut.base.prefix_tokens) if cut.pooling != "none" else tensor
         for tensor, cut in zip(tensors, cuts, strict=True)
     ]
     added = [*normalized.operations, *graph.operations_between(tensors, pooled)]
@@ -249,8 +251,8 @@ def tail_model(cut: Cut) -> Any:
     if points.index(end) <= points.index(start) or cut.pooling != "none" or not end.fits:
         return None
     prefix_tokens = cut.base.prefix_tokens
-    pooling = _pooling("auto", end.tensor, prefix_tokens)
-    features = end.tensor if pooling == "none" else _pool(end.tensor, pooling, prefix_tokens)
+    pooling = pooling_of("auto", end.tensor, prefix_tokens)
+    features = end.tensor if pooling == "none" else pool_positions(end.tensor, pooling, prefix_tokens)
     return keras.Model(start.tensor, features, name="tail")
 
 
@@ -348,12 +350,27 @@ def _has_softmax(ending: list[Any]) -> bool:
     return "softmax" in named or any(type(node.operation).__name__ == "Softmax" for node in ending)
 
 
-def _pooling(pool: str, tensor: Any, prefix_tokens: int | None) -> str:
-    """What becomes of the positions of a tensor (B, ...); "none" for a vector."""
-    rank = len(tensor.shape) - 1
-    if rank == 1:
-        return "none"
-    return ("cls" if rank == 2 and prefix_tokens else "avg") if pool == "auto" else pool
+def _end(base: Base, points: list[CutPoint], pool: str) -> CutPoint:
+    """The default cut point; the last tokens where the base pools them and another pooling is asked."""
+    end = default_cut_point(base.model, points)
+    if pool in ("auto", "map") or not _pools_itself(base, end):
+        return end
+    return [point for point in points if len(point.shape) == 2 and point.shape[0] > 1][-1]
+
+
+def _pools_itself(base: Base, end: CutPoint) -> bool:
+    return base.prefix_tokens is not None and len(end.shape) == 1
+
+
+def _require_own_pooling(cut: Cut, points: list[CutPoint]) -> None:
+    end = default_cut_point(cut.base.model, points)
+    pools = _pools_itself(cut.base, end)
+    if cut.pool == "map" and not (pools and cut.layer == end.layer):
+        here = "has it after its last layer alone. Leave --cut and --last out"
+        raise OptionError(
+            f"--pool map is the attention pooling at the end of a base, such as SigLIP's. {cut.base.name} "
+            f"{here if pools else 'has none. Use --pool avg'}"
+        )
 
 
 def _require_class_token(cut: Cut) -> None:
@@ -369,32 +386,3 @@ def _require_class_token(cut: Cut) -> None:
             f"--pool {cut.pool} takes a class token. The output of {cut.layer!r} of {cut.base.name} is "
             f"{other.get(len(shape), f'a map of shape {shape}. Use --pool avg')}"
         )
-
-
-def _pool(features: Any, pool: str, prefix_tokens: int | None = 0) -> Any:
-    """Pool over the positions of tokens (B, T, C) or of a map (B, H, W, C).
-
-    Args:
-        features: Symbolic.
-        pool: Of `POOLS`, but "auto" and "none".
-        prefix_tokens: How many tokens are no patches; None for not known, where all count as patches.
-    """
-    from keras import layers
-
-    if pool == "flatten":
-        return layers.Flatten(name="pool")(features)
-    if pool == "cls":
-        return _class_token(features, "pool")
-    patches = layers.Cropping1D((prefix_tokens, 0), name="patches")(features) if prefix_tokens else features
-    kind = "Max" if pool == "max" else "Average"
-    pooling = getattr(layers, f"Global{kind}Pooling{len(features.shape) - 2}D")
-    if pool != "cls+mean":
-        return pooling(name="pool")(patches)
-    both = [_class_token(features, "class_token"), pooling(name="mean")(patches)]
-    return layers.Concatenate(name="pool")(both)
-
-
-def _class_token(tokens: Any, name: str) -> Any:
-    token = tokens[:, 0]
-    graph.operation_of(token).name = name
-    return token

@@ -26,6 +26,7 @@ from fastcls.specs import BaseSpec
 
 LIMIT = 1e-4
 SIDE, BLOCKS = 32, 3
+RESIZED = ("clip", "dino", "siglip")  # that take images of another size
 _SHAPE: dict[str, Any] = {
     **{"hidden_size": 32, "num_hidden_layers": BLOCKS, "num_attention_heads": 4},
     **{"intermediate_size": 48, "image_size": SIDE, "patch_size": 8},
@@ -43,8 +44,7 @@ def _tower(config: Any, model: Any) -> Any:
     return lambda: model(config(vision_config=_SHAPE, text_config=_TEXT, projection_dim=32))
 
 
-# Name -> a model of random weights. Of ViT and DeiT keras_hub reads folders of classifiers alone, and of CLIP
-# and SigLIP none.
+# Name -> a model of random weights. Of ViT and DeiT keras_hub reads folders of classifiers alone.
 MODELS: dict[str, Callable[[], Any]] = {
     "vit": lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**_SHAPE)),
     "deit": lambda: transformers.DeiTForImageClassificationWithTeacher(transformers.DeiTConfig(**_SHAPE)),
@@ -58,6 +58,16 @@ MODELS: dict[str, Callable[[], Any]] = {
     "dinov3 gated": lambda: transformers.DINOv3ViTModel(
         transformers.DINOv3ViTConfig(num_register_tokens=4, use_gated_mlp=True, hidden_act="silu", **_SHAPE)
     ),
+    "clip": _tower(transformers.CLIPConfig, transformers.CLIPModel),
+    "clip, its vision model": lambda: transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(hidden_act="gelu", **_SHAPE)
+    ),
+    "siglip": lambda: transformers.SiglipModel(
+        transformers.SiglipConfig(vision_config=_SHAPE, text_config=_TEXT)
+    ),
+    "siglip, its vision model": lambda: transformers.SiglipVisionModel(
+        transformers.SiglipVisionConfig(**_SHAPE)
+    ),
     "metaclip 2": _tower(transformers.MetaClip2Config, transformers.MetaClip2Model),
 }
 
@@ -68,7 +78,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", choices=[[], *MODELS], help="which ones (all)")
     rows = [["family", "image size", "blocks", "last tokens", ""]]
     for name in parser.parse_args().families or MODELS:
-        for side in (SIDE, 48) if name.startswith("dino") else (SIDE,):
+        for side in (SIDE, 48) if name.startswith(RESIZED) else (SIDE,):
             blocks, end = compare(name, side)
             verdict = "equal" if max(blocks, end) < LIMIT else "DIFFERS"
             rows.append([name, f"{side}x{side}", f"{blocks:.1e}", f"{end:.1e}", verdict])
@@ -90,7 +100,8 @@ def compare(name: str, side: int = SIDE) -> tuple[float, float]:
     hidden, last = _tokens(original, images)
     blocks = [cut(base, f"block_{number}").trunk(images) for number in range(BLOCKS)]
     errors = [_error(*pair) for pair in zip(blocks, hidden[1:], strict=True)]
-    return max(errors), _error(base.model(images), last)
+    end = np.asarray(base.model(images))
+    return max(errors), _error(end if end.shape == last.shape else end[:, 0], last)
 
 
 def _tokens(original: Any, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -99,8 +110,13 @@ def _tokens(original: Any, images: np.ndarray) -> tuple[list[np.ndarray], np.nda
     parts = [getattr(original, part, None) for part in ("vit", "deit", "vision_model")]
     vision = next(filter(None, parts), original)
     with torch.no_grad():
-        found = vision(pixel_values=pixels, output_hidden_states=True)
-    return [tokens.numpy() for tokens in found.hidden_states], found.last_hidden_state.numpy()
+        options = {"interpolate_pos_encoding": True} if "lip" in type(original).__name__.lower() else {}
+        found = vision(pixel_values=pixels, output_hidden_states=True, **options)
+    # keras_hub's CLIP normalizes all tokens at the end, the original that of the class alone, and
+    # keras_hub's SigLIP ends with the pooled ones.
+    is_pooled = type(original).__name__.startswith(("CLIP", "Siglip"))
+    last = found.pooler_output if is_pooled else found.last_hidden_state
+    return [tokens.numpy() for tokens in found.hidden_states], last.numpy()
 
 
 def _error(received: Any, expected: np.ndarray) -> float:

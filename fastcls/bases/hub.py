@@ -13,6 +13,7 @@ from fastcls import files, graph
 from fastcls.backend import reproducible_build
 from fastcls.bases.families import REFUSED
 from fastcls.bases.model_files import first_line
+from fastcls.bases.towers import is_tower, read_tower
 from fastcls.errors import CacheError, OptionError, closest
 from fastcls.optional import require
 
@@ -67,7 +68,7 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
     found = _read_folder(Path(preset)) or _read_converter(hub, preset)
     size = size or found.size
     with reproducible_build():
-        model = _of_size(hub, preset, size, with_weights=with_weights)
+        model = _load(hub, preset, size, with_weights=with_weights)
     _require_family(hub, name, type(model))
     model = next((getattr(model, part) for part in _SEEING if hasattr(model, part)), model)
     if graph.is_functional(model) and [len(tensor.shape) for tensor in model.inputs] != [4]:
@@ -161,6 +162,15 @@ def _to_the_deepest(model: Any) -> Any:
 
     deepest = max(range(len(model.outputs)), key=depth)
     return keras.Model(model.inputs, model.outputs[deepest])
+
+
+def _load(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weights: bool) -> Any:
+    folder = Path(preset)
+    if folder.is_dir():
+        config = _read_config(folder)
+        if is_tower(config):
+            return read_tower(hub, folder, config, size, with_weights=with_weights)
+    return _of_size(hub, preset, size, with_weights=with_weights)
 
 
 def _of_size(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weights: bool) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a path that is given becomes text
 else:
     _Text, _OptionalText = str, str | None
 
-POOLS = ("auto", "avg", "mean", "max", "cls", "cls+mean", "flatten", "none")
+POOLS = ("auto", "avg", "mean", "max", "cls", "cls+mean", "map", "flatten", "none")
 # Of tokens alone: they take the first one, the class token.
 TOKEN_POOLS = ("cls", "cls+mean")
 NAMED_WEIGHTS = ("imagenet", "random")
@@ -146,8 +146,9 @@ class CutSpec:
     pool: str | None = option(
         None,
         "What becomes of the positions of a bottleneck. avg, or mean: their average, of tokens that of the "
-        "patches; max: the largest value; cls: the class token; cls+mean: both; flatten: all, end to end; "
-        "auto: cls where there is a class token, else avg.",
+        "patches; max: the largest value; cls: the class token; cls+mean: both; map: the attention pooling "
+        "that a base ends with, such as SigLIP's; flatten: all, end to end; auto: cls where there is a class "
+        "token, else avg, and map for a base that has it.",
         choices=POOLS,
         shown="auto; none for a named layer, so that the rest of the base can be trained",
     )

@@ -152,6 +152,24 @@ def test_cut__without_class_token(preset):
         cut(base, cut_points(base.model)[0].layer, pool="cls+mean")
 
 
+def test_cut__of_a_base_that_pools_itself(preset):
+    base = load_base(preset("siglip"))
+    pixels = np.random.default_rng(2).integers(0, 256, (2, *SHAPE), np.uint8)
+    own = bottleneck_model(cut(base, pool="map"))(pixels)
+    np.testing.assert_array_equal(own, bottleneck_model(cut(base))(pixels))
+    assert (cut(base, pool="map").layer, cut(base, pool="map").pooling) == ("head", "none")
+    tokens = bottleneck_model(cut(base, "post_layer_norm"))(pixels).numpy()
+    for pool in ("mean", "max", "flatten", "none"):
+        found = bottleneck_model(cut(base, pool=pool))(pixels).numpy()
+        np.testing.assert_allclose(found, POOLED[pool](tokens, 0), rtol=1e-5, atol=1e-5, err_msg=pool)
+    with pytest.raises(OptionError, match=r"has it after its last layer alone\. Leave --cut and --last out"):
+        cut(base, "block_0", pool="map")
+    with pytest.raises(OptionError, match="--pool cls takes a class token"):
+        cut(base, pool="cls")
+    with pytest.raises(OptionError, match=r"such as SigLIP's\. .* has none\. Use --pool avg"):
+        cut(load_base(preset("dinov2")), pool="map")
+
+
 def test_load_base__other_sizes(preset):
     spec = preset("dinov2")
     base = load_base(BaseSpec(spec.name, size=(56, 56), normalize="torch"))

@@ -17,4 +17,4 @@ def test_folders_of_transformers__give_the_same_tokens():
     ended = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, timeout=250)
     rows = ended.stdout.splitlines()[1:]
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert {row.split()[-1] for row in rows} == {"equal"} and len(rows) == 11
+    assert {row.split()[-1] for row in rows} == {"equal"} and len(rows) == 19
