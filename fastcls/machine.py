@@ -32,6 +32,32 @@ def available_memory() -> int:
     return max(0, min((number for number in free if number is not None), default=_UNKNOWN_BYTES))
 
 
+def gpu_memory() -> int | None:
+    """Free bytes of the first NVIDIA GPU that this process sees; None where nobody tells.
+
+    What TensorFlow has reserved and not used counts as taken. It must have begun to use the GPU.
+    """
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        steps = (
+            cuda.cuInit(0)
+            or cuda.cuDeviceGet(ctypes.byref(device), 0)
+            or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+        )
+        if steps:
+            return None
+        failed = cuda.cuCtxPushCurrent_v2(context)
+        if not failed:
+            failed = cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+            cuda.cuCtxPopCurrent_v2(ctypes.byref(context))
+        cuda.cuDevicePrimaryCtxRelease_v2(device)
+        return None if failed else free.value
+    except (OSError, AttributeError):
+        return None
+
+
 def cores() -> int:
     """Cores that this process may keep busy: those it may run on, or fewer by a control group's quota."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -45,6 +45,7 @@ CURVES = "curves.png"
 FOLDS = "folds.json"
 OUT_OF_FOLD = "out_of_fold.csv"
 RECORD = "run.json"
+EXPORT_RECORD = "export.json"  # in the folder of an export
 TESTS = "test"
 METRICS = "metrics.json"  # of a test
 REPORT = "report.html"
@@ -181,9 +182,16 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         return files.read_checked_json(path)
     except OSError as error:
+        if (path.parent / EXPORT_RECORD).is_file():
+            raise OptionError(f"{path.parent} is an export. Give the {_run_of(path.parent)}") from error
         raise OptionError(f"Cannot read {path}: {error.strerror}. Give a run or its {RECORD}") from error
     except ValueError as error:
         raise _damaged(path, error) from error
+
+
+def _run_of(export: Path) -> str:
+    run = export.absolute().parent.parent
+    return f"run that it was made of: {run}" if (run / RECORD).is_file() else "run that it was made of"
 
 
 def _damaged(path: Path, reason: object) -> OptionError:

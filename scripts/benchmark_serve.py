@@ -33,8 +33,8 @@ from fastcls.inference.classifier import Classifier
 
 _WARM_S = 0.4
 _ROUNDS = 5
-_HEAD = """| clients | images/s | engine alone | share | p50 ms | p95 ms | p99 ms | images per batch |
-|---|---|---|---|---|---|---|---|"""
+_HEAD = """| clients | images/s | engine alone | share | p50 ms | p95 ms | p99 ms | batch | clients' CPU |
+|---|---|---|---|---|---|---|---|---|"""
 _SAMPLES = 20
 _SOAKING_CLIENTS = 8
 
@@ -83,15 +83,17 @@ def _compare(
     times = np.median([np.percentile(load.latencies, [50, 95, 99]) for load in loads], axis=0) * 1000
     told = " | ".join(f"{value:.1f}" for value in (np.median(rates), np.median(alone)))
     shown = " | ".join(f"{value:.1f}" for value in (*times, images / batches))
-    click.echo(f"| {count} | {told} | {share:.2f} | {shown} |")
+    own = np.median([load.cpu_s / load.seconds for load in loads])
+    click.echo(f"| {count} | {told} | {share:.2f} | {shown} | {own:.0%} of a core |")
 
 
 @dataclass
 class _Load:
-    """Seconds of each answer, and all that passed."""
+    """Seconds of each answer, all that passed, and those in which a core worked for the clients."""
 
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_s: float = 0.0
 
 
 @dataclass
@@ -156,7 +158,7 @@ def _load(requests: list[bytes], port: int, count: int, seconds: float, warm_s: 
         client.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(client.connection, selectors.EVENT_READ, client)
         _send(client, next(following))
-    started = time.perf_counter() + warm_s
+    worked, started = time.process_time(), time.perf_counter() + warm_s
     while (now := time.perf_counter()) < started + seconds:
         for key, _ in selector.select(1):
             client = key.data
@@ -166,6 +168,7 @@ def _load(requests: list[bytes], port: int, count: int, seconds: float, warm_s: 
                     load.latencies.append(time.perf_counter() - client.sent)
                 _send(client, next(following))
     load.seconds = now - started
+    load.cpu_s = (time.process_time() - worked) * load.seconds / (load.seconds + warm_s)
     for client in clients:
         client.connection.close()
     return load

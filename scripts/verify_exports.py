@@ -2,9 +2,10 @@
 
     python scripts/verify_exports.py OUT [--data FOLDER] [--quick] [--base BASE ...]
 
-Each run is of 60 images: those of a folder per class, or drawn ones. Weights are random, so that little is
-said of accuracy. With several labels, each image has its class, and every second one "second" too. OUT keeps
-the runs and a line per row in rows.jsonl: the same command goes on where it was interrupted.
+Each run is of 60 images: those of a folder per class, or drawn ones. Weights are random, with statistics of
+these images, so that outputs depend on the image, but little is said of accuracy. With several labels, each
+image has its class, and every second one "second" too. OUT keeps the runs and a line per row in rows.jsonl:
+the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ import cv2
 import numpy as np
 
 import fastcls
+from fastcls.backend import import_keras
+from fastcls.bases.normalize import normalize
+from fastcls.data.decoder import Decoder, pixel_rule
 from fastcls.errors import FastclsError
 from fastcls.evaluation.text_table import format_table
 from fastcls.exporting.documents import versions
@@ -79,7 +83,7 @@ def main() -> None:
 
 
 def _combinations(bases: list[str] | None, *, quick: bool) -> Iterator[tuple[str, str, str]]:
-    pairs = QUICK if quick else itertools.product(CUTS, HEADS)
+    pairs = QUICK if quick else ((base, head) for head, base in itertools.product(HEADS, CUTS))
     for base, head in pairs:
         if (bases and base not in bases) or (head == "tail" and not CUTS[base]):
             continue
@@ -92,7 +96,8 @@ def _rows(base: str, head: str, labels: str, photos: Path, out: Path) -> list[li
     run = out / "runs" / f"{base}-{head}-{labels}"
     data = [str(photos)] if labels == "one" else [str(photos / "several.csv"), "--label-separator", "|"]
     cut = ["--cut", CUTS[base]] if head == "tail" else []
-    options = ["--base", base, "--weights", "random", *cut, *HEADS[head], "--test", "0.2"]
+    weights = str(_weights(base, photos, out / f"{base}.weights.h5"))
+    options = ["--base", base, "--weights", weights, *cut, *HEADS[head], "--test", "0.2"]
     place = ["--out", str(run), "--cache", str(out / "caches"), "--name", labels]
     made = subprocess.run(
         [sys.executable, "-m", "fastcls", "run", *data, *options, *place], capture_output=True, text=True
@@ -107,6 +112,35 @@ def _rows(base: str, head: str, labels: str, photos: Path, out: Path) -> list[li
             rows.append([base, head, labels, name, precision, _result(run, name, precision)])
     shutil.rmtree(run / "exports", ignore_errors=True)
     return rows
+
+
+def _weights(base: str, photos: Path, path: Path) -> Path:
+    """Random weights under which outputs depend on the image.
+
+    As they are initialized, deep networks give the same for all: batch norm knows no statistics, layer scales
+    are next to 0, and kernels without either make outputs smaller from layer to layer.
+    """
+    if path.exists():
+        return path
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    found = fastcls.load_base(base, weights="random")
+    layers = found.model.layers
+    has_statistics = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
+    for layer in layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # a batch in training mode replaces what it knew
+        elif type(layer).__name__ == "LayerScale":
+            layer.set_weights([np.ones_like(layer.get_weights()[0])])
+        elif isinstance(layer, keras.layers.Conv2D) and not has_statistics:
+            kernel, *bias = layer.get_weights()
+            layer.set_weights([np.sqrt(2) * kernel, *bias])
+    image = keras.Input((*found.size, 3), dtype="uint8")
+    model = keras.Model(image, found.model(normalize(image, found.normalize)))
+    decoder = Decoder(pixel_rule(found.size))
+    model(np.stack([decoder.read(file) for file in sorted(photos.glob("*/*.jpg"))]), training=True)
+    found.model.save_weights(path)
+    return path
 
 
 def _result(run: Path, name: str, precision: str) -> str:

@@ -120,3 +120,40 @@ def test_keep_freed_memory__spares_decoding_new_pages() -> None:
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert faults("kept") < 30 < faults("returned")
+
+
+class _Cuda:
+    """The calls of libcuda that tell the free memory; `failing` returns an error."""
+
+    def __init__(self, failing=""):
+        self._failing, self.called = failing, []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.called.append(name)
+            if name == "cuMemGetInfo_v2":
+                arguments[0]._obj.value = 7 * GIB
+            return int(name == self._failing)
+
+        return call
+
+
+@pytest.mark.parametrize("failing", ["cuInit", "cuDeviceGet", "cuCtxPushCurrent_v2", "cuMemGetInfo_v2"])
+def test_gpu_memory__is_unknown_where_the_driver_fails(monkeypatch, failing):
+    monkeypatch.setattr("ctypes.CDLL", lambda name: _Cuda(failing))
+    assert machine.gpu_memory() is None
+
+
+def test_gpu_memory__leaves_the_context_as_it_was(monkeypatch):
+    cuda = _Cuda()
+    monkeypatch.setattr("ctypes.CDLL", lambda name: cuda)
+    assert machine.gpu_memory() == 7 * GIB
+    assert cuda.called[-2:] == ["cuCtxPopCurrent_v2", "cuDevicePrimaryCtxRelease_v2"]
+
+
+def test_gpu_memory__is_unknown_without_a_driver(monkeypatch):
+    def load(name):
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", load)
+    assert machine.gpu_memory() is None

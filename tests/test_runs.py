@@ -101,3 +101,11 @@ def test_read_checked_json__one_bit_anywhere(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="it"):
             files.read_checked_json(path)
+
+
+def test_open__an_export_is_no_run_and_the_run_is_named(run):
+    export = run.folder / "exports" / "onnx-float32"
+    export.mkdir(parents=True)
+    (export / "export.json").write_text("{}")
+    with pytest.raises(OptionError, match=rf"onnx-float32 is an export\. Give the run .*: {run.folder}$"):
+        Run.open(export)

@@ -12,15 +12,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from fastcls import files
+from fastcls import files, home
 from fastcls.cache import mirror
 from fastcls.data.digests import DIGEST_DTYPE, as_numbers
-from fastcls.errors import CacheError, spoken
+from fastcls.errors import CacheError, call, spoken
 from fastcls.parallel import spread
 
 _LANDING, _DIGESTS, _SHARD = "landing", ".digests", ".h5"
@@ -158,6 +158,27 @@ def deliver(shards: Path, fingerprint: str, check: Callable[[Path], np.ndarray])
         except CacheError as error:
             logger.warning("%s. It was not sent yet, and is made again", error)
             path.unlink()
+
+
+@contextlib.contextmanager
+def copied(url: str) -> Iterator[Path]:
+    """All files of caches as the store has them now, in a folder that goes when the block ends.
+
+    Raises:
+        OptionError: There is no place for it.
+        OSError: They cannot be fetched.
+    """
+    from fastcls import storage
+
+    mirror.folder_of(url)  # or refused
+    own = home.folder()
+    assert own is not None
+    with files.temporary_folder(own) as place:
+        call(str(place / "all"), url.rstrip("/"))
+        names = [name for name, _ in storage.walk(url) if not name.endswith(_DIGESTS)]
+        for _ in spread(lambda name: storage.fetch(storage.join(url, name), place / "all" / name), names):
+            pass
+        yield place / "all"
 
 
 def _name(given: str, digests: np.ndarray) -> str:

@@ -14,16 +14,17 @@ import io
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 
 from fastcls import files
 from fastcls.cache import remote_shards
+from fastcls.cache.hdf5_disk import Disk
+from fastcls.cache.shard_layout import Layout, checksums
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
@@ -42,6 +43,10 @@ DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, Me
 
 class ForeignShardError(CacheError):
     """A shard is whole, but of another version or of another cache."""
+
+
+# Moves a complete file to a folder, given its digests; returns where the rows are then.
+GivePlace: TypeAlias = Callable[[Path, Path, np.ndarray], Path]
 
 
 class ShardWriter:
@@ -75,7 +80,7 @@ class ShardWriter:
         self._waiting: list[np.ndarray] = []  # rows that do not fill a chunk yet
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(files.temporary_folder(folder)) / "shard.h5"
-            self._disk = stack.enter_context(_Disk(self._temporary, "w+b"))
+            self._disk = stack.enter_context(Disk(self._temporary, "w+b"))
             self._file = stack.enter_context(h5py.File(self._disk, "w", libver=_HDF5_VERSION))
             self._rows = self._begin(shape, dtype, attributes, compress=compress)
             self._resources = stack.pop_all()
@@ -136,8 +141,11 @@ class ShardWriter:
         self._waiting = []
         self._disk.check()
 
-    def finish(self) -> Path | None:
-        """Complete the file and move it to its place, named by its content; None if it has no rows.
+    def finish(self, give_place: GivePlace | None = None) -> Path | None:
+        """Complete the file and move it to its place; None if it has no rows.
+
+        Args:
+            give_place: Moves it there; by default it is named by its content.
 
         Raises:
             OSError: The disk is full, or fails.
@@ -157,40 +165,17 @@ class ShardWriter:
             measured.attrs.update({"columns": columns, "checksum": zlib.crc32(quality.tobytes())})
         self._file.close()
         self._disk.check()
+        if give_place:
+            return give_place(self._temporary, self._folder, digests)
         # Two runs that compute the same rows at once write the same file: the second replaces the first.
-        place = self._folder / f"{files.digest(digests.tobytes())[:16]}.h5"
+        place = self._folder / f"{content_name(digests)}.h5"
         files.put(self._temporary, place)
         return place
 
 
-class _Disk(io.FileIO):
-    """The file that HDF5 writes to; HDF5 never sees a full disk.
-
-    If HDF5 cannot write while it closes a file, the process ends with a segmentation fault later. So writing
-    appears to succeed, and `check` raises the error, or a Ctrl-C that came meanwhile.
-    """
-
-    _error: BaseException | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data)
-        try:
-            while rest and not self._error:
-                rest = rest[super().write(rest) :]
-        except BaseException as error:
-            self._error = error
-        return len(data)
-
-    def check(self) -> None:
-        """Raise the first error there was."""
-        if self._error:
-            raise self._error
-
-
-def checksums(rows: np.ndarray) -> np.ndarray:
-    """CRC-32 of each row's bytes: (N, ...) -> (N,) uint32."""
-    flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-    return np.array([zlib.crc32(row.data) for row in flat], np.uint32)
+def content_name(digests: np.ndarray) -> str:
+    """The name of a shard, without its suffix, by the digests (N,) in it."""
+    return files.digest(digests.tobytes())[:16]
 
 
 def read_digests(path: Path, fingerprint: str) -> np.ndarray:
@@ -267,13 +252,18 @@ def read_into(output: np.ndarray, places: np.ndarray, path: Path, indices: np.nd
         PermissionError: The shard may not be read.
     """
     with damage_named(path), opened(path) as (layout, read):
-        for part in group(indices // layout.chunk_rows):
+        runs = (
+            layout.runs(places, indices) if output.flags.c_contiguous and output.dtype == layout.dtype else []
+        )
+        for run in runs:
+            wanted = indices[run]
+            rows = output[places[run.start] : places[run.stop - 1] + 1]
+            layout.check(read(int(wanted[0]), int(wanted[-1]) + 1, rows), wanted)
+        for part in [] if runs else group(indices // layout.chunk_rows):
             wanted = indices[part]
             first, stop = int(wanted.min()), int(wanted.max()) + 1
             rows = read(first, stop)[wanted - first]
-            wrong = checksums(rows) != layout.checksums[wanted]
-            if wrong.any():
-                raise ValueError(f"row {wanted[wrong.argmax()]} does not match its checksum")
+            layout.check(rows, wanted)
             output[places[part]] = rows
 
 
@@ -303,8 +293,8 @@ def read_quality(path: Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[_Layout, Callable[[int, int], np.ndarray]]]:
-    """The layout of a shard, and what reads the rows of one chunk from the first to before the last."""
+def opened(path: Path) -> Iterator[tuple[Layout, Callable[..., np.ndarray]]]:
+    """The layout of a shard, and what reads the rows from one to before another, of one chunk."""
     with path.open("rb", buffering=0) as file:
         layout = _layout(path, *_state(file))
         if layout.offsets:
@@ -321,47 +311,6 @@ def group(keys: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where the rows of a shard are in its file.
-
-    Rows that are not compressed are read without HDF5. docs/benchmarks.md says what that gains: a shard need
-    not be opened by HDF5 each time, and threads do not wait for the one lock of h5py.
-
-    Attributes:
-        dtype: Of the rows.
-        shape: Of one row.
-        chunk_rows: Rows that are stored together.
-        offsets: Where in the file each chunk begins; empty when the rows are compressed.
-        checksums: (N,) uint32.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    chunk_rows: int
-    offsets: tuple[int, ...]
-    checksums: np.ndarray
-
-    @classmethod
-    def of(cls, file: h5py.File) -> _Layout:
-        rows = file["bottlenecks"]
-        starts = () if rows.compression else range(0, len(rows), rows.chunks[0])
-        within = (0,) * (rows.ndim - 1)
-        offsets = (rows.id.get_chunk_info_by_coord((start, *within)).byte_offset for start in starts)
-        return cls(rows.dtype, rows.shape[1:], rows.chunks[0], tuple(offsets), file["checksums"][:])
-
-    def empty(self, count: int) -> np.ndarray:
-        return np.empty((count, *self.shape), self.dtype)
-
-    def read(self, file: io.FileIO, first: int, stop: int) -> np.ndarray:
-        rows = self.empty(stop - first)
-        chunk, start = divmod(first, self.chunk_rows)
-        file.seek(self.offsets[chunk] + start * (rows.nbytes // len(rows)))
-        if file.readinto(rows.data.cast("B")) < rows.nbytes:
-            raise ValueError("it is truncated")
-        return rows
-
-
 def forget_layouts() -> None:
     """Look at each file anew: a disk that fails changes what is in a file, but not its times."""
     _layout.cache_clear()
@@ -369,9 +318,9 @@ def forget_layouts() -> None:
 
 # Shards do not change. What is kept of each is a fraction of what the index of its rows takes.
 @functools.lru_cache(maxsize=1 << 16)
-def _layout(path: Path, size: int, changed_ns: int) -> _Layout:
+def _layout(path: Path, size: int, changed_ns: int) -> Layout:
     with h5py.File(path, "r") as file:
-        return _Layout.of(file)
+        return Layout.of(file)
 
 
 def _state(file: io.IOBase) -> tuple[int, int]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcls import files, inventory
+from fastcls import inventory
 from fastcls.cache import mirror
+from fastcls.cache.kept_index import shard_states
 from fastcls.cache.listing import listings
 from fastcls.cache.shard_copies import count_rows
 from fastcls.cache.store import Cache, Manifest
@@ -154,6 +155,7 @@ def cache_info(cache: Cache | PathLike, *, runs: Sequence[PathLike] = ()) -> Cac
     """
     opened = Cache.of(cache)
     contents, index = Contents.of(opened.folder), opened.index()
+    shards = shard_states(opened.shards_folder)  # of a mirror, those of the store
     listed, data_sets = [np.empty(0, np.int64)], []
     for listing in listings(opened.folder):
         try:
@@ -169,12 +171,12 @@ def cache_info(cache: Cache | PathLike, *, runs: Sequence[PathLike] = ()) -> Cac
         opened.folder,
         opened.manifest,
         tuple(data_sets),
-        shards=len(contents.shards),
+        shards=len(shards),
         rows=len(index),
         unlisted=len(index) - len(np.unique(np.concatenate(listed))),
-        bytes=files.folder_size(opened.folder),
-        shard_bytes=sum(path.stat().st_size for path in contents.shards),
+        bytes=mirror.size(opened.folder),
+        shard_bytes=sum(state.size for state in shards),
         engines=tuple(path.name for path in contents.engines),
         runs=tuple(run.folder for run in find_runs(runs).of(opened.manifest.fingerprint)),
-        others=contents.others,
+        others=() if mirror.url_of(opened.folder) else contents.others,
     )

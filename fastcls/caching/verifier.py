@@ -12,14 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from fastcls import files
-from fastcls.cache import checked_files, kept_index, shard
+from fastcls.cache import checked_files, kept_index, mirror, remote_shards, shard
 from fastcls.cache.index import locate_views
 from fastcls.cache.listing import Listing
 from fastcls.cache.shard import ForeignShardError
 from fastcls.cache.shard_copies import row_form, sound_rows
 from fastcls.cache.store import Cache, Manifest
 from fastcls.caching.contents import MANIFEST, Contents, cache_folders_at
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, spoken
 from fastcls.files import PathLike
 from fastcls.parallel import ahead
 from fastcls.wording import count_of
@@ -52,7 +52,7 @@ class Damage:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}. {self.remedy}"
+        return spoken(f"{self.path}: {self.reason}. {self.remedy}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def verify_cache(cache: Cache | PathLike, *, progress: bool = False) -> list[Ver
     tables. What can be changed without being noticed has no meaning, such as a space in a JSON file.
 
     Args:
-        cache: The cache, or a folder of several.
+        cache: The cache, or a folder of several; of a URL, all files are fetched to be read.
         progress: Show a bar on stderr.
 
     Returns:
@@ -108,6 +108,9 @@ def verify_cache(cache: Cache | PathLike, *, progress: bool = False) -> list[Ver
         CacheError: There is no cache.
     """
     shard.forget_layouts()
+    if mirror.is_url(cache):
+        with remote_shards.copied(str(cache)) as folder:
+            return [_verify(each, progress=progress) for each in cache_folders_at(folder)]
     return [_verify(folder, progress=progress) for folder in cache_folders_at(cache)]
 
 

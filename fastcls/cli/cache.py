@@ -92,7 +92,7 @@ def verify(caches: Sequence[str]) -> None:
         states += [f"{count_of(lacking, 'data set')} without all rows"] * bool(lacking)
         state = ", ".join(states) or "whole"
         rows, read = count_of(each.rows, "row"), count_of(each.files, "file")
-        click.echo(f"{each.folder}: {rows} in {read}, {format_bytes(each.bytes)}: {state}")
+        click.echo(f"{spoken(each.folder)}: {rows} in {read}, {format_bytes(each.bytes)}: {state}")
         _tell_others(each.others)
     if not all(each.is_whole for each in found):
         sys.exit(1)
@@ -264,4 +264,4 @@ def _told(garbage: Garbage, verb: str) -> str:
 
 def _tell_others(others: Sequence[Path]) -> None:
     for path in others:
-        click.echo(f"Not checked, as it is no part of the cache: {path}", err=True)
+        click.echo(f"Not checked, as it is no part of the cache: {spoken(path)}", err=True)

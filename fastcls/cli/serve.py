@@ -32,5 +32,8 @@ def serve(run: str, spec: ServeSpec) -> None:
         classes = count_of(len(classifier.class_names), "class")
         click.echo(f"Serving {run} ({classes}) at {address}. Ctrl-C ends it")
 
-    serve_classifier(run, spec, on_start=tell)
+    def tell_ready(address: str) -> None:
+        click.echo(f"Ready: open {address} in a browser, or send images to {address}/predict")
+
+    serve_classifier(run, spec, on_start=tell, on_ready=tell_ready)
     click.echo("Ended: all requests are answered")

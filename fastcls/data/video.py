@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ SUFFIXES = frozenset(
         ".m2ts",
     )
 )
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +83,19 @@ class Video:
                 if count % self.every == 0:
                     yield self._frame(capture, count)
                 count += 1
+            self._tell_of_missing(count, capture.get(cv2.CAP_PROP_FRAME_COUNT))
         finally:
             capture.release()
         if not count:
             yield Frame(str(self.path), None, reason=self._reason())
+
+    def _tell_of_missing(self, count: int, announced: float) -> None:
+        """Warn of a video that ends early; some formats know their length to about a frame in a hundred."""
+        if 0 < count < 0.98 * announced - 1:
+            logger.warning(
+                "%s ends after %d of about %d frames: it is damaged, or was not copied whole",
+                *(self.path, count, announced),
+            )
 
     def _frame(self, capture: Any, number: int) -> Frame:
         seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000

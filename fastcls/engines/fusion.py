@@ -1,10 +1,11 @@
-"""Layer normalization and attention of a converted graph, in operations that OpenVINO has kernels for.
+"""Layer normalization, attention and GELU of a converted graph, in operations that OpenVINO has kernels for.
 
-TensorFlow says both in small pieces, in forms that OpenVINO's own transformations do not recognize.
+TensorFlow says them in small pieces, in forms that OpenVINO's own transformations do not recognize.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ _SCORES = ("BTNH,BSNH->BNTS", "BNTS,BSNH->BTNH")  # of Keras: query and key, the
 
 
 def fuse(model: Any) -> None:
-    """Replace what can be said by MVN or ScaledDotProductAttention; the numbers differ by rounding alone.
+    """Say it by MVN, ScaledDotProductAttention and Gelu where possible; numbers differ by rounding alone.
 
     Args:
         model: OpenVINO model, which is changed.
@@ -25,7 +26,7 @@ def fuse(model: Any) -> None:
         if not result.get_element_type().is_real():  # a shape that TensorFlow has looked at
             model.remove_result(result)
     for node in model.get_ordered_ops():
-        fused = _layer_norm(node) or _attention(node)
+        fused = _layer_norm(node) or _attention(node) or _gelu(node)
         if fused:
             fused.set_friendly_name(node.get_friendly_name())
             for target in node.output(0).get_target_inputs():
@@ -85,6 +86,47 @@ def _attention(node: Any) -> Any:
     inputs = (found[0].input_value(0), found[0].input_value(1), node.input_value(1))
     nothing, scale = (op.constant(np.float32(value)) for value in (0.0, _value(found[1])))
     return swapped(op.scaled_dot_product_attention(*map(swapped, inputs), nothing, scale))
+
+
+def _gelu(node: Any) -> Any:
+    """Gelu for (x / 2) * (1 - erf(-x / sqrt(2))), as TensorFlow says it by erfc; None for all else."""
+    found = _operands(node, "Multiply", _is("Multiply"), _is("Subtract"))
+    halved = found and _multiplied(found[0], 0.5)
+    if not found or halved is None:
+        return None
+    one, erf = (found[1].input_value(place).get_node() for place in range(2))
+    if one.get_type_name() != "Constant" or _value(one) != 1 or erf.get_type_name() != "Erf":
+        return None
+    turned = _multiplied(erf.input_value(0).get_node(), -math.sqrt(0.5))
+    if turned is None or turned != halved:
+        return None
+    return import_openvino().opset13.gelu(halved, "erf")
+
+
+def _multiplied(node: Any, factor: float) -> Any:
+    """What is multiplied by a factor, the same for all; None where it is something else."""
+    if node.get_type_name() != "Multiply":
+        return None
+    for place in range(2):
+        constant = node.input_value(place).get_node()
+        if constant.get_type_name() != "Constant" or _data(constant).size != 1:
+            continue
+        if math.isclose(_value(constant), factor, rel_tol=1e-6):
+            return node.input_value(1 - place)
+    return None
+
+
+def has_attention(model: Any) -> bool:
+    """Whether a model, fused or not, is a transformer: its matrices are multiplied by what softmax gives."""
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind == "ScaledDotProductAttention":
+            return True
+        if kind == "Softmax":
+            followers = [target.get_node() for target in node.output(0).get_target_inputs()]
+            if any(each.get_type_name() in ("MatMul", "Einsum") for each in followers):
+                return True
+    return False
 
 
 Test = Callable[[Any], bool]

@@ -20,7 +20,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.engines import Engine, kernels, sensitivity
-from fastcls.engines.fusion import fuse
+from fastcls.engines.fusion import fuse, has_attention
 from fastcls.engines.openvino_core import core, import_openvino
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import ConversionError, InfidelityError, OptionError
@@ -226,6 +226,9 @@ class Int8Engine(OpenVINOEngine):
 def quantize(model: Any, images: np.ndarray) -> Any:
     """An OpenVINO model with weights and activations in int8.
 
+    Of a transformer, attention and normalization stay as they are, and what is large in few channels of the
+    activations is moved into the weights (SmoothQuant, https://arxiv.org/abs/2211.10438).
+
     Args:
         model: It takes images; it may be changed.
         images: (N, H, W, 3) uint8, to find the ranges of activations on.
@@ -238,13 +241,15 @@ def quantize(model: Any, images: np.ndarray) -> Any:
     advanced = require("nncf.quantization.advanced_parameters", purpose="The precision int8")
     # Not by its own function, which also changes handlers that others have added.
     logging.getLogger("nncf").setLevel(logging.ERROR)
+    is_transformer = has_attention(model)
     try:
         with contextlib.redirect_stdout(None):  # bars
             return nncf.quantize(
                 model,
                 nncf.Dataset([image[None] for image in images]),
                 subset_size=len(images),
-                fast_bias_correction=False,
+                model_type=nncf.ModelType.TRANSFORMER if is_transformer else None,
+                fast_bias_correction=is_transformer,
                 # By default depthwise convolutions get a range for each channel of their input, which
                 # this CPU does not compile everywhere, and which comes no nearer to float32.
                 advanced_parameters=advanced.AdvancedQuantizationParameters(

@@ -19,6 +19,7 @@ from fastcls.evaluation.from_cache import require_cache
 from fastcls.files import PathLike
 from fastcls.runs import Run
 from fastcls.tasks import Task
+from fastcls.training.rows.cached import require_memory_of
 
 _BLOCK_BYTES = 1 << 26
 _PER_IMAGE = ("rows", "digests", "paths", "names", "splits", "labels", "groups", "uses", "quality")
@@ -188,6 +189,9 @@ def _read(cache: Cache, listing: Listing) -> Features:
 
 def _pooled(rows: Rows, shape: tuple[int, ...]) -> np.ndarray:
     """The mean of each channel: (N, D) float32; no more than a block is in memory as it is stored."""
+    require_memory_of(
+        len(rows), shape[-1], "This command", "Use a machine with more, or a part of the images"
+    )
     output = np.empty((len(rows), shape[-1]), np.float32)
     for places in rows.blocks(max(1, _BLOCK_BYTES // (4 * math.prod(shape)))):
         block = rows.take(places).read().astype(np.float32, copy=False)

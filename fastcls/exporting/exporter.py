@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fastcls import files, interrupts
 from fastcls.backend import import_keras
 from fastcls.data.dataset import Dataset
-from fastcls.errors import ExportError
+from fastcls.errors import ExportError, OptionError
 from fastcls.exporting import documents
 from fastcls.exporting.checks import Checked, Reference
 from fastcls.exporting.encoded import check_encoded
@@ -113,6 +113,18 @@ def _there(target: Target) -> Exported:
     return Exported(target.spec, target.folder, THERE, target.found or {})
 
 
+def _put(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError as error:
+        if not os.path.lexists(folder):
+            raise
+        raise OptionError(
+            f"{folder} was made by another export at the same time. This one is not kept: the same command "
+            "tells what is there"
+        ) from error
+
+
 class _Exporter:
     """Writes into a temporary folder, and moves what holds to its place."""
 
@@ -143,7 +155,7 @@ class _Exporter:
         if checked.failed:
             return Exported(spec, None, checked.told, record)
         documents.write_record(folder, record)
-        folder.rename(target.folder)
+        _put(folder, target.folder)
         files.sync(target.folder.parent)
         if spec.precision == FLOAT32 and path is None:
             self._paths[spec.format] = target.folder

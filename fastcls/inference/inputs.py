@@ -220,11 +220,17 @@ def _files(place: Path, image_key: str | None) -> Iterator[Path]:
 def _matching(pattern: str) -> list[Path]:
     """The files that match a pattern, sorted; `**` stands for any folders."""
     named = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 (may be absolute)
-    found = [path for path in named if not path.is_dir()]
+    found = [path for path in named if not path.is_dir() and not _is_in_loop(path)]
     if not found:
         hint = "" if "**" in pattern else ". `**` stands for any folders: 'photos/**/*.jpg'"
         raise DataError(f"No file matches {pattern!r}{hint}")
     return found
+
+
+def _is_in_loop(path: Path) -> bool:
+    """Whether a path goes through a link to a folder that holds the link: `**` follows it again and again."""
+    links = (parent for parent in path.absolute().parents if parent.is_symlink())
+    return any(link.parent.resolve().is_relative_to(link.resolve()) for link in links)
 
 
 def _arrays(images: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections import Counter
@@ -54,13 +55,21 @@ class Sorting:
                 self._placed.add((class_name, result.path))
                 folder = self._folder_of(class_name)
                 self.counts[folder] += 1
-                self._copies += self._place(result.path, self._free(folder, result.path.name))
+                self._copies += self._put(result.path, self._free(folder, result.path.name))
 
     def complete(self, out: Path) -> None:
         """Say what could not be linked."""
         if self._copies:
             images = count_of(self._copies, "image")
             logger.warning("Copied %s, as %s does not take hard links to them", images, out)
+
+    def _put(self, image: Path, place: Path) -> bool:
+        try:
+            return self._place(image, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OSError(error.errno, error.strerror, str(self._folder.parent.parent)) from error
 
     def _folder_of(self, class_name: str) -> str:
         """The folder of a class: its name, as far as that is one that a folder can have, and no other has."""

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from fastcls.data.tfrecord import split_address
-from fastcls.data.video import Camera, Video
+from fastcls.data.video import Camera, Frame, Video
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.inputs import Images, named
 from fastcls.specs.checks import no_effect
-from fastcls.web import Url
+from fastcls.web import Url, scheme_of
 
 STDIN, _CAMERA = "-", "camera:"
 _CHUNK = 1 << 16
-Item: TypeAlias = Path | Url | Video
+Item: TypeAlias = Path | Url | Video | Frame
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,12 @@ class _List:
     def _items(self, line: str) -> Iterable[Item]:
         if "://" not in line and not os.path.lexists(line):
             return [Path(line)]  # unreadable; brackets in its name are no pattern
-        return named(line, self.image_key, self.every)
+        try:
+            return [*named(line, self.image_key, self.every)]
+        except (DataError, OptionError) as error:
+            if not scheme_of(line):
+                raise
+            return [Frame(line, None, reason=str(error))]  # the other lines are answered
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,14 @@ class Service:
     counters: Counters
 
     @classmethod
-    def of(cls, classifier: Classifier, spec: ServeSpec, on_failure: Callable[[Exception], None]) -> Service:
+    def of(
+        cls,
+        classifier: Classifier,
+        spec: ServeSpec,
+        on_failure: Callable[[Exception], None],
+        counters: Counters,
+    ) -> Service:
         """Of a classifier that is loaded and not yet ready."""
-        counters = Counters()
         predictor = Predictor(classifier, spec, counters, on_failure)
         return cls(spec, predictor, Explanations(classifier, spec.limits), Uploads(spec.limits), counters)
 
@@ -97,7 +102,10 @@ class Service:
 
 
 def create_app(
-    classifier: Classifier, spec: ServeSpec, on_failure: Callable[[Exception], None] | None = None
+    classifier: Classifier,
+    spec: ServeSpec,
+    on_failure: Callable[[Exception], None] | None = None,
+    counters: Counters | None = None,
 ) -> FastAPI:
     """The application that serves a classifier.
 
@@ -105,8 +113,9 @@ def create_app(
         classifier: A loaded one.
         spec: How it is served.
         on_failure: Called, on another thread, with the error where the classifier cannot be made ready.
+        counters: Those that several processes share; None for its own.
     """
-    service = Service.of(classifier, spec, on_failure or _tell)
+    service = Service.of(classifier, spec, on_failure or _tell, counters or Counters())
     app = FastAPI(
         title="fastcls",
         description="Classes of images.",
@@ -119,8 +128,7 @@ def create_app(
     _add_predictions(app, service)
     _add_states(app, service)
     _add_page(app)
-    paths = {route.path for route in app.routes if hasattr(route, "path")}
-    app.add_middleware(Guard, address=spec.address, paths=paths, counters=service.counters)
+    app.add_middleware(Guard, address=spec.address, counters=service.counters)
     return app
 
 
@@ -176,10 +184,7 @@ def _add_states(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        held = service.predictor.held, "Images that are decoded, wait or are forwarded."
-        ready = float(service.predictor.is_ready), "Whether the classifier is loaded."
-        text = service.counters.render({"held_images": held, "ready": ready})
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(service.counters.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _add_page(app: FastAPI) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -20,14 +19,14 @@ Forward = Callable[[list[np.ndarray]], Sequence[Any]]
 class _Waiting:
     pixels: np.ndarray
     future: Future[Any] = field(default_factory=Future)
-    since: float = field(default_factory=time.monotonic)
 
 
 class Batcher:
     """Forwards images on one thread: neither Keras nor OpenVINO is called by two.
 
-    A batch is forwarded as soon as it is full, or no other image is being decoded, or its first image has
-    waited for `max_wait_s`.
+    A batch is forwarded as soon as it is full, or nothing more is to be expected: no other image is being
+    decoded, and as many wait as when the last batch was done, with those in it, whose clients have just been
+    answered and may ask again. It waits for `max_wait_s` at most.
 
     Args:
         prepare: Called once on the thread; returns what forwards (H, W, 3) uint8 images.
@@ -48,7 +47,7 @@ class Batcher:
         self._batch_size, self._max_wait_s = batch_size, max_wait_s
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
-        self._coming, self._is_closed = 0, False
+        self._coming, self._expected, self._is_closed = 0, 1, False
         self.is_ready = False
         self._thread = threading.Thread(target=self._work, name="fastcls-forward", daemon=True)
 
@@ -94,19 +93,20 @@ class Batcher:
             running = [one for one in batch if one.future.set_running_or_notify_cancel()]
             if running:
                 _forward(forward, running)
+            self._expected = len(batch) + len(self._waiting)
 
     def _next(self) -> list[_Waiting]:
         """The next batch; empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
-            if self._waiting:
-                due = self._waiting[0].since + self._max_wait_s
-                self._changed.wait_for(self._is_complete, timeout=due - time.monotonic())
+            self._changed.wait_for(self._is_complete, timeout=self._max_wait_s)
             count = min(self._batch_size, len(self._waiting))
             return [self._waiting.popleft() for _ in range(count)]
 
     def _is_complete(self) -> bool:
-        return len(self._waiting) >= self._batch_size or not self._coming or self._is_closed
+        count = len(self._waiting)
+        is_all = not self._coming and count >= self._expected
+        return is_all or count >= self._batch_size or self._is_closed
 
 
 def _forward(forward: Forward, batch: list[_Waiting]) -> None:

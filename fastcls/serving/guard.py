@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,14 +37,11 @@ class Guard:
     Args:
         app: What is guarded.
         address: Whose names are known.
-        paths: Of the application: others are counted as one.
         counters: Where requests are counted.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, address: AddressSpec, paths: Collection[str], counters: Counters
-    ) -> None:
-        self._app, self._paths, self._counters = app, paths, counters
+    def __init__(self, app: ASGIApp, *, address: AddressSpec, counters: Counters) -> None:
+        self._app, self._counters = app, counters
         self._hosts = {*_LOCAL, *address.hosts} - {*_ANY}
         self._takes_addresses = address.host in _ANY
 
@@ -60,8 +56,7 @@ class Guard:
         try:
             await (refusal or self._app)(scope, receive, answer.send)
         finally:
-            path = scope["path"] if scope["path"] in self._paths else "other"
-            self._counters.answered(path, answer.status, time.perf_counter() - started)
+            self._counters.answered(scope["path"], answer.status, time.perf_counter() - started)
 
     def _refusal(self, headers: Headers) -> ASGIApp | None:
         host, origin = headers.get("host", ""), headers.get("origin")

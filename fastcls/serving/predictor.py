@@ -12,7 +12,7 @@ import numpy as np
 
 from fastcls.data.decoder import Decoder
 from fastcls.inference.classifier import Classifier
-from fastcls.inference.inputs import decode
+from fastcls.inference.inputs import Decoded, decode
 from fastcls.inference.results import ImageResult
 from fastcls.machine import cores, keep_freed_memory
 from fastcls.serving.batcher import Batcher, Forward
@@ -97,11 +97,15 @@ class Predictor:
     def _room(self, count: int) -> Iterator[None]:
         if self._held + count > self._spec.limits.queue:
             raise busy("Too many images are waiting")
-        self._held += count
+        self._hold(count)
         try:
             yield
         finally:
-            self._held -= count
+            self._hold(-count)
+
+    def _hold(self, count: int) -> None:
+        self._held += count
+        self._counters.add("held_images", count)
 
     def _prepare(self) -> Forward:
         """Load the classifier, convert it for this machine, and forward batches of several sizes."""
@@ -111,6 +115,7 @@ class Predictor:
         size = self._spec.batches.batch_size
         for count in {1, 2, 4, 8, size}:
             self._predict_batch([nothing] * min(count, size))
+        self._counters.add("ready")
         return self._forward
 
     def _forward(self, images: list[np.ndarray]) -> list[ImageResult]:
@@ -122,5 +127,4 @@ class Predictor:
         return results
 
     def _predict_batch(self, images: list[np.ndarray]) -> list[ImageResult]:
-        # Of an iterator the length is not known: where nothing is converted, Keras's graph is frozen.
-        return self.classifier.predict(iter(images), batch_size=len(images))
+        return self.classifier.forward([Decoded(None, "", None, image) for image in images])

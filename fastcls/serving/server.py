@@ -10,6 +10,9 @@ import math
 import os
 import socket
 import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +28,7 @@ from fastcls.errors import OptionError
 from fastcls.files import PathLike
 from fastcls.inference.classifier import Classifier
 from fastcls.serving.application import create_app
+from fastcls.serving.counters import Counters
 from fastcls.specs.options import as_spec
 from fastcls.specs.serving import AddressSpec, ServeSpec
 
@@ -33,6 +37,7 @@ _STARTUP_FAILURE = 3  # after which uvicorn does not start a worker again
 _CONNECTIONS = 512
 _GRACE_S = 5
 _HEADER_S = 10  # at most
+_LOOK_S = 0.1
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +69,7 @@ def serve(
     spec: ServeSpec | Mapping[str, Any] | None = None,
     *,
     on_start: Callable[[Classifier, str], None] = lambda classifier, address: None,
+    on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve a classifier until the process gets SIGINT or SIGTERM; what is being answered is finished.
 
@@ -71,6 +77,7 @@ def serve(
         path: A run folder, a classifier's file or an export.
         spec: Address, batches and limits, such as `{"address": {"port": 9000}}`.
         on_start: Called with the classifier and the address of the page, before anything is answered.
+        on_ready: Called with the address, on another thread, when all processes have loaded the classifier.
 
     Raises:
         OptionError: There is no such classifier, it cannot be used, or the address is taken.
@@ -78,13 +85,16 @@ def serve(
     path, spec = files.as_path(path, "path"), as_spec(ServeSpec, spec, "spec")
     classifier = Classifier.load(path)
     if spec.address.workers > 1:
-        _serve_by_several(classifier, path, spec, on_start)
+        _serve_by_several(classifier, path, spec, on_start, on_ready)
     else:
-        _serve_alone(classifier, spec, on_start)
+        _serve_alone(classifier, spec, on_start, on_ready)
 
 
 def _serve_alone(
-    classifier: Classifier, spec: ServeSpec, on_start: Callable[[Classifier, str], None]
+    classifier: Classifier,
+    spec: ServeSpec,
+    on_start: Callable[[Classifier, str], None],
+    on_ready: Callable[[str], None],
 ) -> None:
     failures: list[Exception] = []
 
@@ -92,9 +102,13 @@ def _serve_alone(
         failures.append(error)
         server.should_exit = True
 
-    server = uvicorn.Server(uvicorn.Config(create_app(classifier, spec, fail), **_options(spec)))
+    counters = Counters()
+    app = create_app(classifier, spec, fail, counters)
+    server = uvicorn.Server(uvicorn.Config(app, **_options(spec)))
     with _bound(spec.address) as listening:
-        on_start(classifier, _address(spec.address, listening.getsockname()[1]))
+        address = _address(spec.address, listening.getsockname()[1])
+        on_start(classifier, address)
+        _watch(lambda: counters.ready() == 1, lambda: on_ready(address))
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is finished
             server.run(sockets=[listening])
     if failures:
@@ -102,26 +116,47 @@ def _serve_alone(
 
 
 def _serve_by_several(
-    classifier: Classifier, path: Path, spec: ServeSpec, on_start: Callable[[Classifier, str], None]
+    classifier: Classifier,
+    path: Path,
+    spec: ServeSpec,
+    on_start: Callable[[Classifier, str], None],
+    on_ready: Callable[[str], None],
 ) -> None:
     if not spec.address.port:
         raise OptionError("--port 0 is for one process. Name the port that --workers listen at")
     _try_out(path)
+    address = _address(spec.address, spec.address.port)
     with _bound(spec.address):  # a port that is taken is told in our words
-        on_start(classifier, _address(spec.address, spec.address.port))
-    os.environ[_ASKED] = json.dumps({"path": str(path.absolute()), "spec": asdict(spec)})
-    try:
-        uvicorn.run(
-            "fastcls.serving.server:worker_app",
-            factory=True,
-            host=spec.address.host,
-            port=spec.address.port,
-            workers=spec.address.workers,
-            timeout_worker_healthcheck=60,  # TensorFlow's import holds the interpreter
-            **_options(spec),
-        )
-    finally:
-        del os.environ[_ASKED]
+        on_start(classifier, address)
+    with tempfile.TemporaryDirectory(prefix="fastcls-serve-") as folder:
+        counters = Counters(Path(folder))
+        _watch(lambda: counters.ready() == spec.address.workers, lambda: on_ready(address))
+        asked = {"path": str(path.absolute()), "spec": asdict(spec), "counters": folder}
+        os.environ[_ASKED] = json.dumps(asked)
+        try:
+            uvicorn.run(
+                "fastcls.serving.server:worker_app",
+                factory=True,
+                host=spec.address.host,
+                port=spec.address.port,
+                workers=spec.address.workers,
+                timeout_worker_healthcheck=60,  # TensorFlow's import holds the interpreter
+                **_options(spec),
+            )
+        finally:
+            del os.environ[_ASKED]
+
+
+def _watch(is_so: Callable[[], bool], tell: Callable[[], None]) -> None:
+    """Call a function, on a thread of its own, as soon as something is so; never, if this process ends."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # the counters are gone: it ends
+            while not is_so():
+                time.sleep(_LOOK_S)
+            tell()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _try_out(path: Path) -> None:
@@ -142,7 +177,8 @@ def worker_app() -> FastAPI:
 
     # All is answered then: taking OpenVINO apart, whose threads still live, may abort.
     atexit.register(os._exit, 0)
-    return create_app(Classifier.load(asked["path"]), as_spec(ServeSpec, asked["spec"], "spec"), fail)
+    spec, counters = as_spec(ServeSpec, asked["spec"], "spec"), Counters(Path(asked["counters"]))
+    return create_app(Classifier.load(asked["path"]), spec, fail, counters)
 
 
 def _options(spec: ServeSpec) -> dict[str, Any]:

@@ -107,7 +107,6 @@ HEADS = {
         takes=("bottleneck_norm", "refit"),
         norms=("none", "l2"),
         step=Step("c", "C", "values of C"),
-        in_memory=("train", "val"),
         tasks=None,
         further="linear",
     ),

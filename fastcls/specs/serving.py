@@ -71,8 +71,8 @@ class BatchSpec:
     batch_size: int = option(16, "Most images per forward pass.", low=1)
     max_wait: float = option(
         5.0,
-        "Milliseconds that a forward pass waits at most for images that are being decoded. It waits for "
-        "nothing else.",
+        "Milliseconds that a forward pass waits at most for images that are being decoded, and for clients "
+        "that have just been answered.",
         low=0,
         high=10_000,
         metavar="MS",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -21,8 +20,8 @@ from fastcls.training.heads.links import LINKS
 from fastcls.training.loop.compile import VAL_BATCH
 from fastcls.training.loop.validation import predictor
 from fastcls.training.out_of_fold import OutOfFold, deal_repeatedly, out_of_fold, require_separable
-from fastcls.training.rows.cached import Feeder
-from fastcls.training.rows.selection import LabeledRows, Selection, unit_numbers
+from fastcls.training.rows.cached import Feeder, require_memory_of
+from fastcls.training.rows.selection import LabeledRows, Selection, join, unit_numbers
 from fastcls.wording import count_of
 
 # Of the images of a head that is trained in epochs, where nothing else is asked for.
@@ -79,6 +78,12 @@ def prepare_folds(training: HeadTraining, spec: FoldSpec) -> Folding:
             nowhere.
     """
     chosen = training.chosen
+    if training.spec.is_fitted:  # each fold has a copy of most
+        rows = 2 * (len(chosen.train) + len(chosen.val or ()))
+        what, width = f"--folds with --head {training.spec.kind}", training.cache.manifest.shape[-1]
+        require_memory_of(
+            rows, width, what, "Leave out --folds, or add --head linear, whose folds are streamed"
+        )
     own, val = (SampleTable.of(chosen.images[use]) for use in ("train", "val"))
     samples = SampleTable.of([*own, *val])
     labels = np.concatenate([chosen.train.labels[:: chosen.train.views], *_labels(chosen.val)])
@@ -176,10 +181,5 @@ def _choose(folding: Folding, places: np.ndarray) -> Selection:
 def _take(folding: Folding, places: np.ndarray) -> LabeledRows:
     """The rows of some of the images, one of each."""
     chosen = folding.training.chosen
-    parts: list[Any] = [part.rows for part in (chosen.train, chosen.val) if part]
-    rows = replace(
-        parts[0],
-        shard=np.concatenate([part.shard for part in parts]),
-        row=np.concatenate([part.row for part in parts]),
-    )
-    return LabeledRows(rows.take(places), folding.labels[places], 1, folding.task)
+    joined = join([part for part in (chosen.train, chosen.val) if part])
+    return LabeledRows(joined.rows.take(places), folding.labels[places], 1, folding.task)

@@ -38,9 +38,9 @@ def engine_alone(
 def matrix_products(precision: str) -> dict[str, Any]:
     """The best rate of this machine in products of large matrices, in GFLOP/s."""
     rates = {}
-    for name, prepare in (("openvino", _openvino_product), ("tensorflow", _tensorflow_product)):
+    for name, prepare in (("openvino", openvino_product), ("tensorflow", _tensorflow_product)):
         try:
-            rates[name] = _rate(prepare(precision)) * 2 * _SIDE**3 / 1e9
+            rates[name] = _rate(prepare(precision)) * product_operations() / 1e9
         except ImportError:
             continue
         except KeyError:  # a precision that it has no such product in
@@ -102,7 +102,13 @@ def _rate(function: Callable[[], Any]) -> float:
     return calls / passed
 
 
-def _openvino_product(precision: str) -> Callable[[], Any]:
+def product_operations() -> int:
+    """Of one product."""
+    return 2 * _SIDE**3
+
+
+def openvino_product(precision: str) -> Callable[[], Any]:
+    """What computes a product of two large matrices, when called."""
     import openvino
     from openvino import opset13 as ops
 

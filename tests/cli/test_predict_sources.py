@@ -80,11 +80,14 @@ def test_predict__a_name_that_no_file_can_have_is_unreadable_and_the_others_are_
     fastcls, trained, photos, type_in
 ):
     good, long = photos / "red" / "3.png", "x" * 5000
-    type_in(b"\xef\xbb\xbf" + os.fsencode(good) + f"\n{long}\n{long}.mp4\n".encode())  # as PowerShell writes
+    type_in(
+        b"\xef\xbb\xbf" + os.fsencode(good) + f"\n{long}\nnone://a/b\n{long}.mp4\n".encode()
+    )  # as PowerShell writes
     result = fastcls("predict", trained.run, "-", photos / "red" / "4.png")
     assert result.code == 1 and paths_of(result) == [str(good), str(photos / "red" / "4.png")]
     assert result.err.count("x': cannot be read: File name too long") == 1
     assert result.err.count("x.mp4': cannot be read: File name too long") == 1
+    assert result.err.count("none://a/b': Unknown scheme 'none'") == 1
 
 
 @pytest.mark.parametrize("arguments", [[""], [".", "--sort-into", ""], ["", "."]])
@@ -139,7 +142,7 @@ def test_classifier__takes_what_the_command_takes(trained, clip, photos):
     assert [result.path for result in found] == [None] * 6 and found[5].seconds == 0.5
     assert repr(found[3]).startswith(f"<{clip}#frame=3: green ")
     assert len(classifier.predict([str(photos / "*" / "2.png"), clip])) == 9
-    with pytest.raises(OptionError, match="Unknown scheme .ftp"):
+    with pytest.raises(OptionError, match="Unknown scheme 'ftp'"):
         classifier.predict("ftp://host/a.jpg")
     (gone,) = classifier.predict("http://127.0.0.1:1/a.jpg")
     assert gone.name == "http://127.0.0.1:1/a.jpg" and gone.reason.startswith("cannot be fetched: ")

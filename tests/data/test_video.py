@@ -1,5 +1,7 @@
 """Frames of videos and cameras."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -44,6 +46,16 @@ def test_video__that_cannot_be_read_is_one_frame_with_the_reason(tmp_path):
     for name, reason in (("empty.mp4", "no frame"), ("text.mp4", "no frame"), ("none.mp4", "No such file")):
         (frame,) = Video(tmp_path / name)
         assert frame.pixels is None and reason in frame.reason and frame.name == str(tmp_path / name)
+
+
+def test_video__that_ends_early_is_told(tmp_path, caplog):
+    path = tmp_path / "clip.avi"
+    write(path, [(0, 0, 200)] * 60)
+    assert len([*Video(path)]) == 60 and not caplog.text
+    next(iter(Video(path)))  # who stops early is told nothing
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert 0 < len([*Video(path)]) < 40
+    assert re.fullmatch(r".*clip\.avi ends after \d\d of about 60 frames: .*\n", caplog.text)
 
 
 def test_is_video__goes_by_the_suffix():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
+from fastcls.engines.fusion import has_attention
 from fastcls.engines.openvino import Bfloat16Engine, Int8Engine, OpenVINOEngine
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import FastclsError
@@ -55,6 +56,11 @@ def test_transformer__is_fused_and_the_same(transformer, pixels, tmp_path):
     assert np.ptp(expected, axis=0).max() > 0.1
     found = kinds(engine)
     assert found["MVN"] == 4 and not found["Reduce"] and not found["Softmax"] and found["Output"] == 1
+
+    written = openvino.Core().read_model(OpenVINOEngine.place(trunk.path))
+    said = Counter(node.get_type_name() for node in written.get_ordered_ops())
+    assert said["Gelu"] == said["ScaledDotProductAttention"] == 2 and not said["Erf"]
+    assert has_attention(written)
 
 
 @pytest.mark.parametrize("kind", [Bfloat16Engine, Int8Engine])

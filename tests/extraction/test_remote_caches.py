@@ -23,8 +23,10 @@ from fastcls import storage
 from fastcls.cache import mirror
 from fastcls.cache.store import Cache
 from fastcls.caching.collector import plan_gc
-from fastcls.caching.describer import list_caches
+from fastcls.caching.describer import cache_info, list_caches
 from fastcls.caching.merger import merge_caches
+from fastcls.caching.repairer import repair_cache
+from fastcls.caching.verifier import verify_cache
 from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, OptionError, StorageError
 from fastcls.extraction.extractor import extract
@@ -185,7 +187,10 @@ def test_a_row_that_was_changed_in_the_store_is_noticed(data, root, tmp_path, ma
     known = bytearray(whole)
     known[known.index(row)] ^= 255
     (tmp_path / "changed").write_bytes(known)
+    assert all(each.is_whole for each in verify_cache(root))
     storage.send(tmp_path / "changed", f"{root}/{name}")
+    ((damage,),) = (each.damages for each in verify_cache(root))
+    assert str(damage).startswith(f"{root}/{name}: ")
     machine("b")
     with pytest.raises(CacheError, match=f"{root}/{name}.*damaged"):
         cached_rows(root)
@@ -217,14 +222,17 @@ def test_caches_of_this_machine_are_merged_into_one_at_a_url_and_back(data, root
     assert (done.rows, done.shards) == (COUNT, 5)
     machine("b")
     check_complete(mirror.opened(root), COUNT)
+    info = cache_info(root)
+    assert (info.rows, info.shards, info.others) == (COUNT, 5, ()) and 0 < info.shard_bytes < info.bytes
     (summary,) = list_caches(root)
     assert (summary.rows, summary.shards) == (COUNT, 5) and summary.to_dict()["path"].startswith(root)
     prepare(tmp_path / "copy")
     (done,) = merge_caches(tmp_path / "copy", [root])
     assert done.rows == COUNT and str(done.source).startswith(str(mirror.folder_of(root)))
     check_complete(tmp_path / "copy", COUNT)
-    with pytest.raises(OptionError, match=f"{root}/.* at a URL"):
-        plan_gc(root, runs=[])
+    for refused in (lambda: plan_gc(root, runs=[]), lambda: repair_cache(root)):
+        with pytest.raises(OptionError, match=f"{root}/.* at a URL"):
+            refused()
 
 
 def test_what_engines_load_is_found_by_machines_that_did_not_make_it(root, machine):

@@ -134,6 +134,13 @@ def test_predict__refuses_numbers_below_one(option, classifier):
         classifier.predict(photo(1), **{option: 0})
 
 
+def test_predict__patterns_go_around_links_that_lead_back(classifier, folder):
+    pattern = f"{folder}/**/*.png"
+    before = [each.path for each in classifier.predict(pattern)]
+    (folder / "loop").symlink_to(folder)
+    assert before and [each.path for each in classifier.predict(pattern)] == before
+
+
 def test_predict__of_a_folder_without_images(classifier, tmp_path):
     with pytest.raises(DataError, match="There is no image in"):
         classifier.predict(tmp_path)

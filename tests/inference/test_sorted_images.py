@@ -1,5 +1,6 @@
 """Images sorted into folders of their classes."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -125,3 +126,19 @@ def test_sort_into__writes_over_nothing(tmp_path):
     assert content(tmp_path) == {"photos/a.jpg": str(paths[0])}
     (tmp_path / "empty").mkdir()
     assert results.sort_into(tmp_path / "empty") == {"a": 1}
+
+
+def test_sort_into__a_full_disk_is_that_of_the_folder(tmp_path, monkeypatch):
+    write(tmp_path / "photos", "a.png")
+    full = OSError(errno.ENOSPC, "No space left on device", "photos/a.png")
+
+    def fail(source, target):
+        raise full
+
+    monkeypatch.setattr("fastcls.inference.sorted_images.placer", lambda mode: fail)
+    with pytest.raises(OSError, match="No space") as caught:
+        predictions([tmp_path / "photos/a.png"], [[0.9, 0.1]], ("a", "b")).sort_into(
+            tmp_path / "out" / "sorted"
+        )
+    assert caught.value.filename == str(tmp_path / "out")
+    assert not (tmp_path / "out" / "sorted").exists()

@@ -37,7 +37,7 @@ def image(number):
 
 def test_images_that_wait_are_forwarded_together_in_order_on_one_thread():
     forward = Forward()
-    batcher = batcher_of(forward)
+    batcher = batcher_of(forward, max_wait_s=0.01)
     first = batcher.submit(image(0))
     while batcher._waiting:  # until it is being forwarded
         time.sleep(0.001)
@@ -60,6 +60,21 @@ def test_a_batch_waits_for_an_image_on_its_way_and_for_nothing_else():
         assert not first.done()
     assert (first.result(2), second.result(2)) == (2, 3)
     assert forward.batches == [1, 2]
+    batcher.close(5)
+
+
+def test_a_batch_waits_for_as_many_as_were_answered_last():
+    forward = Forward()
+    forward.gate.set()
+    batcher = batcher_of(forward, max_wait_s=5)
+    with batcher.coming():
+        together = [batcher.submit(image(number)) for number in range(3)]
+    assert [one.result(2) for one in together] == [0, 1, 2]
+    again = [batcher.submit(image(number)) for number in range(2)]
+    assert not again[0].done()
+    again.append(batcher.submit(image(2)))  # the last of those who were answered asks again
+    assert [one.result(2) for one in again] == [0, 1, 2]
+    assert forward.batches == [3, 3]
     batcher.close(5)
 
 

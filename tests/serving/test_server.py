@@ -11,11 +11,12 @@ from fastcls.serving import server
 from fastcls.specs.serving import AddressSpec, BatchSpec, LimitSpec, ServeSpec
 
 
-def test_worker__serves_what_it_was_asked_to(classifier, monkeypatch):
+def test_worker__serves_what_it_was_asked_to(classifier, monkeypatch, tmp_path):
     asked = ServeSpec(
         AddressSpec(allow_host="a.example, B.example"), BatchSpec(batch_size=3), LimitSpec(queue=40)
     )
-    monkeypatch.setenv("FASTCLS_SERVE", json.dumps({"path": str(classifier), "spec": asdict(asked)}))
+    told = {"path": str(classifier), "spec": asdict(asked), "counters": str(tmp_path)}
+    monkeypatch.setenv("FASTCLS_SERVE", json.dumps(told))
     monkeypatch.setattr(server.atexit, "register", lambda *_: None)
     service = server.worker_app().state.service
     assert service.spec == asked and service.predictor.classifier.source == classifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcls.errors import OptionError
+from fastcls.parallel import ahead
 from fastcls.specs import HeadSpec
 from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows
@@ -77,25 +79,40 @@ def fit_head(
 def feature_blocks(data: LabeledRows) -> Iterator[tuple[slice, np.ndarray]]:
     """The rows in order, a bounded number at a time, spatial ones averaged over their positions.
 
+    The next block is read while one is worked with, into the place of the one before: a block is valid until
+    the next is asked for.
+
     Yields:
         Where the rows are among all, and their features (n, D) float32.
     """
-    step = max(1, feeder.BLOCK_BYTES // data.rows.take(np.arange(1)).read().nbytes)
-    for start in range(0, len(data), step):
-        place = slice(start, min(start + step, len(data)))
-        rows = data.rows.take(np.arange(place.start, place.stop)).read()
+    first = data.rows.take(np.arange(1)).read()
+    step = max(1, min(len(data), feeder.BLOCK_BYTES // first.nbytes))
+    into = itertools.cycle([np.empty((step, *first.shape[1:]), first.dtype) for _ in range(2)])
+    places = [slice(start, min(start + step, len(data))) for start in range(0, len(data), step)]
+
+    def read(place: slice) -> np.ndarray:
+        return data.rows.take(np.arange(place.start, place.stop)).read(next(into))
+
+    for place, rows in zip(places, ahead(read, places, threads=1, depth=2), strict=True):
         # float32 halves the time of float64.
-        rows = rows.astype(np.float32, copy=False)
-        yield place, rows.reshape(len(rows), -1, rows.shape[-1]).mean(axis=1) if rows.ndim > 2 else rows
+        block = rows.astype(np.float32, copy=False)
+        yield place, block.reshape(len(block), -1, block.shape[-1]).mean(axis=1) if rows.ndim > 2 else block
 
 
-def features(data: LabeledRows) -> np.ndarray:
-    """All features of some rows: (N, D) float32."""
-    width = data.rows.take(np.arange(1)).read().shape[-1]
-    output = np.empty((len(data), width), np.float32)
-    for place, block in feature_blocks(data):
-        output[place] = block
+def features(*parts: LabeledRows) -> np.ndarray:
+    """All features of some rows, part by part: (N, D) float32."""
+    output = np.empty((sum(map(len, parts)), width_of(parts[0])), np.float32)
+    start = 0
+    for part in parts:
+        for place, block in feature_blocks(part):
+            output[start + place.start : start + place.stop] = block
+        start += len(part)
     return output
+
+
+def width_of(data: LabeledRows) -> int:
+    """How many features a row has."""
+    return int(data.rows.take(np.arange(1)).read().shape[-1])
 
 
 def at_unit_length(rows: np.ndarray) -> np.ndarray:

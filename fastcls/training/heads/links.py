@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ class Link:
         losses: (logits, targets) -> cross-entropy of each row, (N,); summed over the classes.
         penalty: Number of classes -> what the penalty counts. scikit-learn has one kernel for two classes,
             where a softmax has two of half the size: with twice the penalty both have the same minimum.
-        figures: (logits, labels) -> loss, and accuracy or AUROC, as `TrainedHead.history` has them.
+        figures: Blocks of (logits, labels) -> loss, and accuracy or AUROC, as `TrainedHead.history` has them.
     """
 
     targets: Callable[[np.ndarray, int], np.ndarray]
@@ -33,7 +33,7 @@ class Link:
     probabilities: Callable[[np.ndarray], np.ndarray]
     losses: Callable[[np.ndarray, np.ndarray], np.ndarray]
     penalty: Callable[[int], float]
-    figures: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+    figures: Callable[[Iterable[tuple[np.ndarray, np.ndarray]]], dict[str, float]]
 
 
 def _softmax_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -46,16 +46,25 @@ def _sigmoid_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return losses
 
 
-def _one_label_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    true = log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
-    return {"loss": float(-true.mean()), "accuracy": float(np.mean(logits.argmax(axis=1) == labels))}
+def _one_label_figures(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    loss, right, count = 0.0, 0, 0
+    for logits, labels in blocks:
+        loss -= float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum())
+        right += int(np.sum(logits.argmax(axis=1) == labels))
+        count += len(labels)
+    return {"loss": loss / count, "accuracy": right / count}
 
 
-def _several_labels_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _several_labels_figures(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    loss, found = 0.0, []
+    for logits, labels in blocks:
+        loss += float(_sigmoid_losses(logits, labels).sum())
+        found.append((logits.astype(np.float32), labels))  # an area needs all
+    logits, labels = (np.concatenate(both) for both in zip(*found, strict=True))
     areas = class_auroc(labels, logits)
     measured = areas[~np.isnan(areas)]
-    loss = _sigmoid_losses(logits, labels).mean() / labels.shape[1]
-    return {"loss": float(loss), "auroc": float(measured.mean()) if len(measured) else float("nan")}
+    auroc = float(measured.mean()) if len(measured) else float("nan")
+    return {"loss": loss / labels.size, "auroc": auroc}
 
 
 LINKS: dict[Task, Link] = {

@@ -7,6 +7,7 @@ them. The grid has half decades.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,22 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fastcls.specs import HEADS, HeadSpec
-from fastcls.tasks import Task
-from fastcls.training.heads.fitting import FittedHead, at_unit_length, features
+from fastcls.training.heads.fitting import FittedHead, at_unit_length
 from fastcls.training.heads.folds import Folded, HeldOut, make_splits
-from fastcls.training.heads.links import LINKS, Link
+from fastcls.training.heads.links import LINKS
 from fastcls.training.heads.network import build_head
-from fastcls.training.heads.regression import TOLERANCE, Regression, Solution, principal_axes
+from fastcls.training.heads.regression import TOLERANCE, Regression, Solution, logits_of
+from fastcls.training.heads.regression_rows import (
+    Frame,
+    KeptRows,
+    StreamedRows,
+    fits,
+    keep_rows,
+    stream_rows,
+    turn,
+)
 from fastcls.training.loop.progress import Progress
+from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows
 
 # 1e-5 to 1e3, from strong to weak, so that each fit starts near its end.
@@ -65,12 +75,13 @@ def fit_logreg(
     # would depend on their number.
     with threadpool_limits(1, user_api="blas"):
         data = _read(spec, train, val, classes)
-        history, best, found = _sweep(data, progress=progress)
+        tolerance = TOLERANCE if isinstance(data.rows, KeptRows) else _ROUGH
+        history, best, found = _sweep(data, progress=progress, tolerance=tolerance)
         chosen = found[0] if found else None
         if chosen and val and not spec.refit:
             last = chosen
         else:
-            last = Regression(data.rows, data.targets, data.link).fit(best["c"], chosen)
+            last = Regression(data.rows).fit(best["c"], chosen)
 
     def model_of(solution: Solution) -> Any:
         shape = train.rows.take(np.arange(1)).read().shape[1:]
@@ -92,7 +103,7 @@ def hold_out_logreg(spec: HeadSpec, folded: Folded, *, progress: bool = False) -
 def along_axes(rows: np.ndarray) -> np.ndarray:
     """Rows (N, D) about their mean and along their principal axes (N, R), in which fits are quick."""
     with threadpool_limits(1, user_api="blas"):
-        return _turned(rows, len(rows))[0]
+        return turn(rows, len(rows))[0]
 
 
 def hold_out_along(
@@ -106,20 +117,21 @@ def hold_out_along(
         is_rough: Whether it is enough that most predictions are right to two digits.
         progress: Show a bar on stderr.
     """
-    targets, judged = folded.targets, folded.judged()
+    judged = folded.judged()
     splits = [(folded.splits[n][0], folded.splits[n][1][known]) for n, known in judged.items()]
-    nowhere = np.zeros(folded.rows.shape[1])
-    data = _Data(folded.rows, folded.labels, targets, nowhere, None, splits, folded.task, "cv")
+    rows = KeptRows(folded.rows, folded.labels, folded.targets, LINKS[folded.task])
+    data = _Data(rows, Frame(np.zeros(folded.rows.shape[1]), None, is_unit=False), splits, "cv")
 
     def predict(number: int) -> np.ndarray:
         own, held = folded.splits[number]
         # A start nearby, for the sake of its curvature, which the axes are scaled by.
         solution = begun.get(number)
         if solution is None or not is_rough:
-            regression = Regression(data.rows[own], targets[own], data.link)
+            regression = Regression(rows.take(own))
             solution = solution or regression.fit(best["c"], tolerance=_ROUGH)
             solution = solution if is_rough else regression.fit(best["c"], solution)
-        return data.link.probabilities(solution.logits(data.rows[held])).astype(np.float32)
+        ((_, logits),) = logits_of(rows.take(held), solution)
+        return rows.link.probabilities(logits).astype(np.float32)
 
     with threadpool_limits(1, user_api="blas"):
         history, best, found = _sweep(data, grid, progress=progress, tolerance=_ROUGH)
@@ -132,72 +144,54 @@ class _Data:
     """Rows to train on and to choose on.
 
     Attributes:
-        rows: (N, R) float32, less `center` and along `axes`: those to train on, then those to validate on.
-        labels: Of all.
-        targets: (N, C) of them.
-        center: (D,) mean of the rows to train on.
-        axes: (D, R) that all rows spread along; None for the features themselves.
+        rows: Those to train on, then those to validate on.
+        frame: Where they are seen from.
         splits: Places to fit on, and places to judge the fit on.
-        task: What the labels are of.
         judged: What the figures of rows that were not fitted to are called by: "val", or "cv".
     """
 
-    rows: np.ndarray
-    labels: np.ndarray
-    targets: np.ndarray
-    center: np.ndarray
-    axes: np.ndarray | None
+    rows: KeptRows | StreamedRows
+    frame: Frame
     splits: Sequence[tuple[np.ndarray, np.ndarray]]
-    task: Task
     judged: str
-
-    @property
-    def link(self) -> Link:
-        """What its task makes of logits."""
-        return LINKS[self.task]
 
     def layer(self, solution: Solution) -> list[np.ndarray]:
         """Kernel (D, C) and bias (C,) for rows as they were."""
-        kernel = solution.kernel if self.axes is None else self.axes @ solution.kernel
-        bias = solution.bias - self.center @ kernel
+        axes = self.frame.axes
+        kernel = solution.kernel if axes is None else axes @ solution.kernel
+        bias = solution.bias - self.frame.center @ kernel
         return [kernel.astype(np.float32), bias.astype(np.float32)]
 
-    def figures(self, solutions: Sequence[Solution], side: int) -> dict[str, float]:
-        """Loss and more of the rows that each solution was fitted to (side 0) or is judged on (1)."""
-        places = [split[side] for split in self.splits]
-        pairs = zip(solutions, places, strict=True)
-        logits = np.concatenate([solution.logits(self.rows[place]) for solution, place in pairs])
-        return self.link.figures(logits, self.labels[np.concatenate(places)])
 
-    def loss_of_shares(self) -> float:
-        """The loss, where it is judged, of who knows how frequent each class is, and nothing else."""
-        priors = [self.link.prior(self.targets[own].mean(axis=0)) for own, _ in self.splits]
-        width = self.rows.shape[1]
-        return self.figures([Solution(np.zeros((width, len(b))), b) for b in priors], 1)["loss"]
+_Sides = Sequence[tuple[Any, Any]]  # of each split: the rows to fit on, and those to judge on
+
+
+def _figures(sides: _Sides, solutions: Sequence[Solution], side: int) -> dict[str, float]:
+    """Loss and more of the rows that each solution was fitted to (side 0) or is judged on (1)."""
+    pairs = [(both[side], solution) for both, solution in zip(sides, solutions, strict=True)]
+    blocks = itertools.chain.from_iterable(itertools.starmap(logits_of, pairs))
+    return sides[0][side].link.figures((logits, block.labels) for block, logits in blocks)
+
+
+def _loss_of_shares(sides: _Sides, width: int) -> float:
+    """The loss, where it is judged, of who knows how frequent each class is, and nothing else."""
+    priors = [own.link.prior(own.shares()) for own, _ in sides]
+    return _figures(sides, [Solution(np.zeros((width, len(b))), b) for b in priors], 1)["loss"]
 
 
 def _read(spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int) -> _Data:
     parts = [train, val] if val else [train]
-    # float32 stays within 1e-6 of the loss of float64.
-    rows = np.concatenate([features(part) for part in parts])
-    rows = at_unit_length(rows) if spec.bottleneck_norm == "l2" else rows
-    labels = np.concatenate([part.labels for part in parts])
-    rows, center, axes = _turned(rows, len(train))
-    places = np.arange(len(rows))
-    targets = LINKS[train.task].targets(labels, classes)
-    splits = [(places[: len(train)], places[len(train) :])] if val else make_splits(train, targets)
-    return _Data(rows, labels, targets, center, axes, splits, train.task, "val" if val else "cv")
-
-
-def _turned(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Rows less the mean of the first of them, along their principal axes; the mean, and the axes.
-
-    No label has a part in it, and the minimum is the same as without: what is held out may take part.
-    """
-    center = rows[:count].mean(axis=0, dtype=np.float64)
-    rows = rows - center.astype(np.float32)
-    axes = principal_axes(rows)
-    return rows if axes is None else rows @ axes, center, axes
+    is_unit = spec.bottleneck_norm == "l2"
+    places = np.arange(sum(map(len, parts)))
+    own, held = places[: len(train)], places[len(train) :]
+    splits = [(own, held)] if val else make_splits(train, LINKS[train.task].targets(train.labels, classes))
+    memory = feeder.allowed_memory()
+    rows: KeptRows | StreamedRows
+    if fits(parts, memory):
+        rows, frame = keep_rows(parts, classes, is_unit=is_unit)
+    else:
+        rows, frame = stream_rows(parts, classes, memory, is_unit=is_unit)
+    return _Data(rows, frame, splits, "val" if val else "cv")
 
 
 def _sweep(
@@ -208,22 +202,21 @@ def _sweep(
     Returns:
         A row per C, the best of them, and its solutions: none where there was nothing to judge.
     """
-    fits = [Regression(data.rows[own], data.targets[own], data.link) for own, _ in data.splits]
-    if not fits:
+    sides = [(data.rows.take(own), data.rows.take(held)) for own, held in data.splits]
+    regressions = [Regression(own) for own, _ in sides]
+    if not regressions:
         return [{"c": DEFAULT_C, "seconds": 0.0}], {"c": DEFAULT_C}, []
-    plateau = _OFF_PLATEAU * data.loss_of_shares()
+    plateau = _OFF_PLATEAU * _loss_of_shares(sides, regressions[0].width)
     history: list[dict[str, float]] = []
     losses: list[float] = []
-    solutions: list[Solution | None] = [None] * len(fits)
+    solutions: list[Solution | None] = [None] * len(regressions)
     with Progress(len(grid), step=HEADS["logreg"].step, shown=progress) as shown:
         for c in grid:
             started = time.monotonic()
-            found = [fit.fit(c, start, tolerance) for fit, start in zip(fits, solutions, strict=True)]
-            judged, solutions = data.figures(found, 1), [*found]
+            found = [fit.fit(c, start, tolerance) for fit, start in zip(regressions, solutions, strict=True)]
+            judged, solutions = _figures(sides, found, 1), [*found]
             losses.append(judged["loss"])
-            history.append(
-                {"c": c, **_row(data, found, judged), "seconds": round(time.monotonic() - started, 3)}
-            )
+            history.append({"c": c, **_row(data, sides, found, judged), "seconds": _since(started)})
             shown.add(history[-1])
             best = losses.index(min(losses))
             if best == len(history) - 1:
@@ -233,7 +226,13 @@ def _sweep(
     return history, history[best], chosen
 
 
-def _row(data: _Data, found: Sequence[Solution], judged: Mapping[str, float]) -> dict[str, float]:
-    own = data.figures(found, 0) if data.judged == "val" else {}
+def _row(
+    data: _Data, sides: _Sides, found: Sequence[Solution], judged: Mapping[str, float]
+) -> dict[str, float]:
+    own = _figures(sides, found, 0) if data.judged == "val" else {}
     named = {f"{data.judged}_{name}": value for name, value in judged.items()}
     return {"iterations": max(solution.iterations for solution in found), **own, **named}
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -8,7 +8,9 @@ along the principal axes of the rows, each scaled by the curvature. There a few 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
@@ -40,23 +42,74 @@ class Solution:
     bias: np.ndarray
     iterations: int = 0
 
-    def logits(self, rows: np.ndarray) -> np.ndarray:
-        """The logits (N, C) float64 of rows (N, D) float32."""
-        return (rows @ self.kernel.astype(np.float32)).astype(np.float64) + self.bias
+
+class Block(NamedTuple):
+    """Some of the rows.
+
+    Attributes:
+        rows: (n, D) float32.
+        labels: Of them, encoded by the task.
+        targets: (n, C) float64 of 0 and 1.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
+
+
+class RegressionRows(Protocol):
+    """Rows and their targets, a block at a time."""
+
+    @property
+    def link(self) -> Link:
+        """From logits to probabilities."""
+
+    @property
+    def near(self) -> RegressionRows | None:
+        """Some of them in memory, along their principal axes; None where all are."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def shares(self) -> np.ndarray:
+        """The mean (C,) of the targets."""
+
+    def blocks(self) -> Iterator[Block]:
+        """All of them once; a block is valid until the next is asked for."""
+
+    def onto_rows(self, kernel: np.ndarray) -> np.ndarray:
+        """A kernel for axes, as a kernel (D, C) for the rows of blocks."""
+
+    def onto_axes(self, slopes: np.ndarray) -> np.ndarray:
+        """Its gradient (D, C) along the axes."""
+
+
+def logits_of(rows: RegressionRows, solution: Solution) -> Iterator[tuple[Block, np.ndarray]]:
+    """Each block, and the logits (n, C) float64 of its rows."""
+    kernel = rows.onto_rows(solution.kernel).astype(np.float32)
+    for block in rows.blocks():
+        yield block, (block.rows @ kernel).astype(np.float64) + solution.bias
 
 
 class Regression:
-    """Rows and their targets, to be fitted at one C after the other.
+    """Rows to be fitted at one C after the other.
+
+    Of rows that are read from the disk, the curvature is that of some of them, in memory: each step of a fit
+    reads all of them about once.
 
     Args:
-        rows: (N, D) float32, about their mean and along their principal axes; along others it takes longer.
-        targets: (N, C) of 0 and 1.
-        link: From logits to probabilities.
+        rows: About their mean and along their principal axes; along others it takes longer.
     """
 
-    def __init__(self, rows: np.ndarray, targets: np.ndarray, link: Link) -> None:
-        self._rows, self._targets, self._link = rows, targets.astype(np.float64), link
-        self._variances = np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows)
+    def __init__(self, rows: RegressionRows) -> None:
+        self._rows, self._link = rows, rows.link
+        self._near = None if rows.near is None else Regression(rows.near)
+        self._variances: np.ndarray = self._near._variances if self._near else _variances(rows)
+
+    @property
+    def width(self) -> int:
+        """Of the rows along the axes."""
+        return len(self._variances)
 
     def fit(self, c: float, start: Solution | None = None, tolerance: float = TOLERANCE) -> Solution:
         """The minimum at one C.
@@ -67,7 +120,8 @@ class Regression:
             tolerance: Of the gradient per row.
         """
         start = start or self._shares()
-        penalty = self._link.penalty(self._targets.shape[1]) / (c * len(self._rows))
+        classes = len(start.bias)
+        penalty = self._link.penalty(classes) / (c * len(self._rows))
         scales = self._scales(start, penalty)
         found = minimize(
             self._objective,
@@ -77,30 +131,46 @@ class Regression:
             method="L-BFGS-B",
             options={"maxiter": _ITERATIONS, "gtol": tolerance, "ftol": 1e-12},
         )
-        weights = found.x.reshape(-1, self._targets.shape[1])
+        weights = found.x.reshape(-1, classes)
         return Solution(weights[:-1] * scales, weights[-1], int(found.nit))
 
     def _shares(self) -> Solution:
         """What knows how frequent each class is, and nothing else."""
-        kernel = np.zeros((self._rows.shape[1], self._targets.shape[1]))
-        return Solution(kernel, self._link.prior(self._targets.mean(axis=0)))
+        bias = self._link.prior(self._rows.shares())
+        return Solution(np.zeros((self.width, len(bias))), bias)
+
+    def _spread(self, at: Solution) -> float:
+        """The mean of the probabilities' variances."""
+        if self._near:
+            return self._near._spread(at)
+        (logits,) = (logits for _, logits in logits_of(self._rows, at))
+        probabilities = self._link.probabilities(logits)
+        return float(np.mean(probabilities * (1 - probabilities)))
 
     def _scales(self, at: Solution, penalty: float) -> np.ndarray:
         """(D, 1): one by the root of the curvature along each axis, by the spread of the probabilities."""
-        probabilities = self._link.probabilities(at.logits(self._rows))
-        spread = np.mean(probabilities * (1 - probabilities))
-        scales: np.ndarray = (spread * self._variances + penalty)[:, None] ** -0.5
+        scales: np.ndarray = (self._spread(at) * self._variances + penalty)[:, None] ** -0.5
         return scales
 
     def _objective(self, flat: np.ndarray, scales: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        """What is minimized, by N C, and its gradient."""
-        weights = flat.reshape(-1, self._targets.shape[1])
+        """What is minimized, by N C, and its gradient: sums over the blocks in float64."""
+        weights = flat.reshape(len(scales) + 1, -1)
         kernel, bias = weights[:-1] * scales, weights[-1]
-        logits = Solution(kernel, bias).logits(self._rows)
-        errors = (self._link.probabilities(logits) - self._targets) / len(logits)
-        loss = self._link.losses(logits, self._targets).mean() + penalty / 2 * np.sum(kernel**2)
-        slopes = self._rows.T @ errors.astype(np.float32) + penalty * kernel
-        return float(loss), np.vstack([slopes * scales, errors.sum(axis=0)]).ravel()
+        loss, slopes, sums = 0.0, np.zeros(kernel.shape), np.zeros(bias.shape)
+        for block, logits in logits_of(self._rows, Solution(kernel, bias)):
+            errors = (self._link.probabilities(logits) - block.targets) / len(self._rows)
+            loss += float(self._link.losses(logits, block.targets).sum())
+            slopes += block.rows.T @ errors.astype(np.float32)
+            sums += errors.sum(axis=0)
+        loss = loss / len(self._rows) + float(penalty / 2 * np.sum(kernel**2))
+        slopes = self._rows.onto_axes(slopes) + penalty * kernel
+        return loss, np.vstack([slopes * scales, sums]).ravel()
+
+
+def _variances(rows: RegressionRows) -> np.ndarray:
+    sums = [np.einsum("nd,nd->d", b.rows, b.rows, dtype=np.float64) for b in rows.blocks()]
+    variances: np.ndarray = sum(sums[1:], sums[0]) / len(rows)
+    return variances
 
 
 def principal_axes(rows: np.ndarray) -> np.ndarray | None:

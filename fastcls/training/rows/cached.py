@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcls.cache.shard import group
-from fastcls.machine import available_memory
+from fastcls.errors import OptionError
+from fastcls.machine import available_memory, gpu_memory
 from fastcls.parallel import ahead
 from fastcls.tasks import Task
 from fastcls.training.rows.sampling import draw_images, epoch_random
@@ -26,6 +27,34 @@ _RUN_BYTES = 1 << 18
 def allowed_memory() -> int:
     """How many bytes one set of rows may keep: a quarter of the memory that is available now."""
     return available_memory() // _MEMORY_SHARE
+
+
+def allowed_as_tensor() -> int:
+    """The same of rows that become a tensor: it stays on the GPU, if there is one, and passes the host."""
+    import tensorflow as tf
+
+    free = gpu_memory() if tf.config.list_logical_devices("GPU") else None
+    return allowed_memory() if free is None else min(allowed_memory(), free // _MEMORY_SHARE)
+
+
+def require_memory_of(rows: int, width: int, what: str, remedy: str) -> None:
+    """Refuse what keeps float32 rows in memory, and works with a copy, where they take more than half of it.
+
+    Args:
+        rows: How many.
+        width: Features of each.
+        what: What keeps them, as the message calls it.
+        remedy: What to do, a sentence without its end.
+
+    Raises:
+        OptionError: They need more memory than that.
+    """
+    needed, allowed = 4 * rows * width, allowed_memory() * _MEMORY_SHARE // 2
+    if needed > allowed:
+        raise OptionError(
+            f"{what} keeps all bottlenecks in memory: {rows:,} of {width:,} features, "
+            f"{needed / 2**30:.1f} GiB, more than the {allowed / 2**30:.1f} GiB that it may use. {remedy}"
+        )
 
 
 class Feed(Protocol):
@@ -70,7 +99,7 @@ class Feeder:
         data: The rows.
         batch_size: Rows per batch; only the last batch of a pass has fewer.
         seed: Decides, with the epoch, the order and the views; None keeps the rows in order.
-        memory_bytes: How much may be kept; None for a quarter of the memory that is available now.
+        memory_bytes: How much may be kept; None for `allowed_as_tensor`.
         balanced: Draw as many rows with replacement instead, each class equally often; needs a seed.
 
     Attributes:
@@ -101,7 +130,7 @@ class Feeder:
         # Whole batches, so that blocks leave no remainder inside a pass.
         self._block = batch_size * max(1, BLOCK_BYTES // (batch_size * first.nbytes))
         self._run = max(1, _RUN_BYTES // first.nbytes) * data.views
-        fits = first.nbytes * len(data) <= (allowed_memory() if memory_bytes is None else memory_bytes)
+        fits = first.nbytes * len(data) <= (allowed_as_tensor() if memory_bytes is None else memory_bytes)
         self._kept = self._read(np.arange(len(data))) if fits else None
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:

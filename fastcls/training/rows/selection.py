@@ -50,6 +50,16 @@ class LabeledRows:
         return len(self) // self.views
 
 
+def join(parts: Sequence[LabeledRows]) -> LabeledRows:
+    """Rows of one cache, one part after the other; each row counts as an image."""
+    rows = replace(
+        parts[0].rows,
+        shard=np.concatenate([part.rows.shard for part in parts]),
+        row=np.concatenate([part.rows.row for part in parts]),
+    )
+    return LabeledRows(rows, np.concatenate([part.labels for part in parts]), 1, parts[0].task)
+
+
 @dataclass(frozen=True)
 class Selection:
     """What a head is trained on.

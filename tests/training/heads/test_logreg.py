@@ -18,7 +18,6 @@ from fastcls.specs import HeadSpec, TrainConfig
 from fastcls.training.head_trainer import train_head
 from fastcls.training.heads.folds import make_splits
 from fastcls.training.heads.logreg import C_GRID, DEFAULT_C, fit_logreg
-from fastcls.training.rows import cached as feeder
 from fastcls.training.rows.selection import LabeledRows, select
 
 LOGREG = HeadSpec("logreg", refit=False)
@@ -106,12 +105,6 @@ def test_sweep__ends_in_the_valley_and_not_on_the_plateau_before_it(monkeypatch)
         best = [_best_loss(train, val) for train, val in draws]
     assert np.max([head.best["val_loss"] for head in fitted] - np.array(best)) < 0.02
     assert sum(len(head.history) for head in fitted) < 95 * len(C_GRID)  # something is saved
-
-
-def test_sweep__refuses_what_does_not_fit_into_memory(make_cache, monkeypatch):
-    monkeypatch.setattr(feeder, "allowed_memory", lambda: 1000)
-    with pytest.raises(OptionError, match=r"logreg needs all bottlenecks in memory.*--head linear"):
-        train_head(make_cache()[0], LOGREG)
 
 
 def test_refit__is_scikit_learns_on_all_rows_and_figures_are_of_the_head_before(make_cache):

@@ -105,6 +105,17 @@ def test_blocks__a_damaged_shard_stops_the_reading(make_cache, options):
         _epoch(fed)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "free", "kept"), [(["gpu"], 4000, False), ([], 4000, True), (["gpu"], None, True)]
+)
+def test_feeder__counts_memory_where_rows_stay(make_cache, monkeypatch, gpus, free, kept):
+    data = select(make_cache(300)[0], TrainConfig()).train
+    monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind: gpus)
+    monkeypatch.setattr(feeder, "gpu_memory", lambda: free)
+    monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 32)
+    assert (len([*Feeder(data, 32, 1).blocks()]) == 1) is kept
+
+
 def _epoch(fed: Feeder, epoch: int = 1) -> tuple[np.ndarray, np.ndarray]:
     passed = fed.blocks(epoch)
     blocks = [(np.asarray(rows)[order], np.asarray(labels)[order]) for rows, labels, order in passed]
