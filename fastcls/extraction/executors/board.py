@@ -73,6 +73,7 @@ class Board:
         self._claims: dict[str, int] = {}
         self._watched: dict[str, _Seen] = {}
         self._owners: dict[str, str] = {}
+        self._gone: set[str] = set()
         self._ended = threading.Event()
 
     @contextlib.contextmanager
@@ -145,7 +146,10 @@ class Board:
         seen = self._watched.setdefault(claim, _Seen(sign))
         if seen.sign != sign:
             self._watched[claim] = _Seen(sign)
-        return time.monotonic() - self._watched[claim].since > EXPIRES_S
+        if time.monotonic() - self._watched[claim].since <= EXPIRES_S:
+            return False
+        self._gone.add(self._owners[claim])
+        return True
 
     def publish(self, name: str, record: Mapping[str, Any]) -> bool:
         """Say what came of a task, unless that has been said; returns whether it had not."""
@@ -171,8 +175,8 @@ class Board:
     def close(self) -> None:
         """Remove a board that no lock tells the last machine of: all is done, and no other machine beats."""
         names = self._place.names()
-        beats = {name for name in names if name.endswith(".beat")}
-        if not self._place.has_locks and beats <= {f"{self._own}.beat"}:
+        at_work = {name.removesuffix(".beat") for name in names if name.endswith(".beat")}
+        if not self._place.has_locks and at_work <= {self._own} | self._gone:
             for name in names:
                 self._place.remove(name)
 
