@@ -6,14 +6,10 @@ import io
 import itertools
 import math
 from dataclasses import dataclass
+from zlib import crc32
 
 import h5py
 import numpy as np
-
-try:  # the same sums at ten times the rate
-    from zlib_ng.zlib_ng import crc32
-except ImportError:
-    from zlib import crc32
 
 _RUN_ROWS = 4  # in a row on average: fewer are read with those between them
 
