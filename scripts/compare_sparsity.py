@@ -45,7 +45,7 @@ def main(
 def _row(share: str, seed: int, data: Path, run: Path) -> str:
     figures = fastcls.Classifier.load(run).test(data).evaluation
     low, high = figures.intervals["accuracy"]
-    accuracy = f"{figures.accuracy:.3f} ({low:.3f} to {high:.3f})"
+    accuracy = f"{figures.scores()['accuracy']:.3f} ({low:.3f} to {high:.3f})"
     file = run / "classifier.keras"
     with tempfile.TemporaryFile() as packed:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
