@@ -68,7 +68,10 @@ class TestRay(ExecutorContract):
 
     name = "ray"
     workers = 1
-    test_a_run_that_was_killed_ends_as_if_it_had_not_been = None  # see below
+    test_read_ahead_is_harmless = None  # it does not read ahead
+    # See below.
+    test_the_rows_are_those_of_this_process = None
+    test_a_run_that_was_killed_ends_as_if_it_had_not_been = None
 
 
 def test_a_node_is_lost_another_comes_and_the_driver_is_killed(connected, data, root, tmp_path):
@@ -84,7 +87,7 @@ def test_a_node_is_lost_another_comes_and_the_driver_is_killed(connected, data, 
     driver.kill()
     driver.communicate()
     kept = len(only_cache(root).index())
-    code, out, error = run_command(*extract_arguments(data, root, *small))
+    code, out, error = run_command(*extract_arguments(data, root, *small, "--workers", "1"))
     assert code == 0 and "images/s" in error, error
     assert 12 <= kept < 40 and f"{40 - kept} " in out, out
     check_complete(root, 40)

@@ -52,7 +52,7 @@ def test_machines_share_the_work_and_each_knows_all_of_it(data, root):
     prepare(root)
     told = ended([start(data, root) for _ in range(2)])
     assert len(forwarded(root)) == 32  # by all together
-    assert all("32" in out and "1 image" in out for out, _ in told), told
+    assert all("33 images" in out and "1 unreadable" in out for out, _ in told), told
     assert any("images/s" in error for _, error in told)
     check_complete(root, 32)
     assert len(only_cache(root).samples()) == 33 and len(only_cache(root).failures()) == 1
