@@ -301,6 +301,26 @@ def _announce_new(target: Target) -> None:
         )
 
 
+def _spec(
+    trackers: Sequence[Tracker],
+    filling: Filling,
+    chosen: Candidate,
+    config: ExtractConfig,
+    resources: Resources,
+) -> WorkerSpec:
+    """What each worker needs to know."""
+    return WorkerSpec(
+        tuple(mirror.place_of(tracker.cache.folder) for tracker in trackers),
+        mirror.place_of(filling.trunk.path),
+        resources.batch_size,
+        resources.threads,
+        chosen.path,
+        resources.gpus,
+        config.compress,
+        config.max_pixels,
+    )
+
+
 def _fill(
     trackers: Sequence[Tracker],
     filling: Filling,
@@ -320,17 +340,10 @@ def _fill(
     for tracker in trackers:
         tracker.resources = str(resources)
         logger.info("%s: %s; %s", chosen, resources, tracker.fidelity or "the reference itself")
+    if EXECUTORS[config.executor].is_cluster:
+        mirror.push_engines(filling.trunk.path)
     tasks = _tasks(filling, config, resources)
-    spec = WorkerSpec(
-        tuple(mirror.place_of(tracker.cache.folder) for tracker in trackers),
-        mirror.place_of(filling.trunk.path),
-        resources.batch_size,
-        resources.threads,
-        chosen.path,
-        resources.gpus,
-        config.compress,
-        config.max_pixels,
-    )
+    spec = _spec(trackers, filling, chosen, config, resources)
     is_begun = False
     with tqdm(total=len(filling.work.images), unit="image", desc="extract", disable=not progress) as bar:
 
