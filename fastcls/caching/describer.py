@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,11 @@ def _summary(entry: Entry) -> CacheSummary:
     if manifest and mirror.url_of(entry.path):
         index = Cache(entry.path).index(warn=False)
         return CacheSummary(entry, manifest, len(index.shards), len(index))
-    shards, rows = Contents.of(entry.path).shards, 0
+    try:
+        shards, rows = Contents.of(entry.path).shards, 0
+    except OSError as error:  # the others are listed all the same
+        problem = f"{spoken(error.filename)}: {error.strerror}"
+        return CacheSummary(replace(entry, state=inventory.DAMAGED, problem=problem), manifest, 0, 0)
     for path in shards:
         with contextlib.suppress(CacheError, OSError):
             rows += count_rows(path)

@@ -207,6 +207,23 @@ def test_publish__a_link_whose_answer_was_lost_counts(tmp_path):
     assert published.publish(tmp_path / "file", tmp_path / "place")
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"who"', b"[1]", b"\xff\x00", b"1"])
+def test_board__whatever_is_damaged_is_nobodys_or_refused(tmp_path, monkeypatch, damage):
+    place = Place(tmp_path)
+    one, other = Board(place), Board(place)
+    place.create("t.claim.later", b"")
+    with one.joined({"fastcls": "1"}):
+        assert one.claim("t", 1) and one.publish("u", {"from": "one"})
+        for name in place.names():
+            (tmp_path / name).write_bytes(damage)
+        with pytest.raises(OptionError, match=r"run\.json in .* is damaged\. End them, remove this folder"):
+            other.joined({"fastcls": "1"}).__enter__()
+        assert other.look().claims == {"t": 1} and other.claimants("t", 1) == []
+        assert other.record("u") is None
+        monkeypatch.setattr(boards, "EXPIRES_S", 0.0)
+        assert wait_until(lambda: other.is_abandoned("t", 1)) and other.claim("t", 2)
+
+
 @pytest.mark.parametrize("kind", ["folder", "store"])
 def test_board__claims_and_results_are_those_of_the_first(tmp_path, monkeypatch, kind):
     place = Place(tmp_path) if kind == "folder" else StoredPlace(f"memory://{tmp_path.name}/tasks")
