@@ -17,7 +17,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.evaluation.pictures import draw_history
 from fastcls.evaluation.tester import Tested, run_test
 from fastcls.extraction.early import early_executor
-from fastcls.extraction.executors import Executor
+from fastcls.extraction.executors.base import Executor
 from fastcls.extraction.extractor import extract_planned
 from fastcls.extraction.tracker import Extraction
 from fastcls.files import PathLike, as_path

@@ -36,7 +36,7 @@ from fastcls.cache import checked_files
 from fastcls.cache.store import Cache, Manifest
 from fastcls.data.decoder import pixel_rule, read_image
 from fastcls.engines import engine_class
-from fastcls.extraction.executors import ProcessExecutor
+from fastcls.extraction.executors.processes import ProcessExecutor
 from fastcls.extraction.shard_tasks import ShardTask, Wanted, Work
 from fastcls.extraction.worker import Worker, WorkerSpec
 from fastcls.machine import cores, keep_freed_memory

@@ -25,6 +25,7 @@ FLOORS = {
     "fastcls.optional": 0,
     "fastcls.parallel": 0,
     "fastcls.processes": 0,
+    "fastcls.published": 0,
     "fastcls.sizes": 0,
     "fastcls.storage": 0,
     "fastcls.backend": 0,

@@ -16,13 +16,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 
 from fastcls import files
 from fastcls.cache import remote_shards
+from fastcls.cache.hdf5_disk import Disk
 from fastcls.cache.shard_layout import Layout, checksums
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
@@ -42,6 +43,10 @@ DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, Me
 
 class ForeignShardError(CacheError):
     """A shard is whole, but of another version or of another cache."""
+
+
+# Moves a complete file to a folder, given its digests; returns where the rows are then.
+GivePlace: TypeAlias = Callable[[Path, Path, np.ndarray], Path]
 
 
 class ShardWriter:
@@ -75,7 +80,7 @@ class ShardWriter:
         self._waiting: list[np.ndarray] = []  # rows that do not fill a chunk yet
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(files.temporary_folder(folder)) / "shard.h5"
-            self._disk = stack.enter_context(_Disk(self._temporary, "w+b"))
+            self._disk = stack.enter_context(Disk(self._temporary, "w+b"))
             self._file = stack.enter_context(h5py.File(self._disk, "w", libver=_HDF5_VERSION))
             self._rows = self._begin(shape, dtype, attributes, compress=compress)
             self._resources = stack.pop_all()
@@ -136,8 +141,11 @@ class ShardWriter:
         self._waiting = []
         self._disk.check()
 
-    def finish(self) -> Path | None:
-        """Complete the file and move it to its place, named by its content; None if it has no rows.
+    def finish(self, give_place: GivePlace | None = None) -> Path | None:
+        """Complete the file and move it to its place; None if it has no rows.
+
+        Args:
+            give_place: Moves it there; by default it is named by its content.
 
         Raises:
             OSError: The disk is full, or fails.
@@ -157,34 +165,17 @@ class ShardWriter:
             measured.attrs.update({"columns": columns, "checksum": zlib.crc32(quality.tobytes())})
         self._file.close()
         self._disk.check()
+        if give_place:
+            return give_place(self._temporary, self._folder, digests)
         # Two runs that compute the same rows at once write the same file: the second replaces the first.
-        place = self._folder / f"{files.digest(digests.tobytes())[:16]}.h5"
+        place = self._folder / f"{content_name(digests)}.h5"
         files.put(self._temporary, place)
         return place
 
 
-class _Disk(io.FileIO):
-    """The file that HDF5 writes to; HDF5 never sees a full disk.
-
-    If HDF5 cannot write while it closes a file, the process ends with a segmentation fault later. So writing
-    appears to succeed, and `check` raises the error, or a Ctrl-C that came meanwhile.
-    """
-
-    _error: BaseException | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data)
-        try:
-            while rest and not self._error:
-                rest = rest[super().write(rest) :]
-        except BaseException as error:
-            self._error = error
-        return len(data)
-
-    def check(self) -> None:
-        """Raise the first error there was."""
-        if self._error:
-            raise self._error
+def content_name(digests: np.ndarray) -> str:
+    """The name of a shard, without its suffix, by the digests (N,) in it."""
+    return files.digest(digests.tobytes())[:16]
 
 
 def read_digests(path: Path, fingerprint: str) -> np.ndarray:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcls import files
-from fastcls.cache import checked_files, kept_index
+from fastcls.cache import checked_files, kept_index, mirror
 from fastcls.cache.store import Cache, is_cache
 from fastcls.errors import CacheError
-from fastcls.files import PathLike, as_path
+from fastcls.files import PathLike
 
 MANIFEST = "manifest.json"
 BOARD = "tasks"  # a folder where machines say what they do that extract together
@@ -93,7 +93,7 @@ def cache_folders_at(path: Cache | PathLike) -> list[Path]:
     """
     if isinstance(path, Cache):
         return [path.folder]
-    place = as_path(path, "cache", "a Cache")
+    place = mirror.opened(path, "cache", "a Cache")
     if _is_cache(place):
         return [place]
     found = [child for child in sorted(place.iterdir()) if _is_cache(child)] if place.is_dir() else []

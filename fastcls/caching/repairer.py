@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from fastcls import files
-from fastcls.cache import shard
+from fastcls.cache import mirror, shard
 from fastcls.cache.lease import Leases
 from fastcls.cache.shard_copies import copy_rows, sound_rows
 from fastcls.cache.store import Cache
+from fastcls.caching.contents import cache_folders_at
 from fastcls.caching.verifier import Damage, Verified, verify_cache
-from fastcls.errors import CacheError
+from fastcls.errors import CacheError, OptionError
 from fastcls.files import PathLike
 from fastcls.wording import count_of
 
@@ -81,8 +82,15 @@ def repair_cache(cache: Cache | PathLike, *, progress: bool = False) -> list[Rep
 
     Raises:
         CacheError: There is no cache.
+        OptionError: It is at a URL.
         OSError: It cannot be written; nothing that is whole is lost.
     """
+    for folder in cache_folders_at(cache):
+        if mirror.url_of(folder):
+            raise OptionError(
+                f"{folder} is at a URL, where nothing is removed. Remove the damaged objects there that "
+                "`fastcls cache verify` names, and run the same `fastcls extract` again"
+            )
     done = []
     for found in verify_cache(cache, progress=progress):
         damages = [damage for damage in found.damages if damage.kind != "rows"]  # the extraction's affair

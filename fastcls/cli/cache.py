@@ -264,4 +264,4 @@ def _told(garbage: Garbage, verb: str) -> str:
 
 def _tell_others(others: Sequence[Path]) -> None:
     for path in others:
-        click.echo(f"Not checked, as it is no part of the cache: {path}", err=True)
+        click.echo(f"Not checked, as it is no part of the cache: {spoken(path)}", err=True)

@@ -98,7 +98,10 @@ def _open_unlabeled(data: str) -> Dataset:
 def _draw(preview: str, dataset: Any, cut: Any, root: Path, views: Any, max_pixels: int | None) -> None:
     from fastcls.extraction.contact_sheet import draw_contact_sheet
 
-    unused = "engine", "executor", "workers", "batch_size", "shard_size", "compress", "max_failures", "name"
+    unused = (
+        *("engine", "executor", "address", "workers", "batch_size"),
+        *("shard_size", "compress", "max_failures", "name"),
+    )
     options.refuse_typed("--preview", "dry_run", *unused)  # it writes a picture
     count = draw_contact_sheet(dataset, cut, root, views, Path(preview), max_pixels=max_pixels)
     shown = f"{count_of(count, 'image')}, each with {count_of(views.views, 'view')}"

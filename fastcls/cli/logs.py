@@ -1,4 +1,4 @@
-"""What the command line shows of the log: warnings, and where there is no bar, how a training goes on."""
+"""What the command line shows of the log: warnings, and what no bar shows of a training or of machines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TextIO
 from fastcls.cli.options import show_progress
 from fastcls.errors import spoken
 
+_THROUGHPUT = "fastcls.extraction.executors.throughput"
 _TRAINING = "fastcls.training.loop.progress"
 
 
@@ -20,12 +21,13 @@ class _Formatter(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Send warnings to stderr, and the progress of trainings where no terminal shows bars."""
+    """Send warnings to stderr, what each machine has done, and where no terminal shows bars, trainings."""
     sys.stderr = _apart(sys.stderr)
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger(_TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)
+    logging.getLogger(_THROUGHPUT).setLevel(logging.INFO)
 
 
 def hide_training() -> None:

@@ -21,7 +21,7 @@ from fastcls.specs.outputs import without_validation
 from fastcls.wording import count_of
 
 if TYPE_CHECKING:
-    from fastcls.extraction.executors import Executor
+    from fastcls.extraction.executors.base import Executor
     from fastcls.pipeline import RunResult
     from fastcls.plans.run import RunPlan
 

@@ -17,8 +17,10 @@ from fastcls.data.names import nfc, safe_name
 from fastcls.data.readers.class_folders import read_folder
 from fastcls.data.readers.csv import is_split_table
 from fastcls.data.readers.entries import SPLITS, Entry, Table, some
+from fastcls.data.readers.given import require_effect
 from fastcls.data.readers.tables import count_unlisted, find_tables, read_tables
 from fastcls.data.readers.tfrecord import common_folder, find_tfrecords, is_one_of, read_tfrecords
+from fastcls.data.readers.webdataset import find_tars, read_webdataset
 from fastcls.data.split_table import SPLIT_TABLE
 from fastcls.errors import DataError, shown
 from fastcls.files import PathLike, as_path
@@ -134,11 +136,15 @@ class Dataset:
     @classmethod
     @uncollected()
     def _open(cls, path: Path, spec: ReadSpec, *, for_test: bool) -> Dataset:
-        records = find_tfrecords(path)
-        tables = [] if records else find_tables(path, spec)
-        _require_effect(path, spec, is_table=bool(tables), has_records=bool(records))
+        records, tars = find_tfrecords(path), find_tars(path)
+        tables = [] if records or tars else find_tables(path, spec)
+        require_effect(path, spec, is_table=bool(tables), has_records=bool(records or tars))
+        keys = spec.image_key, spec.label_key
+        if tars:
+            table, root = read_webdataset(tars, image_key=keys[0], label_key=keys[1])
+            made = _build(root, table.entries, table.class_names, source=path, for_test=for_test)
+            return replace(made, source=path)
         if records:
-            keys = spec.image_key, spec.label_key
             made = cls.from_tfrecords(records, image_key=keys[0], label_key=keys[1], for_test=for_test)
             return replace(made, source=path)
         if (path / SPLIT_TABLE).is_file() and is_split_table(path / SPLIT_TABLE):
@@ -364,25 +370,6 @@ def _build(
 
 def _labels(names: Iterable[str], index: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(sorted({index[nfc(name)] for name in names}))
-
-
-def _require_effect(path: Path, spec: ReadSpec, *, is_table: bool, has_records: bool) -> None:
-    """Refuse options that have no effect on what a path is."""
-    if (spec.image_key is not None or spec.label_key is not None) and not has_records:
-        raise DataError(
-            f"{path} is not a TFRecord file or a folder of such: --image-key and --label-key apply only to "
-            "these. Remove them."
-        )
-    if spec.folders_are_classes and (is_table or has_records):
-        raise DataError(
-            f"{path} is read from {'a table' if is_table else 'TFRecord files'}, not from class folders: "
-            "--folders-are-classes has no effect. Remove it."
-        )
-    if spec.of_tables and not is_table:
-        raise DataError(
-            f"{path} is not a CSV. These options apply only to a CSV or another table of paths and labels: "
-            f"{', '.join(spec.of_tables)}. Remove them."
-        )
 
 
 def _warn_of_case(source: Path, class_names: Iterable[str]) -> None:

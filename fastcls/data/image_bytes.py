@@ -1,6 +1,7 @@
 """The one door to a sample: where it is, its bytes, its state, its size; wherever that is.
 
-A sample is a file, a record of a TFRecord file, or a row of a Parquet file, on this machine or at a URL.
+A sample is a file, a record of a TFRecord file, a row of a Parquet file, or a member of a tar file; on this
+machine or at a URL.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from fastcls import files, storage
 from fastcls.data.parquet import is_parquet, read_image
+from fastcls.data.tar import is_tar, read_member
 from fastcls.data.tf_example import parse_example
 from fastcls.data.tfrecord import DamagedRecordError, look_into, read_record, record_in, split_address
 from fastcls.storage.listings import listed
@@ -52,7 +54,7 @@ def read_bytes(path: str | Path) -> bytes:
 
     Args:
         path: A file, or the address of a record (`FILE.tfrecord#PLACE`, or `FILE.tfrecord#PLACE:KEY`) or of a
-            row (`FILE.parquet#ROW:COLUMN`).
+            row (`FILE.parquet#ROW:COLUMN`) or of a member (`FILE.tar#PLACE:SIZE`).
 
     Raises:
         OSError: It cannot be read; `strerror`, or else the message, says why.
@@ -65,6 +67,8 @@ def read_bytes(path: str | Path) -> bytes:
             return opened.read()
     if is_parquet(file):
         return read_image(file, place, key or "")
+    if is_tar(file):
+        return read_member(file, place, int(key or 0))
     return bytes(_image_in(memoryview(read_record(Path(file), place)), file, place, key))
 
 
@@ -175,6 +179,9 @@ def sizes(paths: Iterable[str]) -> Iterator[int]:
     for path in paths:
         file, place, key = split_address(path)
         try:
+            if place is not None and is_tar(file):
+                yield int(key or 0)
+                continue
             if storage.is_url(file):
                 found = listed(file) if place is None else None
                 known = found[0].stat(found[1]) if found else None

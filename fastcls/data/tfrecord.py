@@ -22,6 +22,7 @@ import google_crc32c
 
 from fastcls import files
 from fastcls.data.parquet import is_parquet
+from fastcls.data.tar import is_tar
 
 # `train-00000-of-00004` (TensorFlow's scripts), `x.tfrecord-00000-of-00004` (TFDS), `x.tfrecord`.
 # `tf.records` is FiftyOne's.
@@ -60,7 +61,8 @@ def join_address(file: str | Path, place: int, key: str | None = None) -> str:
 def split_address(path: str) -> tuple[str, int | None, str | None]:
     """File and place of a record, and the key of its image if that is named; any other path has neither.
 
-    An image inside a Parquet file has such an address too: its place is a row, its key a column.
+    An image inside a Parquet file has such an address too: its place is a row, its key a column; and one in a
+    tar file, where its key is its size.
 
     >>> split_address("data/train-00000-of-00002.tfrecord#000000001024:photo")
     ('data/train-00000-of-00002.tfrecord', 1024, 'photo')
@@ -68,7 +70,7 @@ def split_address(path: str) -> tuple[str, int | None, str | None]:
     ('a#1/b.jpg', None, None)
     """
     match = _ADDRESS.fullmatch(path) if "#" in path else None
-    if match and (is_tfrecord(match[1]) or is_parquet(match[1])):
+    if match and (is_tfrecord(match[1]) or is_parquet(match[1]) or is_tar(match[1])):
         return match[1], int(match[2]), match[3]
     return path, None, None
 

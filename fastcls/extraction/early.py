@@ -17,7 +17,7 @@ from fastcls.engines.devices import has_driver
 from fastcls.errors import CacheError, FastclsError
 from fastcls.extraction.caches import CutCaches
 from fastcls.extraction.coverage import ViewedDataset
-from fastcls.extraction.executors import Executor, find_executor
+from fastcls.extraction.executors.base import Executor, find_executor
 from fastcls.extraction.read_ahead import ReadAhead
 from fastcls.extraction.resources import allocate
 from fastcls.extraction.shard_tasks import Wanted, Work
@@ -56,7 +56,7 @@ def early_executor(
         is_dry: Start nothing.
     """
     config = config or ExtractConfig()
-    executor = find_executor(config.executor)
+    executor = find_executor(config)
     try:
         with contextlib.suppress(FastclsError, OSError):  # the plan says what is wrong
             if not is_dry and EXECUTORS[config.executor].has_workers and _is_worthwhile(dataset):

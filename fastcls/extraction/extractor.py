@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,16 +19,19 @@ from fastcls.cutter import Cut
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import affordable_pixels
 from fastcls.engines import engine_class
-from fastcls.errors import ConversionError
+from fastcls.errors import ConversionError, OptionError
 from fastcls.extraction.changes import describe_change
 from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.early import early_executor
 from fastcls.extraction.engine_choice import Candidate, Obstacle, explain
-from fastcls.extraction.executors import Executor, find_executor
+from fastcls.extraction.executors.base import Executor, find_executor
+from fastcls.extraction.executors.board import close_boards, renew_boards
 from fastcls.extraction.fidelity import InfidelityError
 from fastcls.extraction.filling import Filling, Target, open_filling
+from fastcls.extraction.named_tasks import named_tasks
 from fastcls.extraction.planner import ExtractionPlan, make_plan, renew
-from fastcls.extraction.resources import allocate
+from fastcls.extraction.resources import Resources, allocate
+from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.tracker import Extraction, Tracker, remove_leftovers
 from fastcls.extraction.trial import require_trusted
 from fastcls.extraction.worker import WorkerSpec
@@ -100,7 +104,7 @@ def extract_several(
     viewed = ViewedDataset(Dataset.of(dataset), as_spec(ViewSpec, views, "views"), name)
     wanted = [_as_cut(cut) for cut in several]
     early = early_executor(viewed.dataset, wanted, root, config, viewed.views, name)
-    with _named(root), early as executor, Leases() as leases:
+    with _named(root), early as executor, _leases(config) as leases:
         plan = make_plan(viewed, wanted, root, config, leases)
         plan.warn_of_conflicts()
         return _execute(plan, leases, started, progress, executor)
@@ -129,8 +133,8 @@ def extract_planned(
         FastclsError, OSError: See `extract`.
     """
     started = time.monotonic()
-    with _named(plan.root), Leases() as leases:
-        executor = executor or find_executor(plan.config.executor)
+    with _named(plan.root), _leases(plan.config) as leases:
+        executor = executor or find_executor(plan.config)
         return _execute(renew(plan, leases), leases, started, progress, executor, meanwhile)
 
 
@@ -146,13 +150,15 @@ def _execute(
     threads = max(cores(), config.workers or 0)
     config = replace(config, max_pixels=config.max_pixels or affordable_pixels(threads))
     filling, chosen = choose(plan, leases, config.max_pixels)
-    for target in filling.filled:
-        _announce(target)
-    for note in filter(None, (target.note for target in filling.targets)):
-        logger.warning(note)
+    kind = EXECUTORS[config.executor]
+    if kind.shares_caches:
+        _require_begun(plan, filling, chosen)
+        renew_boards(leases.alone)
+    _announce(filling)
     engine = chosen.engine if chosen else ""
     trackers = [
-        Tracker(plan.viewed, target, engine, config.max_failures, started) for target in filling.targets
+        Tracker(*(plan.viewed, target, engine, config.max_failures, started), is_shared=kind.shares_caches)
+        for target in filling.targets
     ]
     for tracker in trackers:
         remove_leftovers(tracker.cache)
@@ -163,18 +169,43 @@ def _execute(
             tracker.save()
         for tracker in trackers:
             tracker.require_few_failures()
+        leases.end_planning()
         if chosen:
             filled = [tracker for tracker in trackers if tracker.is_filled]
             _fill(filled, filling, chosen, config, progress, executor, meanwhile)
     finally:
-        for tracker in trackers:
-            remove_leftovers(tracker.cache)
-            tracker.save()
+        with leases.writing():
+            for tracker in trackers:
+                remove_leftovers(tracker.cache)
+                tracker.save()
         for tracker in trackers:
             mirror.push(tracker.cache.folder, tables=True)
     for tracker in trackers:
         tracker.require_some_images()
+    if kind.shares_caches:
+        close_boards(leases.last())
     return [(tracker.cache, tracker.figures()) for tracker in trackers]
+
+
+def _leases(config: ExtractConfig) -> Leases:
+    return Leases(is_shared=EXECUTORS[config.executor].shares_caches)
+
+
+def _require_begun(plan: ExtractionPlan, filling: Filling, chosen: Candidate | None) -> None:
+    """Refuse another cache than the one that was begun: the machines that share it fill the same one.
+
+    Raises:
+        OptionError: This machine would fill another.
+    """
+    for cut, target in zip(plan.cuts, filling.targets, strict=True):
+        if chosen and cut.cache and cut.cache.folder != target.cache.folder:
+            begun = cut.cache.manifest
+            layers = f" with {count_of(len(begun.float32_layers), 'layer')} in float32"
+            raise OptionError(
+                f"{cut.cache.folder} was begun in {begun.precision}{layers if begun.float32_layers else ''}, "
+                f"which this machine ({socket.gethostname()}) cannot do: it would use {chosen}. Use machines "
+                "of one kind, or --precision float32 on all of them"
+            )
 
 
 def choose(
@@ -250,7 +281,15 @@ def _as_cut(cut: CutSpec | Cut | PathLike) -> CutSpec | Cut:
     return cut if isinstance(cut, Cut) else as_spec(CutSpec, cut, "cut", named=True)
 
 
-def _announce(target: Target) -> None:
+def _announce(filling: Filling) -> None:
+    """Say what is unexpected of what is to be done."""
+    for target in filling.filled:
+        _announce_new(target)
+    for note in filter(None, (target.note for target in filling.targets)):
+        logger.warning(note)
+
+
+def _announce_new(target: Target) -> None:
     """Say why images are forwarded again for a cache that is new, although one like it is there."""
     change = describe_change(target.cache) if target.caches.is_new else ""
     if change:
@@ -260,6 +299,26 @@ def _announce(target: Target) -> None:
             target.cache.folder,
             change,
         )
+
+
+def _spec(
+    trackers: Sequence[Tracker],
+    filling: Filling,
+    chosen: Candidate,
+    config: ExtractConfig,
+    resources: Resources,
+) -> WorkerSpec:
+    """What each worker needs to know."""
+    return WorkerSpec(
+        tuple(mirror.place_of(tracker.cache.folder) for tracker in trackers),
+        mirror.place_of(filling.trunk.path),
+        resources.batch_size,
+        resources.threads,
+        chosen.path,
+        resources.gpus,
+        config.compress,
+        config.max_pixels,
+    )
 
 
 def _fill(
@@ -281,17 +340,10 @@ def _fill(
     for tracker in trackers:
         tracker.resources = str(resources)
         logger.info("%s: %s; %s", chosen, resources, tracker.fidelity or "the reference itself")
-    tasks = filling.work.tasks(config.shard_size, resources.batch_size, resources.workers)
-    spec = WorkerSpec(
-        tuple(mirror.place_of(tracker.cache.folder) for tracker in trackers),
-        mirror.place_of(filling.trunk.path),
-        resources.batch_size,
-        resources.threads,
-        chosen.path,
-        resources.gpus,
-        config.compress,
-        config.max_pixels,
-    )
+    if EXECUTORS[config.executor].is_cluster:
+        mirror.push_engines(filling.trunk.path)
+    tasks = _tasks(filling, config, resources)
+    spec = _spec(trackers, filling, chosen, config, resources)
     is_begun = False
     with tqdm(total=len(filling.work.images), unit="image", desc="extract", disable=not progress) as bar:
 
@@ -311,6 +363,12 @@ def _fill(
             for infos in results:
                 for tracker, info in zip(trackers, infos, strict=True):
                     tracker.add(info)
+
+
+def _tasks(filling: Filling, config: ExtractConfig, resources: Resources) -> list[ShardTask]:
+    if EXECUTORS[config.executor].has_named_tasks:
+        return named_tasks(filling, config.shard_size)
+    return filling.work.tasks(config.shard_size, resources.batch_size, resources.workers)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastcls.engines import Engine
 from fastcls.engines.devices import gpus
 from fastcls.machine import available_memory, cores
-from fastcls.specs import ExtractConfig
+from fastcls.specs import EXECUTORS, ExtractConfig
 
 _IMAGES_PER_WORKER = 64  # fewer are done before another worker has started
 # On a GPU, decoding is what takes long, and the threads of one process wait for Python's interpreter lock:
@@ -27,15 +27,20 @@ class Resources:
         threads: Threads for inference and for decoding, in each.
         batch_size: Images per forward pass.
         gpus: How many GPUs the processes share; 0 for CPUs.
+        is_cluster: Whether the processes are actors of a cluster; 0 workers are as many as it has room for.
     """
 
     workers: int
     threads: int
     batch_size: int
     gpus: int
+    is_cluster: bool = False
 
     def __str__(self) -> str:
         devices = f" on {_count(self.gpus, 'GPU')}" if self.gpus else ""
+        if self.is_cluster:
+            actors = _count(self.workers, "actor") if self.workers else "as many actors as there is room for"
+            return f"{actors}{devices}, batches of {self.batch_size}"
         processes = _count(self.workers, "worker") if self.workers else "this process"
         threads = _count(self.threads, "thread")
         return f"{processes} x {threads}{devices}, batches of {self.batch_size}"
@@ -55,6 +60,8 @@ def allocate(
     """
     devices = len(gpus()) if engine.uses_gpu else 0
     batch_size = config.batch_size or (64 if devices else 8)
+    if EXECUTORS[config.executor].is_cluster:
+        return Resources(config.workers or 0, 1, batch_size, min(devices, 1), is_cluster=True)
     if not has_workers:
         return Resources(0, cores(), batch_size, min(devices, 1))
     workers = config.workers

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,12 +46,28 @@ class ShardTask:
         images: What to read.
         views: What their views are.
         joined: Places of images that may be identical to the one before.
+        name: What its shards are called, wherever and however often it is run; "" for the name of their
+            content.
     """
 
     root: Path
     images: tuple[Wanted, ...]
     views: ViewSpec
     joined: frozenset[int] = frozenset()
+    name: str = ""
+
+    def lacking(self) -> ShardTask | None:
+        """The task of the images that some cache lacks a row of; None if there is none."""
+        places = [place for place, image in enumerate(self.images) if image.caches]
+        if len(places) == len(self.images):
+            return self
+        images = tuple(self.images[place] for place in places)
+        joined = frozenset(
+            new
+            for new, (before, place) in enumerate(itertools.pairwise(places), 1)
+            if self.joined.issuperset(range(before + 1, place + 1))
+        )
+        return replace(self, images=images, joined=joined) if images else None
 
     @property
     def is_remote(self) -> bool:
@@ -62,11 +79,12 @@ class ShardTask:
         count = len(self.images)
         places = [place for place in range(1, count) if place not in self.joined] or range(1, count)
         middle = min(places, key=lambda place: abs(place - count // 2))
-        return self._part(0, middle), self._part(middle, count)
+        return self._part(0, middle, "0"), self._part(middle, count, "1")
 
-    def _part(self, start: int, stop: int) -> ShardTask:
+    def _part(self, start: int, stop: int, name: str) -> ShardTask:
         joined = frozenset(place - start for place in self.joined if start < place < stop)
-        return ShardTask(self.root, self.images[start:stop], self.views, joined)
+        name = f"{self.name}-{name}" if self.name else ""
+        return ShardTask(self.root, self.images[start:stop], self.views, joined, name)
 
 
 @dataclass(frozen=True)

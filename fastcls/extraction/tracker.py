@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left
 from dataclasses import asdict, dataclass
@@ -65,10 +66,18 @@ class Tracker:
         engine: Name of the engine that fills it; "" where nothing is missing.
         max_failures: See `ExtractConfig`.
         started: When the extraction began, in seconds of the monotonic clock.
+        is_shared: Whether others fill the cache, too: then tables are only saved when that is asked for.
     """
 
     def __init__(
-        self, viewed: ViewedDataset, target: Target, engine: str, max_failures: int | None, started: float
+        self,
+        viewed: ViewedDataset,
+        target: Target,
+        engine: str,
+        max_failures: int | None,
+        started: float,
+        *,
+        is_shared: bool = False,
     ) -> None:
         coverage = target.coverage
         self.cache, self.target = target.cache, target
@@ -77,6 +86,7 @@ class Tracker:
         self.failures: list[Failure] = list(coverage.failures)
         self._viewed, self._engine = viewed, engine
         self._max_failures = max_failures
+        self._save_every_s = math.inf if is_shared else _SAVE_EVERY_S
         self._rows = coverage.rows.copy() if self.is_filled else coverage.rows
         self._is_changed = coverage.is_new
         self._missing = len(coverage.missing)
@@ -102,7 +112,7 @@ class Tracker:
             if reading.reason:
                 self.failures.append(reading.as_failure())
         self.require_few_failures()
-        if time.monotonic() - self._saved > _SAVE_EVERY_S:
+        if time.monotonic() - self._saved > self._save_every_s:
             self.save()
 
     def require_few_failures(self) -> None:

@@ -7,6 +7,7 @@ workers: no image and no row crosses a process boundary.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import signal
@@ -25,6 +26,7 @@ import numpy as np
 
 from fastcls.backend import spare_imports
 from fastcls.cache import mirror
+from fastcls.cache.named_shards import find_named, give_name
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
 from fastcls.data.decoder import Decoder
@@ -130,7 +132,7 @@ class Worker:
                 for sink in sinks:
                     sink.note(done)
                 self._on_progress(len(done))
-            return tuple(sink.finish() for sink in sinks)
+            return tuple(sink.finish(task.name) for sink in sinks)
 
     def _open(self, cache: Cache, place: int, stack: contextlib.ExitStack) -> _Sink:
         manifest = cache.manifest
@@ -141,7 +143,7 @@ class Worker:
 
     def _read(self, task: ShardTask) -> Iterator[View]:
         """Read, digest, decode and augment ahead of the engine, in the task's order."""
-        seen: set[tuple[int, str]] = set()
+        seen = self._made(task.name)
         read = ImageReader(task, self._decoder, self._indexes, self._early, self._spec.threads)
         most = max((image.views for image in task.images), default=1)
         threads = max(self._spec.threads, WAITING_WIDE) if task.is_remote else self._spec.threads
@@ -154,6 +156,19 @@ class Worker:
                 new += [replace(view, lacking=lacking, is_last=False)] if lacking else []
             yield from new[:-1]
             yield replace(new[-1] if new else views[-1], lacking=new[-1].lacking if new else (), is_last=True)
+
+    def _made(self, name: str) -> set[tuple[int, str]]:
+        """The rows of each cache that others have made of a task since its index was read."""
+        if not name:
+            return set()
+        manifests = [(cache.shards_folder, cache.manifest.fingerprint) for cache in self._caches]
+        found = [find_named(folder, name, fingerprint) for folder, fingerprint in manifests]
+        return {
+            (place, key.decode())
+            for place, shards in enumerate(found)
+            for digests in shards.values()
+            for key in digests.tolist()
+        }
 
     def _forward(self, views: Sequence[View], sinks: Sequence[_Sink]) -> None:
         """Forward views, and hand each cache those rows that it lacks."""
@@ -222,9 +237,10 @@ class _Sink:
         """Take in what was learnt of images whose last views these are."""
         self._readings += [view.reading for view in views if self._place in view.caches]
 
-    def finish(self) -> ShardInfo:
-        """Complete the shard, which is done when it is where the others are."""
-        path = self._writer.finish()
+    def finish(self, name: str) -> ShardInfo:
+        """Complete the shard of a task of this name; it is done when it is where the others are."""
+        give_place = functools.partial(give_name, name, self._cache.manifest.fingerprint)
+        path = self._writer.finish(give_place if name else None)
         path = self._cache.publish(path) if path else None
         reason = f"its bottleneck does not fit {self._dtype} (overflow or NaN)"
         readings = [replace(r, reason=reason) if r.digest in self._spoilt else r for r in self._readings]

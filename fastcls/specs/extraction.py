@@ -31,18 +31,41 @@ class ExecutorKind:
     """A kind of executor.
 
     Attributes:
-        path: Its class, "module:class" (see `fastcls.extraction.executors.Executor`).
+        path: Its class, "module:class" (see `fastcls.extraction.executors.base.Executor`).
         has_workers: Whether it starts processes, so that their number has an effect.
+        has_named_tasks: Whether a task may be run in several places, so that it has a name (`named_tasks`).
+        shares_caches: Whether several such commands fill a cache together.
+        is_cluster: Whether its workers are on other machines, which it finds out at an `address`.
     """
 
     path: str
     has_workers: bool = False
+    has_named_tasks: bool = False
+    shares_caches: bool = False
+    is_cluster: bool = False
+
+    @property
+    def silences(self) -> list[str]:
+        """The options that have no effect with it."""
+        return ["workers"] * (not self.has_workers) + ["address"] * (not self.is_cluster)
 
 
 # An executor is one entry.
 EXECUTORS = {
-    "processes": ExecutorKind("fastcls.extraction.executors:ProcessExecutor", has_workers=True),
-    "inline": ExecutorKind("fastcls.extraction.executors:InlineExecutor"),
+    "processes": ExecutorKind("fastcls.extraction.executors.processes:ProcessExecutor", has_workers=True),
+    "inline": ExecutorKind("fastcls.extraction.executors.inline:InlineExecutor"),
+    "shared": ExecutorKind(
+        "fastcls.extraction.executors.shared:SharedExecutor",
+        has_workers=True,
+        has_named_tasks=True,
+        shares_caches=True,
+    ),
+    "ray": ExecutorKind(
+        "fastcls.extraction.executors.ray_cluster:RayExecutor",
+        has_workers=True,
+        has_named_tasks=True,
+        is_cluster=True,
+    ),
 }
 MAX_PIXELS = "Skip images with more than this many pixels."
 MAX_PIXELS_SHOWN = "as memory allows for each decoding thread"
@@ -68,16 +91,20 @@ class ExtractConfig:
     )
     executor: str = option(
         "processes",
-        "Where shards are made: in worker processes, whose crashes the extraction survives, or in this "
-        "process (inline), which is not protected against crashes.",
+        "Where shards are made: in worker processes, whose crashes the extraction survives; in this process "
+        "(inline), which is not protected against crashes; in worker processes on each machine that sees the "
+        "same --cache and runs the same command (shared); or by actors of a Ray cluster (ray).",
         choices=EXECUTORS,
-        silences=lambda name: [] if EXECUTORS[name].has_workers else ["workers"],
+        silences=lambda name: EXECUTORS[name].silences,
     )
     workers: int | None = option(
         None,
-        "Number of worker processes.",
+        "Number of worker processes on each machine; with --executor ray, of actors in the whole cluster.",
         low=1,
         shown="one per core, or on a GPU one per four cores, as memory allows",
+    )
+    address: str = option(
+        "auto", "Where the Ray cluster is, HOST:PORT; auto: the one that this machine belongs to."
     )
     batch_size: int | None = option(None, "Images per forward pass.", low=1, shown="8 on CPUs, 64 on GPUs")
     shard_size: int = option(512, "Bottlenecks per shard: the most that a crash can lose.", low=1)

@@ -20,7 +20,7 @@ from fastcls.bases.registry import find_architecture
 from fastcls.cutter import Cut, bottleneck_model, cut
 from fastcls.data.dataset import Dataset
 from fastcls.errors import OptionError
-from fastcls.extraction.executors import Executor, find_executor
+from fastcls.extraction.executors.base import Executor, find_executor
 from fastcls.machine import cores
 from fastcls.specs import EXECUTORS, BaseSpec, CutSpec, ExtractConfig
 
@@ -152,12 +152,12 @@ def fastcls_extract(
 def watch_executor(name: str) -> Watch:
     """Note what comes by an executor from now on."""
     global _watch
-    _watch = Watch(find_executor(name))
+    _watch = Watch(find_executor(ExtractConfig(executor=name)))
     EXECUTORS[name] = replace(EXECUTORS[name], path=f"{__name__}:_watching")
     return _watch
 
 
-def _watching() -> Watch | None:
+def _watching(config: ExtractConfig) -> Watch | None:
     return _watch
 
 

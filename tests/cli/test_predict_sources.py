@@ -142,7 +142,7 @@ def test_classifier__takes_what_the_command_takes(trained, clip, photos):
     assert [result.path for result in found] == [None] * 6 and found[5].seconds == 0.5
     assert repr(found[3]).startswith(f"<{clip}#frame=3: green ")
     assert len(classifier.predict([str(photos / "*" / "2.png"), clip])) == 9
-    with pytest.raises(OptionError, match=r"Unknown scheme .ftp"):
+    with pytest.raises(OptionError, match="Unknown scheme 'ftp'"):
         classifier.predict("ftp://host/a.jpg")
     (gone,) = classifier.predict("http://127.0.0.1:1/a.jpg")
     assert gone.name == "http://127.0.0.1:1/a.jpg" and gone.reason.startswith("cannot be fetched: ")

@@ -63,6 +63,7 @@ REQUESTS = {
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
         "photos --out run --base resnet18 --quality best --epochs 3 --dtype float32 --no-report",
         "photos --out run --base keras_hub:dinov2_small --last 4 --pool cls+mean --resize crop",
+        "photos --out run --base resnet18 --executor ray --address head:6379 --workers 64",
     ],
 }
 CASES = [(name, line) for name, lines in REQUESTS.items() for line in lines]

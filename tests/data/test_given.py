@@ -110,3 +110,12 @@ def test_open__one_class_of_nested_images_is_no_folder_of_classes(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(DataError, match="has only one class, 'rose'"):
         Dataset.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "dataset_dict.json"])
+def test_open__what_datasets_saves_to_a_disk_says_what_to_write_instead(name, tmp_path):
+    (tmp_path / "train").mkdir()
+    for file in (name, "data-00000-of-00001.arrow"):
+        (tmp_path / file).write_text("{}")
+    with pytest.raises(DataError, match=r"save_to_disk .* Write Parquet .*\.to_parquet"):
+        Dataset.open(tmp_path)

@@ -145,3 +145,25 @@ def test_a_url_reads_like_a_path_and_stays_as_it_is():
     url = UrlPath.of("s3://bucket/a//b/c.jpg")
     assert os.fspath(url) == str(url) == "s3://bucket/a//b/c.jpg"
     assert (url.name, url.suffix, str(url.parent / "d")) == ("c.jpg", ".jpg", "s3://bucket/a/b/d")
+
+
+def test_images_in_parquet_files_at_a_url_are_read_by_row_groups(s3, tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pictures = [os.urandom(50_000) for _ in range(40)]
+    table = pa.table(
+        {
+            "image": [{"bytes": data, "path": f"{n}.jpg"} for n, data in enumerate(pictures)],
+            "label": ["cat", "dog"] * 20,
+        }
+    )
+    url = s3.bucket() + "/datasets/pets"
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=10, compression="none")
+    storage.send(tmp_path / "a.parquet", f"{url}/data/train-00000-of-00001.parquet")
+    s3.requests.clear()
+    dataset = Dataset.open(url)
+    assert [s.split for s in dataset.samples] == ["train"] * 40
+    assert len(s3.requests) < 20  # the images are not read
+    s3.requests.clear()
+    read = {n: image_bytes.read_bytes(dataset.locate(dataset.samples[n])) for n in range(10, 20)}
+    assert read == {n: pictures[n] for n in range(10, 20)}
+    assert len(s3.requests) < 12  # one row group, in one or two parts

@@ -23,12 +23,15 @@ from fastcls.data.decoder import pixel_rule
 from fastcls.data.pixel_quality import measure
 from fastcls.engines import Engine
 from fastcls.engines.tensorflow import TensorFlowEngine
+from fastcls.extraction.executors import board
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.fingerprint import cut_token
 from fastcls.specs import ENGINES, EXECUTORS, BaseSpec, CutSpec, ExtractConfig
 
 ENGINE = "extraction_support:PixelEngine"
 SIZE = (8, 8)
+# Executors that need nothing but this machine.
+EXECUTORS_HERE = [name for name, kind in EXECUTORS.items() if not kind.is_cluster]
 SHAPE = (12,)
 # What the blue of an image's first pixel does to the engine.
 ABORT, OVERFLOW, NAN, KILL_ONCE, RAISE = 1, 2, 3, 4, 5
@@ -265,6 +268,9 @@ def _main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     ENGINES.clear()
     ENGINES["pixels"] = {"float32": ENGINE}
+    if "TEST_EXPIRES_S" in os.environ:
+        board.EXPIRES_S = float(os.environ["TEST_EXPIRES_S"])
+        board.BEAT_S = board.EXPIRES_S / 10
     try:
         main.main()
     finally:

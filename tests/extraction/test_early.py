@@ -22,7 +22,8 @@ from fastcls.data.decoder import pixel_rule
 from fastcls.engines.devices import has_driver
 from fastcls.extraction import early
 from fastcls.extraction.early import early_executor
-from fastcls.extraction.executors import InlineExecutor, ProcessExecutor
+from fastcls.extraction.executors.inline import InlineExecutor
+from fastcls.extraction.executors.processes import ProcessExecutor
 from fastcls.extraction.read_ahead import EarlyImages, ReadAhead
 from fastcls.extraction.shard_tasks import ShardTask, Wanted
 from fastcls.extraction.worker import Worker, WorkerSpec

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from extraction_support import (
     ENGINE,
+    EXECUTORS_HERE,
     NAN,
     SHAPE,
     SIZE,
@@ -36,7 +37,7 @@ from fastcls.data.views import make_view, row_key
 from fastcls.errors import DataError, OptionError
 from fastcls.extraction.contact_sheet import draw_contact_sheet
 from fastcls.extraction.extractor import extract
-from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
+from fastcls.specs import ExtractConfig, ViewSpec
 
 RECIPE = "flip,crop=0.5,rotate=20,brightness=1:1.5"
 INLINE = ExtractConfig(executor="inline", batch_size=1, shard_size=6)
@@ -92,7 +93,7 @@ def test_extract__each_view_is_forwarded_as_it_is_made(data, root):
     assert len(cached_rows(root)) == 10 and only_cache(root).listing.report().views == ViewSpec(3, RECIPE)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", EXECUTORS_HERE)
 def test_extract__more_views_forward_only_those(data, root, tmp_path, executor):
     write_images(data, 12)
     config = by(executor, batch_size=5, shard_size=10)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from extraction_support import (
     ENGINE,
+    EXECUTORS_HERE,
     SIZE,
     by,
     check_complete,
@@ -25,7 +26,7 @@ from fastcls.data.views import row_key
 from fastcls.evaluation.auditing import audit, describe
 from fastcls.evaluation.features import Features
 from fastcls.extraction.extractor import extract
-from fastcls.specs import EXECUTORS, ViewSpec
+from fastcls.specs import ViewSpec
 
 RECIPE = "flip,brightness=1:1.5"
 
@@ -43,7 +44,7 @@ def forget(root):
             del file["quality"]
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", EXECUTORS_HERE)
 def test_quality__is_of_the_images_and_not_of_their_views(tmp_path, executor):
     data, root = tmp_path / "data", tmp_path / "cache"
     write_images(data, 6)

@@ -5,13 +5,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from extraction_support import cached_rows, fill, forwarded, only_cache, write_images
+from extraction_support import EXECUTORS_HERE, cached_rows, fill, forwarded, only_cache, write_images
 
 from fastcls.data import decoder
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError
 from fastcls.extraction.contact_sheet import draw_contact_sheet
-from fastcls.specs import EXECUTORS, BaseSpec, CutSpec, ExtractConfig, ViewSpec
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig, ViewSpec
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def bounded(most, executor):
     return ExtractConfig(executor=executor, batch_size=1, shard_size=4, max_pixels=most)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", EXECUTORS_HERE)
 def test_extract__an_image_above_the_bound_is_named_and_tried_again(data, tmp_path, executor):
     root = tmp_path / "cache"
     done = fill(data, root, bounded(1_000_000, executor))

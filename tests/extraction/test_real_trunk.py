@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from extraction_support import by, save_model, write_images
+from extraction_support import EXECUTORS_HERE, by, save_model, write_images
 
 from fastcls.backend import import_keras
 from fastcls.cache.store import Cache, cache_folders
@@ -14,7 +14,7 @@ from fastcls.data.decoder import read_image
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import WorkerError
 from fastcls.extraction.extractor import extract
-from fastcls.specs import EXECUTORS, BaseSpec, CutSpec, ExtractConfig
+from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 
 COUNT = 9
 
@@ -58,7 +58,7 @@ def test_rows__are_those_of_the_trunk(dataset, model_path, tmp_path):
 def test_rows__are_the_same_bits_by_every_executor(dataset, model_path, tmp_path):
     request = requested(model_path, size=(16, 12), pool="none")
     found = []
-    for executor in EXECUTORS:
+    for executor in EXECUTORS_HERE:
         config = by(executor, engine="tensorflow", batch_size=4, shard_size=3)
         found.append(rows_of(extract(dataset, request, tmp_path / executor, config)[0]))
     assert all(np.array_equal(rows, found[0]) for rows in found)

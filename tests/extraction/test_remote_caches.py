@@ -25,6 +25,7 @@ from fastcls.cache.store import Cache
 from fastcls.caching.collector import plan_gc
 from fastcls.caching.describer import cache_info, list_caches
 from fastcls.caching.merger import merge_caches
+from fastcls.caching.repairer import repair_cache
 from fastcls.caching.verifier import verify_cache
 from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, OptionError, StorageError
@@ -229,8 +230,9 @@ def test_caches_of_this_machine_are_merged_into_one_at_a_url_and_back(data, root
     (done,) = merge_caches(tmp_path / "copy", [root])
     assert done.rows == COUNT and str(done.source).startswith(str(mirror.folder_of(root)))
     check_complete(tmp_path / "copy", COUNT)
-    with pytest.raises(OptionError, match=f"{root}/.* at a URL"):
-        plan_gc(root, runs=[])
+    for refused in (lambda: plan_gc(root, runs=[]), lambda: repair_cache(root)):
+        with pytest.raises(OptionError, match=f"{root}/.* at a URL"):
+            refused()
 
 
 def test_what_engines_load_is_found_by_machines_that_did_not_make_it(root, machine):

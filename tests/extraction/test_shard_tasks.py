@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from extraction_support import (
     ENGINE,
+    EXECUTORS_HERE,
     by,
     cached_rows,
     encoded,
@@ -24,7 +25,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.writers.tfrecord import write_tfrecords
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.shard_tasks import Wanted, Work
-from fastcls.specs import EXECUTORS, ExtractConfig, ViewSpec
+from fastcls.specs import ExtractConfig, ViewSpec
 
 
 def tasks(missing, size, batch_size, workers):
@@ -83,7 +84,7 @@ def write_copies(folder, distinct, copies, size=None):
 
 
 @pytest.mark.parametrize("size", [None, 400])  # some as large as others, or all
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", EXECUTORS_HERE)
 @pytest.mark.parametrize("shard_size", [1, 3, 8])
 def test_extract__copies_of_an_image_are_forwarded_once(data, root, executor, shard_size, size):
     dataset = write_copies(data, 16, 3, size)

@@ -19,7 +19,7 @@ from fastcls.data.readers.folder import (
     visible_folders,
     warn_of_left_out,
 )
-from fastcls.data.readers.given import refuse_other_folder
+from fastcls.data.readers.given import refuse_other_folder, refuse_saved
 from fastcls.data.readers.parts import find_parts, warn_of_empty_parts
 from fastcls.data.split_table import (
     SPLIT_PLAN,
@@ -54,6 +54,7 @@ def read_folder(
             split-data made it, and it holds images that the table does not name, or the table is damaged.
     """
     _require_finished_folder(root)
+    refuse_saved(root)
     content = list_images(root)
     has_table = has_split_rows(root / SPLIT_TABLE)
     folders = visible_folders(root)

@@ -15,9 +15,11 @@ from fastcls.data.readers.tfrecord import find_tfrecords
 from fastcls.data.split_table import has_split_rows
 from fastcls.data.tfrecord import begins_with_record, is_tfrecord
 from fastcls.errors import DataError
+from fastcls.specs.data import ReadSpec
 from fastcls.wording import count_of
 
 _HEAD_BYTES = 512
+_SAVED = ("dataset_info.json", "dataset_dict.json")  # in what `datasets` saves to a disk
 _TAR = (257, b"ustar")
 # What `describe_other` calls a file that may be a table.
 _MAYBE_TABLE = ("text", "of an unknown format", "only zero bytes")
@@ -63,6 +65,42 @@ def refuse_other_folder(root: Path, folders: Sequence[str], content: FolderConte
         raise DataError(f"{root} has no class folders: {told}")
     if tables:
         logger.warning("%s: classes are its folders%s", root, tables)
+
+
+def refuse_saved(root: Path) -> None:
+    """Refuse a folder that the package `datasets` has saved to a disk.
+
+    Raises:
+        DataError: It is one; the message says what to write instead.
+    """
+    if any((root / name).is_file() for name in _SAVED):
+        raise DataError(
+            f"{root} was written by save_to_disk of the package datasets, in files of Arrow. Write Parquet "
+            f"instead, of each part: datasets.load_from_disk({str(root)!r}).to_parquet('data.parquet')"
+        )
+
+
+def require_effect(path: Path, spec: ReadSpec, *, is_table: bool, has_records: bool) -> None:
+    """Refuse options that have no effect on what a path is.
+
+    Raises:
+        DataError: There are such options.
+    """
+    if (spec.image_key is not None or spec.label_key is not None) and not has_records:
+        raise DataError(
+            f"{path} is not a TFRecord file, a tar file or a folder of such: --image-key and --label-key "
+            "apply only to these. Remove them."
+        )
+    if spec.folders_are_classes and (is_table or has_records):
+        raise DataError(
+            f"{path} is read from {'a table' if is_table else 'records'}, not from class folders: "
+            "--folders-are-classes has no effect. Remove it."
+        )
+    if spec.of_tables and not is_table:
+        raise DataError(
+            f"{path} is not a CSV. These options apply only to a CSV or another table of paths and labels: "
+            f"{', '.join(spec.of_tables)}. Remove them."
+        )
 
 
 def name_label_tables(root: Path) -> str:

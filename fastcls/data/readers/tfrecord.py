@@ -140,7 +140,7 @@ def read_tfrecords(
     listed = []
     numbers: dict[str, set[int]] = defaultdict(set)
     used = set()
-    for file, split in zip(files, _splits_of(files, root), strict=True):
+    for file, split in zip(files, splits_of(files, root), strict=True):
         for place, key, classes, features in _classified(file, image_key, label_key):
             used.add(key)
             address = join_address(file.relative_to(root).as_posix(), place, image_key)
@@ -166,12 +166,22 @@ def _classified(
         yield place, *found, features
 
 
-def _splits_of(files: Sequence[Path], root: Path) -> list[str]:
+def splits_of(files: Sequence[Path], root: Path, kind: str = "TFRecord") -> list[str]:
+    """The split that each file, or its folder, is named after.
+
+    Args:
+        files: The files.
+        root: Their common folder.
+        kind: What a message calls them.
+
+    Raises:
+        DataError: Only some of them name a split.
+    """
     splits = [_split_of(file.name) or _split_of_folder(file.parent, root) for file in files]
     if len({bool(split) for split in splits}) > 1:
         unnamed = [file.name for file, split in zip(files, splits, strict=True) if not split]
         raise DataError(
-            f"{len(unnamed)} of {len(files)} TFRecord files name no split: {some(unnamed)}. Put train, "
+            f"{len(unnamed)} of {len(files)} {kind} files name no split: {some(unnamed)}. Put train, "
             "validation or test into the name of every file, or of none"
         )
     return splits
