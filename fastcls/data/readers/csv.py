@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -160,7 +162,8 @@ def _collect(path: Path, rows: Rows, layout: Layout, places: Places) -> dict[_Sa
         label, split, group = (
             row.get(column, "") if column else "" for column in (layout.label, layout.split, layout.group)
         )
-        said = _Said(found[named], label, classes, split.strip(), group.strip())
+        # One text for all rows of a label; the reader makes one for each.
+        said = _Said(found[named], sys.intern(label), classes, sys.intern(split.strip()), group.strip())
         lines.setdefault(said, line)
     return lines
 
@@ -226,19 +229,25 @@ def _entries(
         DataError: Two rows say different things, or a class loses all its images.
     """
     entries: dict[str, Entry] = {}
-    claims: dict[str, set[Claim]] = defaultdict(set)
+    claims: dict[str, set[Claim]] = defaultdict(set)  # of those that several rows name
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for said, line in lines.items():
         names = tuple(sorted({nfc(name) for name in read(said)}))
-        entry = Entry(said.path, names, splits[said.split], said.group)
+        entry = Entry(said.path, known.setdefault(names, names), splits[said.split], said.group)
         earlier = entries.setdefault(entry.path, entry)
-        claims[entry.path].add(Claim(entry.path, names))
+        if earlier is entry:
+            continue
+        claims[entry.path] |= {Claim(one.path, one.class_names) for one in (earlier, entry)}
         if earlier != entry and not (drops and len(claims[entry.path]) > 1):
             raise DataError(f"{path}, line {line}: {_contradiction(entry, earlier)}")
     dropped = {named: sorted(said) for named, said in claims.items() if len(said) > 1}
     kept = tuple(entry for entry in entries.values() if entry.path not in dropped)
     if dropped:
         logger.warning("%s. All of them are left out", describe_conflicts(path, [*dropped.values()]))
-        before = (name for said in claims.values() for claim in said for name in claim.labels)
+        before = itertools.chain(
+            (name for entry in entries.values() for name in entry.class_names),
+            (name for said in claims.values() for claim in said for name in claim.labels),
+        )
         require_classes(path, before, (name for entry in kept for name in entry.class_names))
     return kept, tuple(dropped)
 
