@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 _WAITING = 16  # threads that wait for a disk
 WAITING_WIDE = 64  # threads that wait for a network
+_PATIENCE_S = 0.5  # after an interrupt
 _Item = TypeVar("_Item")
 _Other = TypeVar("_Other")
 _Result = TypeVar("_Result")
@@ -24,24 +25,34 @@ def ahead(
         items: Taken as needed, never more than `depth` ahead.
         threads: How many calls run at once.
         depth: How many results may wait.
+
+    A consumer that stops early waits for the calls that run, and cancels the others. An interrupt does not
+    wait for long: a server may be silent. The process can end before such calls do.
     """
     waiting: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(threads)
+    patience: float | None = None
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= depth:
-                yield waiting.popleft().result()
+                yield waiting[0].result()
+                waiting.popleft()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting[0].result()
+            waiting.popleft()
+    except KeyboardInterrupt:
+        patience = _PATIENCE_S
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)  # a consumer that stops early need not wait for what it ordered
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait([each for each in waiting if not each.cancelled()], patience)
 
 
 def spread(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
     """Results of a function that waits for the disk, in the order of `items`.
 
-    An interrupt ends it after the calls that run: unlike the map of a pool, it has ordered few others.
+    Unlike the map of a pool, it has ordered few others when it is interrupted.
     """
     return ahead(function, items, threads=_WAITING, depth=4 * _WAITING)
 

@@ -21,6 +21,8 @@ _PREFIX = "keras_hub:"
 # Of a model of images and texts, or one that finds objects: the part that makes features of images.
 _SEEING = ("vision_encoder", "image_encoder")
 
+_SQUARE = ("MiTBackbone",)
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -73,6 +75,7 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
     model = next((getattr(model, part) for part in _SEEING if hasattr(model, part)), model)
     if graph.is_functional(model) and [len(tensor.shape) for tensor in model.inputs] != [4]:
         raise OptionError(_explain_no_images(name, type(model)))
+    _require_square(name, model, size)
     _require_whole_patches(name, model, size)
     return replace(found, model=_to_the_deepest(model))
 
@@ -130,6 +133,12 @@ def _explain_no_images(name: str, kind: type) -> str:
         f"{name} is a {kind.__name__}, which does not take images. `fastcls bases` lists families that take "
         "them"
     )
+
+
+def _require_square(name: str, model: Any, size: tuple[int, int] | None) -> None:
+    """Raise OptionError where keras_hub takes the root of the number of tokens for both sides of a map."""
+    if type(model).__name__ in _SQUARE and size and size[0] != size[1]:
+        raise OptionError(f"{name} takes square images only. Received: size={size}")
 
 
 def _require_whole_patches(name: str, model: Any, size: tuple[int, int] | None) -> None:

@@ -26,7 +26,7 @@ def fuse(model: Any) -> None:
         if not result.get_element_type().is_real():  # a shape that TensorFlow has looked at
             model.remove_result(result)
     for node in model.get_ordered_ops():
-        fused = _layer_norm(node) or _attention(node) or _gelu(node)
+        fused = _layer_norm(node) or _bias(node) or _attention(node) or _gelu(node)
         if fused:
             fused.set_friendly_name(node.get_friendly_name())
             for target in node.output(0).get_target_inputs():
@@ -37,34 +37,75 @@ def fuse(model: Any) -> None:
 def _layer_norm(node: Any) -> Any:
     """MVN for x * f + (-mean * f + offset), where f = scale / sqrt(variance + epsilon); None for all else.
 
-    Those of maps are left: the converter turns maps, so that their channels come first.
+    Converters leave out an offset of 0. Those of maps are left: the converter turns maps, so that their
+    channels come first.
     """
-    found = _operands(node, "Add", _is("Multiply"), _is("Add"))
+    found = _operands(node, "Add", _is("Multiply"), _is_shift)
     if not found:
         return None
-    scaled, shifted = found
-    moved = _operands(shifted, "Add", _is("Multiply"), _is("Constant"))
-    factor = scaled.input_value(1).get_node()
-    if not moved or not _same(moved[0].input_value(1).get_node(), factor):
+    scaled, shift = found
+    moved = _operands(shift, "Add", _is("Multiply"), _is("Constant"))
+    mean_part, offset = moved or (shift, None)
+    tensor, factor = scaled.input_value(0), scaled.input_value(1).get_node()
+    mean = _multiplied(mean_part.input_value(0).get_node(), -1)
+    if mean is None or not _same(mean_part.input_value(1).get_node(), factor):
         return None
-    parts = _operands(factor, "Multiply", _is("Power"), _is("Constant"))
-    if not parts or _value(parts[0].input_value(1).get_node()) != -0.5:
-        return None
-    sum_of_both = parts[0].input_value(0).get_node()
-    variance = _operands(sum_of_both, "Add", _is("ReduceMean"), _is("Constant"))
-    if not variance:
-        return None
-    squares = variance[0].input_value(0).get_node()
-    tensor = scaled.input_value(0)
-    if squares.get_type_name() != "SquaredDifference" or squares.input_value(0) != tensor:
-        return None
-    axes, rank = _data(variance[0].input_value(1).get_node()), len(tensor.get_partial_shape())
-    if [int(axis) % rank for axis in np.ravel(axes)] != [rank - 1]:
+    root, scale = _operands(factor, "Multiply", _is("Power"), _is("Constant")) or (factor, None)
+    epsilon = _epsilon(root, tensor, mean)
+    if epsilon is None:
         return None
     op = import_openvino().opset13
     last = op.constant(np.array([-1], np.int64))
-    normal = op.mvn(tensor, last, True, _value(variance[1]), "inside_sqrt")
-    return op.add(op.multiply(normal, parts[1]), moved[1])
+    normal = op.mvn(tensor, last, True, epsilon, "inside_sqrt")
+    normal = op.multiply(normal, scale) if scale else normal
+    return op.add(normal, offset) if offset else normal
+
+
+def _is_shift(node: Any) -> bool:
+    """Whether it may be -mean * f, or that and an offset."""
+    product, _ = _operands(node, "Add", _is("Multiply"), _is("Constant")) or (node, None)
+    return _is("Multiply")(product) and _multiplied(product.input_value(0).get_node(), -1) is not None
+
+
+def _epsilon(root: Any, tensor: Any, mean: Any) -> float | None:
+    """The epsilon of 1 / sqrt(variance + epsilon) over the last axis of a tensor; None for all else."""
+    if root.get_type_name() != "Power" or _value(root.input_value(1).get_node()) != -0.5:
+        return None
+    found = _operands(root.input_value(0).get_node(), "Add", _is("ReduceMean"), _is("Constant"))
+    if not found:
+        return None
+    squares = found[0].input_value(0).get_node()
+    if squares.get_type_name() != "SquaredDifference":
+        return None
+    if squares.input_value(0) != tensor or squares.input_value(1) != mean:
+        return None
+    axes, rank = _data(found[0].input_value(1).get_node()), len(tensor.get_partial_shape())
+    return _value(found[1]) if [int(axis) % rank for axis in np.ravel(axes)] == [rank - 1] else None
+
+
+def _bias(node: Any) -> Any:
+    """A bias that is added before the channels are split into heads, for one that is added after; else None.
+
+    The kernel of the product then adds it.
+    """
+    found = _operands(node, "Add", _is("Reshape"), _is("Constant"))
+    if not found:
+        return None
+    reshape, bias = found
+    product = reshape.input_value(0)
+    if product.get_node().get_type_name() != "MatMul":
+        return None
+    split, channels = list(node.output(0).get_partial_shape())[-2:], product.get_partial_shape()[-1]
+    if not all(side.is_static for side in (*split, channels)):
+        return None
+    heads = tuple(side.get_length() for side in split)
+    values = _data(bias)
+    if values.shape[-2:] != heads or not values.size == math.prod(heads) == channels.get_length():
+        return None
+    op = import_openvino().opset13
+    special = reshape.get_attributes()["special_zero"]
+    early = op.add(product, op.constant(values.reshape(-1)))
+    return op.reshape(early, reshape.input_value(1), special)
 
 
 def _attention(node: Any) -> Any:

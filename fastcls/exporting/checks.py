@@ -194,12 +194,11 @@ class Checked:
     @property
     def told(self) -> str:
         """The status in a table."""
-        if self.failed:
-            return f"failed: {self.failed[0]}"
-        if not self.has_power:
-            return "no power: outputs hardly depend on the image"
         is_path = BOUNDS[self.precision] is None
-        return "ok" if is_path else f"ok (float32 path: {self.path.max_difference:.1e})"
+        path = "" if is_path else f" (float32 path: {self.path.max_difference:.1e})"
+        if self.failed:
+            return f"failed: {self.failed[0]}{path}"
+        return f"ok{path}" if self.has_power else "no power: outputs hardly depend on the image"
 
     def require(self, name: str) -> None:
         """Refuse an export that failed.

@@ -17,12 +17,12 @@ from tqdm import tqdm
 from fastcls import files, interrupts
 from fastcls.backend import import_keras
 from fastcls.data.dataset import Dataset
-from fastcls.errors import ExportError, OptionError
+from fastcls.errors import ExportError
 from fastcls.exporting import documents
 from fastcls.exporting.checks import Checked, Reference
 from fastcls.exporting.encoded import check_encoded
 from fastcls.exporting.photos import open_photos
-from fastcls.exporting.planner import ExportPlan, Target, plan_export
+from fastcls.exporting.planner import ExportPlan, Target, find_target, plan_export
 from fastcls.exporting.quiet import quiet
 from fastcls.exporting.runtimes import find_export
 from fastcls.exporting.source import Network, Source
@@ -113,16 +113,15 @@ def _there(target: Target) -> Exported:
     return Exported(target.spec, target.folder, THERE, target.found or {})
 
 
-def _put(made: Path, folder: Path) -> None:
+def _put(made: Path, target: Target, plan: ExportPlan) -> Target:
+    """Move an export to its place. If another process was first, its export is kept, if it is the same."""
     try:
-        made.rename(folder)
-    except OSError as error:
-        if not os.path.lexists(folder):
+        made.rename(target.folder)
+    except OSError:
+        if not os.path.lexists(target.folder):
             raise
-        raise OptionError(
-            f"{folder} was made by another export at the same time. This one is not kept: the same command "
-            "tells what is there"
-        ) from error
+        return find_target(target.folder, target.spec, plan.digests, plan.check)
+    return target
 
 
 class _Exporter:
@@ -155,11 +154,11 @@ class _Exporter:
         if checked.failed:
             return Exported(spec, None, checked.told, record)
         documents.write_record(folder, record)
-        _put(folder, target.folder)
+        put = _put(folder, target, self._plan)
         files.sync(target.folder.parent)
         if spec.precision == FLOAT32 and path is None:
             self._paths[spec.format] = target.folder
-        return Exported(spec, target.folder, checked.told, record)
+        return _there(put) if put.found else Exported(spec, target.folder, checked.told, record)
 
     def _path(self, spec: ExportSpec) -> Path:
         if spec.format not in self._paths:

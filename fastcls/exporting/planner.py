@@ -100,7 +100,7 @@ def plan_export(
     _require_able(classifier, specs, check)
     digests = documents.digests(classifier)
     folder = out or _place(run)
-    targets = tuple(_target(folder / spec.name, spec, digests, check) for spec in specs)
+    targets = tuple(find_target(folder / spec.name, spec, digests, check) for spec in specs)
     new = [target.spec for target in targets if not target.found]
     _require_room(folder, classifier, new)
     source = cache_of(Run.of(run)) if dataset is None else None
@@ -127,7 +127,13 @@ def _place(run: Path) -> Path:
     return known.folder / EXPORTS
 
 
-def _target(folder: Path, spec: ExportSpec, digests: dict[str, str], check: ExportCheckSpec) -> Target:
+def find_target(folder: Path, spec: ExportSpec, digests: dict[str, str], check: ExportCheckSpec) -> Target:
+    """An export that is to be in a folder, with what is there already.
+
+    Raises:
+        OptionError: Something else is there, or the export is of another classifier, damaged, or takes other
+            inputs.
+    """
     if not os.path.lexists(folder):
         files.require_writable(folder)
         return Target(spec, folder, None)

@@ -13,9 +13,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 PACKAGE = "fastcls.report"
+# What other pages have too, in fastcls/static.
+_SHARED = ("shared.js", "shared.css")
 # In their order: the first ones give names to those that follow.
-SCRIPTS = ("base.js", "gallery.js", "grid.js", "chart.js", "curves.js", "threshold.js", "map.js", "page.js")
-_STYLE = "page.css"
+SCRIPTS = (
+    "shared.js",
+    "base.js",
+    "gallery.js",
+    "grid.js",
+    "chart.js",
+    "curves.js",
+    "threshold.js",
+    "map.js",
+    "page.js",
+)
+_STYLES = ("shared.css", "page.css")
 # The sections that a page may have, by their ids; a script leaves out the links to those that it has not.
 SECTIONS = {
     "summary": "Figures",
@@ -57,7 +69,7 @@ def render(data: Mapping[str, Any], **context: Any) -> str:
     return environment.get_template("page.html").render(
         **context,
         sections=SECTIONS.items(),
-        style=Markup(_static(_STYLE)),
+        style=Markup("\n".join(map(_static, _STYLES))),
         script=Markup(script),
         script_digest=_digest(script),
         data=Markup(json_text(data)),
@@ -91,4 +103,5 @@ def _digest(script: str) -> str:
 
 
 def _static(name: str) -> str:
-    return resources.files(PACKAGE).joinpath("static", name).read_text(encoding="utf-8")
+    package = "fastcls" if name in _SHARED else PACKAGE
+    return resources.files(package).joinpath("static", name).read_text(encoding="utf-8")

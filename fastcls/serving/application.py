@@ -189,7 +189,10 @@ def _add_states(app: FastAPI, service: Service) -> None:
 
 def _add_page(app: FastAPI) -> None:
     """Serve the page and its files, which are read once: no path of a client is looked up in a folder."""
-    for file in resources.files("fastcls.serving").joinpath("static").iterdir():
+    shared, own = (
+        resources.files(name).joinpath("static").iterdir() for name in ("fastcls", "fastcls.serving")
+    )
+    for file in (*shared, *own):
         kind = _TYPES[file.name.rpartition(".")[2]]
         path = "/" if file.name == "index.html" else f"/static/{file.name}"
         app.add_api_route(path, _sender(file.read_bytes(), kind), include_in_schema=False)

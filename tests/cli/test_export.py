@@ -113,6 +113,29 @@ def test_export__a_savedmodel_takes_encoded_images(fastcls, run, photos, tmp_pat
     assert (without.code, "was made with --bytes-input" in without.err) == (1, True)
 
 
+@pytest.mark.parametrize("is_same", [True, False])
+def test_export__two_at_once_leave_one_whole_export(fastcls, run, monkeypatch, is_same):
+    asked = ("export", run, "--format", "openvino", "--check-images", 4)
+    folder, verify, inner = run / "exports" / "openvino-float32", exporter.verify, []
+
+    def verify_meanwhile(*arguments):
+        if not inner:
+            inner.append("begun")
+            inner.append(fastcls(*asked))
+            if not is_same:
+                (folder / "export.json").unlink()
+            inner.append((folder / "classifier.bin").stat())
+        return verify(*arguments)
+
+    monkeypatch.setattr(exporter, "verify", verify_meanwhile)
+    outer = fastcls(*asked)
+    assert inner[1].code == 0 and rows_of(inner[1])["openvino", "float32"][-1] == "ok"
+    assert (folder / "classifier.bin").stat() == inner[2]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    text = outer.out if is_same else outer.err
+    assert (outer.code, ("is there already" if is_same else "already exists") in text) == (1 - is_same, True)
+
+
 def test_export__ctrl_c_leaves_nothing(fastcls, run, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -46,6 +46,16 @@ def plain(image):
     return layers.Conv2D(8, 3, strides=2, activation="relu")(normalize(image, "tf"))
 
 
+def transformer(image):
+    """A block of a transformer."""
+    layers = import_keras().layers
+    x = layers.Reshape((16, 16))(layers.Conv2D(16, 4, strides=4)(normalize(image, "torch")))
+    normal = layers.LayerNormalization()(x)
+    x = x + layers.MultiHeadAttention(2, 8, bias_initializer="random_normal")(normal, normal)
+    x = x + layers.Dense(16, activation="gelu")(layers.LayerNormalization()(x))
+    return layers.Reshape((4, 4, 16))(x)
+
+
 def dense(activation):
     """A head of one layer."""
 
@@ -71,6 +81,7 @@ NETWORKS = {
     "grouped": (grouped, dense("sigmoid"), 4.0),
     "caffe": (caffe, dense("softmax"), 0.05),
     "knn": (plain, knn, 0.0),
+    "transformer": (transformer, dense("softmax"), 4.0),
 }
 
 

@@ -16,7 +16,7 @@ DOCUMENT = {**support.DESCRIBED, "class_names": ["a rose", 'b, "c"', "déjà vu"
 # A depthwise convolution is what int8 fails at, and a knn what it may not be written for.
 LOWER = [
     *(("onnx", "float16", name) for name in ("depthwise", "knn")),
-    *(("openvino", "float16", name) for name in ("grouped",)),
+    *(("openvino", "float16", name) for name in ("grouped", "transformer")),
     *(("litert", "float16", name) for name in ("caffe", "knn")),
     *(("openvino", "int8", name) for name in ("depthwise", "caffe")),
     *(("litert", "int8", name) for name in ("depthwise", "grouped")),
@@ -66,3 +66,12 @@ def test_write_openvino__tells_its_tools_the_classes(networks, tmp_path):
     assert labels == 'a_rose b,_"c" déjà_vu'
     assert model.inputs[0].get_names() == {"image"}
     assert model.outputs[0].get_names() == {"probabilities"}
+
+
+def test_write_openvino__fuses_what_it_has_kernels_for(networks, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    FORMATS["openvino"].write(Source(networks["transformer"], DOCUMENT), tmp_path)
+    model = openvino.Core().read_model(tmp_path / "classifier.xml")
+    kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+    assert [kinds.count(name) for name in ("MVN", "ScaledDotProductAttention", "Gelu")] == [2, 1, 1]
+    assert [each.get_any_name() for each in model.outputs] == ["probabilities"]

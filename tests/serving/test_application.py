@@ -268,7 +268,7 @@ def test_page__and_its_files_need_nothing_from_elsewhere(classifier):
             return page, files, outside, await client.get("/openapi.json")
 
     page, files, outside, schema = asyncio.run(ask())
-    assert len(files) == 2 and {file.status_code for file in (page, *files)} == {200}
+    assert len(files) == 4 and {file.status_code for file in (page, *files)} == {200}
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
     for file in (page, *files):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fastcls.engines.fusion import fuse
 from fastcls.engines.openvino import quantize
 from fastcls.engines.openvino_core import import_openvino
 from fastcls.exporting.runtimes import OPENVINO_KEYS, OUTPUT, RUNTIMES
@@ -18,6 +19,7 @@ def write(source: Source, folder: Path) -> None:
     """Write classifier.xml and classifier.bin into a folder."""
     openvino = import_openvino()
     model = openvino.convert_model(source.network.traced)
+    fuse(model)
     if source.precision == INT8:
         model = quantize(model, source.images)
     _name(model)

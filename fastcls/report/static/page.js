@@ -2,25 +2,6 @@
 const FIRST = 12; // pictures that are shown at once
 const FIRST_PAIRS = matchMedia("(max-width: 46rem)").matches ? 4 : 12;
 
-function startTheme() {
-  const root = document.documentElement;
-  const kept = (value) => {
-    try { // a page from a file may have no storage
-      if (value) localStorage.setItem("fastcls-theme", value);
-      return localStorage.getItem("fastcls-theme");
-    } catch {
-      return null;
-    }
-  };
-  if (kept()) root.dataset.theme = kept();
-  byId("theme").addEventListener("click", () => {
-    const isDark = getComputedStyle(root).colorScheme === "dark";
-    root.dataset.theme = isDark ? "light" : "dark";
-    kept(root.dataset.theme);
-    if (map.canvas) draw();
-  });
-}
-
 // The first of some images, and a button that opens all of them.
 function startTiles(id, buttonId, title, places) {
   const place = byId(id);
@@ -101,7 +82,9 @@ function startNavigation() {
   for (const section of links.keys()) watcher.observe(section);
 }
 
-startTheme();
+startTheme(() => {
+  if (map.canvas) draw();
+});
 startGallery();
 startGrid();
 startTiles("mistake-tiles", "all-mistakes", "Mistakes", allImages.filter((place) => images.correct[place] === false));

@@ -1,25 +1,9 @@
-// Images to the server, and what it says of them. Text comes into the page as text only, never as HTML.
+// Images to the server, and what it says of them.
 const AT_ONCE = 4; // requests
 const RETRIES = 20; // where the server is busy
-const byId = (id) => document.getElementById(id);
 const waiting = [];
 let [running, known, shown] = [0, null, 0];
 
-// An element with attributes; `on*` attributes are listeners, children that are text stay text.
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style") element.style.cssText = value;
-    else if (value !== false && value !== null) element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child !== null));
-  return element;
-}
-
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
-const count = (number, noun, many = `${noun}s`) => `${number.toLocaleString("en")} ${number === 1 ? noun : many}`;
-const say = (text) => { byId("status").textContent = text; };
 const sleep = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
 function complain(text) {
@@ -44,23 +28,6 @@ async function ask(path, options) {
 }
 
 const send = (path, file) => ask(path, { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } });
-
-function startTheme() {
-  const root = document.documentElement;
-  const kept = (value) => {
-    try { // storage may be forbidden
-      if (value) localStorage.setItem("fastcls-theme", value);
-      return localStorage.getItem("fastcls-theme");
-    } catch {
-      return null;
-    }
-  };
-  if (kept()) root.dataset.theme = kept();
-  byId("theme").addEventListener("click", () => {
-    root.dataset.theme = getComputedStyle(root).colorScheme === "dark" ? "light" : "dark";
-    kept(root.dataset.theme);
-  });
-}
 
 // What is said of an image: the answer, a bar per class, and whether it is unlike the training images.
 function answerOf(told) {

@@ -184,6 +184,8 @@ def test_load_base__sizes_that_patches_do_not_divide(preset):
     spec = preset("dinov2")
     with pytest.raises(OptionError, match=r"patches of 7x7 pixels\. Received: .*such as 28x28 or 35x35"):
         load_base(BaseSpec(spec.name, size=(30, 30), normalize="torch"))
+    with pytest.raises(OptionError, match=r"takes square images only\. Received: size=\(28, 112\)"):
+        load_base(BaseSpec(preset("mit").name, size=(28, 112), normalize="torch"))
 
 
 def test_bottlenecks__of_several_cuts_and_of_the_last_blocks(preset):
