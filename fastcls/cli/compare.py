@@ -47,7 +47,7 @@ from fastcls.wording import count_of
             "each is a candidate. default is the cut before the classifier.",
             "metavar": "LAYER|SHARE%|default",
         },
-        "cut.pool": {"default": "avg", "shown": ""},
+        "cut.pool": {"default": "auto", "shown": ""},
     },
     several=("base", "cut"),
 )

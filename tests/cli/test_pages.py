@@ -16,14 +16,15 @@ from fastcls.cli.main import cli
 from fastcls.data.pillow_images import has_heif
 
 ROOT = Path(__file__).parents[2]
-# Lines of shell blocks, and commands in cells of tables.
-CALL = rf"fastcls (?:{'|'.join(cli.commands)}) .*"
+# Lines of shell blocks, and commands in cells of tables; not those that need a cluster.
+CALL = rf"fastcls (?:{'|'.join(cli.commands)}) (?!.*--executor ray).*"
 COMMAND = re.compile(rf"^(?:\$ )?({CALL})$|^\|.*\| `({CALL})` \|$", re.MULTILINE)
 # As little as keeps the machine from downloading weights and from computing for minutes.
 REPLACED = {
     r"mobilenetv2|resnet50$": "lenet5",
     r"(extract|run) (.*--base lenet5)": r"\1 \2 --weights random --precision float32 --workers 1",
     r"^fastcls finetune": r"fastcls finetune --epochs 1",
+    r"/nfs/": "",
 }
 LEAST = {"README.md": 6, "docs/getting-started.md": 14}
 
