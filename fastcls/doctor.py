@@ -15,7 +15,7 @@ from fastcls import home
 from fastcls.cache.store import cache_folders
 from fastcls.engines.trials import Trial, try_engines
 from fastcls.files import folder_size
-from fastcls.machine import available_memory, cores, cpu_flags, cpu_name
+from fastcls.machine import available_memory, cores, cpu_features, cpu_name
 
 PACKAGES = (
     *("tensorflow", "keras", "openvino", "h5py", "numpy", "opencv-python-headless", "pillow"),
@@ -39,11 +39,6 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "serve": (("fastapi", "python-multipart", "uvicorn"), "fastcls serve"),
     "torch": (("torch",), "import-weights from .pth"),
 }
-# What decides the speed or the possibilities of an engine.
-_FEATURES = (
-    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "amx_fp16"),
-    *("asimd", "asimdhp", "bf16", "i8mm"),  # ARM
-)
 _SETTINGS = ("KERAS_BACKEND", "KERAS_HOME", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 
@@ -119,14 +114,13 @@ def examine(cache_root: Path = Path("bottlenecks")) -> Checkup:
         cache_root: Folder of caches.
     """
     engines, gpus = try_engines()
-    flags = cpu_flags()
     return Checkup(
         fastcls=fastcls.__version__,
         python=sys.version.split()[0],
         system=platform.platform(),
         packages={name: _version(name) for name in PACKAGES},
         cpu=cpu_name(),
-        cpu_features=[name for name in _FEATURES if name in flags],
+        cpu_features=cpu_features(),
         cores=cores(),
         memory=available_memory(),
         gpus=gpus,

@@ -18,15 +18,11 @@ from typing import Any, BinaryIO, TypeAlias
 
 from fastcls.errors import OptionError, shown
 
-# What every path of the public functions may be.
-PathLike: TypeAlias = str | os.PathLike[str]
-DIGEST_BYTES = 16
+PathLike: TypeAlias = str | os.PathLike[str]  # what every path of the public functions may be
+DIGEST_BYTES, TEMPORARY = 16, ".tmp-fastcls-"
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-TEMPORARY = ".tmp-fastcls-"
-_CHECKSUM = "checksum"
-_OF_KERNEL = ("/proc", "/sys")
-_TRIES = 100
+_CHECKSUM, _OF_KERNEL, _TRIES = "checksum", ("/proc", "/sys"), 100
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # also of one that a `Path` has shortened
 logger = logging.getLogger(__name__)
 
@@ -211,6 +207,10 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     folder, descriptor = _make_held(parent)
     try:
         yield folder
+    except OSError as error:
+        if error.errno == errno.ENOSPC and not error.filename:
+            error.filename = str(parent)  # a write does not say where the disk is full
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)

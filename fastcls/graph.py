@@ -28,6 +28,8 @@ NOT_PLAIN = (
     *("Lambda", "FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"),
     *("IntegerLookup", "StringLookup", "TextVectorization"),
 )
+# How the names of a head's layers begin, which share a graph with those of the trunk later.
+HEAD_PREFIX = "head_"
 
 
 def is_functional(model: Any) -> bool:
@@ -146,6 +148,13 @@ def rename_apart(operations: Iterable[Any], taken: Iterable[str]) -> None:
         if number:
             operation.name = name
         used.add(name)
+
+
+def keep_from_heads(operations: Iterable[Any]) -> None:
+    """Rename the operations of a base whose names begin as those of a head do: names tell the two apart."""
+    for operation in operations:
+        if operation.name.startswith(HEAD_PREFIX):
+            operation.name = f"base_{operation.name}"
 
 
 def multiply_adds(node: Any) -> int:

@@ -22,6 +22,12 @@ _MEMORY_FILES = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
 
+# What decides the speed or the possibilities of an engine.
+_FEATURES = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "amx_fp16"),
+    *("asimd", "asimdhp", "bf16", "i8mm"),  # ARM
+)
+
 
 def available_memory() -> int:
     """Bytes that this process can take before the machine swaps or a control group ends it.
@@ -93,6 +99,12 @@ def cpu_flags() -> set[str]:
     # "flags" on x86, "Features" on ARM.
     lines = [line for line in _lines(_ROOT / "proc/cpuinfo") if line.startswith(("flags", "Features"))]
     return {word for line in lines[:1] for word in line.partition(":")[2].split()}
+
+
+def cpu_features() -> list[str]:
+    """Those features of this CPU that engines use; none where the system does not tell."""
+    flags = cpu_flags()
+    return [name for name in _FEATURES if name in flags]
 
 
 def _available_to_all() -> int | None:

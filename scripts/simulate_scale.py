@@ -52,7 +52,7 @@ class Costs:
     task_s: float = 0.2
     claims: float = 500.0
     plan_s: float = 30e-6
-    plan_bytes: float = 900.0
+    plan_bytes: float = 560.0
     list_s: float = 0.1
     open_s: float = 1e-3
     poll_s: float = 10.0

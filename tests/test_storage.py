@@ -1,5 +1,6 @@
 """Objects in stores: an S3 server, the memory of fsspec, files, and a web server."""
 
+import errno
 import functools
 import os
 import threading
@@ -186,6 +187,16 @@ def test_what_is_not_there(s3, tmp_path):
     assert list(storage.walk(f"{bucket}/empty")) == []
     with pytest.raises(StorageError, match="bucket of s3://nobodys-bucket/a does not exist"):
         list(storage.walk("s3://nobodys-bucket/a"))
+
+
+def test_a_full_disk_of_this_machine_is_told_as_such(tmp_path, monkeypatch):
+    def write(url, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "_fetch", write)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        storage.fetch("memory://bucket/object", tmp_path / "object")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
 
 
 def test_a_scheme_is_known_and_installed(tmp_path, source):

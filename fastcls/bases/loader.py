@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -214,9 +215,11 @@ def _load_user_base(spec: BaseSpec) -> Base:
 def _load_preset(spec: BaseSpec) -> Base:
     if spec.weights == "imagenet":
         raise OptionError(f"{spec.name} has its own weights. Remove --weights imagenet")
-    preset = read_preset(spec.name, with_weights=spec.weights is None, size=spec.size)
-    size = _input_size(replace(spec, size=spec.size or preset.size), preset.model)
-    return replace(_opened_base(spec, preset.model, size, preset.normalize), crop=preset.crop)
+    with warnings.catch_warnings():  # of what keras_hub does, such as Swin's masks that are none of Keras's
+        warnings.filterwarnings("ignore", category=UserWarning, module="keras")
+        preset = read_preset(spec.name, with_weights=spec.weights is None, size=spec.size)
+        size = _input_size(replace(spec, size=spec.size or preset.size), preset.model)
+        return replace(_opened_base(spec, preset.model, size, preset.normalize), crop=preset.crop)
 
 
 def _opened_base(spec: BaseSpec, model: Any, size: tuple[int, int], normalize: str | None = None) -> Base:
@@ -292,6 +295,7 @@ def _flatten(name: str, functional: Any, size: tuple[int, int]) -> tuple[Any, in
         graph.rename_apart(graph.operations(functional), taken=["input", "gray"])
         opened = open_layers(functional, _gray(image) if is_gray else image)
         flat = keras.Model(image, opened.output)
+        graph.keep_from_heads(flat.operations)
         graph.rename_apart(flat.operations, taken=())
         _require_pixels_everywhere(flat)
     except Exception as error:  # the layers of the user's model decide what they take

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache.shard import content_name, read_digests
+from fastcls.cache.shard_copies import copy_rows
 from fastcls.errors import CacheError
 from fastcls.published import publish
 
@@ -37,7 +38,7 @@ def find_named(folder: Path, name: str, fingerprint: str) -> dict[Path, np.ndarr
 
 
 def give_name(name: str, fingerprint: str, temporary: Path, folder: Path, digests: np.ndarray) -> Path:
-    """Give a shard the first name that is free, unless all its rows are in shards of its task.
+    """Give a shard the first name that is free, without those of its rows that are in shards of its task.
 
     Args:
         name: That of its task, or of a part of it.
@@ -50,8 +51,11 @@ def give_name(name: str, fingerprint: str, temporary: Path, folder: Path, digest
         Where its rows are.
     """
     known = find_named(folder, name, fingerprint)
-    if known and {*digests.tolist()} <= {*np.concatenate([*known.values()]).tolist()}:
+    new = np.flatnonzero(~np.isin(digests, np.concatenate([*known.values(), digests[:0]])))
+    if not len(new):
         return next(iter(known))
+    if len(new) < len(digests):  # another machine has halved the task
+        temporary, digests = copy_rows(temporary, fingerprint, new, temporary.parent), digests[new]
     places = [folder / f"{name}.h5", folder / f"{name}-{content_name(digests)}.h5"]
     for place in places:
         if publish(temporary, place):

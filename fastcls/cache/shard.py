@@ -30,6 +30,7 @@ from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
 
 FORMAT = "fastcls-shard"
+MADE_BY = "made_by"  # the attribute that says what computed the rows; old shards have none
 VERSION = 1
 # Since HDF5 1.10 its own structures carry checksums: a flipped bit there is an error, not another value.
 _HDF5_VERSION = ("v110", "v110")
@@ -216,6 +217,13 @@ def fingerprint_of(path: Path) -> str:
     """
     with damage_named(path), h5py.File(path, "r") as file:
         return bytes(file.attrs["fingerprint"]).decode()
+
+
+def maker_of(path: Path) -> str:
+    """What a shard says that computed its rows; "" where it does not, is damaged, or is only in a store."""
+    with contextlib.suppress(*DAMAGE), h5py.File(path, "r") as file:
+        return bytes(file.attrs.get(MADE_BY, b"")).decode()
+    return ""
 
 
 def require_whole(path: Path) -> np.ndarray:

@@ -132,7 +132,7 @@ def plan_gc(
             f"{opened.folder} is at a URL, where no rows are removed. Give a copy on this machine"
         )
     contents, known = Contents.of(opened.folder), listings(opened.folder)
-    dropped = tuple(_find(known, name, opened) for name in as_list(drop, "drop", str))
+    dropped = tuple(_found(known, as_list(drop, "drop", str), opened))
     staying = [listing for listing in known if listing.name not in {each.name for each in dropped}]
     found = find_runs(as_list(runs, "runs", str, Path))
     fates = _Fates(opened, [*map(_require_ended, staying)], found, [*known])
@@ -158,7 +158,7 @@ def collect(garbage: Garbage) -> None:
         OSError: It cannot be written.
     """
     cache, fingerprint = garbage.cache, garbage.cache.manifest.fingerprint
-    if garbage.shards:
+    if garbage.shards or garbage.dropped:
         _write_begun(cache, garbage.shards)
     for listing in garbage.dropped:
         for path in (listing.failures_path, listing.samples_path, listing.report_path):
@@ -173,11 +173,11 @@ def collect(garbage: Garbage) -> None:
         if made != each.path:
             each.path.unlink()
             files.sync(each.path.parent)
-    (cache.folder / BEGUN).unlink(missing_ok=True)
     for folder in sorted({path.parent for path in garbage.leftovers}):
         files.remove_leftovers(folder)
     for board in _idle_boards(cache.folder):
         shutil.rmtree(board, ignore_errors=True)
+    (cache.folder / BEGUN).unlink(missing_ok=True)
 
 
 def _idle_boards(folder: Path) -> list[Path]:
@@ -205,12 +205,15 @@ def _begun(cache: Cache) -> np.ndarray:
     return np.empty(0, DIGEST_DTYPE)
 
 
-def _find(known: Sequence[Listing], name: str, cache: Cache) -> Listing:
-    for listing in known:
-        if listing.name == name:
-            return listing
-    names = ", ".join(listing.name for listing in known) or "none"
-    raise CacheError(f"Cache {cache.folder} has no data set {name!r}. It has: {names}")
+def _found(known: Sequence[Listing], names: Sequence[str], cache: Cache) -> Iterator[Listing]:
+    """The data sets of some names; those that are not there may have gone with a call that was killed."""
+    there = {listing.name: listing for listing in known}
+    for name in names:
+        if name in there:
+            yield there[name]
+        elif not (cache.folder / BEGUN).exists():
+            told = ", ".join(there) or "none"
+            raise CacheError(f"Cache {cache.folder} has no data set {name!r}. It has: {told}")
 
 
 def _require_ended(listing: Listing) -> Listing:
@@ -242,7 +245,8 @@ class _Fates:
         named = _unique([*(listing.samples().digests for listing in staying), runs.digests()])
         self._views = sorted({spec for listing in known for spec in _views_of(listing)}, key=str)
         plain = _digest_set([named])
-        removed = _unique(self._removed(cache, plain))
+        dropped = [listing for listing in known if listing not in staying]
+        removed = _unique([*self._removed(cache, plain), *_named_only_by(dropped, plain)])
         self._wanted = _digest_set([named, *self._keys_of(named, index)])
         self._garbage = _digest_set([_begun(cache), removed, *self._keys_of(removed, index)])
 
@@ -273,6 +277,14 @@ class _Fates:
                     yield keys[present]
                     if number >= spec.views and not present.any():
                         break
+
+
+def _named_only_by(dropped: Sequence[Listing], plain: Index) -> Iterator[np.ndarray]:
+    """The images of data sets that go which nothing else names, measured or not."""
+    for listing in dropped:
+        with contextlib.suppress(CacheError):  # a damaged table can be dropped, too
+            digests = listing.samples().digests
+            yield digests[~plain.locate(digests).present]
 
 
 def _views_of(listing: Listing) -> list[ViewSpec]:

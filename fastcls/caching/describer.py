@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastcls import inventory
 from fastcls.cache import mirror
 from fastcls.cache.kept_index import shard_states
 from fastcls.cache.listing import listings
+from fastcls.cache.shard import maker_of
 from fastcls.cache.shard_copies import count_rows
 from fastcls.cache.store import Cache, Manifest
 from fastcls.caching.contents import Contents
@@ -90,6 +92,8 @@ class CacheInfo:
         bytes: Size of all files.
         shard_bytes: Of the shards.
         engines: Names of the folders of converted trunks.
+        makers: What computed rows, with the number of its shards: an engine, its version, features of the
+            CPU. Old shards do not tell, nor do those that are only in a store.
         runs: Folders of the runs that were trained on it, of those that were looked at.
         others: Files that are no part of a cache.
     """
@@ -103,6 +107,7 @@ class CacheInfo:
     bytes: int
     shard_bytes: int
     engines: tuple[str, ...] = ()
+    makers: Mapping[str, int] = field(default_factory=dict)
     runs: tuple[Path, ...] = ()
     others: tuple[Path, ...] = field(default=())
 
@@ -136,7 +141,11 @@ def _summary(entry: Entry) -> CacheSummary:
     if manifest and mirror.url_of(entry.path):
         index = Cache(entry.path).index(warn=False)
         return CacheSummary(entry, manifest, len(index.shards), len(index))
-    shards, rows = Contents.of(entry.path).shards, 0
+    try:
+        shards, rows = Contents.of(entry.path).shards, 0
+    except OSError as error:  # the others are listed all the same
+        problem = f"{spoken(error.filename)}: {error.strerror}"
+        return CacheSummary(replace(entry, state=inventory.DAMAGED, problem=problem), manifest, 0, 0)
     for path in shards:
         with contextlib.suppress(CacheError, OSError):
             rows += count_rows(path)
@@ -177,6 +186,12 @@ def cache_info(cache: Cache | PathLike, *, runs: Sequence[PathLike] = ()) -> Cac
         bytes=mirror.size(opened.folder),
         shard_bytes=sum(state.size for state in shards),
         engines=tuple(path.name for path in contents.engines),
+        makers=_makers(opened.shards_folder),
         runs=tuple(run.folder for run in find_runs(runs).of(opened.manifest.fingerprint)),
         others=() if mirror.url_of(opened.folder) else contents.others,
     )
+
+
+def _makers(shards: Path) -> dict[str, int]:
+    found = Counter(map(maker_of, shards.glob("[!.]*.h5")))
+    return {maker: count for maker, count in sorted(found.items()) if maker}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ RECREATE = "The same fastcls extract makes it again"
 FOREIGN = "Move it to the cache that it belongs to, or delete it"
 RENEWED = "It is made again by itself"
 FORWARD = "The same fastcls extract forwards these"
+REMOVE = "Remove this object; the same fastcls extract makes again what it held"
 RETRY = "fastcls cache repair removes it; the same fastcls extract tries these images again"
 
 
@@ -110,8 +111,16 @@ def verify_cache(cache: Cache | PathLike, *, progress: bool = False) -> list[Ver
     shard.forget_layouts()
     if mirror.is_url(cache):
         with remote_shards.copied(str(cache)) as folder:
-            return [_verify(each, progress=progress) for each in cache_folders_at(folder)]
+            return [_as_stored(_verify(each, progress=progress)) for each in cache_folders_at(folder)]
     return [_verify(folder, progress=progress) for folder in cache_folders_at(cache)]
+
+
+def _as_stored(found: Verified) -> Verified:
+    """The same with what to do about objects of a store, where `fastcls cache repair` removes none."""
+    damages = (
+        replace(each, remedy=REMOVE) if each.kind in ("shard", "failures") else each for each in found.damages
+    )
+    return replace(found, damages=tuple(damages))
 
 
 def _verify(folder: Path, *, progress: bool) -> Verified:
@@ -239,7 +248,7 @@ def _shard(manifest: Manifest | None, path: Path) -> _Looked:
         sound = sound_rows(path)
         lost = int((~sound).sum())
         if lost:
-            raise CacheError(f"{count_of(lost, 'row')} of {len(sound):,} do not match their checksums")
+            raise CacheError(f"the checksums of {lost:,} of {count_of(len(sound), 'row')} do not match")
         shard.read_quality(path)
     except ForeignShardError as error:
         return _Looked(path, _size(path), damage=Damage(path, "foreign", _fact(error, path), FOREIGN))
@@ -259,7 +268,8 @@ def _fact(error: Exception, path: Path) -> str:
     """An error without its remedy and the path, which are told beside it."""
     if isinstance(error, OSError):
         return f"it cannot be read: {error.strerror or error}"
-    fact = str(error).replace(str(path), "\0").split(". ")[0]  # a path may hold such a stop itself
+    told = str(error).replace(spoken(path), "\0")
+    fact = told.replace(str(path), "\0").split(". ")[0]  # a path may hold such a stop itself
     return fact.removeprefix("Shard ").replace("\0 ", "it ", 1).replace("\0", str(path))
 
 

@@ -241,6 +241,7 @@ def _described(found: CacheInfo) -> str:
     for engine, figures in known.fidelity.items():
         told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not True)
         lines.append(f"Engine {engine} against Keras in float32: {told}")
+    lines += [f"Rows by {maker}: {count_of(count, 'shard')}" for maker, count in found.makers.items()]
     lines += [f"Run {run}" for run in found.runs] or ["No run trained on it was found"]
     lines += [f"No part of it: {path}" for path in found.others]
     return "\n".join(lines)

@@ -43,9 +43,9 @@ def explain(
     """Show where in images a classifier sees a class.
 
     RUN is a run folder or a classifier.keras. IMAGES are image files, folders (searched recursively), quoted
-    patterns or TFRecord files. Grad-CAM weighs the channels of a map of the network by how much they raise
-    the logit of a class, and shows where the sum is high. One map is as coarse as the layer: 7x7 positions in
-    many networks.
+    patterns, URLs or TFRecord files. Grad-CAM weighs the channels of a map of the network by how much they
+    raise the logit of a class, and shows where the sum is high. One map is as coarse as the layer: 7x7
+    positions in many networks.
 
     In --out, each image has a picture at the same relative path: the image, and beside it the evidence for
     each class. contact_sheet.jpg shows up to 48 of them, explained.csv lists all with class and confidence.

@@ -138,7 +138,8 @@ def _end_by(error: Exception) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     if isinstance(error, OSError) and error.errno in _MACHINE_TROUBLE:
-        place = f" {error.filename}" if error.filename else ""
+        name = error.filename2 or error.filename  # of a copy, the place that it was to have
+        place = f" {name}" if name else ""
         _end(f"Error: cannot write or read{place}: {os.strerror(error.errno)}. {_REMEDY}", 1)
     raise error
 

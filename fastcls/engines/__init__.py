@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.metadata
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastcls import machine
 from fastcls.optional import resolve
 from fastcls.specs import ENGINES
 
@@ -93,3 +98,20 @@ def engine_class(path: str) -> type[Engine]:
     """
     found: type[Engine] = resolve(path)
     return found
+
+
+@functools.cache
+def made_by(path: str) -> str:
+    """What rows are made with here: an engine, its version, and what the CPU can do.
+
+    Rows of other kinds are equal within the bound of the precision, not bit for bit.
+
+    Args:
+        path: The engine, as "module:class".
+    """
+    told = [path.partition(":")[2]]
+    for name in [name for name, classes in ENGINES.items() if path in classes.values()]:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            told.append(f"{name} {importlib.metadata.version(name)}")
+    features = machine.cpu_features() or [platform.machine()]
+    return f"{' '.join(told)} on {', '.join(features)}"

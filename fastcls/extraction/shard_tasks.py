@@ -211,7 +211,8 @@ def _by_size(root: Path, images: Sequence[Wanted]) -> np.ndarray:
 def _by_digest(root: Path, images: Sequence[Wanted]) -> np.ndarray:
     threads = max(4, cores())  # most of the time they wait for the disk
     unknown = [image_bytes.located(root, image.path) for image in images if not image.digest]
-    read = ahead(image_bytes.digest_or_blank, unknown, threads=threads, depth=64 * threads)
+    # To the end: where Ctrl-C meets a generator that is given up, Python drops the interrupt.
+    read = iter([*ahead(image_bytes.digest_or_blank, unknown, threads=threads, depth=64 * threads)])
     numbers: dict[str, int] = {}
     kinds = (numbers.setdefault(image.digest or next(read) or image.path, len(numbers)) for image in images)
     return np.fromiter(kinds, np.int64, len(images))

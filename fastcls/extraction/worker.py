@@ -25,12 +25,12 @@ import cv2
 import numpy as np
 
 from fastcls.backend import spare_imports
-from fastcls.cache import mirror
+from fastcls.cache import mirror, shard
 from fastcls.cache.named_shards import find_named, give_name
 from fastcls.cache.shard import ShardWriter
 from fastcls.cache.store import Cache
 from fastcls.data.decoder import Decoder
-from fastcls.engines import Engine, engine_class
+from fastcls.engines import Engine, engine_class, made_by
 from fastcls.errors import FastclsError, WorkerError
 from fastcls.extraction.read_ahead import EarlyImages, ReadAhead
 from fastcls.extraction.reading import ImageReader, Reading, Take, View
@@ -137,6 +137,7 @@ class Worker:
     def _open(self, cache: Cache, place: int, stack: contextlib.ExitStack) -> _Sink:
         manifest = cache.manifest
         described = {"fingerprint": manifest.fingerprint, "base": manifest.base, "layer": manifest.layer}
+        described[shard.MADE_BY] = made_by(self._spec.engine)
         kind = (manifest.shape, manifest.dtype, described)
         writer = ShardWriter(cache.landing_folder, *kind, compress=self._spec.compress)
         return _Sink(place, stack.enter_context(writer), cache)

@@ -7,7 +7,8 @@ from typing import Any
 from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
-from fastcls.training.heads.network import HEAD_PREFIX, pooled
+from fastcls.graph import HEAD_PREFIX
+from fastcls.training.heads.network import pooled
 
 _UNIT, _BOTH = "bottleneck_at_unit_length", "probabilities_and_bottleneck"
 

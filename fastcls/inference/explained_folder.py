@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ from fastcls.machine import cores
 from fastcls.parallel import ahead
 from fastcls.specs import DrawSpec, ExplainSpec
 from fastcls.specs.options import as_spec
+from fastcls.storage.paths import UrlPath, as_place
+from fastcls.web import Url
 
 TABLE, ABOUT, SHEET = "explained.csv", "explained.json", "contact_sheet.jpg"
 _COLUMNS = ("path", "rank", "class", "confidence", "layer", "file", "reason")
@@ -96,7 +99,7 @@ def explain_images(
     """
     draw = DrawSpec(colormap=colormap, size=size)
     explainer = Explainer(classifier, as_spec(ExplainSpec, how, "how"))
-    found = explainer.stream([Path(path) for path in paths])
+    found = explainer.stream([as_place(path) for path in paths])
     return ahead(partial(_overlaid, draw), found, threads=cores(), depth=32)
 
 
@@ -116,8 +119,8 @@ def explain_files(
 
     Args:
         classifier: The classifier.
-        images: Image files, folders and TFRecord files. A picture has the path that its image has below the
-            folder that all of them are in.
+        images: Image files, folders and patterns, also at URLs, and TFRecord files. A picture has the path
+            that its image has below the folder that all of them are in.
         out: The folder to write; it must be new or empty.
         how: What is explained.
         draw: How it is drawn.
@@ -133,13 +136,13 @@ def explain_files(
     files.require_new_folder(out)
     paths = list(dict.fromkeys(_require_file(image) for image in each(images, image_key)))
     # Before Keras loads the model for seconds.
-    if not any(os.path.lexists(split_address(str(path))[0]) for path in paths):
+    if not any(map(_may_be_there, paths)):
         raise DataError(
             f"None of the images could be read. The first: {paths[0]}: cannot be read: "
             "No such file or directory"
         )
     explainer = Explainer(classifier, how)
-    root = _root([_plain(Path(image)) for image in images])
+    root = _root([as_place(image) for image in images], paths)
     names = dict(zip(paths, _names([_below(root, path) for path in paths]), strict=True))
     writing = _Writing(explainer, draw, root, names)
     with files.atomic_folder(out) as folder:
@@ -149,10 +152,16 @@ def explain_files(
         return writing.complete(folder, out, done)
 
 
+def _may_be_there(path: Path) -> bool:
+    return isinstance(path, UrlPath) or os.path.lexists(split_address(str(path))[0])
+
+
 def _require_file(image: Single) -> Path:
+    if isinstance(image, Url):
+        return as_place(image.address)
     if not isinstance(image, Path):
         name = image.name if isinstance(image, Frame) else str(image)
-        raise DataError(f"Pictures are made of image files, not of addresses and videos. Received: {name}")
+        raise DataError(f"Pictures are made of image files, not of videos. Received: {name}")
     return image
 
 
@@ -175,7 +184,7 @@ class _Writing:
 
     def draw(self, folder: Path, explanation: Explanation) -> _Drawn:
         """Write the picture of an image."""
-        path = Path(str(explanation.image))
+        path = as_place(str(explanation.image))
         classes = self._explainer.classifier.class_names
         try:
             if explanation.reason:
@@ -236,7 +245,7 @@ class _Writing:
             "threshold": how.threshold,
             "images": made.images,
             "unreadable": len(made.unreadable),
-            "root": os.fsencode(self._root).decode(errors="replace"),
+            "root": _in_words(self._root, self._names),
             "classifier": place,
             "model": files.file_digest(source) if source else None,
             "class_names": classifier.class_names,
@@ -254,14 +263,32 @@ def _overlaid(draw: DrawSpec, explanation: Explanation) -> Overlay:
         return Overlay(explanation, None)
 
 
-def _root(given: Sequence[Path]) -> Path:
+def _root(given: Sequence[Path], paths: Iterable[Path]) -> Path:
     """The folder that all that is given is in."""
-    folders = (next(each for each in (place, *place.parents) if each.is_dir()) for place in given)
-    return Path(os.path.commonpath([*folders]))
+    images = set(paths)
+    return Path(os.path.commonpath([_plain(_folder(place, images)) for place in given]))
+
+
+def _folder(place: Path, images: Container[Path]) -> Path:
+    if isinstance(place, UrlPath):  # nothing is listed for it
+        above = (place, *place.parents)
+        return next(each for each in above if each not in images and not glob.has_magic(str(each)))
+    place = _plain(place)
+    return next(each for each in (place, *place.parents) if each.is_dir())
+
+
+def _in_words(root: Path, paths: Iterable[Path]) -> str:
+    """The folder as a user calls it."""
+    if not all(isinstance(path, UrlPath) for path in paths) or len(root.parts) < 3:
+        return os.fsencode(root).decode(errors="replace")
+    return f"{root.parts[1]}://{'/'.join(root.parts[2:])}"
 
 
 def _plain(path: Path) -> Path:
-    """An absolute path without dots; links stay."""
+    """An absolute path without dots; links stay. Of a URL, one that begins with its scheme."""
+    if isinstance(path, UrlPath):
+        scheme, _, rest = str(path).partition("://")
+        return Path("/", scheme, rest)
     return Path(os.path.normpath(path.absolute()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from fastcls.data.image_formats import named_kind
 from fastcls.data.pillow_images import read_rgb
 from fastcls.data.readers.folder import Reason, list_images, warn_of_left_out
 from fastcls.data.readers.tfrecord import find_tfrecords, record_addresses
+from fastcls.data.tfrecord import split_address
 from fastcls.data.video import Frame, Video, is_video
 from fastcls.errors import DataError
 from fastcls.files import PathLike
-from fastcls.storage.paths import data_place
+from fastcls.storage.paths import UrlPath, as_place, data_place, is_pattern, matching
 from fastcls.storage.stores import require_known
 from fastcls.web import Url, fetch, is_url, scheme_of
 
@@ -162,12 +162,13 @@ def named(text: PathLike, image_key: str | None = None, every: int = 1) -> Itera
         OSError: A store cannot be listed.
         OptionError: The scheme of an address is unknown.
     """
-    scheme = scheme_of(text) if isinstance(text, str) else ""
-    if scheme:
-        yield from map(Url, _at_url(str(text)))
+    if isinstance(text, UrlPath):  # of a data set
+        yield from map(as_place, _at_url(str(text)))
         return
-    is_pattern = isinstance(text, str) and glob.has_magic(text) and not os.path.lexists(text)
-    for place in _matching(str(text)) if is_pattern else [Path(text)]:
+    if isinstance(text, str) and scheme_of(text):
+        yield from map(Url, _at_url(text))
+        return
+    for place in _matching(text) if isinstance(text, str) and is_pattern(text) else [Path(text)]:
         if not _can_be(place):
             yield place  # unreadable
             continue
@@ -178,8 +179,12 @@ def named(text: PathLike, image_key: str | None = None, every: int = 1) -> Itera
 def _at_url(url: str) -> Iterator[str]:
     """The image at a URL, or those below it; the web has no folders."""
     require_known(url)
-    place = data_place(url, "images")
-    if is_url(url) or named_kind(url) or not place.is_dir():
+    if is_pattern(url):
+        yield from map(str, _matching(url))
+        return
+    is_one = is_url(url) or named_kind(url) or split_address(url)[1] is not None
+    place = as_place(url) if is_one else data_place(url, "images")
+    if is_one or not place.is_dir():
         yield url
         return
     found = list_images(place)
@@ -219,8 +224,12 @@ def _files(place: Path, image_key: str | None) -> Iterator[Path]:
 
 def _matching(pattern: str) -> list[Path]:
     """The files that match a pattern, sorted; `**` stands for any folders."""
-    named = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 (may be absolute)
-    found = [path for path in named if not path.is_dir() and not _is_in_loop(path)]
+    matched = matching(pattern)
+    found = [
+        path
+        for path in matched
+        if isinstance(path, UrlPath) or not (path.is_dir() or _is_in_loop(path))  # stores have no links
+    ]
     if not found:
         hint = "" if "**" in pattern else ". `**` stands for any folders: 'photos/**/*.jpg'"
         raise DataError(f"No file matches {pattern!r}{hint}")

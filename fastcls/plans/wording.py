@@ -15,6 +15,7 @@ from fastcls.training.loop.checkpoints import has_checkpoint
 from fastcls.wording import count_of
 
 _SUMMARY_LAYERS = 12  # of a larger model only counts are told
+_NAMED_CONSTANTS = 4  # some transformers have two in each block
 _SUMMARY_COLUMNS = 80  # what Keras cuts a longer line to where no terminal tells its width
 
 
@@ -67,6 +68,8 @@ def _describe_model(model: Any) -> list[str]:
 def describe_constants(model: Any) -> list[str]:
     """What of a transformer is never trained."""
     names = constants_of(model)
+    if len(names) > _NAMED_CONSTANTS:
+        names = [*names[:_NAMED_CONSTANTS], f"{len(names) - _NAMED_CONSTANTS} others"]
     kept = "Not trained: positions, class tokens and the like, which are constants in"
     return [f"{kept} {', '.join(names)}"] if names else []
 

@@ -1,8 +1,9 @@
-"""What lies below URLs, each listed once per process: 16 bytes per object besides its path."""
+"""What lies below URLs, listed once for a while: 16 bytes per object besides its path."""
 
 from __future__ import annotations
 
 import threading
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from fastcls import storage
 from fastcls.storage import Stat
 
+# As long a listing counts, or as long as it took: one operation uses it several times, later ones do not.
+_FRESH_S = 60.0
 _lock = threading.Lock()
 _known: dict[str, Listing] = {}
 
@@ -25,11 +28,18 @@ class Listing:
     """
 
     def __init__(self, root: str) -> None:
+        started = time.monotonic()
         found = sorted(storage.walk(root))
         self.root = root
         self.paths = [path for path, _ in found]
         self._sizes = array("q", (stat.size for _, stat in found))
         self._stamps = array("q", (stat.stamp for _, stat in found))
+        self._until = time.monotonic() + max(_FRESH_S, time.monotonic() - started)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it still counts: a process may live long."""
+        return time.monotonic() < self._until
 
     def stat(self, path: str) -> Stat | None:
         """State of an object; None if there is none."""
@@ -69,6 +79,8 @@ def listing_of(url: str) -> tuple[Listing, str]:
         StorageError: The store cannot be listed.
     """
     with _lock:
+        for root in [root for root, listing in _known.items() if not listing.is_fresh]:
+            del _known[root]
         for root, listing in _known.items():
             if url == root or url.startswith(f"{root}/"):
                 return listing, url[len(root) :].strip("/")
@@ -77,9 +89,9 @@ def listing_of(url: str) -> tuple[Listing, str]:
 
 
 def listed(url: str) -> tuple[Listing, str] | None:
-    """The listing that has a URL, and the path in it, if one was made."""
+    """The listing that has a URL, and the path in it, if one was made and still counts."""
     for root, listing in [*_known.items()]:
-        if url.startswith(f"{root}/"):
+        if url.startswith(f"{root}/") and listing.is_fresh:
             return listing, url[len(root) :].strip("/")
     return None
 

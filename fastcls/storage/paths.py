@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PosixPath
 from typing import IO, Any
 
@@ -21,7 +23,7 @@ _COLLAPSED = re.compile(r"(s3a?|gs|gcs|hf|https?|memory|file|az|abfs):/(?!/)")
 class UrlPath(PosixPath):
     """A URL with what readers ask of a `Path`: names, parents, whether it is there, what is in it, its bytes.
 
-    Its text is the URL. What is below it is listed once per process.
+    Its text is the URL. What is below it is listed once for a while.
     """
 
     @classmethod
@@ -137,3 +139,47 @@ def as_place(given: str | os.PathLike[str]) -> Path:
     if _COLLAPSED.match(text) and not os.path.lexists(text):
         return UrlPath.of(text.replace(":/", "://", 1))
     return Path(given)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text is a pattern, and no path of a file that is there; addresses of the web are none.
+
+    >>> is_pattern("https://example.org/a.jpg?size=1")
+    False
+    """
+    if not glob.has_magic(text) or web.is_url(text):
+        return False
+    return not (storage.exists(text) if storage.is_url(text) else os.path.lexists(text))
+
+
+def matching(pattern: str) -> list[Path]:
+    """What matches a pattern, sorted; `**` stands for any folders, and hidden names are left out.
+
+    At a URL these are objects. The folder before the first `*` is listed: all below it only if need be.
+
+    Raises:
+        StorageError: The store cannot be listed.
+    """
+    if not storage.is_url(pattern):
+        return sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute)
+    parts = pattern.split("/")
+    first = next(
+        (place for place, part in enumerate(parts) if place > 2 and glob.has_magic(part)), len(parts)
+    )
+    root, wanted = "/".join(parts[:first]), parts[first:]
+    if len(wanted) == 1 and wanted != ["**"]:
+        names = sorted(name for name, state in storage.children(root).items() if state)
+    else:
+        listing, path = listing_of(root)
+        names = list(listing.below(path))
+    return [as_place(storage.join(root, name)) for name in names if _matches(name.split("/"), wanted)]
+
+
+def _matches(names: Sequence[str], wanted: Sequence[str]) -> bool:
+    if not wanted:
+        return not names
+    if wanted[0] == "**":
+        shown = next((place for place, name in enumerate(names) if name.startswith(".")), len(names))
+        return any(_matches(names[place:], wanted[1:] or ["*"]) for place in range(shown + 1))
+    is_shown = bool(names) and names[0].startswith(".") <= wanted[0].startswith(".")
+    return is_shown and fnmatchcase(names[0], wanted[0]) and _matches(names[1:], wanted[1:])

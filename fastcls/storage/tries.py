@@ -32,6 +32,7 @@ _CREDENTIALS = {
 }
 # Names of classes, as their packages may not be installed: of timeouts and connections that broke.
 _TRANSIENT_ERRORS = {"ClientError", "ConnectionError", "HTTPClientError", "TimeoutError"}
+_OF_THIS_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE}
 _Result = TypeVar("_Result")
 
 
@@ -42,6 +43,8 @@ def tried(url: str, function: Callable[[], _Result]) -> _Result:
         try:
             return function()
         except Exception as error:
+            if getattr(error, "errno", None) in _OF_THIS_MACHINE:
+                raise
             is_last = tries == _TRIES or time.monotonic() - started > _LONGEST_S
             if is_last or not _is_transient(error):
                 raise _explained(url, error, tries) from error

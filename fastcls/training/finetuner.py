@@ -15,6 +15,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder, affordable_pixels, pixel_rule
 from fastcls.engines.devices import TENSOR_CORES, gpus
 from fastcls.files import PathLike, as_path
+from fastcls.graph import HEAD_PREFIX
 from fastcls.inference.classifier import Classifier
 from fastcls.machine import cores
 from fastcls.specs import (
@@ -28,7 +29,6 @@ from fastcls.specs import (
 )
 from fastcls.specs.options import as_spec
 from fastcls.tasks import ONE_LABEL, Task
-from fastcls.training.heads.network import HEAD_PREFIX
 from fastcls.training.identity import network_identity
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.compile import TrainingData, compile_and_fit

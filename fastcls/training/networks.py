@@ -16,6 +16,7 @@ from fastcls.bases.loader import Base, load_base
 from fastcls.cutter import bottleneck_model, cut
 from fastcls.data.dataset import Dataset
 from fastcls.errors import OptionError, closest
+from fastcls.graph import HEAD_PREFIX
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import (
@@ -29,7 +30,7 @@ from fastcls.specs import (
     no_effect,
 )
 from fastcls.tasks import ONE_LABEL, Task
-from fastcls.training.heads.network import HEAD_PREFIX, build_head, is_batch_norm
+from fastcls.training.heads.network import build_head, is_batch_norm
 from fastcls.training.loop.passes import devices
 from fastcls.wording import count_of
 

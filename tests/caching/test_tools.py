@@ -28,6 +28,7 @@ from fastcls.cache import kept_index, shard
 from fastcls.cache.listing import Listing
 from fastcls.cache.store import Cache
 from fastcls.caching.collector import gc_cache, plan_gc
+from fastcls.caching.contents import BEGUN
 from fastcls.caching.merger import merge_caches
 from fastcls.caching.repairer import repair_cache
 from fastcls.caching.verifier import verify_cache
@@ -185,6 +186,16 @@ def test_gc__keeps_exactly_what_tables_and_runs_name(cache, seed, sets, tmp_path
     assert {*rows_in(cache)} & {k for s in sets for k in s.images.values()} == images & before.keys()
 
 
+def test_gc__rows_of_a_dropped_data_set_go_though_they_were_not_measured(tmp_path, seed, sets):
+    cache = Cache.create(tmp_path / "caches", MANIFEST)
+    fill(cache, [key for each in sets for key in each.keys], set())
+    for each in sets:
+        each.list_in(cache)
+    before = rows_in(cache)
+    done = gc_cache(cache, runs=[], drop=["b", "c"])
+    assert rows_in(cache).keys() == before.keys() & named_by(sets[:1], []) and done.rows and not done.unknown
+
+
 def test_gc__rows_of_nobody_stay_unless_asked(cache, sets, seed):
     other = [row_key(key, VIEWS.__class__(2, "rotate=9", 0), 1) for key in sets[0].images.values()]
     before = rows_in(cache)
@@ -265,6 +276,22 @@ def test_gc__killed_at_any_moment_loses_nothing_wanted(tmp_path):
 
     moments = until_whole(copier(cache, tmp_path), lambda place: gc_cache(place, runs=[]), check)
     assert moments > 10
+
+
+def test_gc__the_same_call_goes_on_where_one_that_drops_data_sets_was_killed(tmp_path):
+    sets = make_sets(3, count=8)
+    cache = make_cache(tmp_path / "first", 3, sets)
+    wanted = rows_in(cache).keys() & named_by(sets[:1], [])
+    make = copier(cache, tmp_path)
+    for number in itertools.count(1):
+        place = make(number)
+        killed = is_killed(number, lambda place=place: gc_cache(place, runs=[], drop=["b", "c"]))
+        if (place / BEGUN).exists() or (place / "samples" / "b.json").exists():  # else all was done
+            gc_cache(place, runs=[], drop=["b", "c"])
+        assert rows_in(Cache(place), once=True).keys() == wanted and [*tables_in(Cache(place))] == ["a"]
+        if not killed:
+            break
+    assert number > 10
 
 
 def copier(cache, tmp_path):

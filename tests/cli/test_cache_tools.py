@@ -1,12 +1,15 @@
 """`fastcls cache`: what a user sees of it. tests/caching has what it does."""
 
+import errno
 import json
 import shutil
 
 import pytest
 from caching_support import bytes_below, make_cache, make_run, make_sets, rows_in, tables_in
 
+from fastcls import files, storage
 from fastcls.cache.store import Cache
+from fastcls.caching.contents import Contents
 
 
 @pytest.fixture
@@ -38,6 +41,21 @@ def test_ls__lists_caches_and_nothing_else(fastcls, cache, tmp_path):
     shutil.rmtree(cache.folder)
     assert fastcls("cache", "ls").out == "No caches found\n"
     assert fastcls("cache", "ls", "nowhere").code == 1
+
+
+def test_ls__one_that_cannot_be_read_does_not_hide_the_others(fastcls, cache, tmp_path, monkeypatch):
+    shutil.copytree(cache.folder, tmp_path / "caches" / "closed")
+    look = Contents.of
+
+    def refuse(folder):
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder / "shards"))
+        return look(folder)
+
+    monkeypatch.setattr(Contents, "of", refuse)
+    result = fastcls("cache", "ls")
+    assert len(result.out.splitlines()) == 3 and f" {len(rows_in(cache))} " in result.out
+    assert result.err == "Damaged: caches/closed: caches/closed/shards: Permission denied\n"
 
 
 def test_info__tells_what_made_a_cache_and_who_uses_it(fastcls, cache, tmp_path):
@@ -73,6 +91,17 @@ def test_verify_and_repair__name_what_is_damaged(fastcls, cache, damaged):
     assert result.code == 0 and result.out.endswith(": whole\n") and "notes.txt" in result.err
 
 
+def test_verify__says_of_a_cache_at_a_url_what_can_be_done_there(fastcls, cache, damaged):
+    url = "memory://verified/caches"
+    for path in (path for path in cache.folder.rglob("*") if path.is_file()):
+        storage.send(path, f"{url}/{cache.folder.name}/{path.relative_to(cache.folder).as_posix()}")
+    result = fastcls("cache", "verify", url)
+    shard = f"{url}/{cache.folder.name}/shards/{damaged.name}"
+    (line,) = (line for line in result.err.splitlines() if line.startswith(shard))
+    assert line.startswith(f"{shard}: it is damaged: ") and line.endswith("makes again what it held")
+    assert ". Remove this object; " in line and "cache repair" not in result.err and result.code == 1
+
+
 def test_repair__leaves_tables_to_the_extraction(fastcls, cache):
     table = cache.folder / "samples" / "a.csv"
     table.write_text("damaged")
@@ -102,6 +131,17 @@ def test_merge__tells_what_came(fastcls, cache, tmp_path):
     assert rows_in(Cache.find(tmp_path / "caches")).keys() >= rows_in(other).keys()
     assert "0 new rows in 0 shards" in fastcls("cache", "merge", "caches", "other").out
     assert fastcls("cache", "merge", "caches", "caches").code == 1
+
+
+def test_merge__names_the_full_disk(fastcls, cache, tmp_path, monkeypatch):
+    other = make_cache(tmp_path / "other", 1, make_sets(1))
+
+    def copy(source, place):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(place))
+
+    monkeypatch.setattr(files, "link_or_copy", copy)
+    result = fastcls("cache", "merge", "caches", other.folder)
+    assert result.code == 1 and result.err.startswith("Error: cannot write or read caches/")
 
 
 def test_export__never_replaces_a_file(fastcls, cache):

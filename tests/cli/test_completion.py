@@ -11,7 +11,7 @@ from click.shell_completion import BashComplete
 
 from fastcls.bases.registry import ARCHITECTURES
 from fastcls.cli.main import cli
-from fastcls.specs import HEADS
+from fastcls.specs import HEADS, POOLS
 
 
 def offered(line):
@@ -31,7 +31,7 @@ def test_bases_complete(command):
     [
         ("run --head ", HEADS),
         ("run --weights r", ["random"]),
-        ("extract x --pool ", ["auto", "avg", "mean", "max", "cls", "cls+mean", "flatten", "none"]),
+        ("extract x --pool ", list(POOLS)),
         ("train-head x --threshold s", ["single"]),
         ("run --normalize t", ["tf", "torch"]),
         ("run --epochs ", []),

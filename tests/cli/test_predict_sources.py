@@ -232,4 +232,4 @@ def test_explain__takes_patterns_and_refuses_what_is_no_file(fastcls, trained, p
         Path(name, "1.png") for name in COLORS
     ]
     refused = fastcls("explain", trained.run, clip, "--out", tmp_path / "more")
-    assert refused.code == 1 and "not of addresses and videos" in refused.err
+    assert refused.code == 1 and "not of videos" in refused.err

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,10 +16,10 @@ from fastcls.data.dataset import Dataset
 from fastcls.data.unlabeled import open_unlabeled
 from fastcls.data.writers.csv import write_csv
 from fastcls.data.writers.split import plan_split
-from fastcls.errors import DataError, GoneError, StorageError
+from fastcls.errors import DataError, GoneError, OptionError, StorageError
 from fastcls.specs import SplitSpec
 from fastcls.storage import listings
-from fastcls.storage.paths import UrlPath
+from fastcls.storage.paths import UrlPath, is_pattern, matching
 
 
 def write_images(root, names):
@@ -120,6 +121,42 @@ def test_states_tell_what_has_changed_and_come_by_one_listing(photos, s3):
     assert not after[-1].any()
 
 
+def test_a_listing_does_not_count_for_ever(photos, s3, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(listings, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    dataset = Dataset.open(upload(photos, s3.bucket()))
+    paths = [sample.path for sample in dataset.samples]
+    before = file_states(dataset.root, paths)
+    storage.send(photos / paths[1], storage.join(str(dataset.root), paths[0]))
+    clock[0] += 59
+    assert (file_states(dataset.root, paths) == before).all()
+    clock[0] += 2
+    assert (file_states(dataset.root, paths) == before).all(axis=1).tolist() == [False, *[True] * 5]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*",
+        "*/*.jpg",
+        "cat/[01]*.jpg",
+        "**/*.jpg",
+        "**",
+        "c?t/**",
+        "?og/2 *",
+        "none/*.jpg",
+        ".hidden/*",
+        "**/.b*",
+    ],
+)
+def test_patterns_match_at_urls_as_they_do_on_a_disk(photos, url, pattern):
+    upload(photos, url)
+    local = [path for path in matching(f"{photos}/{pattern}") if path.is_file()]
+    found = matching(f"{url}/{pattern}")
+    assert [str(path)[len(url) :] for path in found] == [str(path)[len(str(photos)) :] for path in local]
+    assert is_pattern(f"{url}/{pattern}") and not is_pattern(f"{url}/{NAMES[0]}")
+
+
 def test_images_at_urls_are_split_in_a_table(photos, url, tmp_path):
     dataset = Dataset.open(upload(photos, url))
     with pytest.raises(DataError, match="at URLs, to which a folder cannot link"):
@@ -167,3 +204,32 @@ def test_images_in_parquet_files_at_a_url_are_read_by_row_groups(s3, tmp_path):
     read = {n: image_bytes.read_bytes(dataset.locate(dataset.samples[n])) for n in range(10, 20)}
     assert read == {n: pictures[n] for n in range(10, 20)}
     assert len(s3.requests) < 12  # one row group, in one or two parts
+
+
+def test_data_sets_of_hugging_face_are_read_and_never_written(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from fsspec.implementations.memory import MemoryFileSystem
+    from fsspec.registry import _registry
+
+    class Hub(MemoryFileSystem):
+        protocol, store, pseudo_dirs = "hf", {}, [""]
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return "/" + path.removeprefix("hf://").strip("/")
+
+    pictures = [{"bytes": os.urandom(100), "path": None} for _ in range(4)]
+    pq.write_table(pa.table({"image": pictures, "label": ["cat", "dog"] * 2}), tmp_path / "a.parquet")
+    url = "hf://datasets/somebody/pets"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_registry, "hf", Hub)
+        storage.forget()
+        Hub().pipe_file(f"{url}/data/train-00000-of-00001.parquet", (tmp_path / "a.parquet").read_bytes())
+        dataset = Dataset.open(url)
+        assert [image_bytes.read_bytes(dataset.locate(s)) for s in dataset.samples] == [
+            picture["bytes"] for picture in pictures
+        ]
+        assert {s.split for s in dataset.samples} == {"train"} and dataset.name == "pets"
+        with pytest.raises(OptionError, match="read only"):
+            storage.send(tmp_path / "a.parquet", f"{url}/a.parquet")
+    storage.forget()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from fastcls.data.dataset import Dataset
+from fastcls.data.readers import places
 from fastcls.errors import DataError, OptionError
 from fastcls.tasks import SEVERAL_LABELS
 
@@ -263,3 +265,30 @@ def test_open__one_name_in_two_spellings_is_one_class(root):
     (other / "9.jpg").touch()
     dataset = Dataset.open(root)
     assert dataset.counts() == {"café": {"": 5}, "daisy": {"": 4}}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_long_list_takes_little_memory_besides_its_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    count = 4_000
+    rows = {
+        "path": [f"images/{n:030}.jpg" for n in range(count)],
+        "label": [f"c{n % 9}" for n in range(count)],
+    }
+    path = tmp_path / f"list.{kind}"
+    if kind == "csv":
+        path.write_text("path,label\n" + "\n".join(map(",".join, zip(*rows.values(), strict=True))))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pa.table(rows), path)
+    monkeypatch.setattr(places, "_is_file", lambda root, path: True)
+    Dataset.open(path, conflicts="keep")  # what is imported on the way does not count
+    tracemalloc.start()
+    try:
+        dataset = Dataset.open(path, conflicts="keep")
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(dataset.samples) == count
+    assert peak - held < 250 * count

@@ -26,7 +26,9 @@ from extraction_support import (
 )
 
 from fastcls import files
+from fastcls.caching.describer import cache_info
 from fastcls.data.decoder import pixel_rule
+from fastcls.engines import made_by
 from fastcls.errors import WorkerError
 from fastcls.extraction.executors.base import find_executor
 from fastcls.extraction.read_ahead import ReadAhead
@@ -47,35 +49,41 @@ class ExecutorContract:
 
     Attributes:
         name: Of the executor.
+        workers: Processes that run tasks, where it has some.
     """
 
     name = ""
+    workers = 2
+
+    def by(self, workers=None, **options):
+        """How to extract by it."""
+        return by(self.name, workers or self.workers, **options)
 
     def test_every_image_has_its_row(self, data, root):
         write_images(data, 50)
-        done = fill(data, root, by(self.name, batch_size=7, shard_size=9))
+        done = fill(data, root, self.by(batch_size=7, shard_size=9))
         assert (done.images, done.forwarded, done.reused, done.failures, done.missing) == (50, 50, 0, 0, 0)
-        assert done.shards == 6
+        assert done.shards == 6 and cache_info(only_cache(root)).makers == {made_by(ENGINE): 6}
         check_complete(root, 50)
-        assert fill(data, root, by(self.name)).reused == 50  # and nothing is in the way of another run
+        assert fill(data, root, self.by()).reused == 50  # and nothing is in the way of another run
 
     def test_the_rows_are_those_of_this_process(self, data, tmp_path):
         write_images(data, 20)
         here = fill(data, tmp_path / "here", by("inline", batch_size=4, shard_size=6))
-        done = fill(data, tmp_path / "there", by(self.name, workers=1, batch_size=4, shard_size=6))
+        done = fill(data, tmp_path / "there", self.by(workers=1, batch_size=4, shard_size=6))
         assert (done.forwarded, done.rows) == (here.forwarded, here.rows)
         assert rows_of(tmp_path / "there") == rows_of(tmp_path / "here")
 
     def test_progress_counts_every_image(self, data, root):
         told = []
-        infos = with_results(self.name, write_images(data, 10), root, told.append)
+        infos = self.with_results(write_images(data, 10), root, told.append)
         assert sum(told) == 10 and 0 in told
         assert sorted(len(info.readings) for info in infos) == [2, 4, 4]  # every task has its results
 
     def test_an_image_that_gives_no_row_is_a_failure(self, data, root):
         write_images(data, 8, {3: OVERFLOW})
         (data / "a" / "broken.png").write_bytes(b"not an image")
-        config = by(self.name, batch_size=1, shard_size=4)
+        config = self.by(batch_size=1, shard_size=4)
         done = fill(data, root, config, dtype="float16")
         assert (done.forwarded, done.failures) == (7, 2)
         assert [failure.path for failure in only_cache(root).failures()] == ["a/broken.png", "b/000003.png"]
@@ -84,7 +92,7 @@ class ExecutorContract:
         if not EXECUTORS[self.name].has_workers:
             pytest.skip("a crash ends this process")
         write_images(data, 6, {5: ABORT})
-        done = fill(data, root, by(self.name, batch_size=1, shard_size=2))
+        done = fill(data, root, self.by(batch_size=1, shard_size=2))
         assert (done.forwarded, done.failures) == (5, 1)
         (failure,) = only_cache(root).failures()
         assert failure.path == "b/000005.png" and failure.reason.startswith("crashes the worker: ")
@@ -94,27 +102,27 @@ class ExecutorContract:
         write_images(data, 100)
         place = mount(tmp_path / "disk", "tmpfs", "size=100k")
         with pytest.raises(OSError, match="No space left on device"):
-            fill(data, place / "cache", by(self.name, batch_size=1, shard_size=4))
+            fill(data, place / "cache", self.by(batch_size=1, shard_size=4))
         assert wait_until(lambda: not left_behind(place / "cache"))
 
     def test_read_ahead_is_harmless(self, data, root):
         dataset = write_images(data, 8)
         paths = tuple(sample.path for sample in dataset.samples)
         order = ReadAhead(data, paths, pixel_rule(SIZE), None, 1 << 20, 1, ENGINE)
-        with_results(self.name, dataset, root, lambda images: None, orders=[order])
+        self.with_results(dataset, root, lambda images: None, orders=[order])
         assert len(only_cache(root).index()) == 8
 
     def test_an_engine_that_raises_stops_the_run(self, data, root):
         write_images(data, 8, {5: RAISE})
         with pytest.raises(WorkerError, match="A batch of 1 image failed: ValueError: the engine does not"):
-            fill(data, root, by(self.name, batch_size=1, shard_size=4))
+            fill(data, root, self.by(batch_size=1, shard_size=4))
         assert wait_until(lambda: not left_behind(root))
 
     def test_too_many_failures_stop_the_run_and_what_is_finished_is_kept(self, data, root):
         write_images(data, 40)
         for number in range(20, 40, 2):
             (data / "a" / f"{number:06}.png").write_bytes(b"%d" % number)
-        config = by(self.name, batch_size=1, shard_size=4, max_failures=5)
+        config = self.by(batch_size=1, shard_size=4, max_failures=5)
         with pytest.raises(WorkerError, match="more than --max-failures 5"):
             fill(data, root, config)
         kept = len(only_cache(root).index())
@@ -128,7 +136,7 @@ class ExecutorContract:
     def test_work_ends_when_the_results_are_closed(self, data, root, monkeypatch):
         token = f"{os.getpid()}-closed-{self.name}"
         monkeypatch.setenv("TEST_TOKEN", token)
-        with_results(self.name, write_images(data, 24), root, lambda images: None, most=1)
+        self.with_results(write_images(data, 24), root, lambda images: None, most=1)
         own = {os.getpid()}
         assert wait_until(lambda: not set(living(token)) - own)
         assert wait_until(lambda: not left_behind(root)) and len(only_cache(root).index()) >= 4
@@ -151,30 +159,29 @@ class ExecutorContract:
         assert code == 0, err
         check_complete(root, 40)
 
+    def with_results(self, dataset, root, on_progress, most=None, orders=()):
+        """Run tasks of four images, and close its results after so many; those that came."""
+        prepare(root)
+        cache = only_cache(root)
+        wanted, images = [Wanted(sample.path) for sample in dataset.samples], dataset.root.absolute()
+        tasks = [
+            ShardTask(images, tuple(wanted[start : start + 4]), ViewSpec(), name=f"{start:032x}")
+            for start in range(0, len(wanted), 4)
+        ]
+        spec = WorkerSpec((cache.folder,), cache.trunk_path, 1, 1, "extraction_support:PixelEngine")
+        executor = find_executor(ExtractConfig(executor=self.name))
+        executor.read_ahead(orders)
+        results, found = executor.run(tasks, spec, self.workers, on_progress), []
+        for (info,) in results:
+            assert info.forwarded == len(info.readings)
+            found.append(info)
+            if len(found) == most:
+                results.close()
+        executor.stop()
+        return found
+
 
 def left_behind(root):
     """Unfinished files that the next extraction does not remove, as whoever writes them lives."""
     files.remove_leftovers(only_cache(root).shards_folder)
     return leftovers(root)
-
-
-def with_results(name, dataset, root, on_progress, most=None, orders=()):
-    """Run tasks of four images by an executor, and close its results after so many; those that came."""
-    prepare(root)
-    cache = only_cache(root)
-    wanted = [Wanted(sample.path) for sample in dataset.samples]
-    tasks = [
-        ShardTask(dataset.root.absolute(), tuple(wanted[start : start + 4]), ViewSpec(), name=f"{start:032x}")
-        for start in range(0, len(wanted), 4)
-    ]
-    spec = WorkerSpec((cache.folder,), cache.trunk_path, 1, 1, "extraction_support:PixelEngine")
-    executor = find_executor(ExtractConfig(executor=name))
-    executor.read_ahead(orders)
-    results, found = executor.run(tasks, spec, 2, on_progress), []
-    for (info,) in results:
-        assert info.forwarded == len(info.readings)
-        found.append(info)
-        if len(found) == most:
-            results.close()
-    executor.stop()
-    return found

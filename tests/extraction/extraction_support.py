@@ -23,7 +23,7 @@ from fastcls.data.decoder import pixel_rule
 from fastcls.data.pixel_quality import measure
 from fastcls.engines import Engine
 from fastcls.engines.tensorflow import TensorFlowEngine
-from fastcls.extraction.executors import board
+from fastcls.extraction.executors import board, share
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.fingerprint import cut_token
 from fastcls.specs import ENGINES, EXECUTORS, BaseSpec, CutSpec, ExtractConfig
@@ -270,7 +270,7 @@ def _main():
     ENGINES["pixels"] = {"float32": ENGINE}
     if "TEST_EXPIRES_S" in os.environ:
         board.EXPIRES_S = float(os.environ["TEST_EXPIRES_S"])
-        board.BEAT_S = board.EXPIRES_S / 10
+        board.BEAT_S = share._WAIT_S = board.EXPIRES_S / 10
     try:
         main.main()
     finally:

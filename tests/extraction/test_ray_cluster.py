@@ -2,10 +2,11 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from executor_contract import ExecutorContract, rows_of
+from executor_contract import ExecutorContract, left_behind, rows_of
 from extraction_support import (
     by,
     check_complete,
@@ -24,19 +25,30 @@ from fastcls.errors import OptionError, WorkerError
 from fastcls.extraction.executors import ray_cluster
 
 ray = pytest.importorskip("ray")
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]),
+    "RAY_AUTH_MODE": "disabled",  # no token is left in the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
+NODE = {
+    "num_cpus": 1,
+    "object_store_memory": 80 << 20,
+    "plasma_directory": tempfile.gettempdir(),  # /dev/shm of a container may be too small
+    "include_dashboard": False,
+    "dashboard_agent_listen_port": None,  # one that is free
+}
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Three nodes of one core; this process is connected."""
+    """One node of two cores, to which tests add others; this process is connected."""
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]))
-        nodes = Cluster(initialize_head=True, head_node_args=NODE)
-        for _ in range(2):
-            nodes.add_node(**NODE)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        for name, value in {**ENVIRONMENT, "RAY_TMPDIR": folder}.items():  # as short as sockets need
+            patch.setenv(name, value)
+        nodes = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 2})
         patch.setenv("RAY_ADDRESS", nodes.address)
         ray.init(nodes.address, log_to_driver=False, logging_level="ERROR")
         yield nodes
@@ -55,23 +67,27 @@ class TestRay(ExecutorContract):
     """Actors of a cluster."""
 
     name = "ray"
-    test_a_run_that_was_killed_ends_as_if_it_had_not_been = None  # see below
+    workers = 1
+    test_read_ahead_is_harmless = None  # it does not read ahead
+    # See below.
+    test_the_rows_are_those_of_this_process = None
+    test_a_run_that_was_killed_ends_as_if_it_had_not_been = None
 
 
 def test_a_node_is_lost_another_comes_and_the_driver_is_killed(connected, data, root, tmp_path):
     write_images(data, 40)
     prepare(root)
     small = ("--executor", "ray", "--batch-size", "1", "--shard-size", "4")
+    lost, _ = (connected.add_node(wait=False, **NODE) for _ in range(2))
     driver = start_command(*extract_arguments(data, root, *small), TEST_DELAY_S="0.05")
-    lost = connected.add_node(**NODE)
     assert wait_until(lambda: len(forwarded(root)) > 4, 60)
     connected.remove_node(lost)
-    connected.add_node(**NODE)
+    connected.add_node(wait=False, **NODE)
     assert wait_until(lambda: len(only_cache(root).index()) >= 12, 60)
     driver.kill()
     driver.communicate()
     kept = len(only_cache(root).index())
-    code, out, error = run_command(*extract_arguments(data, root, *small))
+    code, out, error = run_command(*extract_arguments(data, root, *small, "--workers", "1"))
     assert code == 0 and "images/s" in error, error
     assert 12 <= kept < 40 and f"{40 - kept} " in out, out
     check_complete(root, 40)
@@ -85,6 +101,7 @@ def test_a_task_that_takes_too_long_is_run_twice_and_counts_once(data, root, mon
     monkeypatch.setattr(ray_cluster, "_SLOW", 0.0)
     done = fill(data, root, by("ray", batch_size=1, shard_size=4))
     assert (done.forwarded, done.missing) == (8, 0)
+    assert wait_until(lambda: not left_behind(root))  # by the slower one, which is ended
     check_complete(root, 8)
 
 

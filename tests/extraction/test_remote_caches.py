@@ -21,6 +21,7 @@ from extraction_support import (
 
 from fastcls import storage
 from fastcls.cache import mirror
+from fastcls.cache.shard import read_digests
 from fastcls.cache.store import Cache
 from fastcls.caching.collector import plan_gc
 from fastcls.caching.describer import cache_info, list_caches
@@ -214,6 +215,25 @@ def test_two_machines_that_fill_one_cache_lose_nothing(data, root, tmp_path, mac
         sample.path for sample in Dataset.open(data).samples
     )
     assert len(Cache.find(root, "more").read()[1]) == COUNT + 6
+
+
+def test_machines_share_the_work_and_one_is_killed(data, root, tmp_path, machine):
+    arguments = (*arguments_of(data, root, tmp_path, shard_size=2), "--executor", "shared")
+    processes = []
+    for name in ("killed", "stays"):
+        machine(name)
+        processes.append(start_command(*arguments, TEST_DELAY_S="0.1", TEST_EXPIRES_S="1"))
+    assert wait_until(lambda: len(objects(root, ".h5")) >= 2, timeout_s=60)
+    processes[0].kill()
+    for process in processes:
+        told = process.communicate(timeout=60)
+    assert processes[1].returncode == 0, told
+    machine("c")
+    check_complete(mirror.opened(root), COUNT)
+    cache = Cache.find(root)
+    known = [read_digests(path, cache.manifest.fingerprint) for path in cache.index().shards]
+    assert sum(map(len, known)) == COUNT
+    assert not [name for name in objects(root) if "/tasks/" in name]
 
 
 def test_caches_of_this_machine_are_merged_into_one_at_a_url_and_back(data, root, tmp_path, machine):

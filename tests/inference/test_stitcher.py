@@ -90,7 +90,7 @@ def make_heads(classes):
 
 
 HEADS = ("batch", "l2", "prototype", "knn")
-MAP_POOLS = [pool for pool in POOLS if pool not in TOKEN_POOLS]
+MAP_POOLS = [pool for pool in POOLS if pool not in (*TOKEN_POOLS, "map")]
 # Each normalization, and each kind of pooling: neither asks for the other.
 POOLED = [(normalize, "avg") for normalize in NORMALIZATIONS]
 CASES = [*POOLED, *(("torch", pool) for pool in MAP_POOLS if pool != "avg")]

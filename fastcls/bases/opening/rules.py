@@ -44,8 +44,14 @@ def is_block(kind: type) -> bool:
 
 def constants_of(model: Any) -> list[str]:
     """Names of the operations of a model that hold positions and tokens as constants."""
-    found = graph.operations(model) if graph.is_functional(model) else []
-    return [each.name for each in found if type(each).__name__ == "Normalization" and each.axis in _PLACES]
+    found = graph.nodes(model) if graph.is_functional(model) else []
+    return [node.operation.name for node in found if _adds_constants(node)]
+
+
+def _adds_constants(node: Any) -> bool:
+    if type(node.operation).__name__ == "Einsum":  # queries times relative positions
+        return node.operation.subscripts.partition("->")[0].count(",") >= len(node.input_tensors)
+    return type(node.operation).__name__ == "Normalization" and node.operation.axis in _PLACES
 
 
 # Patches and positions

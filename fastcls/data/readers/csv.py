@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,31 +139,58 @@ def name_clash(class_names: Iterable[str]) -> str:
 
 
 class _Said(NamedTuple):
-    """What a row says of an image; rows that say the same are one."""
+    """What a row says of its image; rows that say the same share one."""
 
-    path: str
     cell: str  # of the label
     classes: tuple[str, ...]  # by their columns
     split: str
     group: str
 
 
-def _collect(path: Path, rows: Rows, layout: Layout, places: Places) -> dict[_Said, int]:
-    """What the rows say, each with the number of its first line."""
-    lines: dict[_Said, int] = {}
+@dataclass
+class _Lines:
+    """The rows of a table in columns, as a list may be long.
+
+    Attributes:
+        paths: Of the images.
+        said: What each row says.
+        numbers: The line of each row.
+        first: The line in which each thing is said first, in the order of lines.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    said: list[_Said] = field(default_factory=list)
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    first: dict[_Said, int] = field(default_factory=dict)
+    _shared: dict[_Said, _Said] = field(default_factory=dict, repr=False)
+
+    def add(self, line: int, path: str, said: _Said) -> None:
+        """Add a row."""
+        if said not in self.first:
+            self.first[said] = line
+            self._shared[said] = said
+        self.paths.append(path)
+        self.said.append(self._shared[said])
+        self.numbers.append(line)
+
+
+def _collect(path: Path, rows: Rows, layout: Layout, places: Places) -> _Lines:
+    """What the rows say, in blocks of which one is in memory besides."""
+    lines = _Lines()
     found: dict[str, str] = {}
     for line, row in rows:
         named = row.get(layout.path, "")
         if is_missing(named):
             raise DataError(f"{path}, line {line}: the path is empty. Fill it in or remove the line.")
-        if named not in found:
-            found[named] = places.find(named)
-        classes = _classes(path, line, row, layout.classes)
+        place = found.get(named)
+        if place is None:
+            place = places.find(named)
+            place = found[named] = named if place == named else place  # one text, not two
         label, split, group = (
             row.get(column, "") if column else "" for column in (layout.label, layout.split, layout.group)
         )
-        said = _Said(found[named], label, classes, split.strip(), group.strip())
-        lines.setdefault(said, line)
+        classes = _classes(path, line, row, layout.classes)
+        lines.add(line, place, _Said(label, classes, split.strip(), group.strip()))
     return lines
 
 
@@ -181,26 +210,25 @@ def _classes(path: Path, line: int, row: Mapping[str, str], columns: Sequence[st
 
 
 def _labels(
-    path: Path, layout: Layout, lines: Mapping[_Said, int], spec: ReadSpec
+    path: Path, layout: Layout, lines: _Lines, spec: ReadSpec
 ) -> tuple[Callable[[_Said], tuple[str, ...]], Task, str]:
     """How the classes of an image are read, what is asked of it, and what is not plain about that."""
     if not layout.label:
         return lambda said: said.classes, SEVERAL_LABELS, ""
-    cells = {said.cell: line for said, line in reversed([*lines.items()])}
+    cells = {said.cell: line for said, line in reversed([*lines.first.items()])}
     read, task, note = find_reader(path, layout, cells, spec.label_separator)
-    empty = [] if task.may_have_none else [line for said, line in lines.items() if is_missing(said.cell)]
-    if empty:
-        others = f" (as in {count_of(len(empty) - 1, 'other line')})" if len(empty) > 1 else ""
-        raise DataError(
-            f"{path}, line {empty[0]}: the label is empty{others}. Fill it in or remove the line."
-        )
+    lacking = set() if task.may_have_none else {said for said in lines.first if is_missing(said.cell)}
+    if lacking:
+        first, count = min(lines.first[said] for said in lacking), sum(said in lacking for said in lines.said)
+        others = f" (as in {count_of(count - 1, 'other line')})" if count > 1 else ""
+        raise DataError(f"{path}, line {first}: the label is empty{others}. Fill it in or remove the line.")
     return lambda said: read(said.cell), task, note
 
 
-def _splits(path: Path, lines: Mapping[_Said, int]) -> Mapping[str, str]:
+def _splits(path: Path, lines: _Lines) -> Mapping[str, str]:
     """The split that each cell stands for."""
     cells: dict[str, int] = {}
-    for said, line in lines.items():
+    for said, line in lines.first.items():
         cells.setdefault(said.split, line)
     named = {cell: line for cell, line in cells.items() if not is_missing(cell)}
     for cell, line in named.items():
@@ -214,7 +242,7 @@ def _splits(path: Path, lines: Mapping[_Said, int]) -> Mapping[str, str]:
 
 def _entries(
     path: Path,
-    lines: Mapping[_Said, int],
+    lines: _Lines,
     read: Callable[[_Said], tuple[str, ...]],
     splits: Mapping[str, str],
     *,
@@ -225,21 +253,24 @@ def _entries(
     Raises:
         DataError: Two rows say different things, or a class loses all its images.
     """
+    known = {said: tuple(sorted({nfc(name) for name in read(said)})) for said in lines.first}
     entries: dict[str, Entry] = {}
-    claims: dict[str, set[Claim]] = defaultdict(set)
-    for said, line in lines.items():
-        names = tuple(sorted({nfc(name) for name in read(said)}))
-        entry = Entry(said.path, names, splits[said.split], said.group)
-        earlier = entries.setdefault(entry.path, entry)
-        claims[entry.path].add(Claim(entry.path, names))
-        if earlier != entry and not (drops and len(claims[entry.path]) > 1):
+    claims: dict[str, set[Claim]] = defaultdict(set)  # of paths of which rows say different things
+    for place, said, line in zip(lines.paths, lines.said, lines.numbers, strict=True):
+        entry = Entry(place, known[said], splits[said.split], said.group)
+        earlier = entries.setdefault(place, entry)
+        if earlier == entry:
+            continue
+        claims[place] |= {Claim(place, each.class_names) for each in (earlier, entry)}
+        if not (drops and len(claims[place]) > 1):
             raise DataError(f"{path}, line {line}: {_contradiction(entry, earlier)}")
-    dropped = {named: sorted(said) for named, said in claims.items() if len(said) > 1}
+    if not claims:
+        return tuple(entries.values()), ()
+    dropped = {named: sorted(said) for named, said in claims.items()}
     kept = tuple(entry for entry in entries.values() if entry.path not in dropped)
-    if dropped:
-        logger.warning("%s. All of them are left out", describe_conflicts(path, [*dropped.values()]))
-        before = (name for said in claims.values() for claim in said for name in claim.labels)
-        require_classes(path, before, (name for entry in kept for name in entry.class_names))
+    logger.warning("%s. All of them are left out", describe_conflicts(path, [*dropped.values()]))
+    before = (name for names in known.values() for name in names)
+    require_classes(path, before, (name for entry in kept for name in entry.class_names))
     return kept, tuple(dropped)
 
 

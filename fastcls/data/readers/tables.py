@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from fastcls.data.readers.parts import warn_of_empty_parts
 from fastcls.errors import DataError
 from fastcls.specs.data import ReadSpec
 from fastcls.storage import is_url
-from fastcls.storage.paths import as_place
+from fastcls.storage.paths import as_place, is_pattern, matching
 
 # What the package `datasets` calls the table of an image folder.
 _METADATA = ("metadata.csv", "metadata.jsonl", f"metadata{SUFFIX}")
@@ -44,8 +43,8 @@ def find_tables(path: Path, spec: ReadSpec) -> list[Path]:
     if path.is_dir():
         inside = visible_folders(path)
         return _metadata(path, inside, spec) or _parquets(path, inside)
-    named = glob.glob(str(path)) if glob.has_magic(str(path)) else []  # noqa: PTH207 (patterns may be absolute)
-    return sorted(Path(name) for name in named if is_parquet(name) and Path(name).is_file())
+    found = matching(str(path)) if is_pattern(str(path)) else []
+    return [each for each in found if is_parquet(each.name) and each.is_file()]
 
 
 def read_tables(tables: Sequence[Path], given: Path, spec: ReadSpec) -> tuple[Table, Path]:
@@ -139,7 +138,7 @@ def _parquets(root: Path, folders: Sequence[str]) -> list[Path]:
 def _common_folder(tables: Sequence[Path], given: Path) -> Path:
     if given.is_dir():
         return given
-    return given.parent if tables == [given] else Path(os.path.commonpath([table.parent for table in tables]))
+    return given.parent if tables == [given] else as_place(os.path.commonpath([t.parent for t in tables]))
 
 
 def _prefix(table: Path, root: Path) -> str:
@@ -154,6 +153,8 @@ def _part(table: Path, root: Path) -> str:
 
 
 def _moved(entry: Entry, prefix: str, split: str) -> Entry:
+    if not prefix and not split:
+        return entry
     return entry._replace(path=_below(entry.path, prefix), split=entry.split or split)
 
 

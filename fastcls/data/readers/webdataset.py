@@ -8,7 +8,6 @@ Numbers get the names in `labels.txt` or `classes.txt` beside the files, if ther
 
 from __future__ import annotations
 
-import glob
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from fastcls.data.tar import DamagedTarError, Member, is_tar
 from fastcls.data.tfrecord import join_address
 from fastcls.errors import DataError
 from fastcls.parallel import ahead
-from fastcls.storage.paths import UrlPath, as_place
+from fastcls.storage.paths import UrlPath, as_place, is_pattern, matching
 from fastcls.tasks import ONE_LABEL
 from fastcls.wording import count_of
 
@@ -83,8 +82,8 @@ def find_tars(path: Path) -> list[Path]:
         inside = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
         tars = sorted(entry for entry in inside if is_tar(entry.name) and entry.is_file())
         return tars if tars and not any(entry.is_dir() for entry in inside) else []
-    found = glob.glob(text) if glob.has_magic(text) else []  # noqa: PTH207 (patterns may be absolute)
-    return sorted(Path(name) for name in found if is_tar(name))
+    found = matching(text) if is_pattern(text) else []
+    return [each for each in found if is_tar(each.name)]
 
 
 def read_webdataset(

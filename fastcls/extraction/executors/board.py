@@ -73,6 +73,7 @@ class Board:
         self._claims: dict[str, int] = {}
         self._watched: dict[str, _Seen] = {}
         self._owners: dict[str, str] = {}
+        self._gone: set[str] = set()
         self._ended = threading.Event()
 
     @contextlib.contextmanager
@@ -106,8 +107,8 @@ class Board:
             name, _, rest = entry.partition(".")
             if rest == "json" and entry != _RUN:
                 done.add(name)
-            elif rest.startswith("claim."):
-                claims[name] = max(claims.get(name, 0), int(rest.removeprefix("claim.")))
+            elif rest.startswith("claim.") and (number := rest.removeprefix("claim.")).isdecimal():
+                claims[name] = max(claims.get(name, 0), int(number))
         return Look(done, claims)
 
     def claim(self, name: str, number: int) -> bool:
@@ -120,8 +121,8 @@ class Board:
 
     def claimants(self, name: str, number: int) -> list[str]:
         """The machines that have claimed a task, sorted."""
-        told = [self._place.read(_claim(name, each)) for each in range(1, number + 1)]
-        return sorted({str(json.loads(data)["host"]) for data in told if data})
+        told = [_values(self._place.read(_claim(name, each))) for each in range(1, number + 1)]
+        return sorted({str(values["host"]) for values in told if "host" in values})
 
     def shuffled(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
         """The tasks, from one on that is another on each machine: they seldom want the same one."""
@@ -140,12 +141,15 @@ class Board:
             told = self._place.read(claim)
             if told is None:  # it is withdrawn
                 return False
-            self._owners[claim] = str(json.loads(told)["who"])
+            self._owners[claim] = str(_values(told).get("who"))  # of a damaged one, nobody, who does not beat
         sign = self._place.read(f"{self._owners[claim]}.beat")
         seen = self._watched.setdefault(claim, _Seen(sign))
         if seen.sign != sign:
             self._watched[claim] = _Seen(sign)
-        return time.monotonic() - self._watched[claim].since > EXPIRES_S
+        if time.monotonic() - self._watched[claim].since <= EXPIRES_S:
+            return False
+        self._gone.add(self._owners[claim])
+        return True
 
     def publish(self, name: str, record: Mapping[str, Any]) -> bool:
         """Say what came of a task, unless that has been said; returns whether it had not."""
@@ -171,8 +175,8 @@ class Board:
     def close(self) -> None:
         """Remove a board that no lock tells the last machine of: all is done, and no other machine beats."""
         names = self._place.names()
-        beats = {name for name in names if name.endswith(".beat")}
-        if not self._place.has_locks and beats <= {f"{self._own}.beat"}:
+        at_work = {name.removesuffix(".beat") for name in names if name.endswith(".beat")}
+        if not self._place.has_locks and at_work <= {self._own} | self._gone:
             for name in names:
                 self._place.remove(name)
 
@@ -180,7 +184,12 @@ class Board:
         own = json.loads(json.dumps(run))
         if self._place.create(_RUN, json.dumps(own).encode()):
             return
-        known = json.loads(self._place.read(_RUN) or b"{}")
+        known = _values(self._place.read(_RUN))
+        if not known:
+            raise OptionError(
+                f"It is unknown what other machines that share the cache do: {_RUN} in {self._place} is "
+                "damaged. End them, remove this folder, and start them again: no bottleneck is lost"
+            )
         different = [key for key in own if key != "host" and own[key] != known.get(key)]
         if different:
             theirs, ours = (", ".join(f"{key} {of.get(key)}" for key in different) for of in (known, own))
@@ -222,6 +231,14 @@ def _renew(place: Place) -> None:
         is_result = entry.endswith(".json") and entry != _RUN
         if not is_result or b'"given_up": true' in (place.read(entry) or b""):
             place.remove(entry)
+
+
+def _values(data: bytes | None) -> dict[str, Any]:
+    """What a file of a board says; nothing where it is gone or damaged."""
+    with contextlib.suppress(ValueError):
+        values = json.loads(data or b"{}")
+        return values if isinstance(values, dict) else {}
+    return {}
 
 
 def _claim(name: str, number: int) -> str:

@@ -56,10 +56,11 @@ class RayExecutor(Executor):
 
     def _connect(self, address: str) -> None:
         ends = signal.getsignal(signal.SIGTERM)  # Ray would end this process its own way
-        host, _, port = address.rpartition(":")
+        logging.getLogger("ray").setLevel(logging.ERROR)  # else it tells of its tokens each time
+        host, _, port = address.rpartition("//")[2].rpartition(":")
         try:
-            if host and port.isdigit() and "/" not in host:  # Ray tries for two minutes
-                socket.create_connection((host, int(port)), _ANSWER_S).close()
+            if host and port.isdigit():  # Ray tries for two minutes
+                socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
             self._ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

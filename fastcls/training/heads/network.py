@@ -12,11 +12,9 @@ import numpy as np
 from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
+from fastcls.graph import HEAD_PREFIX
 from fastcls.specs import HeadSpec
 from fastcls.tasks import ONE_LABEL, Task
-
-# Of the names of its layers, which share a graph with those of the trunk later.
-HEAD_PREFIX = "head_"
 
 
 def build_head(

@@ -10,9 +10,10 @@ import numpy as np
 
 from fastcls import graph
 from fastcls.errors import OptionError
+from fastcls.graph import HEAD_PREFIX
 from fastcls.specs import TrainConfig
 from fastcls.tasks import Task
-from fastcls.training.heads.network import HEAD_PREFIX, is_batch_norm
+from fastcls.training.heads.network import is_batch_norm
 from fastcls.training.loop.checkpoints import Checkpoints
 from fastcls.training.loop.fit import epoch_runner, fit
 from fastcls.training.loop.logs import TrainingLog

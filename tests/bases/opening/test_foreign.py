@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fastcls.bases.loader import load_base
 from fastcls.bases.opening.foreign import BLOCK_NAME, open_layers
 from fastcls.cutter import bottleneck_model, combined_trunk, cut, cut_points, tail_model
 from fastcls.errors import OptionError
+from fastcls.plans.wording import describe_constants
 from fastcls.specs import BaseSpec
 
 keras = import_keras()
@@ -81,6 +83,17 @@ def test_opened__is_cut_between_blocks(family, opened, images):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+CONSTANTS = {"siglip": "base_head_probe", "swin": "block_1_attn_places", "vitdet": r"einsum(_\d+)?"}
+
+
+@pytest.mark.parametrize(("family", "constant"), CONSTANTS.items())
+def test_load_base__tells_of_constants_and_has_no_layer_named_as_a_head(family, constant, base_of):
+    model = base_of(family).model
+    (line,) = describe_constants(model)
+    assert re.search(rf" {constant}(,|$)", line) and len(line) < 250
+    assert not any(operation.name.startswith(graph.HEAD_PREFIX) for operation in model.operations)
+
+
 def test_every_backbone_of_images_is_opened_or_refused():
     hub = pytest.importorskip("keras_hub")
     kinds = [kind for kind in vars(hub.models).values() if isinstance(kind, type)]
@@ -92,15 +105,23 @@ def test_every_backbone_of_images_is_opened_or_refused():
     assert found == opened | set(REFUSED) | set(INSIDE)
 
 
-@pytest.fixture
-def preset(tmp_path):
-    """Saves a backbone as a preset, and gives its name."""
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """Saves a backbone as a preset, once, and gives it as a base."""
+    folder = tmp_path_factory.mktemp("presets")
 
     def save(family):
-        make(family).save_to_preset(str(tmp_path / family))
-        return BaseSpec(f"keras_hub:{tmp_path / family}", normalize="torch")
+        if not (folder / family).exists():
+            make(family).save_to_preset(str(folder / family))
+        return BaseSpec(f"keras_hub:{folder / family}", normalize="torch")
 
     return save
+
+
+@pytest.fixture(scope="module")
+def base_of(preset):
+    """Loads the base of a family, once."""
+    return cache(lambda family: load_base(preset(family)))
 
 
 POOLED = {
@@ -113,8 +134,8 @@ POOLED = {
 }
 
 
-def test_bottleneck__tokens_are_pooled_without_the_prefix(preset):
-    base = load_base(preset("dinov2_with_registers"))
+def test_bottleneck__tokens_are_pooled_without_the_prefix(base_of):
+    base = base_of("dinov2_with_registers")
     pixels = np.random.default_rng(2).integers(0, 256, (2, *SHAPE), np.uint8)
     tokens = bottleneck_model(cut(base, pool="none"))(pixels).numpy()
     assert tokens.shape == (2, 1 + 3 + 16, 16)
@@ -125,8 +146,8 @@ def test_bottleneck__tokens_are_pooled_without_the_prefix(preset):
 
 
 @pytest.mark.parametrize(("family", "end"), [("dinov2", "layernorm"), ("siglip", "post_layer_norm")])
-def test_bottleneck__of_the_last_blocks(family, end, preset):
-    base = load_base(preset(family))
+def test_bottleneck__of_the_last_blocks(family, end, base_of):
+    base = base_of(family)
     norm = base.model.get_layer(end)
     pixels = np.random.default_rng(2).integers(0, 256, (2, *SHAPE), np.uint8)
     blocks = [bottleneck_model(cut(base, f"block_{n}"))(pixels) for n in range(2)]
@@ -143,8 +164,8 @@ def test_bottleneck__of_the_last_blocks(family, end, preset):
         cut(base, "block_0", last=1)
 
 
-def test_cut__without_class_token(preset):
-    base = load_base(preset("vit_without_class"))
+def test_cut__without_class_token(base_of):
+    base = base_of("vit_without_class")
     assert cut(base).pooling == "avg"
     with pytest.raises(OptionError, match=r"--pool cls takes a class token\. .*tokens without a class token"):
         cut(base, pool="cls")
@@ -152,8 +173,8 @@ def test_cut__without_class_token(preset):
         cut(base, cut_points(base.model)[0].layer, pool="cls+mean")
 
 
-def test_cut__of_a_base_that_pools_itself(preset):
-    base = load_base(preset("siglip"))
+def test_cut__of_a_base_that_pools_itself(base_of):
+    base = base_of("siglip")
     pixels = np.random.default_rng(2).integers(0, 256, (2, *SHAPE), np.uint8)
     own = bottleneck_model(cut(base, pool="map"))(pixels)
     np.testing.assert_array_equal(own, bottleneck_model(cut(base))(pixels))
@@ -167,7 +188,7 @@ def test_cut__of_a_base_that_pools_itself(preset):
     with pytest.raises(OptionError, match="--pool cls takes a class token"):
         cut(base, pool="cls")
     with pytest.raises(OptionError, match=r"such as SigLIP's\. .* has none\. Use --pool avg"):
-        cut(load_base(preset("dinov2")), pool="map")
+        cut(base_of("dinov2"), pool="map")
 
 
 def test_load_base__other_sizes(preset):
@@ -188,8 +209,8 @@ def test_load_base__sizes_that_patches_do_not_divide(preset):
         load_base(BaseSpec(preset("mit").name, size=(28, 112), normalize="torch"))
 
 
-def test_bottlenecks__of_several_cuts_and_of_the_last_blocks(preset):
-    base = load_base(preset("dinov2"))
+def test_bottlenecks__of_several_cuts_and_of_the_last_blocks(base_of):
+    base = base_of("dinov2")
     pixels = np.random.default_rng(2).integers(0, 256, (2, *SHAPE), np.uint8)
     cuts = [cut(base, layer, pool="cls+mean") for layer in ("block_0", "block_1", None)]
     cuts.append(cut(base, "block_0", pool="mean"))
@@ -198,8 +219,8 @@ def test_bottlenecks__of_several_cuts_and_of_the_last_blocks(preset):
     assert tail_model(cut(base, last=2)) is None and tail_model(cut(base, "block_0", pool="none"))
 
 
-def test_load_base__of_several_outputs_the_deepest(preset):
-    assert load_base(preset("hgnetv2")).model.output_shape == (None, 4, 4, 16)
+def test_load_base__of_several_outputs_the_deepest(base_of):
+    assert base_of("hgnetv2").model.output_shape == (None, 4, 4, 16)
 
 
 def test_folder_of_hugging_face__says_size_and_normalization(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,23 @@ def test_feeder__counts_memory_where_rows_stay(make_cache, monkeypatch, gpus, fr
     monkeypatch.setattr(feeder, "gpu_memory", lambda: free)
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 32)
     assert (len([*Feeder(data, 32, 1).blocks()]) == 1) is kept
+
+
+def test_feeder__keeps_a_few_blocks_of_rows_in_memory(make_cache, monkeypatch):
+    count, width, block = 4000, 512, 1 << 18
+    data = select(make_cache(count, shape=(width,), shard=1000)[0], TrainConfig()).train
+    monkeypatch.setattr(feeder, "BLOCK_BYTES", block)
+    monkeypatch.setattr(feeder, "_RUN_BYTES", block // 16)
+    monkeypatch.setattr("tensorflow.convert_to_tensor", np.array)  # copies, where they are counted
+    tracemalloc.start()
+    try:
+        fed = Feeder(data, 32, 1, memory_bytes=4 * block)
+        assert sum(len(order) for _, _, order in fed.blocks()) == len(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 4 * width * len(data) > 20 * block
+    assert peak < 5 * block
 
 
 def _epoch(fed: Feeder, epoch: int = 1) -> tuple[np.ndarray, np.ndarray]:
