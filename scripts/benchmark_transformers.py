@@ -11,6 +11,7 @@ falls on both; prints the medians, and the best of each, as Markdown.
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ from fastcls.engines.openvino_core import core
 from fastcls.engines.trunk import Trunk
 from fastcls.machine import cores
 from fastcls.specs import ENGINES, BaseSpec
+from fastcls.wording import count_of
 
 _HEAD = 64  # channels of an attention head
 _SHOWN = 8
@@ -40,24 +42,39 @@ _SHOWN = 8
 @click.option("--base", help="As for `fastcls extract`.")
 @click.option("--vit", help="WIDTHxDEPTH of a ViT/16 of keras_hub's with random weights, such as 768x12.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="By default a thread for each core; workers of an extraction have one.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--precision", "precisions", multiple=True, default=("float32", "bfloat16"), show_default=True)
-def main(base: str | None, vit: str | None, batch: int, rounds: int, precisions: tuple[str, ...]) -> None:
+def main(
+    base: str | None,
+    vit: str | None,
+    batch: int,
+    threads: int | None,
+    rounds: int,
+    precisions: tuple[str, ...],
+) -> None:
     """Measure one base."""
+    threads = threads or cores()
     model = bottleneck_model(cut(load_base(_spec(base, vit))))
     images = np.random.default_rng(0).integers(0, 256, (batch, *model.inputs[0].shape[1:]), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         trunk = Trunk(Path(folder) / "trunk.keras", model)
         OpenVINOEngine.prepare(trunk, lambda: images)
         operations = 2 * _multiply_adds(core().read_model(OpenVINOEngine.place(trunk.path)))
-        click.echo(f"{operations / 1e9:.2f} GFLOP for an image; {cores()} threads, batches of {batch}")
+        click.echo(
+            f"{operations / 1e9:.2f} GFLOP for an image; {count_of(threads, 'thread')}, batches of {batch}"
+        )
         click.echo("| precision | limit, images/s | reached, images/s | share | share of the best |")
         click.echo("|---|---|---|---|---|")
         for precision in precisions:
             kind = engine_class(ENGINES["openvino"][precision])
             kind.prepare(trunk, lambda: images)
-            engine = kind(trunk.path, cores())
-            product = openvino_product(precision)
+            engine = kind(trunk.path, threads)
+            product = openvino_product(precision, threads)
             limits, reached = _rates(engine, product, images, operations, rounds)
             shares = f"{np.median(reached / limits):.2f} | {reached.max() / limits.max():.2f}"
             click.echo(f"| {precision} | {np.median(limits):.1f} | {np.median(reached):.1f} | {shares} |")
@@ -77,6 +94,8 @@ def _rates(
 
 def _spec(base: str | None, vit: str | None) -> BaseSpec:
     if vit:
+        # The function is found by its module's name, which shall be this module, not a copy.
+        sys.modules[Path(__file__).stem] = sys.modules[__name__]
         width, depth = map(int, vit.split("x"))
         _BUILT.update(hidden_dim=width, mlp_dim=4 * width, num_heads=width // _HEAD, num_layers=depth)
         return BaseSpec(f"{Path(__file__).stem}:build_vit", size=(224, 224), normalize="0.5,0.5")

@@ -26,7 +26,7 @@ def fuse(model: Any) -> None:
         if not result.get_element_type().is_real():  # a shape that TensorFlow has looked at
             model.remove_result(result)
     for node in model.get_ordered_ops():
-        fused = _layer_norm(node) or _bias(node) or _attention(node) or _gelu(node)
+        fused = _layer_norm(node) or _attention(node) or _gelu(node)
         if fused:
             fused.set_friendly_name(node.get_friendly_name())
             for target in node.output(0).get_target_inputs():
@@ -81,31 +81,6 @@ def _epsilon(root: Any, tensor: Any, mean: Any) -> float | None:
         return None
     axes, rank = _data(found[0].input_value(1).get_node()), len(tensor.get_partial_shape())
     return _value(found[1]) if [int(axis) % rank for axis in np.ravel(axes)] == [rank - 1] else None
-
-
-def _bias(node: Any) -> Any:
-    """A bias that is added before the channels are split into heads, for one that is added after; else None.
-
-    The kernel of the product then adds it.
-    """
-    found = _operands(node, "Add", _is("Reshape"), _is("Constant"))
-    if not found:
-        return None
-    reshape, bias = found
-    product = reshape.input_value(0)
-    if product.get_node().get_type_name() != "MatMul":
-        return None
-    split, channels = list(node.output(0).get_partial_shape())[-2:], product.get_partial_shape()[-1]
-    if not all(side.is_static for side in (*split, channels)):
-        return None
-    heads = tuple(side.get_length() for side in split)
-    values = _data(bias)
-    if values.shape[-2:] != heads or not values.size == math.prod(heads) == channels.get_length():
-        return None
-    op = import_openvino().opset13
-    special = reshape.get_attributes()["special_zero"]
-    early = op.add(product, op.constant(values.reshape(-1)))
-    return op.reshape(early, reshape.input_value(1), special)
 
 
 def _attention(node: Any) -> Any:

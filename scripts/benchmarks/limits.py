@@ -107,8 +107,8 @@ def product_operations() -> int:
     return 2 * _SIDE**3
 
 
-def openvino_product(precision: str) -> Callable[[], Any]:
-    """What computes a product of two large matrices, when called."""
+def openvino_product(precision: str, threads: int = 0) -> Callable[[], Any]:
+    """What computes a product of two large matrices, when called; 0 threads for one on each core."""
     import openvino
     from openvino import opset13 as ops
 
@@ -124,7 +124,7 @@ def openvino_product(precision: str) -> Callable[[], Any]:
         ]
     hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}[precision]
     model = openvino.Model([ops.matmul(*factors, False, False)], [given])
-    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": cores()}
+    options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads or cores()}
     compiled = openvino.Core().compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     return lambda: request.infer([left], share_inputs=True, share_outputs=True)

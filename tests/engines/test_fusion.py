@@ -61,20 +61,6 @@ def test_transformer__is_fused_and_the_same(transformer, pixels, tmp_path):
     said = Counter(node.get_type_name() for node in written.get_ordered_ops())
     assert said["Gelu"] == said["ScaledDotProductAttention"] == 2 and not said["Erf"]
     assert has_attention(written)
-    weighted = [node for node in written.get_ordered_ops() if has_weights(node)]
-    assert len(weighted) == 2 * 5 and all(map(is_followed_by_bias, weighted))
-
-
-def has_weights(node):
-    return node.get_type_name() == "MatMul" and node.input_value(1).get_node().get_type_name() == "Constant"
-
-
-def is_followed_by_bias(node):
-    """Whether the kernel of a product can add the bias."""
-    (follower,) = (target.get_node() for target in node.output(0).get_target_inputs())
-    return (
-        follower.get_type_name() == "Add" and follower.input_value(1).get_node().get_type_name() == "Constant"
-    )
 
 
 def normal(**options):
@@ -110,19 +96,6 @@ def test_layer_normalization__whatever_its_scale_and_offset(make, fused, pixels,
     engine = OpenVINOEngine(trunk.path, 1)
     np.testing.assert_allclose(engine.run(some), model.predict(some, verbose=0), atol=2e-5)
     assert kinds(engine)["MVN"] == fused
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 2, 48), (1, 32, 2, 48), (48,), (1, 1, 2, 1)])
-def test_bias_of_heads__whatever_its_shape(shape, pixels, tmp_path):
-    keras.utils.set_random_seed(0)
-    image = keras.Input((32, 32, 3), dtype="uint8")
-    x = layers.Reshape((32, 96))(layers.Rescaling(1 / 255)(image))
-    x = layers.Reshape((32, 2, 48))(layers.Dense(96, use_bias=False)(x))
-    model = keras.Model(image, x + np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    trunk = Trunk(tmp_path / "trunk.keras", model)
-    OpenVINOEngine.prepare(trunk, lambda: pixels)
-    expected = model.predict(pixels[:3], verbose=0)
-    np.testing.assert_allclose(OpenVINOEngine(trunk.path, 1).run(pixels[:3]), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", [Bfloat16Engine, Int8Engine])
