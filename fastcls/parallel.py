@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from fastcls import interrupts
+
 _WAITING = 16  # threads that wait for a disk
 WAITING_WIDE = 64  # threads that wait for a network
 _PATIENCE_S = 0.5  # after an interrupt
@@ -31,7 +33,7 @@ def ahead(
     """
     waiting: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(threads)
-    patience: float | None = None
+    is_interrupted = False
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -42,10 +44,12 @@ def ahead(
             yield waiting[0].result()
             waiting.popleft()
     except KeyboardInterrupt:
-        patience = _PATIENCE_S
+        is_interrupted = True
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        # An interrupt may reach the consumer instead, which then closes this generator.
+        patience = _PATIENCE_S if is_interrupted or interrupts.was_received() else None
         wait([each for each in waiting if not each.cancelled()], patience)
 
 

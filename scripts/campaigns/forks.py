@@ -59,6 +59,10 @@ class Ended:
         return "\n    ".join([f"exit code {self.code}", *(line[:300] for line in lines[-_SHOWN:])])
 
 
+# Of pyarrow's allocator, which takes care of forks.
+_OF_JEMALLOC = "jemalloc_bg_thd"
+
+
 @functools.cache
 def preload() -> None:
     """Import once what the commands import, without starting TensorFlow: a fork has none of its threads.
@@ -75,8 +79,9 @@ def preload() -> None:
         import fastcls.cli.main
         import fastcls.extraction.extractor
         import fastcls.pipeline  # noqa: F401
-    threads = Path("/proc/self/task")
-    if threads.is_dir() and len(list(threads.iterdir())) > 1:
+    threads = Path("/proc/self/task").glob("*/comm")
+    others = [path for path in threads if path.read_text().strip() != _OF_JEMALLOC]
+    if len(others) > 1:
         raise RuntimeError("An import has started threads: commands cannot run in forks")
 
 

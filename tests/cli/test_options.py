@@ -50,7 +50,7 @@ COMMANDS = {
 CHOICES = [
     *("", "--optimizer sgd", "--optimizer AdamW", "--schedule plateau", "--schedule cosine", "--head tail"),
     *("--checkpoint-every 2", "--class-weight log", "--views 3", "--schedule exponential"),
-    "--folds 3",
+    *("--folds 3", "--executor ray"),
 ]
 
 
