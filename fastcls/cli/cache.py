@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 _CACHE = click.argument("cache", type=click.Path())
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _KINDS = ("npy", "parquet")
+
+
+def _runs(purpose: str) -> Callable[[Any], Any]:
+    """The option for folders of runs, with what they are for."""
+    return click.option(
+        "--runs",
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False),
+        metavar="FOLDER",
+        help=f"{purpose}. Can be repeated. [default: the current folder]",
+    )
 
 
 @click.group()
@@ -57,14 +68,7 @@ def ls(folders: tuple[str, ...], as_json: bool) -> None:
 
 @cache.command()
 @_CACHE
-@click.option(
-    "--runs",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False),
-    metavar="FOLDER",
-    help="Look for runs that were trained on it below this folder, too. Can be repeated. [default: the "
-    "current folder]",
-)
+@_runs("Look for runs that were trained on it below this folder, too")
 @_JSON
 def info(cache: str, runs: Sequence[str], as_json: bool) -> None:
     """Show what a cache holds, and what made it."""
@@ -121,14 +125,7 @@ def repair(caches: Sequence[str]) -> None:
 
 @cache.command()
 @_CACHE
-@click.option(
-    "--runs",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False),
-    metavar="FOLDER",
-    help="Keep the images that runs below this folder were trained on. Can be repeated. [default: the "
-    "current folder]",
-)
+@_runs("Keep the images that runs below this folder were trained on")
 @click.option(
     "--drop",
     multiple=True,

@@ -14,9 +14,9 @@ from typing import Any
 
 import fastcls
 from fastcls import files
-from fastcls.exporting.runtimes import RECORD
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.licenses import weights_license
+from fastcls.runs import EXPORT_RECORD
 from fastcls.specs.exporting import ExportSpec
 
 MEMBER = "export"
@@ -63,12 +63,12 @@ def versions() -> dict[str, str]:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write export.json into the folder of an export."""
-    files.write_checked_json(folder / RECORD, record)
+    files.write_checked_json(folder / EXPORT_RECORD, record)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """What export.json in a folder says; None where there is none, or a damaged one."""
     try:
-        return files.read_checked_json(folder / RECORD)
+        return files.read_checked_json(folder / EXPORT_RECORD)
     except (OSError, ValueError):
         return None

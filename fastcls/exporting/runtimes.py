@@ -17,13 +17,13 @@ from fastcls.backend import import_tensorflow, stderr_kept_for_errors
 from fastcls.errors import FastclsError, OptionError
 from fastcls.machine import cores
 from fastcls.optional import require
+from fastcls.runs import EXPORT_RECORD
 
 # What travels with the model, as JSON: the name of a file, or of a property inside of the model.
 MEMBER = "fastcls.json"
 ONNX_KEY = "fastcls"
 OPENVINO_KEYS = ("fastcls", "described")
 INPUT, OUTPUT = "image", "probabilities"
-RECORD = "export.json"  # beside the model: digests of all files, and the figures of the check
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -175,7 +175,7 @@ def record_of(place: Path) -> dict[str, Any] | None:
     Raises:
         OptionError: It is damaged.
     """
-    file = place.parent / RECORD
+    file = place.parent / EXPORT_RECORD
     if not file.is_file():
         return None
     try:
@@ -208,7 +208,7 @@ def fault_of(place: Path) -> str:
         file = place.parent / name
         if not file.is_file() or files.file_digest(file) != digest:
             state = "damaged or was replaced" if file.is_file() else "gone"
-            return f"{file} is {state}: it does not match {place.parent / RECORD}"
+            return f"{file} is {state}: it does not match {place.parent / EXPORT_RECORD}"
     return ""
 
 

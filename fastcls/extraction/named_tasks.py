@@ -6,7 +6,6 @@ lacks of a task is marked in it.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -59,10 +58,8 @@ def _name(task: ShardTask, fingerprints: Sequence[str], states: Mapping[str, Seq
 
     Times are those of modification in seconds, which copies of a data set can have in common.
     """
-    state = hashlib.blake2b(digest_size=files.DIGEST_BYTES)
     told = [*fingerprints, task.views.augment, str(task.views.view_seed)]
     for image in task.images:
         size, changed_ns, _ = states[image.path]
         told += [image.path, str(size), str(changed_ns // _NS), str(image.views)]
-    state.update("\0".join(told).encode("utf-8", "surrogateescape"))
-    return state.hexdigest()
+    return files.digest("\0".join(told).encode("utf-8", "surrogateescape"))

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from fastcls import files, web
 from fastcls.errors import OptionError, StorageError
+from fastcls.published import publish
 from fastcls.storage import stores
 from fastcls.storage.stores import S3, file_system
 from fastcls.storage.tries import code_of, missing, tried
@@ -305,15 +306,9 @@ def _put_local(source: Path, target: Path, *, only_new: bool) -> bool:
     with files.temporary_folder(target.parent) as folder:
         temporary = folder / "file"
         shutil.copyfile(source, temporary)
-        if not only_new:
-            files.put(temporary, target)
-            return True
-        files.sync(temporary)
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        files.sync(target.parent)
+        if only_new:
+            return publish(temporary, target)
+        files.put(temporary, target)
     return True
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from fastcls import files
 from fastcls.errors import OptionError
-from fastcls.exporting.runtimes import RECORD, RUNTIMES, find_export, is_export, open_export
+from fastcls.exporting.runtimes import RUNTIMES, find_export, is_export, open_export
+from fastcls.runs import EXPORT_RECORD
 
 FORMATS = tuple(RUNTIMES)
 
@@ -47,7 +48,7 @@ def test_changed_file_is_refused_by_the_record_beside_it(copied, name):
     file = copied(name)
     named = [path for path in file.parent.rglob("*") if path.is_file()]
     digests = {path.relative_to(file.parent).as_posix(): files.file_digest(path) for path in named}
-    files.write_checked_json(file.parent / RECORD, {"files": digests})
+    files.write_checked_json(file.parent / EXPORT_RECORD, {"files": digests})
     open_export(file)
     for path in named:
         content = path.read_bytes()
@@ -55,7 +56,7 @@ def test_changed_file_is_refused_by_the_record_beside_it(copied, name):
         with pytest.raises(OptionError, match=f"{path.name} is damaged or was replaced"):
             open_export(file)
         path.write_bytes(content)
-    (file.parent / RECORD).write_text("{}")
+    (file.parent / EXPORT_RECORD).write_text("{}")
     with pytest.raises(OptionError, match=r"export\.json is damaged"):
         open_export(file)
 
@@ -74,7 +75,7 @@ def test_truncated_file_is_refused(copied, name):
 @pytest.mark.parametrize(("name", "more"), [("openvino", "classifier.bin"), ("graphdef", "fastcls.json")])
 def test_half_of_two_files_is_refused(copied, name, more):
     file = copied(name)
-    (file.parent / RECORD).unlink(missing_ok=True)
+    (file.parent / EXPORT_RECORD).unlink(missing_ok=True)
     (file.parent / more).unlink()
     with pytest.raises(OptionError, match=f"needs {more} beside it"):
         open_export(file)
