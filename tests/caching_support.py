@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from manifest_support import some_manifest
 
 from fastcls import files, runs
 from fastcls.cache import checked_files, shard
 from fastcls.cache.listing import Listing, Report, listings
 from fastcls.cache.samples import Failure, FileState, SampleRow
 from fastcls.cache.shard import ShardWriter
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.store import Cache
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.data.views import row_key
 from fastcls.specs import ViewSpec
@@ -25,21 +26,14 @@ from fastcls.used_images import UsedImage, write_images
 
 SHAPE = (2, 3)
 VIEWS = ViewSpec(3, "flip", 5)
-MANIFEST = Manifest(
-    fingerprint="f" * 32,
+MANIFEST = some_manifest(
+    "f" * 32,
+    SHAPE,
     base="resnet50",
     weights="imagenet",
     layer="add",
-    pool="none",
     normalize="tf",
     size=(8, 6),
-    decode="decode",
-    resize="resize",
-    dtype="float32",
-    precision="float32",
-    shape=SHAPE,
-    architecture="a",
-    weights_digest="w",
     tail_digest="t",
 )
 _ROWS = {"shape": SHAPE, "dtype": "float32", "attributes": {"fingerprint": MANIFEST.fingerprint}}

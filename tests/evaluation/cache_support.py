@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from manifest_support import some_manifest
 
 from fastcls import files
 from fastcls.cache.listing import Report
@@ -81,19 +82,4 @@ def write_cache(
 
 def manifest(shape: tuple[int, ...]) -> Manifest:
     """What is known of a cache of such rows."""
-    return Manifest(
-        fingerprint=files.digest(f"{shape}".encode()),
-        base="none",
-        weights="none",
-        layer="none",
-        pool="none",
-        normalize="none",
-        size=(8, 8),
-        decode="none",
-        resize="none",
-        dtype="float32",
-        precision="float32",
-        shape=shape,
-        architecture="",
-        weights_digest="",
-    )
+    return some_manifest(files.digest(f"{shape}".encode()), shape)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifest_support import some_manifest
 from training_support import write_listing
 
 from fastcls import files
@@ -85,19 +86,4 @@ def _views(digests: list[str], features: np.ndarray, views: int) -> tuple[list[s
 
 
 def _manifest(shape: tuple[int, ...], seed: int) -> Manifest:
-    return Manifest(
-        fingerprint=files.digest(f"{shape}{seed}".encode()),
-        base="none",
-        weights="none",
-        layer="none",
-        pool="none",
-        normalize="none",
-        size=(8, 8),
-        decode="none",
-        resize="none",
-        dtype="float32",
-        precision="float32",
-        shape=shape,
-        architecture="",
-        weights_digest="",
-    )
+    return some_manifest(files.digest(f"{shape}{seed}".encode()), shape)
