@@ -14,8 +14,8 @@ import fastcls
 from fastcls import home
 from fastcls.cache.store import cache_folders
 from fastcls.engines.trials import Trial, try_engines
-from fastcls.files import folder_size
 from fastcls.machine import available_memory, cores, cpu_features, cpu_name
+from fastcls.sizes import folder_size
 
 PACKAGES = (
     *("tensorflow", "keras", "openvino", "h5py", "numpy", "opencv-python-headless", "pillow"),

@@ -18,11 +18,15 @@ from typing import Any, BinaryIO, TypeAlias
 
 from fastcls.errors import OptionError, shown
 
-PathLike: TypeAlias = str | os.PathLike[str]  # what every path of the public functions may be
-DIGEST_BYTES, TEMPORARY = 16, ".tmp-fastcls-"
+# What every path of the public functions may be.
+PathLike: TypeAlias = str | os.PathLike[str]
+DIGEST_BYTES = 16
 # How every CSV file is opened; a file name that is not UTF-8 goes through unharmed.
 CSV_TEXT: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-_CHECKSUM, _OF_KERNEL, _TRIES = "checksum", ("/proc", "/sys"), 100
+TEMPORARY = ".tmp-fastcls-"
+_CHECKSUM = "checksum"
+_OF_KERNEL = ("/proc", "/sys")
+_TRIES = 100
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # also of one that a `Path` has shortened
 logger = logging.getLogger(__name__)
 
@@ -379,16 +383,6 @@ def read_checked_json(path: Path) -> dict[str, Any]:
     if checksum != json_digest(value):
         raise ValueError("its checksum does not match: it has been changed")
     return value
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of all files below a folder; links are not followed, and what cannot be read counts nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):  # another process may remove it at this moment
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 (of thousands)
-    return total
 
 
 def sync(path: Path) -> None:

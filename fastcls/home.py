@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fastcls import files
 from fastcls.errors import OptionError
+from fastcls.sizes import folder_size
 
 VARIABLE = "FASTCLS_HOME"
 MIRRORS = "mirrors"  # of caches at URLs: their users remove them
@@ -158,7 +159,7 @@ def _remove_oldest(home: Path) -> None:
     kinds = [kind for kind in home.glob("*") if kind.name != MIRRORS]
     places = [each for kind in kinds for each in kind.glob("*") if not each.name.startswith(files.TEMPORARY)]
     used = {place: place.stat().st_mtime for place in places}
-    sizes = {place: files.folder_size(place) for place in places}
+    sizes = {place: folder_size(place) for place in places}
     total = sum(sizes.values())
     for place in sorted(places, key=lambda place: used[place]):
         if total <= MOST_BYTES or used[place] > time.time() - _RECENT_S:

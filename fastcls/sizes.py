@@ -1,6 +1,10 @@
-"""Sizes in words."""
+"""Sizes of folders, and in words."""
 
 from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
@@ -13,3 +17,13 @@ def format_bytes(count: int) -> str:
     """
     power = min(max(0, count.bit_length() - 1) // 10, len(_UNITS))
     return f"{count / 1024**power:.1f} {_UNITS[power - 1]}" if power else f"{count} bytes"
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; links are not followed, and what cannot be read counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # another process may remove it at this moment
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 (of thousands)
+    return total

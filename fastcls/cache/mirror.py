@@ -22,6 +22,7 @@ from fastcls import errors, files, home
 from fastcls.errors import OptionError, shown
 from fastcls.files import PathLike
 from fastcls.parallel import spread
+from fastcls.sizes import folder_size
 
 _STATE, _PROBE = ".mirror.json", ".fastcls-may-write"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -136,7 +137,7 @@ def size(folder: Path) -> int:
     """
     url = url_of(folder)
     if url is None:
-        return files.folder_size(folder)
+        return folder_size(folder)
     from fastcls import storage
 
     return sum(stat.size for _, stat in storage.walk(url))

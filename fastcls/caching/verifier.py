@@ -22,6 +22,7 @@ from fastcls.caching.contents import MANIFEST, Contents, cache_folders_at
 from fastcls.errors import CacheError, spoken
 from fastcls.files import PathLike
 from fastcls.parallel import ahead
+from fastcls.sizes import folder_size
 from fastcls.wording import count_of
 
 # While one waits for the disk, others compute checksums.
@@ -128,7 +129,7 @@ def _verify(folder: Path, *, progress: bool) -> Verified:
     manifest = None if damage else Cache(folder).manifest
     looked = [_Looked(folder / MANIFEST, _size(folder / MANIFEST), damage=damage)]
     with tqdm(
-        total=files.folder_size(folder), unit="B", unit_scale=True, desc="verify", disable=not progress
+        total=folder_size(folder), unit="B", unit_scale=True, desc="verify", disable=not progress
     ) as bar:
         for each in _looked_at(contents, manifest):
             looked.append(each)
