@@ -76,7 +76,7 @@ def test_auto__a_typed_option_of_epochs_takes_linear(fastcls, trained, tmp_path,
     assert set(_uses(run)) == {"train", "val"}
 
 
-@pytest.mark.parametrize("given", [["--epochs", 3], ["--optimizer", "adam"]])
+@pytest.mark.parametrize("given", [["--epochs", 50], ["--optimizer", "adam"]])
 def test_auto__the_options_of_its_run_take_the_same_head(fastcls, trained, tmp_path, given):
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     command = ("train-head", trained.cache.folder, "--out")

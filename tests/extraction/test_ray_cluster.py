@@ -79,7 +79,7 @@ def test_a_node_is_lost_another_comes_and_the_driver_is_killed(connected, data, 
     prepare(root)
     small = ("--executor", "ray", "--batch-size", "1", "--shard-size", "4")
     lost, _ = (connected.add_node(wait=False, **NODE) for _ in range(2))
-    driver = start_command(*extract_arguments(data, root, *small), TEST_DELAY_S="0.5")
+    driver = start_command(*extract_arguments(data, root, *small), TEST_DELAY_S="1")
     assert wait_until(lambda: len(forwarded(root)) > 4, 60)
     connected.remove_node(lost)
     connected.add_node(wait=False, **NODE)
