@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -24,6 +26,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from fastcls import machine
+from fastcls.cli import main as cli
 from fastcls.specs import EXECUTORS
 
 ROOT = Path(__file__).parents[1]
@@ -189,13 +192,24 @@ def test_benchmark_gpu__measures_what_feeds_a_network(
 
 
 def test_compare_accuracy__measures_heads_and_qualities_on_the_same_splits(
-    make_digits, run_script, tmp_path: Path, capsys
+    make_digits, run_script, monkeypatch, tmp_path: Path, capsys
 ) -> None:
     make_digits(tmp_path / "digits", "--digits", "0-1")
-    base = "--base lenet5 --weights random --normalize torch --workers 1"
+    script = importlib.import_module("compare_accuracy")
+
+    def run_here(command: list[str], **_: object) -> SimpleNamespace:
+        monkeypatch.setattr("sys.argv", command[2:])
+        told = io.StringIO()
+        with redirect_stdout(told), redirect_stderr(told), pytest.raises(SystemExit) as ended:
+            cli.main()
+        return SimpleNamespace(returncode=ended.value.code, stderr=told.getvalue())
+
+    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run_here))
+    base = "--base lenet5 --weights random --normalize torch --executor inline"
     report = tmp_path / "report.json"
     options = ["--seeds", "1", "--json", report, "--work", tmp_path / "work"]
-    compare = partial(run_script, "compare_accuracy.py", f"two: {tmp_path / 'digits'} {base}", *options)
+    arguments = [f"two: {tmp_path / 'digits'} {base}", *map(str, options)]
+    compare = partial(script.main, arguments)
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         compare()
