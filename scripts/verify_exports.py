@@ -1,11 +1,11 @@
 """Export small runs of many bases and heads to every format and precision, and tell what is verified.
 
-    python scripts/verify_exports.py OUT [--data FOLDER] [--quick] [--base BASE ...]
+    python scripts/verify_exports.py OUT [--data FOLDER] [--size PIXELS] [--quick] [--base BASE ...]
 
 Each run is of 60 images: those of a folder per class, or drawn ones. Weights are random, with statistics of
-these images, so that outputs depend on the image, but little is said of accuracy. With several labels, each
-image has its class, and every second one "second" too. OUT keeps the runs and a line per row in rows.jsonl:
-the same command goes on where it was interrupted.
+these images, so that outputs depend on the image, but little is said of accuracy; others are taken from
+OUT/BASE.weights.h5. With several labels, each image has its class, and every second one "second" too. OUT
+keeps the runs and a line per row in rows.jsonl: the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import argparse
 import csv
 import itertools
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +33,23 @@ from fastcls.data.decoder import Decoder, pixel_rule
 from fastcls.errors import FastclsError
 from fastcls.evaluation.text_table import format_table
 from fastcls.exporting.documents import versions
-from fastcls.specs.exporting import FORMATS
+from fastcls.exporting.exporter import Exported, export_planned
+from fastcls.exporting.planner import plan_export
+from fastcls.specs.exporting import FORMATS, ExportCheckSpec, ExportSpec
 
 CUTS = {  # for the tail: a layer before the last ones
     "mobilenetv2": "block_15_add",
     "resnet50": "conv5_block2_out",
     "efficientnetb0": "block6d_add",
-    "convnexttiny": "",
-    "resnext50": "",
-    "densenet121": "",
-    "squeezenet": "",
-    "lenet5": "",
+    "convnexttiny": "add_16",
+    "resnext50": "layer4_1_out",
+    "densenet121": "conv5_block15_concat",
+    "squeezenet": "fire8_out",
+    "lenet5": "s4",
 }
 HEADS = {
-    "linear": ("--head", "linear", "--epochs", "20", "--learning-rate", "0.05"),
-    "mlp": ("--head", "linear", "--layers", "32", "--epochs", "20", "--learning-rate", "0.01"),
+    "linear": ("--head", "linear"),
+    "mlp": ("--head", "linear", "--layers", "32"),
     "logreg": ("--head", "logreg"),
     "prototype": ("--head", "prototype"),
     "knn": ("--head", "knn"),
@@ -62,6 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else "")
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, help="A folder of photos per class.")
+    parser.add_argument(
+        "--size", type=int, help="Size of images: small ones take less time. [default: the base's own]"
+    )
     parser.add_argument("--base", action="append", choices=CUTS, help="Only these bases.")
     parser.add_argument("--quick", action="store_true", help="Three pairs of base and head.")
     asked = parser.parse_args()
@@ -73,7 +80,8 @@ def main() -> None:
     for base, head, labels in _combinations(asked.base, quick=asked.quick):
         if (base, head, labels) in known:
             continue
-        rows = _rows(base, head, labels, photos, asked.out)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # its memory ends with it
+            rows = pool.submit(_rows, base, head, labels, photos, asked.out, asked.size).result()
         with table.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         done += rows
@@ -85,36 +93,62 @@ def main() -> None:
 def _combinations(bases: list[str] | None, *, quick: bool) -> Iterator[tuple[str, str, str]]:
     pairs = QUICK if quick else ((base, head) for head, base in itertools.product(HEADS, CUTS))
     for base, head in pairs:
-        if (bases and base not in bases) or (head == "tail" and not CUTS[base]):
+        if bases and base not in bases:
             continue
         yield base, head, "one"
         if head not in ONE_LABEL_ONLY:
             yield base, head, "several"
 
 
-def _rows(base: str, head: str, labels: str, photos: Path, out: Path) -> list[list[str]]:
+def _rows(base: str, head: str, labels: str, photos: Path, out: Path, size: int | None) -> list[list[str]]:
     run = out / "runs" / f"{base}-{head}-{labels}"
     data = [str(photos)] if labels == "one" else [str(photos / "several.csv"), "--label-separator", "|"]
     cut = ["--cut", CUTS[base]] if head == "tail" else []
-    weights = str(_weights(base, photos, out / f"{base}.weights.h5"))
-    options = ["--base", base, "--weights", weights, *cut, *HEADS[head], "--test", "0.2"]
-    place = ["--out", str(run), "--cache", str(out / "caches"), "--name", labels]
+    weights = str(_weights(base, size, photos, out / f"{base}.weights.h5"))
+    sized = ["--size", str(size)] if size else []
+    of = ["--base", base, "--weights", weights, *sized, *cut, *HEADS[head]]
+    place = [
+        "--out",
+        str(run),
+        "--cache",
+        str(out / "caches"),
+        "--name",
+        labels,
+        "--test",
+        "0.2",
+        "--no-report",
+    ]
     made = subprocess.run(
-        [sys.executable, "-m", "fastcls", "run", *data, *options, *place], capture_output=True, text=True
+        [sys.executable, "-m", "fastcls", "run", *data, *of, *place], capture_output=True, text=True
     )
     if made.returncode:
         last = made.stderr.strip().splitlines()[-1:] or [""]
         return [[base, head, labels, "-", "-", f"no run: {last[0][:150]}"]]
     shutil.rmtree(run / "exports", ignore_errors=True)  # of a run that was interrupted
-    rows = []
-    for name, kind in FORMATS.items():
-        for precision in kind.precisions:
-            rows.append([base, head, labels, name, precision, _result(run, name, precision)])
+    specs = [ExportSpec(name, precision) for name, kind in FORMATS.items() for precision in kind.precisions]
+    results = _results(run, specs)
     shutil.rmtree(run / "exports", ignore_errors=True)
-    return rows
+    return [[base, head, labels, spec.format, spec.precision, results[spec]] for spec in specs]
 
 
-def _weights(base: str, photos: Path, path: Path) -> Path:
+def _results(run: Path, specs: list[ExportSpec]) -> dict[ExportSpec, str]:
+    """What becomes of each. They are made together, so that the graph is, too, made once."""
+    check = ExportCheckSpec()
+    try:
+        made = export_planned(plan_export(run, specs, check))
+    except FastclsError as error:
+        if len(specs) == 1:
+            return {specs[0]: f"refused: {str(error)[:150]}"}
+        return {spec: result for each in specs for spec, result in _results(run, [each]).items()}
+    return {each.spec: _told(each) for each in made}
+
+
+def _told(made: Exported) -> str:
+    check: Any = made.check
+    return f"{made.status} [{check['max_difference']:.1e}]" if check else made.status
+
+
+def _weights(base: str, size: int | None, photos: Path, path: Path) -> Path:
     """Random weights under which outputs depend on the image.
 
     As they are initialized, deep networks give the same for all: batch norm knows no statistics, layer scales
@@ -124,7 +158,7 @@ def _weights(base: str, photos: Path, path: Path) -> Path:
         return path
     keras = import_keras()
     keras.utils.set_random_seed(0)
-    found = fastcls.load_base(base, weights="random")
+    found = fastcls.load_base(base, weights="random", size=(size, size) if size else None)
     layers = found.model.layers
     has_statistics = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
     for layer in layers:
@@ -141,15 +175,6 @@ def _weights(base: str, photos: Path, path: Path) -> Path:
     model(np.stack([decoder.read(file) for file in sorted(photos.glob("*/*.jpg"))]), training=True)
     found.model.save_weights(path)
     return path
-
-
-def _result(run: Path, name: str, precision: str) -> str:
-    try:
-        (made,) = fastcls.export(run, [name], precision=[precision])
-    except FastclsError as error:
-        return f"refused: {str(error)[:150]}"
-    check: Any = made.check
-    return f"{made.status} [{check['max_difference']:.1e}]" if check else made.status
 
 
 def _photos(folder: Path, given: Path | None) -> Path:

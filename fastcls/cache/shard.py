@@ -9,6 +9,7 @@ views. Shards of earlier versions have none.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -40,6 +41,16 @@ _CHECKED = ("format", "version", "fingerprint", "digests_checksum")
 _UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 # What h5py raises for damaged files.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
+# What keeps a file from being read though nothing is wrong with it.
+_NO_DAMAGE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
 
 
 class ForeignShardError(CacheError):
@@ -191,7 +202,7 @@ def read_digests(path: Path, fingerprint: str) -> np.ndarray:
 
     Raises:
         CacheError: The file is damaged, of another version, or of another cache.
-        PermissionError: It may not be read.
+        OSError: It may not be read, or not now.
     """
     known = remote_shards.known_digests(path, fingerprint)
     if known is not None:
@@ -240,7 +251,7 @@ def empty_rows(path: Path, count: int) -> np.ndarray:
 
     Raises:
         CacheError: The shard is damaged.
-        PermissionError: It may not be read.
+        OSError: It may not be read, or not now.
     """
     with damage_named(path), path.open("rb") as file:
         return _layout(path, *_state(file)).empty(count)
@@ -286,7 +297,7 @@ def read_quality(path: Path) -> np.ndarray:
 
     Raises:
         CacheError: The shard is damaged.
-        PermissionError: It may not be read.
+        OSError: It may not be read, or not now.
     """
     with damage_named(path), h5py.File(path, "r") as file:
         found = np.full((len(file["digests"]), len(COLUMNS)), np.nan, np.float32)
@@ -342,9 +353,9 @@ def damage_named(path: Path) -> Iterator[None]:
     remote_shards.fetched(path, require_whole)
     try:
         yield
-    except PermissionError:
-        raise
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise _damaged(path, str(error)) from error
 
 

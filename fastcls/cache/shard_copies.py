@@ -23,7 +23,7 @@ def sound_rows(path: Path) -> np.ndarray:
 
     Raises:
         CacheError: The structure of the file is damaged: no row can be read.
-        PermissionError: It may not be read.
+        OSError: It may not be read, or not now.
     """
     with shard.damage_named(path), shard.opened(path) as (layout, read):
         sound = np.zeros(len(layout.checksums), bool)

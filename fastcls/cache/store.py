@@ -160,9 +160,7 @@ class Cache:
             return cls(path, name)
         folders = cache_folders(path)
         if not folders:
-            raise CacheError(
-                f"No bottleneck cache in {path}. Make one with: fastcls extract DATA --base BASE"
-            )
+            raise no_cache(path)
         holding = [folder for folder in folders if _holds(folder, name)]
         if len(folders) == 1 or len(holding) == 1:
             return cls((holding or folders)[0], name)
@@ -316,6 +314,15 @@ def _without(cut: str, cuts: tuple[str, ...]) -> tuple[str, ...]:
 def cache_folders(root: Path) -> list[Path]:
     """The caches directly under a root, sorted."""
     return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
+
+
+def no_cache(place: Path) -> CacheError:
+    """What is said where there is no cache."""
+    where = "the current folder" if place == Path() else place
+    return CacheError(
+        f"No bottleneck cache in {where}. `fastcls cache ls` lists those below a folder. Make one with: "
+        "fastcls extract DATA --base BASE"
+    )
 
 
 def caches_at(place: PathLike) -> Iterator[Cache]:

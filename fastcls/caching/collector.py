@@ -19,7 +19,7 @@ from fastcls.cache.lease import Leases
 from fastcls.cache.listing import Listing, listings
 from fastcls.cache.shard_copies import copy_rows
 from fastcls.cache.store import Cache
-from fastcls.caching.contents import BEGUN, BOARD, Contents
+from fastcls.caching.contents import BEGUN, BOARD, Contents, open_cache
 from fastcls.caching.runs_of import NamedRuns, find_runs
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.views import row_key
@@ -106,7 +106,7 @@ def gc_cache(
         CacheError: A table, a shard or a run is damaged, or an extraction has not ended.
         OSError: It cannot be written; every row that is named is still there.
     """
-    opened = Cache.of(cache)
+    opened = open_cache(cache)
     with Leases() as leases:
         leases.take([opened.folder])
         garbage = plan_gc(opened, runs=runs, drop=drop, unknown=unknown)
@@ -126,7 +126,7 @@ def plan_gc(
     Raises:
         CacheError: As there.
     """
-    opened = Cache.of(cache)
+    opened = open_cache(cache)
     if mirror.url_of(opened.folder):
         raise OptionError(
             f"{opened.folder} is at a URL, where no rows are removed. Give a copy on this machine"
@@ -208,7 +208,7 @@ def _begun(cache: Cache) -> np.ndarray:
 def _found(known: Sequence[Listing], names: Sequence[str], cache: Cache) -> Iterator[Listing]:
     """The data sets of some names; those that are not there may have gone with a call that was killed."""
     there = {listing.name: listing for listing in known}
-    for name in names:
+    for name in dict.fromkeys(names):
         if name in there:
             yield there[name]
         elif not (cache.folder / BEGUN).exists():

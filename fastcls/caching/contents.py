@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from fastcls import files
 from fastcls.cache import checked_files, kept_index, mirror
-from fastcls.cache.store import Cache, is_cache
-from fastcls.errors import CacheError
+from fastcls.cache.store import Cache, is_cache, no_cache
+from fastcls.errors import CacheError, OptionError, spoken
 from fastcls.files import PathLike
+from fastcls.runs import Run
 
 MANIFEST = "manifest.json"
 BOARD = "tasks"  # a folder where machines say what they do that extract together
@@ -84,23 +86,57 @@ def _kind(path: Path, folder: Path) -> str:
     return "table" if is_table and not path.name.startswith(".") else "other"
 
 
+def open_cache(cache: Cache | PathLike, name: str | None = None) -> Cache:
+    """A cache itself, or that of a path or URL.
+
+    Raises:
+        CacheError: There is none, or no data set of that name.
+        OptionError: It is a run, or no path.
+    """
+    refuse_run(cache)
+    return Cache.of(cache, name)
+
+
+def refuse_run(place: Cache | PathLike) -> None:
+    """Refuse a run in place of a cache.
+
+    Raises:
+        OptionError: It is a run; the message names its cache.
+    """
+    run: Run | None = None
+    if isinstance(place, (str, Path)) and not mirror.is_url(place):
+        with contextlib.suppress(OSError):  # it may not be read, which whoever opens it says
+            run = Run.of(Path(place))
+    if run:
+        known = run.cache_folders
+        there = [spoken(folder) for folder in known if _is_cache(folder)]
+        remedy = f"Give its cache: {there[0]}" if there else "Its cache is no longer where it was"
+        was = f": {spoken(known[-1])}" if known and not there else ""
+        raise OptionError(f"A cache is needed, and {place} is a run. {remedy}{was}")
+
+
 def cache_folders_at(path: Cache | PathLike) -> list[Path]:
     """The folder of a cache, damaged or not; or all caches directly under a folder.
 
     Raises:
         CacheError: There is none.
-        OptionError: It is no path.
+        OptionError: It is a run, or no path.
     """
     if isinstance(path, Cache):
         return [path.folder]
+    refuse_run(path)
     place = mirror.opened(path, "cache", "a Cache")
     if _is_cache(place):
         return [place]
     found = [child for child in sorted(place.iterdir()) if _is_cache(child)] if place.is_dir() else []
     if not found:
-        raise CacheError(f"No bottleneck cache in {place}. `fastcls cache ls` lists those below a folder")
+        raise no_cache(place)
     return found
 
 
 def _is_cache(folder: Path) -> bool:
-    return folder.is_dir() and is_cache({entry.name for entry in folder.iterdir()})
+    if not folder.is_dir():
+        return False
+    with contextlib.suppress(CacheError):
+        return is_cache({entry.name for entry in folder.iterdir()}) or bool(Cache(folder))
+    return False

@@ -18,7 +18,7 @@ from fastcls.cache.listing import listings
 from fastcls.cache.shard import maker_of
 from fastcls.cache.shard_copies import count_rows
 from fastcls.cache.store import Cache, Manifest
-from fastcls.caching.contents import Contents
+from fastcls.caching.contents import Contents, open_cache, refuse_run
 from fastcls.caching.runs_of import find_runs
 from fastcls.errors import CacheError, FastclsError, spoken
 from fastcls.files import PathLike
@@ -127,8 +127,9 @@ def list_caches(folder: PathLike = ".") -> Iterator[CacheSummary]:
         folder: Hidden folders and links in it are not entered.
 
     Raises:
-        OptionError: There is no such folder.
+        OptionError: There is no such folder, or it is a run.
     """
+    refuse_run(folder)
     for entry in inventory.find(folder):
         if entry.kind == "cache":
             yield _summary(entry)
@@ -162,7 +163,7 @@ def cache_info(cache: Cache | PathLike, *, runs: Sequence[PathLike] = ()) -> Cac
     Raises:
         CacheError: There is none, or its manifest is damaged.
     """
-    opened = Cache.of(cache)
+    opened = open_cache(cache)
     contents, index = Contents.of(opened.folder), opened.index()
     shards = shard_states(opened.shards_folder)  # of a mirror, those of the store
     listed, data_sets = [np.empty(0, np.int64)], []

@@ -16,6 +16,7 @@ from fastcls import files
 from fastcls.cache.index import Rows
 from fastcls.cache.samples import SampleTable
 from fastcls.cache.store import Cache
+from fastcls.caching.contents import open_cache
 from fastcls.data.csv_table import write_table
 from fastcls.errors import CacheError, OptionError, closest, shown
 from fastcls.files import PathLike, as_path
@@ -92,7 +93,7 @@ def export_cache(
         progress: Show a bar on stderr.
 
     Raises:
-        OptionError: The output is there, or cannot be made, or an option is unknown.
+        OptionError: The output is there, or is in the cache, or cannot be made, or an option is unknown.
         CacheError: The cache has no such data set or split, or a row is damaged.
         MissingExtraError: pyarrow is not installed.
         OSError: The disk is full, or fails; nothing is left then.
@@ -100,8 +101,10 @@ def export_cache(
     if to not in KINDS:
         raise OptionError(f"Unknown kind of file: {shown(to)}. Closest: {closest(str(to), KINDS)}")
     place = as_path(out, "out")
-    opened = cache if isinstance(cache, Cache) and name is None else Cache.find(_folder(cache), name)
+    opened = cache if isinstance(cache, Cache) and name is None else open_cache(_folder(cache), name)
     files.require_new(place, "OUT")
+    if place.resolve().is_relative_to(opened.folder.resolve()):
+        raise OptionError(f"{place} is in the cache itself. Choose an OUT elsewhere")
     if to == "parquet":
         require("pyarrow.parquet", purpose="Writing Parquet", extra="parquet")
     known = _chosen(opened.listing.samples(), split)

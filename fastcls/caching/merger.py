@@ -19,6 +19,7 @@ from fastcls.cache.listing import Listing, Report, listings
 from fastcls.cache.samples import SampleTable
 from fastcls.cache.shard_copies import content_name, copy_rows, sound_rows
 from fastcls.cache.store import Cache
+from fastcls.caching.contents import open_cache
 from fastcls.errors import CacheError, OptionError
 from fastcls.extraction.changes import differences
 from fastcls.files import PathLike
@@ -69,7 +70,7 @@ def merge_caches(into: Cache | PathLike, sources: Sequence[Cache | PathLike]) ->
     """
     if isinstance(sources, (str, Path, Cache)):
         sources = [sources]
-    target, others = Cache.of(into), [Cache.of(source) for source in sources]
+    target, others = open_cache(into), [open_cache(source) for source in sources]
     for other in others:
         _require_same(target, other)
     with Leases() as leases:
@@ -109,7 +110,7 @@ def _merge_shard(target: Cache, path: Path, number: int, there: Index, here: Ind
     own = there.locate(digests)
     is_first = (own.shard == number) & (own.row == np.arange(len(digests)))  # of rows that are there twice
     wanted = is_first & ~here.locate(digests).present
-    sound = sound_rows(path) if wanted.any() else wanted
+    sound = _sound_rows(path, len(digests)) if wanted.any() else wanted
     places = np.flatnonzero(wanted & sound)
     done.known += int((is_first & ~wanted).sum())
     done.damaged += int((wanted & ~sound).sum())
@@ -122,6 +123,15 @@ def _merge_shard(target: Cache, path: Path, number: int, there: Index, here: Ind
         target.publish(copy_rows(path, fingerprint, places, target.landing_folder))
     done.rows += len(places)
     done.shards += bool(len(places))
+
+
+def _sound_rows(path: Path, count: int) -> np.ndarray:
+    """Which rows of a shard can be taken: none where its structure is damaged."""
+    try:
+        return sound_rows(path)
+    except CacheError as error:
+        logger.warning("Its rows are left behind: %s", error)
+        return np.zeros(count, bool)
 
 
 def _merge_listing(target: Cache, listing: Listing, done: Merged) -> None:

@@ -85,18 +85,20 @@ def repair_cache(cache: Cache | PathLike, *, progress: bool = False) -> list[Rep
         OptionError: It is at a URL.
         OSError: It cannot be written; nothing that is whole is lost.
     """
-    for folder in cache_folders_at(cache):
+    folders = cache_folders_at(cache)
+    for folder in folders:
         if mirror.url_of(folder):
             raise OptionError(
                 f"{folder} is at a URL, where nothing is removed. Remove the damaged objects there that "
                 "`fastcls cache verify` names, and run the same `fastcls extract` again"
             )
     done = []
-    for found in verify_cache(cache, progress=progress):
-        damages = [damage for damage in found.damages if damage.kind != "rows"]  # the extraction's affair
+    for folder in folders:
         with Leases() as leases:
-            leases.take([found.folder] if damages else [])
-            done.append(Repaired(found, tuple(_repair(each, found.folder) for each in damages)))
+            leases.take([folder])  # first: another process may repair it, or make again what is damaged
+            (found,) = verify_cache(folder, progress=progress)
+            damages = [damage for damage in found.damages if damage.kind != "rows"]  # the extraction's affair
+            done.append(Repaired(found, tuple(_repair(each, folder) for each in damages)))
     return done
 
 
@@ -109,7 +111,9 @@ def _leave(damage: Damage, folder: Path) -> Repair:
 
 
 def _remove_file(damage: Damage, folder: Path) -> Repair:
-    damage.path.unlink(missing_ok=True)
+    if not damage.path.exists():
+        return _leave(damage, folder)
+    damage.path.unlink()
     return Repair(damage, removed=True)
 
 
@@ -122,8 +126,6 @@ def _remove_engine(damage: Damage, folder: Path) -> Repair:
 def _salvage(damage: Damage, folder: Path) -> Repair:
     """Put the whole rows of a shard into a new one, and only then remove it."""
     path = damage.path
-    if not path.exists():  # another process was first
-        return Repair(damage, removed=True)
     total: int | None = None
     made, kept = None, np.empty(0, np.int64)
     with contextlib.suppress(CacheError):

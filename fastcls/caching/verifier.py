@@ -152,10 +152,10 @@ def _looked_at(contents: Contents, manifest: Manifest | None) -> Iterator[_Looke
 
 def _lacking(folder: Path, names: Sequence[str]) -> Iterator[Damage]:
     """The data sets whose images do not all have their rows: a shard that is gone leaves no other trace."""
-    with contextlib.suppress(CacheError):
+    with contextlib.suppress(CacheError, OSError):
         index = Cache(folder).index(warn=False, keep=False)
         for listing in (Listing(folder, name) for name in names):
-            with contextlib.suppress(CacheError):
+            with contextlib.suppress(CacheError, OSError):
                 samples, failed = listing.samples(), {failure.path for failure in listing.failures()}
                 lacking = locate_views(index, samples, listing.report().views).lacking
                 rows = sum(
@@ -169,7 +169,7 @@ def _lacking(folder: Path, names: Sequence[str]) -> Iterator[Damage]:
 def _damage_of_manifest(folder: Path) -> Damage | None:
     try:
         Cache(folder)
-    except CacheError as error:
+    except (CacheError, OSError) as error:
         return Damage(folder / MANIFEST, "manifest", _fact(error, folder / MANIFEST), RECREATE)
     return None
 

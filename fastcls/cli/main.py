@@ -52,6 +52,10 @@ _MACHINE_TROUBLE = {
     errno.EIO,
     errno.ENAMETOOLONG,
     errno.EISDIR,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
     errno.ENOTDIR,
 }
 

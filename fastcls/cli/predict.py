@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.results import ImageResult
     from fastcls.inference.sources import Sources
+    from fastcls.inference.window import Window
 
 Ranked = list[tuple[str, float]]
 
@@ -59,6 +60,17 @@ class _Said:
             return self.ranked
         return [(UNSURE, self.ranked[0][1]), *(self.ranked if self.is_long else ())]
 
+    @property
+    def words(self) -> list[str]:
+        """What is told, in words."""
+        spec = ".6f" if self.is_raw else ".1%"
+        return [f"{name} {value:{spec}}" for name, value in self.told]
+
+    @property
+    def mark(self) -> str:
+        """What follows the words."""
+        return " [unfamiliar]" if self.is_unfamiliar else ""
+
 
 @click.command(cls=SpecCommand, specs={"answer": AnswerSpec, "pixels": PixelSpec})
 @click.argument("run", type=click.Path())
@@ -73,6 +85,11 @@ class _Said:
 )
 @click.option(
     "--every", type=click.IntRange(1), metavar="N", help="Of videos and cameras, take every Nth frame."
+)
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Show frames of videos and cameras with their classes in a window; q, Escape or closing it ends.",
 )
 @click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
 @click.option(
@@ -97,6 +114,7 @@ def predict(
     as_csv: bool,
     sort_into: str | None,
     every: int | None,
+    show: bool,
     image_key: str | None,
     engine: str,
     batch_size: int,
@@ -133,11 +151,14 @@ def predict(
     opened = open_sources(sources, image_key=image_key, every=every)
     if sort_into:
         opened.require_files()
+    window = _window(run, opened) if show else None
     classifier = Classifier.load(run, engine=engine)
     check_answer(answer, classifier.task, classifier.class_names)
-    results = _stream(classifier, opened, answer, batch_size, pixels.max_pixels)
+    results = _stream(classifier, opened, answer, batch_size, pixels.max_pixels, window)
     if sort_into:
         results = _sorted(results, sort_into)
+    if window:
+        results = _shown(results, window, answer)
     try:
         failed = _print(results, answer, "json" if as_json else "csv" if as_csv else None)
     except KeyboardInterrupt:
@@ -162,16 +183,42 @@ def _print(results: Iterable[ImageResult], answer: AnswerSpec, form: str | None)
     return failed
 
 
+def _window(run: str, sources: Sources) -> Window:
+    from fastcls.inference.window import Window
+
+    sources.require_frames("--show")
+    return Window(f"{run} - fastcls")
+
+
+def _shown(results: Iterable[ImageResult], window: Window, answer: AnswerSpec) -> Iterator[ImageResult]:
+    """The results, until the window in which they are shown is closed."""
+    try:
+        for result in results:
+            yield result
+            if result.probabilities is not None:
+                said = _said(result, answer)
+                window.show(result.name, ("\n".join(said.words) or "no class") + said.mark)
+            if not window.is_open:
+                return
+    finally:
+        window.close()
+
+
 def _stream(
-    classifier: Classifier, sources: Sources, answer: AnswerSpec, batch_size: int, max_pixels: int | None
+    classifier: Classifier,
+    sources: Sources,
+    answer: AnswerSpec,
+    batch_size: int,
+    max_pixels: int | None,
+    window: Window | None,
 ) -> Iterator[ImageResult]:
     """The results, with a bar where someone is watching."""
     found = (
         result
         for group in sources.groups()
         for result in classifier.stream(
-            group.images,
-            batch_size=1 if group.is_live else batch_size,
+            window.kept(group.images) if window else group.images,
+            batch_size=1 if window or group.is_live else batch_size,
             max_pixels=max_pixels,
             threshold=answer.threshold,
             min_confidence=answer.min_confidence,
@@ -213,12 +260,10 @@ def _said(result: ImageResult, answer: AnswerSpec) -> _Said:
 
 def _as_line(path: str, said: _Said) -> str:
     shown = path if path.isprintable() else repr(path)
-    spec = ".6f" if said.is_raw else ".1%"
-    told = [f"{name} {value:{spec}}" for name, value in said.told]
-    mark = " [unfamiliar]" if said.is_unfamiliar else ""
+    words = said.words
     if said.answer == UNSURE and said.is_long:
-        return f"{shown}: {told[0]} ({', '.join(told[1:])}){mark}"
-    return f"{shown}: {', '.join(told) or 'no class'}{mark}"
+        return f"{shown}: {words[0]} ({', '.join(words[1:])}){said.mark}"
+    return f"{shown}: {', '.join(words) or 'no class'}{said.mark}"
 
 
 def _as_json(path: str, said: _Said) -> str:

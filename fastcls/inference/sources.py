@@ -104,6 +104,17 @@ class Sources:
             elif part:
                 yield Group(part, is_live=True)
 
+    def require_frames(self, option: str) -> None:
+        """Refuse an option for frames where there are none.
+
+        Raises:
+            OptionError: There is no video, no camera, and no list, of which nothing is known yet.
+        """
+        for part in self.parts:
+            if not isinstance(part, list) or any(isinstance(item, Video) for item in part):
+                return
+        raise OptionError(no_effect([option], "images: it is for videos and cameras"))
+
     def require_files(self) -> None:
         """Refuse what is no file of its own, as far as that is known before it is taken.
 
@@ -133,10 +144,10 @@ def open_sources(given: Sequence[str], *, image_key: str | None = None, every: i
         if (text == STDIN or text.startswith(_CAMERA)) and given.count(text) > 1:
             raise OptionError(f"{text} can be read once only. Received: {given.count(text)} times")
     parts = tuple(_part(text, image_key, every or 1) for text in given)
-    is_still = all(isinstance(part, list) and not any(isinstance(i, Video) for i in part) for part in parts)
-    if every is not None and is_still:
-        raise OptionError(no_effect(["--every"], "images: it is for videos and cameras"))
-    return Sources(parts)
+    sources = Sources(parts)
+    if every is not None:
+        sources.require_frames("--every")
+    return sources
 
 
 def no_file(item: object) -> DataError:

@@ -123,13 +123,14 @@ def test_a_node_that_cannot_take_part_is_named(data, root, monkeypatch, name, va
         fill(data, root, by("ray"))
 
 
-def test_no_cluster_at_the_address(data, root, monkeypatch):
+@pytest.mark.parametrize("kind", [ConnectionError, ray.exceptions.RayError])
+def test_no_cluster_at_the_address(data, root, monkeypatch, kind):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
     def refuse(address, **_):
-        raise ConnectionError(f"Could not find any running Ray instance at {address}.")
+        raise kind("No cluster is here, or no token.")
 
     monkeypatch.setattr(ray, "init", refuse)
     write_images(data, 4)
-    with pytest.raises(OptionError, match=r"No Ray cluster can be reached. Received: --address auto"):
+    with pytest.raises(OptionError, match=r"No Ray .* --address auto.* RAY_AUTH_MODE=token. Ray .* here"):
         fill(data, root, by("ray"))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from extraction_support import (
+    ENGINE,
     by,
     check_complete,
     extract_arguments,
@@ -16,6 +17,7 @@ from extraction_support import (
     living,
     only_cache,
     prepare,
+    requested,
     start_command,
     wait_until,
     write_images,
@@ -29,6 +31,8 @@ from fastcls.extraction.executors import board as boards
 from fastcls.extraction.executors import shared
 from fastcls.extraction.executors.board import Board
 from fastcls.extraction.executors.places import Place, StoredPlace
+from fastcls.extraction.extractor import extract
+from fastcls.specs import ViewSpec
 
 SHARED = ("--executor", "shared", "--workers", "1", "--batch-size", "1", "--shard-size", "4")
 
@@ -100,14 +104,19 @@ def test_what_machines_do_not_have_in_common_is_refused(data, root, monkeypatch)
     prepare(root)
     machine = start(data, root, TEST_DELAY_S="0.5")
     assert wait_until((only_cache(root).folder / boards.FOLDER / "run.json").exists, 60)
-    config = by("shared", 1, batch_size=1, shard_size=4)
+    config = by("shared", 1, batch_size=1, shard_size=4, engine=ENGINE)
+
+    def refused(theirs, ours, config=config, views=None):
+        with pytest.raises(OptionError, match=rf"same command, .* has {theirs}; .* has {ours}\. Give"):
+            extract(data, requested(root), root, config, views=views)
+
+    refused("--shard-size 4", "--shard-size 5", replace(config, shard_size=5))
+    refused("--views 1", "--views 3, --augment flip=0.5, --view-seed 0", views=ViewSpec(3, "flip"))
     write_images(data, 13)
-    with pytest.raises(OptionError, match=r"must run the same command, .*has images 12, .*has images 13"):
-        fill(data, root, config)
+    refused(r"12 images \(paths \w+\)", r"13 images \(paths \w+\)")
     (data / "a" / "000012.png").unlink()
     monkeypatch.setattr(shared, "fastcls", SimpleNamespace(__version__="9.9"))
-    with pytest.raises(OptionError, match=r"must run the same command, .*has fastcls .*has fastcls 9.9"):
-        fill(data, root, config)
+    refused("fastcls [0-9.]+", "fastcls 9.9")
     machine.kill()
     machine.communicate()
 
@@ -234,7 +243,7 @@ def test_board__claims_and_results_are_those_of_the_first(tmp_path, monkeypatch,
         assert one.publish("t", {"from": "one"}) and not other.publish("t", {"from": "other"})
         assert other.record("t") == {"from": "one"} and other.look().done == {"t"}
         with (
-            pytest.raises(OptionError, match=r"has fastcls 1; .* has fastcls 2"),
+            pytest.raises(OptionError, match=r"has 1; .* has 2\. Give the same on all"),
             other.joined({"fastcls": "2"}),
         ):
             pass

@@ -77,11 +77,11 @@ class Board:
         self._ended = threading.Event()
 
     @contextlib.contextmanager
-    def joined(self, run: Mapping[str, Any]) -> Iterator[None]:
+    def joined(self, run: Mapping[str, str]) -> Iterator[None]:
         """Be seen at work until the context ends; what is claimed then is free for others.
 
         Args:
-            run: What the machines must have in common.
+            run: What the machines must have in common, in words.
 
         Raises:
             OptionError: The others have something else.
@@ -180,8 +180,7 @@ class Board:
             for name in names:
                 self._place.remove(name)
 
-    def _require_same(self, run: Mapping[str, Any]) -> None:
-        own = json.loads(json.dumps(run))
+    def _require_same(self, own: Mapping[str, str]) -> None:
         if self._place.create(_RUN, json.dumps(own).encode()):
             return
         known = _values(self._place.read(_RUN))
@@ -192,11 +191,12 @@ class Board:
             )
         different = [key for key in own if key != "host" and own[key] != known.get(key)]
         if different:
-            theirs, ours = (", ".join(f"{key} {of.get(key)}" for key in different) for of in (known, own))
+            theirs, ours = (", ".join(of[key] for key in different if key in of) for of in (known, own))
             raise OptionError(
                 "Machines that share a cache must run the same command, with the same version, on the same "
-                f"images. {known.get('host')} has {theirs}; {self.host} has {ours}. If no other machine is "
-                f"at work, remove {self._place}: no bottleneck is lost"
+                f"images. {known.get('host')} has {theirs}; {self.host} has {ours}. Give the same on all, or "
+                f"wait until the others have ended. If none is at work, remove {self._place}: no bottleneck "
+                "is lost"
             )
 
     def _keep_beating(self) -> None:

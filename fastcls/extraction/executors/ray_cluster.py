@@ -35,8 +35,7 @@ _FATAL_DEATHS = 8  # per actor, without one task done in between
 # When a task takes as many times longer than usual, another actor that has nothing to do runs it too.
 _SLOW = 2.0
 _SLOW_S = 5.0
-
-
+_TOKEN = "If it asks for a token, copy ~/.ray/auth_token from its first node, and set RAY_AUTH_MODE=token"
 logger = logging.getLogger(__name__)
 
 
@@ -62,11 +61,12 @@ class RayExecutor(Executor):
             if host and port.isdigit():  # Ray tries for two minutes
                 socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
             self._ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OptionError(
                 f"No Ray cluster can be reached. Received: --address {address}. Start one with: "
-                f"ray start --head; and on other nodes: ray start --address HOST:6379. Ray says: {reason}"
+                f"ray start --head; and on other nodes: ray start --address HOST:6379. {_TOKEN}. "
+                f"Ray says: {reason}"
             ) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ends)

@@ -15,6 +15,9 @@ from fastcls.extraction.executors.share import Share
 from fastcls.extraction.executors.throughput import Throughput
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.worker import Results, WorkerSpec
+from fastcls.specs import ExtractConfig, ViewSpec
+from fastcls.specs.options import options_of
+from fastcls.wording import count_of
 
 
 class SharedExecutor(Executor):
@@ -31,7 +34,7 @@ class SharedExecutor(Executor):
         pool, throughput = Pool(spec, workers), Throughput()
         share = Share(tasks, spec, board, throughput, workers, on_progress)
         try:
-            with board.joined(_in_common(tasks)):
+            with board.joined(_in_common(tasks, self._config)):
                 while not share.is_done:
                     pool.assign(share.take)
                     for task, results in pool.gather(on_progress, share.patience_s):
@@ -43,12 +46,15 @@ class SharedExecutor(Executor):
             throughput.log()
 
 
-def _in_common(tasks: Sequence[ShardTask]) -> dict[str, Any]:
-    """What must be the same on all machines."""
-    paths = "\0".join(image.path for task in tasks for image in task.images)
+def _in_common(tasks: Sequence[ShardTask], config: ExtractConfig) -> dict[str, str]:
+    """What must be the same on all machines, as it is told where it is not."""
+    names = sorted(image.path for task in tasks for image in task.images)
+    digest = files.digest("\0".join(names).encode("utf-8", "surrogateescape"))[:8]
+    views = tasks[0].views
+    augmentation = ("augment", "view_seed") if views.views > 1 else ()
     return {
-        "fastcls": fastcls.__version__,
-        "images": sum(len(task.images) for task in tasks),
-        "tasks": len(tasks),
-        "order": files.digest(paths.encode("utf-8", "surrogateescape"))[:8],
+        "version": f"fastcls {fastcls.__version__}",
+        "images": f"{count_of(len(names), 'image')} (paths {digest})",
+        "shard_size": options_of(ExtractConfig)["shard_size"].spell(config.shard_size),
+        **{name: options_of(ViewSpec)[name].spell(getattr(views, name)) for name in ("views", *augmentation)},
     }
