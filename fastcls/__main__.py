@@ -19,6 +19,7 @@ _GARBAGE = (100_000, 20, 100)
 
 def main() -> NoReturn:
     """Import the command line and run it; a signal during the import has nothing to put in order."""
+    _open_closed_streams()
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # this import takes a moment too
     from fastcls.interrupts import EXIT_CODE, message
 
@@ -43,6 +44,17 @@ def main() -> NoReturn:
         # All is done, and Python only takes itself apart: no signal changes the exit code now.
         for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _open_closed_streams() -> None:
+    """Open standard streams that were closed before: files that are opened later would be taken for them."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def _leave(code: int) -> NoReturn:

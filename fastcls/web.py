@@ -142,6 +142,8 @@ def _opened(address: str, headers: dict[str, str]) -> Iterator[Any]:
     quoted = urllib.parse.quote(address, safe=_SAFE)
     headers = {"User-Agent": f"fastcls/{fastcls.__version__}", **headers}
     try:
+        if "@" in urllib.parse.urlsplit(quoted).netloc:
+            raise WebError("addresses with a user's name or password are not supported")
         request = urllib.request.Request(quoted, headers=headers)  # looks at the host already
         with _opener().open(request, timeout=SILENCE_S) as response:
             yield response
@@ -180,6 +182,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     max_redirections = _MOST_REDIRECTS
+    inf_msg = "after too many redirections: "
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not is_url(newurl):

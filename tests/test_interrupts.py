@@ -128,3 +128,16 @@ runpy.run_module("fastcls", run_name="__main__")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
+
+
+def test_command__whose_parent_closed_its_streams_takes_no_other_file_for_them():
+    code = """
+import os, sys
+from fastcls.__main__ import _open_closed_streams
+_open_closed_streams()
+print(sys.stdin.read(), flush=True)
+print(sys.stdin.read(), file=sys.stderr, flush=True)
+os._exit(sum(not os.path.samestat(os.fstat(number), os.stat(os.devnull)) for number in range(3)))
+"""
+    closed = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
+    assert subprocess.run(closed).returncode == 0

@@ -36,7 +36,7 @@ SUFFIXES = frozenset(
     )
 )
 
-
+_MOST_CAMERAS = 100
 logger = logging.getLogger(__name__)
 
 
@@ -126,7 +126,8 @@ class Camera:
         check_at_least("index", index, 0)
         check_at_least("every", every, 1)
         self.name, self.every = f"camera:{index}", every
-        self._capture = cv2.VideoCapture(index)
+        # OpenCV takes greater numbers for a file format, or for none.
+        self._capture = cv2.VideoCapture(index) if index < _MOST_CAMERAS else cv2.VideoCapture()
         if not self._capture.isOpened():
             raise DataError(
                 f"Camera {index} cannot be opened: there is none, it is in use, or this process may not use "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from fastcls.files import PathLike
 from fastcls.runs import Run
 from fastcls.tasks import Task
 from fastcls.training.rows.cached import require_memory_of
+from fastcls.used_images import UsedImage
 
 _BLOCK_BYTES = 1 << 26
 _PER_IMAGE = ("rows", "digests", "paths", "names", "splits", "labels", "groups", "uses", "quality")
@@ -120,7 +121,7 @@ def features_of_run(run: Run) -> Features:
     """The rows of the data set that a run was trained on, with the part that each image had in it.
 
     A cache does not know under which name a run has used it: of its data sets, it is the one with the most
-    images of the run.
+    images of the run, in the classes that they had there.
 
     Args:
         run: A run with a head.
@@ -130,13 +131,17 @@ def features_of_run(run: Run) -> Features:
         CacheError: The cache is damaged, or has no row of the data set.
     """
     found = require_cache(run, "Give a run of `fastcls run` or `fastcls train-head` beside its cache")
-    uses = {image.digest: image.use for image in reversed(run.used.images)}
-    features = _read(found.cache, listing_of(found.cache, uses))
+    images = run.used.images
+    uses = {image.digest: image.use for image in reversed(images)}
+    features = _read(found.cache, listing_of(found.cache, images))
     return replace(features, uses=tuple(uses.get(digest, "") for digest in features.digests.tolist()))
 
 
-def listing_of(cache: Cache, digests: Iterable[str]) -> Listing:
-    """The data set of a cache that has the most of some images; of several, the one that was extracted last.
+def listing_of(cache: Cache, images: Sequence[UsedImage]) -> Listing:
+    """The data set of a cache that has the most of some images in their classes, then the most of them.
+
+    Of several, it is the one that was extracted last. Others may list the same images: without classes, as
+    `fastcls suggest` does, or in other ones.
 
     Raises:
         CacheError: There is none, or its tables are damaged.
@@ -144,10 +149,13 @@ def listing_of(cache: Cache, digests: Iterable[str]) -> Listing:
     known = listings(cache.folder)
     if len(known) < 2:
         return cache.listing
-    wanted = np.array([*digests], "S32")
+    wanted = {image.digest: image.labels for image in images}
 
-    def rank(listing: Listing) -> tuple[int, str]:
-        return int(np.isin(wanted, listing.samples().digests).sum()), listing.report().written
+    def rank(listing: Listing) -> tuple[int, int, str]:
+        table = listing.samples()
+        found = zip(table.digests.astype("U32").tolist(), table.labels, strict=True)
+        same = [wanted[digest] == labels for digest, labels in found if digest in wanted]
+        return sum(same), len(same), listing.report().written
 
     return max(known, key=rank)
 

@@ -84,7 +84,7 @@ def choose_images(
         _require_new(tested, digests, used, of_training)
     if asked == ALL or not is_mixed or not used.is_complete:
         return everything
-    known = _known(find_cache(run, cache), of_training) if run else None
+    known = _known(find_cache(run, cache), used) if run else None
     if asked is None and not _is_any_held_out(digests, of_training, known, run):
         return everything
     return _unused(digests, of_training, known)
@@ -124,12 +124,12 @@ def _is_any_held_out(
     return bool(unused and isinstance(splits, dict) and splits.get("test"))
 
 
-def _known(source: CachedRun | None, of_training: set[str]) -> _Known | None:
+def _known(source: CachedRun | None, used: UsedImages) -> _Known | None:
     """What the table of the data set of a run says; None without one that can be read."""
     if source is None:
         return None
     try:
-        return _read(listing_of(source.cache, of_training))
+        return _read(listing_of(source.cache, used.images))
     except CacheError as error:
         logger.warning("%s", error)
         return None

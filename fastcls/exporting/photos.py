@@ -57,7 +57,7 @@ def known_photos(source: CachedRun | None) -> Dataset | None:
     if source is None:
         return None
     try:
-        listing = listing_of(source.cache, [image.digest for image in source.run.used.images])
+        listing = listing_of(source.cache, source.run.used.images)
         return as_dataset(listing, listing.report())
     except CacheError as error:
         logger.warning("%s", error)

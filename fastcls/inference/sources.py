@@ -17,7 +17,7 @@ from fastcls.data.video import Camera, Frame, Video
 from fastcls.errors import DataError, OptionError
 from fastcls.inference.inputs import Images, named
 from fastcls.specs.checks import no_effect
-from fastcls.web import Url, scheme_of
+from fastcls.web import Url
 
 STDIN, _CAMERA = "-", "camera:"
 _CHUNK = 1 << 16
@@ -48,7 +48,7 @@ class _List:
         """The lines in the groups in which they arrive, so that none waits for the next.
 
         Raises:
-            DataError: There is no line, a folder in it holds no image, or an address is not fetched.
+            DataError: There is no line.
         """
         is_empty = True
         for lines in _arriving():
@@ -63,8 +63,6 @@ class _List:
         try:
             return [*named(line, self.image_key, self.every)]
         except (DataError, OptionError) as error:
-            if not scheme_of(line):
-                raise
             return [Frame(line, None, reason=str(error))]  # the other lines are answered
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ _FORM = "multipart/form-data"
 # So many requests of the largest size may be in memory at once.
 _REQUESTS = 8
 _FIELDS, _FIELD_BYTES = 16, 4096
+# What is wrong with a form is told to the client alone.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)

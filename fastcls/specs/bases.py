@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, shown
 from fastcls.files import PathLike
 from fastcls.specs.converted import Converted
 from fastcls.specs.option import option, required
@@ -40,6 +40,11 @@ BASE_NAMES = "fastcls.bases.registry:ARCHITECTURES"
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
+# Pixels; pictures on the way to a size may be twice as large, and OpenCV resizes to 32,767 at most.
+_MOST_SIDE = 8192
+_DIGITS = 9
+
+
 def read_size(value: Any) -> tuple[int, int]:
     """A size as (height, width), of "224", 224, "240x320" or (240, 320).
 
@@ -52,10 +57,14 @@ def read_size(value: Any) -> tuple[int, int]:
     sides = [value] * 2 if isinstance(value, int) else value
     if isinstance(value, str):
         sides = value.lower().split("x")
-        sides = [int(side) if side.isdecimal() else 0 for side in sides * (2 if len(sides) == 1 else 1)]
+        sides = [
+            int(side[:_DIGITS]) if side.isdecimal() else 0 for side in sides * (2 if len(sides) == 1 else 1)
+        ]
     whole = isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides)
-    if not whole or min(sides) < 1:
-        raise OptionError(f"{value!r} is not a size: give pixels such as 224, or HEIGHTxWIDTH")
+    if not whole or not 1 <= min(sides) <= max(sides) <= _MOST_SIDE:
+        raise OptionError(
+            f"{shown(value)} is not a size: give pixels such as 224, or HEIGHTxWIDTH, at most {_MOST_SIDE:,}"
+        )
     return sides[0], sides[1]
 
 

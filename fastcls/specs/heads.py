@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastcls.errors import OptionError
+from fastcls.errors import OptionError, shown
 from fastcls.specs.option import option
 from fastcls.specs.options import described, settle
 from fastcls.tasks import ONE_LABEL, Task
@@ -38,6 +38,7 @@ class Step:
 
 # Chosen on validation parts of several data sets: docs/training.md tells how.
 LINEAR_L2 = 0.003
+_MOST_UNITS = 1_000_000
 EPOCH = Step("epoch", "epoch", "epochs", is_log=False)
 
 
@@ -147,12 +148,14 @@ def read_layers(value: Any) -> tuple[int | float, ...]:
         given = [parts] if isinstance(parts, (int, float)) else list(parts)
         layers = tuple(_number(part) for part in given if part != "")
     except (TypeError, ValueError):
-        raise OptionError(f"{value!r} is not a list of units and dropout rates such as 256,0.4") from None
+        raise OptionError(
+            f"{shown(value)} is not a list of units and dropout rates such as 256,0.4"
+        ) from None
     for layer in layers:
-        if not (layer >= 1 if isinstance(layer, int) else 0 < layer < 1):
+        if not (1 <= layer <= _MOST_UNITS if isinstance(layer, int) else 0 < layer < 1):
             raise OptionError(
-                "A head layer is a number of units (1 or more) or a dropout rate between 0 and 1. "
-                f"Received: {layer}. Example: 256,0.4"
+                f"A head layer is a number of units (1 to {_MOST_UNITS:,}) or a dropout rate between 0 and 1."
+                f" Received: {shown(layer)}. Example: 256,0.4"
             )
     return layers
 

@@ -20,6 +20,8 @@ from fastcls.specs.checks import check_choice
 T = TypeVar("T")
 # Where a field keeps its option.
 KEY = "option"
+# The greatest whole number where an option names none: libraries fail in their own words beyond.
+_MOST = 2**32 - 1
 # Metavars of values that may be paths.
 _PLACES = {"PATH", "DIRECTORY", "BASE", "FILE.py:FUNCTION"}
 
@@ -143,6 +145,8 @@ class Option:
             OptionError: It is another.
         """
         value = self.convert(value)
+        if isinstance(value, int) and abs(value) > _MOST:
+            raise OptionError(f"{self.name} must be at most {self.high or _MOST}. Received: {shown(value)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._is_within(value):
             raise OptionError(f"{self.name} must be {self._bounds()}. Received: {value}")
         return value

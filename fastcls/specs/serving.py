@@ -51,7 +51,11 @@ class AddressSpec:
         read=read_hosts,
     )
     workers: int = option(
-        1, "Processes that serve. Each loads the classifier and uses all cores.", low=1, metavar="N"
+        1,
+        "Processes that serve. Each loads the classifier and uses all cores.",
+        low=1,
+        high=64,
+        metavar="N",
     )
 
     def __post_init__(self) -> None:

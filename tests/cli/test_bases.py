@@ -96,6 +96,7 @@ def test_layers__counts_resnet50(fastcls):
         (["missing.keras"], 1, "is not a Keras model file"),
         (["mobilenet", "--size", "8"], 1, "cannot be built for 8x8 pixels"),
         (["mobilenet", "--size", "big"], 2, "'big' is not a size"),
+        (["mobilenet", "--size", "9" * 5000], 2, "HEIGHTxWIDTH, at most 8,192"),
         ([], 2, "Missing argument 'BASE'"),
     ],
 )

@@ -16,8 +16,12 @@ from fastcls.cli.main import cli
 from fastcls.cli.options import SpecCommand, run_options
 from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec, HeadSpec, LogSpec, LossSpec, OptimizerSpec, TrainConfig
+from fastcls.specs.data import SplitSpec
+from fastcls.specs.extraction import ExtractConfig
+from fastcls.specs.folds import FoldSpec
 from fastcls.specs.option import option
-from fastcls.specs.options import settle
+from fastcls.specs.options import options_of, settle
+from fastcls.specs.serving import ServeSpec
 
 TEXTS = {
     "base": ["resnet18", "net.keras"],
@@ -130,7 +134,7 @@ def test_layers_mean_the_same_in_every_form(layers):
     assert HeadSpec(layers=layers) == HeadSpec(layers=(256, 0.4))
 
 
-@pytest.mark.parametrize("layers", ["256.0", [256.0], (True,), "a", 3.5, [[8]], None])
+@pytest.mark.parametrize("layers", ["256.0", [256.0], (True,), "a", 3.5, [[8]], None, 10**7])
 def test_layers_that_are_none_are_refused_in_every_form(layers):
     with pytest.raises(OptionError):
         HeadSpec(layers=layers)
@@ -177,3 +181,13 @@ def test_a_spec_of_a_user_is_checked_as_ours():
 
     with pytest.raises(OptionError, match=r"share must be above 0 and at most 1\. Received: 0\.0"):
         Own(0)  # type: ignore[arg-type]
+
+
+def test_no_whole_number_is_too_large_to_be_refused():
+    kinds = [TrainConfig, ExtractConfig, ServeSpec, FoldSpec, SplitSpec]
+    options = [each for kind in kinds for each in options_of(kind).values()]
+    found = {each.name: each for each in options if each.types[:1] == (int,)}
+    assert len(found) > 10
+    for each, value in itertools.product(found.values(), (2**64, 10**400)):
+        with pytest.raises(OptionError, match=f"{each.name} must be at most .*. Received: 1"):
+            each.check(value)

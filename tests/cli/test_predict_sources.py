@@ -76,18 +76,19 @@ def test_predict__a_list_on_standard_input(separator, fastcls, trained, photos, 
     assert result.code == 1 and "none[1].png': cannot be read: No such file" in result.err
 
 
-def test_predict__a_name_that_no_file_can_have_is_unreadable_and_the_others_are_answered(
-    fastcls, trained, photos, type_in
+def test_predict__a_line_that_names_no_image_is_unreadable_and_the_others_are_answered(
+    fastcls, trained, photos, type_in, tmp_path
 ):
     good, long = photos / "red" / "3.png", "x" * 5000
     type_in(
-        b"\xef\xbb\xbf" + os.fsencode(good) + f"\n{long}\nnone://a/b\n{long}.mp4\n".encode()
+        b"\xef\xbb\xbf" + os.fsencode(good) + f"\n{long}\nnone://a/b\n{long}.mp4\n{tmp_path}\n".encode()
     )  # as PowerShell writes
     result = fastcls("predict", trained.run, "-", photos / "red" / "4.png")
     assert result.code == 1 and paths_of(result) == [str(good), str(photos / "red" / "4.png")]
     assert result.err.count("x': cannot be read: File name too long") == 1
     assert result.err.count("x.mp4': cannot be read: File name too long") == 1
     assert result.err.count("none://a/b': Unknown scheme 'none'") == 1
+    assert result.err.count(f"{tmp_path}': There is no image in ") == 1
 
 
 @pytest.mark.parametrize("arguments", [[""], [".", "--sort-into", ""], ["", "."]])
@@ -191,6 +192,7 @@ def test_predict__a_camera_is_answered_frame_by_frame_until_ctrl_c(fastcls, trai
         (["{photos}", "--every", "2"], "--every has no effect with images"),
         (["-", "-"], "- can be read once only. Received: 2 times"),
         (["camera:front"], "Cameras are numbered from 0: camera:0. Received: camera:front"),
+        ([f"camera:{10**20}"], "Camera 100000000000000000000 cannot be opened: there is none"),
         (["ftp://host/a.jpg"], "Unknown scheme 'ftp'. Choose one of: s3, "),
         (["{photos}", "--sort-into", "{photos}"], "already exists. Choose another --sort-into"),
         (["http://host/a.jpg", "--sort-into", "{new}"], "Only image files can be sorted"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,13 +85,25 @@ def test_features__of_one_of_several_data_sets(tmp_path):
         Features.of(Cache.find(tmp_path), "three")
 
 
-def test_listing_of__is_the_latest_where_several_have_all_of_the_images(tmp_path, monkeypatch):
-    """Photos that were moved are listed again under another name."""
+def test_listing_of__is_the_latest_where_several_have_all_of_the_images_in_their_classes(
+    tmp_path, monkeypatch
+):
+    """Photos that were moved are listed again under another name, and so are those that are to be labeled."""
     rows, digests = RANDOM.normal(size=(30, 4)), [f"{place:032}" for place in range(30)]
-    for day, name in ((1, "a"), (3, "b"), (2, "c")):
+    named, renamed, unlabeled = [("x",), ("y",)] * 15, [("x",), ("z",)] * 15, [()] * 30
+    for day, name, names in (
+        (1, "a", named),
+        (3, "b", named),
+        (2, "c", named),
+        (4, "d", renamed),
+        (5, "e", unlabeled),
+    ):
         monkeypatch.setattr("time.gmtime", lambda day=day: (2026, 1, day, 0, 0, 0, 0, day, 0))
-        cache = write_cache(tmp_path, rows, [("x",), ("y",)] * 15, name=name, digests=digests)
-    assert listing_of(cache, digests).name == "b"
+        cache = write_cache(tmp_path, rows, names, name=name, digests=digests)
+    known = zip(named, digests, strict=True)
+    images = [UsedImage("moved.jpg", labels, "train", digest) for labels, digest in known]
+    assert listing_of(cache, images).name == "b"
+    assert listing_of(cache, [replace(image, labels=("gone",)) for image in images]).name == "e"
 
 
 def test_features_of_run__finds_its_data_set_and_the_part_of_each_image(tmp_path, monkeypatch):

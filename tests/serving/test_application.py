@@ -108,7 +108,7 @@ FUZZED = {
 
 
 @pytest.mark.parametrize("path", ["/predict", "/explain"])
-def test_fuzzed_uploads__are_refused_and_the_server_lives(classifier, path):
+def test_fuzzed_uploads__are_refused_and_the_server_lives_and_says_nothing(classifier, path, caplog):
     async def ask():
         async with served(classifier, max_upload=2, max_pixels=100_000) as client:
             refused = {}
@@ -123,6 +123,7 @@ def test_fuzzed_uploads__are_refused_and_the_server_lives(classifier, path):
     refused, metrics = asyncio.run(ask())
     assert refused == {name: status for name, (_, _, status) in FUZZED.items()}
     assert metrics_of(metrics)["fastcls_held_images"] == 0
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_busy__further_images_are_sent_away_until_there_is_room(classifier, monkeypatch):
