@@ -3,12 +3,20 @@ import os
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
-from fastcls import home
+from fastcls import files, home
+from fastcls.evaluation import pictures
+
+# Tests start hundreds of processes: each would compile fastcls again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Objects between two searches for garbage, 700 by default: a test process traces networks all the time.
 _GARBAGE = (20_000, 10, 10)
+WHITE = cv2.imencode(".png", np.full((40, 60, 3), 255, np.uint8))[1].tobytes()
 _frozen = []  # to count what is frozen takes 0.1 s
 
 
@@ -38,6 +46,17 @@ def quick_disk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Pictures are made but not painted, which takes most of their time; where they are tested, they are."""
+
+    def leave_white(figure, path):
+        with files.atomic_path(path) as temporary:
+            temporary.write_bytes(WHITE)
+
+    monkeypatch.setattr(pictures, "_save", leave_white)
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+
+from fastcls import machine
+from fastcls.specs import EXECUTORS
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,19 +107,62 @@ def test_make_digits__refuses_a_folder_with_a_changed_image(make_digits, tmp_pat
         make_digits(tmp_path / "out", "--digits", "0-1")
 
 
-def test_benchmark__compares_contenders_on_the_same_images(make_digits, tmp_path: Path) -> None:
+@pytest.fixture
+def benchmarks(run_script: Callable[..., None]) -> SimpleNamespace:
+    """Modules of the benchmark."""
+    names = ("fresh", "limits")
+    return SimpleNamespace(**{name: importlib.import_module(f"benchmarks.{name}") for name in names})
+
+
+@pytest.fixture
+def at_once(benchmarks: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the benchmark runs in processes of its own, it runs here: each would import TensorFlow."""
+
+    class Here:
+        pid = os.getpid()
+
+        def __init__(self, command: list[str], **_: object) -> None:
+            benchmarks.fresh._main(command[-2], Path(command[-1]))
+
+        def wait(self) -> int:
+            return 0
+
+        def kill(self) -> None:
+            pass
+
+    threads = SimpleNamespace(Barrier=threading.Barrier, Pool=ThreadPool)
+    monkeypatch.setattr(benchmarks.fresh, "subprocess", SimpleNamespace(Popen=Here))
+    monkeypatch.setattr(benchmarks.limits, "multiprocessing", SimpleNamespace(get_context=lambda _: threads))
+    monkeypatch.setattr(benchmarks.limits, "_SECONDS", 0.05)
+    monkeypatch.setitem(EXECUTORS, "processes", EXECUTORS["processes"])  # it is watched
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_run_fresh__measures_another_process(
+    benchmarks: SimpleNamespace, make_digits, tmp_path: Path
+) -> None:
+    make_digits(tmp_path / "digits", "--digits", "0-1")
+    run = benchmarks.fresh.run_fresh(benchmarks.limits.decoding, photos=str(tmp_path / "digits"), side=8)
+    assert not run.skipped and min(run.report["rate"], run.seconds, run.largest_mib) > 0
+    wrong = benchmarks.fresh.run_fresh(benchmarks.limits.decoding, photos=str(tmp_path / "none"), side=8)
+    assert str(tmp_path / "none") in wrong.skipped
+
+
+@pytest.mark.usefixtures("at_once")
+def test_benchmark__compares_contenders_on_the_same_images(
+    make_digits, run_script, tmp_path: Path, capsys
+) -> None:
     make_digits(tmp_path / "digits", "--digits", "0-1")
     report = tmp_path / "report.json"
-    command = [sys.executable, ROOT / "scripts/benchmark.py", tmp_path / "digits", "--json", report]
     options = ["--base", "lenet5", "--weights", "none", "--images", "12", "--size", "64x48"]
     chosen = ["--part", "extract", "--contender", "earlier-loop", "--contender", "tensorflow-float32"]
     chosen += ["--contender", "torch", "--repeats", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, *options, *chosen], capture_output=True, text=True, env=environment, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    assert "- images: 12, 64x48 JPEG" in done.stdout
+    with pytest.raises(SystemExit) as ended:
+        run_script("benchmark.py", tmp_path / "digits", "--json", report, *options, *chosen)
+    assert not ended.value.code
+    assert "- images: 12, 64x48 JPEG" in capsys.readouterr().out
     (extraction,) = json.loads(report.read_text())["tables"]
     ran = {row["contender"].split(",")[0].split(" (")[0]: row for row in extraction["rows"]}
     assert ran.keys() - {"PyTorch"} == {"loop of the earlier systems", "fastcls"}
@@ -120,20 +171,17 @@ def test_benchmark__compares_contenders_on_the_same_images(make_digits, tmp_path
     assert ran["fastcls"]["engine alone, images/s"]["median"] > 0
 
 
-def test_benchmark_gpu__measures_what_feeds_a_network(make_digits, tmp_path: Path) -> None:
+def test_benchmark_gpu__measures_what_feeds_a_network(
+    make_digits, run_script, monkeypatch, tmp_path: Path
+) -> None:
     make_digits(tmp_path / "digits", "--digits", "0-1")
-    script, report = ROOT / "scripts/benchmark_gpu.py", tmp_path / "report.json"
-    command = [sys.executable, script, tmp_path / "digits", "--json", report]
+    monkeypatch.setattr(machine, "keep_freed_memory", lambda: None)  # which counts for all later tests
+    report = tmp_path / "report.json"
     options = ["--base", "mobilenetv2", "--images", "24", "--threads", "1", "--batch-sizes", "8"]
     chosen = ["--part", "decoding", "--part", "threads", "--part", "workers", "--workers", "1"]
-    done = subprocess.run(
-        [*command, *options, *chosen],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit) as ended:
+        run_script("benchmark_gpu.py", tmp_path / "digits", "--json", report, *options, *chosen)
+    assert not ended.value.code
     decoding, threads, workers = json.loads(report.read_text())["tables"]
     assert decoding["rows"][0]["images/s"] > 0
     for (row,) in (threads["rows"], workers["rows"]):

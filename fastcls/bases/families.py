@@ -52,3 +52,9 @@ REFUSED = {
     "SAM3PromptableConceptBackbone": "a segmenter that takes texts and boxes beside an image",
     "VideoPrismBackbone": "a model of videos: its VideoPrismFactorizedReshape takes frames",
 }
+# Models of folders of Hugging Face, by their `model_type`.
+REFUSED_TYPES = dict.fromkeys(
+    ("siglip2", "siglip2_vision_model"),
+    "a SigLIP 2 for images of any shape (naflex). Take one for images of one size, whose model_type is "
+    "siglip, such as google/siglip2-base-patch16-224",
+)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastcls import files, graph
 from fastcls.backend import reproducible_build
-from fastcls.bases.families import REFUSED
+from fastcls.bases.families import REFUSED, REFUSED_TYPES
 from fastcls.bases.model_files import first_line
 from fastcls.bases.towers import is_tower, read_tower
 from fastcls.errors import CacheError, OptionError, closest
@@ -84,12 +84,15 @@ def _find(hub: Any, preset: str) -> Any:
     """The class of a preset's backbone, as far as that is known without a download or a conversion.
 
     Raises:
-        OptionError: There is no such preset, or the folder is none.
+        OptionError: There is no such preset, or the folder is none, or of a model that cannot be opened.
     """
     backbone, folder = hub.models.Backbone, Path(preset)
     if folder.is_dir():
-        name = str(_read_config(folder).get("class_name"))
-        return getattr(hub.models, name, None)
+        config = _read_config(folder)
+        kind = str(config.get("model_type"))
+        if kind in REFUSED_TYPES:
+            raise OptionError(f"{folder} is {REFUSED_TYPES[kind]}")
+        return getattr(hub.models, str(config.get("class_name")), None)
     if "://" in preset:
         return None
     if preset not in backbone.presets:
@@ -198,7 +201,7 @@ def _of_size(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weight
         else "It is downloaded when it is first used; some must be accepted on their page before"
     )
     raise OptionError(
-        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1])}. {remedy}"
+        f"keras_hub cannot load the preset {preset!r}: {first_line(errors[-1]).rstrip('.')}. {remedy}"
     ) from errors[-1]
 
 

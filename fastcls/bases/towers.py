@@ -6,6 +6,7 @@ every weight gets one, or nothing is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcls import files
 from fastcls.bases.model_files import first_line
 from fastcls.bases.opening.cubic import resize_cubic
 from fastcls.errors import OptionError
@@ -22,6 +24,9 @@ from fastcls.optional import require
 
 State = dict[str, np.ndarray]
 _SHOWN = 5
+_WEIGHTS = "model.safetensors"
+_FIRST = "embeddings.patch_embedding.weight"
+_NUMBERS = "position_ids"  # of positions, which follow from their count
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def read_tower(
 
     Args:
         hub: The module keras_hub.
-        folder: With `model.safetensors`.
+        folder: With `model.safetensors`, or with its parts and their index.
         config: What its `config.json` holds.
         size: (height, width) of the images; positions are interpolated, as transformers does it. None for
             that of the configuration.
@@ -146,19 +151,51 @@ def _require_known(folder: Path, family: _Family, said: Mapping[str, Any]) -> No
 
 def _read_state(folder: Path) -> State:
     """The tensors of the tower as float32, without the prefix of their names."""
-    path = folder / "model.safetensors"
     safetensors = require("safetensors", purpose="Reading a folder of Hugging Face")
-    if not path.is_file():
-        raise OptionError(f"{folder} has no {path.name}. Expected the folder of one model, with its weights")
+    state: State = {}
+    prefix = _prefix(safetensors, folder)
+    for path in _weight_files(folder):
+        with _open(safetensors, path) as file:
+            names = [name for name in list(file.keys()) if not name.endswith(_NUMBERS)]
+            own = [name for name in names if name.startswith(prefix)]
+            state |= {name.removeprefix(prefix): file.get_tensor(name).astype(np.float32) for name in own}
+    return state
+
+
+def _prefix(safetensors: Any, folder: Path) -> str:
+    """What the names of the tower's tensors begin with."""
+    for path in _weight_files(folder):
+        with _open(safetensors, path) as file:
+            for name in list(file.keys()):
+                if name.endswith(_FIRST):
+                    return str(name).removesuffix(_FIRST)
+    return ""
+
+
+@contextlib.contextmanager
+def _open(safetensors: Any, path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            first = [name for name in names if name.endswith("embeddings.patch_embedding.weight")]
-            prefix = first[0].removesuffix("embeddings.patch_embedding.weight") if first else ""
-            own = [name for name in names if name.startswith(prefix) and not name.endswith("position_ids")]
-            return {name.removeprefix(prefix): file.get_tensor(name).astype(np.float32) for name in own}
+            yield file
     except (OSError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise OptionError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The file of a model, or the several that it is divided into."""
+    whole, index = folder / _WEIGHTS, folder / f"{_WEIGHTS}.index.json"
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        raise OptionError(f"{folder} has no {whole.name}. Expected the folder of one model, with its weights")
+    try:
+        parts = sorted({folder / name for name in files.read_json(index)["weight_map"].values()})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise OptionError(f"{index} is damaged: {type(error).__name__}: {error}") from error
+    lacking = [path.name for path in parts if not path.is_file()]
+    if lacking:
+        raise OptionError(f"{folder} lacks {', '.join(lacking)}, which {index.name} names")
+    return parts
 
 
 def _fill(tower: Any, family: _Family, state: State, folder: Path) -> None:
@@ -190,8 +227,7 @@ def _fill(tower: Any, family: _Family, state: State, folder: Path) -> None:
     if wrong:
         shown = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} more" if wrong[_SHOWN:] else "")
         raise OptionError(
-            f"{folder / 'model.safetensors'} does not hold the weights of a {family.encoder} of its "
-            f"config.json: {shown}"
+            f"{folder / _WEIGHTS} does not hold the weights of a {family.encoder} of its config.json: {shown}"
         )
 
 

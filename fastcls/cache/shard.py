@@ -24,8 +24,9 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache import remote_shards
+from fastcls.cache.checksums import checksums
 from fastcls.cache.hdf5_disk import Disk
-from fastcls.cache.shard_layout import Layout, checksums
+from fastcls.cache.shard_layout import Layout
 from fastcls.data.digests import DIGEST_DTYPE
 from fastcls.data.pixel_quality import COLUMNS
 from fastcls.errors import CacheError
@@ -275,9 +276,9 @@ def read_into(output: np.ndarray, places: np.ndarray, path: Path, indices: np.nd
             layout.runs(places, indices) if output.flags.c_contiguous and output.dtype == layout.dtype else []
         )
         for run in runs:
-            wanted = indices[run]
+            first, stop = int(indices[run.start]), int(indices[run.stop - 1]) + 1
             rows = output[places[run.start] : places[run.stop - 1] + 1]
-            layout.check(read(int(wanted[0]), int(wanted[-1]) + 1, rows), wanted)
+            layout.check_run(read(first, stop, rows), first)
         for part in [] if runs else group(indices // layout.chunk_rows):
             wanted = indices[part]
             first, stop = int(wanted.min()), int(wanted.max()) + 1
@@ -316,7 +317,7 @@ def opened(path: Path) -> Iterator[tuple[Layout, Callable[..., np.ndarray]]]:
     """The layout of a shard, and what reads the rows from one to before another, of one chunk."""
     with path.open("rb", buffering=0) as file:
         layout = _layout(path, *_state(file))
-        if layout.offsets:
+        if len(layout.offsets):
             yield layout, functools.partial(layout.read, file)
             return
     with h5py.File(path, "r") as hdf5:

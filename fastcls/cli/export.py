@@ -72,6 +72,9 @@ def _print(made: Sequence[Exported]) -> None:
     kept = [each.folder for each in made if each.folder]
     if kept:
         click.echo(f"In {kept[0].parent}: {', '.join(folder.name for folder in kept)}")
+    lost = [each.spec.name for each in made if not each.folder]
+    if lost:
+        click.echo(f"Not kept: {', '.join(lost)}. Use another format or precision", err=True)
 
 
 def _row(made: Exported) -> list[str]:

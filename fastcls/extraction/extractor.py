@@ -72,7 +72,7 @@ def extract(
     Raises:
         OptionError: The base, layer or weights cannot be used, or the root cannot be made.
         WorkerError: Too many failures, or workers that keep crashing; finished shards are kept.
-        DataError: Not a single image could be read.
+        DataError: Not a single image could be used.
         OSError: The cache cannot be written; finished shards are kept.
     """
     ((cache, done),) = extract_several(

@@ -126,7 +126,7 @@ class Tracker:
     def require_some_images(self) -> None:
         """Raise DataError when not one image has a bottleneck."""
         if self._rows and len(self.failures) == len(self._rows):
-            fact = f"None of the {count_of(len(self._rows), 'image')} could be read"
+            fact = f"None of the {count_of(len(self._rows), 'image')} could be used"
             raise DataError(f"{fact}: {self.failures[0].reason}")
 
     def save(self) -> None:

@@ -217,22 +217,25 @@ class _Sink:
         self._dtype = cache.manifest.dtype
         self._readings: list[Reading] = []
         self._forwarded: set[str] = set()
-        self._spoilt: set[str] = set()  # digests of images with a row that cannot be stored
+        self._spoilt: dict[str, str] = {}  # why an image has a row that cannot be stored, by its digest
 
     def add(self, views: Sequence[View], rows: np.ndarray) -> None:
         """Store the rows (N, ...) of those of N views that the cache lacks."""
         places = [number for number, view in enumerate(views) if self._place in view.lacking]
         if not places:
             return
+        made = rows[places]
         with np.errstate(over="ignore"):
-            rows = rows[places].astype(self._dtype, copy=False)
-        finite = np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
-        for number, fits in zip(places, finite, strict=True):
-            (self._forwarded if fits else self._spoilt).add(views[number].reading.digest)
-        keys = [views[number].key for number in places]
-        quality = [views[number].quality for number in places]
-        kept = [place for place, fits in enumerate(finite) if fits]
-        self._writer.append([keys[p] for p in kept], rows[finite], [quality[p] for p in kept])
+            stored = made.astype(self._dtype, copy=False)
+        fits = np.isfinite(stored.reshape(len(stored), -1)).all(axis=1)
+        for number, row, is_kept in zip(places, made, fits, strict=True):
+            digest = views[number].reading.digest
+            if is_kept:
+                self._forwarded.add(digest)
+            else:
+                self._spoilt[digest] = _why_spoilt(row, self._dtype)
+        kept = [views[number] for number, is_kept in zip(places, fits, strict=True) if is_kept]
+        self._writer.append([view.key for view in kept], stored[fits], [view.quality for view in kept])
 
     def note(self, views: Sequence[View]) -> None:
         """Take in what was learnt of images whose last views these are."""
@@ -243,10 +246,19 @@ class _Sink:
         give_place = functools.partial(give_name, name, self._cache.manifest.fingerprint)
         path = self._writer.finish(give_place if name else None)
         path = self._cache.publish(path) if path else None
-        reason = f"its bottleneck does not fit {self._dtype} (overflow or NaN)"
-        readings = [replace(r, reason=reason) if r.digest in self._spoilt else r for r in self._readings]
-        forwarded = len(self._forwarded - self._spoilt)
+        readings = [replace(r, reason=self._spoilt.get(r.digest, r.reason)) for r in self._readings]
+        forwarded = len(self._forwarded - self._spoilt.keys())
         return ShardInfo(path, forwarded, len(self._writer), tuple(readings))
+
+
+def _why_spoilt(row: np.ndarray, dtype: str) -> str:
+    largest = float(np.abs(row).max())
+    if not np.isfinite(largest):
+        return "its bottleneck holds a value that is not finite"
+    return (
+        f"its bottleneck holds a value of {largest:.6g}, and {dtype} ends at {np.finfo(dtype).max:.6g}. Use "
+        "--dtype float32"
+    )
 
 
 def main() -> None:

@@ -116,3 +116,33 @@ def test_load_base__folders_that_do_not_hold_what_they_say(folder, tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(OptionError, match=r"has no model\.safetensors"):
         load_base(spec)
+
+
+def test_load_base__of_a_file_in_parts(folder, tmp_path):
+    numpy, state = pytest.importorskip("safetensors.numpy"), state_of("siglip")
+    spec = folder("siglip", state)
+    images = np.random.default_rng(1).normal(size=(2, SIDE, SIDE, 3))
+    expected = load_base(spec).model(images)
+    whole, index = tmp_path / "model.safetensors", tmp_path / "model.safetensors.index.json"
+    whole.unlink()
+    names = sorted(state)
+    parts = {f"model-0000{n + 1}-of-00003.safetensors": names[n::3] for n in range(3)}
+    for part, own in parts.items():
+        numpy.save_file({name: state[name] for name in own}, tmp_path / part)
+    index.write_text(json.dumps({"weight_map": {name: part for part in parts for name in parts[part]}}))
+    np.testing.assert_array_equal(load_base(spec).model(images), expected)
+    (tmp_path / part).unlink()
+    with pytest.raises(OptionError, match=rf"lacks {part}, which {index.name} names"):
+        load_base(spec)
+    for damaged in ("{", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'):
+        index.write_text(damaged)
+        with pytest.raises(OptionError, match=rf"{index.name} is damaged"):
+            load_base(spec)
+
+
+def test_load_base__of_images_of_any_shape(folder, tmp_path):
+    spec = folder("siglip", state_of("siglip"))
+    for kind in ("siglip2", "siglip2_vision_model"):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+        with pytest.raises(OptionError, match=r"\(naflex\)\. Take one for images of one size"):
+            load_base(spec)

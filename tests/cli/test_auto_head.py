@@ -59,7 +59,7 @@ def test_auto__run_says_what_it_takes_and_which_images_are_trained_on(
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (["--epochs", 50], "--epochs was given"),
+        (["--epochs", 3], "--epochs was given"),
         (["--optimizer", "adam", "--layers", 8], "--layers and --optimizer were given"),
         (
             ["--checkpoint-every", 0, "--no-refit"],

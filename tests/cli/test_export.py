@@ -91,6 +91,7 @@ def test_export__one_that_differs_is_not_kept_and_the_others_are(fastcls, run, m
     monkeypatch.setitem(exporting.FORMATS, "onnx", planted)
     done = fastcls("export", run, "--format", "onnx", "--format", "openvino")
     assert done.code == 1
+    assert done.err.splitlines()[-1] == "Not kept: onnx-float32. Use another format or precision"
     rows = rows_of(done)
     assert rows["onnx", "float32"][-1].startswith("failed: max difference of probabilities in float32 is")
     assert rows["openvino", "float32"][-1] == "ok"

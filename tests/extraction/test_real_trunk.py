@@ -13,7 +13,7 @@ from fastcls.cache.store import Cache, cache_folders
 from fastcls.data.decoder import read_image
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import WorkerError
-from fastcls.extraction.extractor import extract
+from fastcls.extraction.extractor import extract, extract_several
 from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
 
 COUNT = 9
@@ -83,6 +83,31 @@ print(done.engine, done.forwarded, done.reused, "tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == f"openvino 2 {COUNT} False\n", done.stderr
+
+
+def test_float16__rounds_rows_and_leaves_out_those_beyond_it(dataset, tmp_path):
+    keras = import_keras()
+    image = keras.Input((8, 8, 3))
+    tokens = keras.layers.Reshape((16, 12), name="tokens")(keras.layers.Rescaling(1 / 255)(image))
+    dense = keras.layers.Dense(4, name="massive")
+    model = keras.Model(image, dense(tokens))
+    kernel = np.random.default_rng(0).normal(size=(12, 4))
+    kernel[:, 2] = np.eye(12)[3] * 66_000  # of one channel: beyond float16 where that pixel is above 253
+    dense.set_weights([kernel, np.zeros(4)])
+    model.save(tmp_path / "massive.keras")
+    base = BaseSpec(str(tmp_path / "massive.keras"), normalize="none")
+    request = CutSpec(base, "massive", pool="none", precision="float32")
+    cuts = [request, dataclasses.replace(request, dtype="float16")]
+    config = by_tensorflow(executor="inline", batch_size=4)
+    (wide, one), (narrow, other) = extract_several(dataset, cuts, tmp_path, config)
+    rows = rows_of(wide)
+    fits = np.abs(rows).max(axis=(1, 2)) < 65_520  # rounds to 65,504 at most
+    assert 0 < fits.sum() < COUNT and (one.failures, other.failures) == (0, COUNT - fits.sum())
+    samples = list(wide.samples())
+    lost = [sample.path for sample, is_kept in zip(samples, fits, strict=True) if not is_kept]
+    assert [failure.path for failure in narrow.failures()] == lost
+    kept = [sample.digest for sample, is_kept in zip(samples, fits, strict=True) if is_kept]
+    assert np.array_equal(narrow.index().locate(kept).read(), rows[fits].astype(np.float16))
 
 
 def test_each_factor__makes_another_cache_and_only_then(dataset, model_path, tmp_path):

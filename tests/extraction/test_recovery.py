@@ -45,7 +45,7 @@ from fastcls.specs import ExtractConfig
 def test_extract__finds_the_image_that_crashes_a_worker(data, root):
     write_images(data, 24, {5: ABORT, 14: ABORT})
     time.sleep(2.1)  # so that the state of the files is relied on
-    done = fill(data, root, ExtractConfig(workers=2, batch_size=1, shard_size=8))
+    done = fill(data, root, ExtractConfig(workers=2, batch_size=1, shard_size=4))
     assert (done.forwarded, done.failures) == (22, 2)
     failures = only_cache(root).failures()
     assert [failure.path for failure in failures] == ["a/000014.png", "b/000005.png"]
@@ -86,7 +86,7 @@ def test_extract__workers_that_cannot_start_say_why(data, root, monkeypatch, tmp
 
 
 def test_extract__resumes_after_kills_at_random_moments(data, root):
-    count, kills = 224, 7
+    count, kills = 128, 4
     write_images(data, count)
     prepare(root)
     number_of = {files.digest(encoded(number)).encode(): number for number in range(count)}

@@ -75,10 +75,11 @@ class Frame:
     axes: np.ndarray | None
     is_unit: bool
 
-    def centered(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (n, D) float32 as they come, less the center."""
+    def center_in_place(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (n, D) float32 as they come, less the center; what they were is lost."""
         rows = at_unit_length(rows) if self.is_unit else rows
-        return rows - self.center.astype(np.float32)
+        rows -= self.center.astype(np.float32)  # another array takes longer than to read them
+        return rows
 
     def turned(self, rows: np.ndarray) -> np.ndarray:
         """Rows (n, D) less the center, along the axes."""
@@ -132,7 +133,7 @@ class StreamedRows:
         data = LabeledRows(self.data.rows.take(self.places), labels, 1, task)
         for place, rows in feature_blocks(data):
             targets = self.link.targets(labels[place], self.classes).astype(np.float64)
-            yield Block(self.frame.centered(rows), labels[place], targets)
+            yield Block(self.frame.center_in_place(rows), labels[place], targets)
 
     def onto_rows(self, kernel: np.ndarray) -> np.ndarray:
         """Turned back to the features."""

@@ -64,6 +64,7 @@ class KerasPasses:
         """See `Passes`."""
         watcher, pruner = _watcher(feed, is_noting=listen is not None), self._pruner
         steps = math.ceil(feed.images / feed.batch_size)
+        _make_variables(model, feed)
 
         def run(epoch: int, begun: Begun) -> Row:
             batches = feed.batches(epoch, devices(), first=begun.steps)
@@ -84,6 +85,7 @@ class KerasPasses:
 
     def test(self, model: Any, feed: ImageFeed) -> Callable[[], Row]:
         """See `Passes`."""
+        _make_variables(model, feed)
 
         def run() -> Row:
             batches = feed.batches(1, devices())
@@ -99,6 +101,7 @@ def _pass(
     """One pass over all rows: its metrics as means over the rows."""
     import tensorflow as tf
 
+    _make_variables(model, feeder)
     run_steps = _compile_steps(model, step, feeder, is_noting=listen is not None)
 
     def run(epoch: int, begun: Begun) -> Row:
@@ -219,8 +222,6 @@ def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self._images = self.begun.steps * feed.batch_size
-            if len(self.begun.metrics) > len(self.model.metrics_variables):
-                _build_metrics(self.model, feed)
             _go_on(self.model, self.begun)
             self._sum = float(self.model.get_metrics_result()["loss"]) * self._images if self._images else 0.0
 
@@ -249,8 +250,15 @@ def _watcher(feed: ImageFeed, *, is_noting: bool) -> Any:
     return Watcher()
 
 
-def _build_metrics(model: Any, feed: ImageFeed) -> None:
-    """Make the variables of a model's metrics where Keras would make them in the first step that it takes."""
+def _make_variables(model: Any, feed: Feed | ImageFeed) -> None:
+    """Make those of the optimizer and the metrics before a step is traced, which takes half of the time then.
+
+    TensorFlow traces a function again in which variables were made. On several devices, Keras does this.
+    """
+    if devices() > 1:
+        return
+    if model.optimizer and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     labels = np.zeros((1, *feed.label_shape), feed.label_dtype)
     model.compute_metrics(None, labels, np.zeros((1, *model.output_shape[1:]), np.float32))
     model.reset_metrics()

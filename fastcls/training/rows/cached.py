@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -15,13 +17,14 @@ from fastcls.tasks import Task
 from fastcls.training.rows.sampling import draw_images, epoch_random
 from fastcls.training.rows.selection import LabeledRows
 
-# A training keeps two sets of rows, and each is in memory twice while it becomes a tensor.
+# A training keeps two sets of rows; the other half is for copies of their batches, and for others.
 _MEMORY_SHARE = 4
-# While streaming, a few blocks are in memory: trained on, read ahead, and the array it is read into.
+# While streaming, two blocks are in memory: the one that is trained on, and the one that is read ahead.
 BLOCK_BYTES = 1 << 26
 # Neighbors that are read together when streaming: one read of the disk. Rows are often in the order of the
 # classes: the shorter the runs, the more classes in a block.
 _RUN_BYTES = 1 << 18
+_ALIGNMENT = 64  # as TensorFlow wants its memory
 
 
 def allowed_memory() -> int:
@@ -81,7 +84,7 @@ class Feed(Protocol):
 
         Yields:
             Tensors of inputs (N, ...) and of labels (N, ...), and the order in which to take them, whole
-            batches but for the last piece: (N,) int64.
+            batches but for the last piece: (N,) int64. A piece is valid until the next is asked for.
         """
 
 
@@ -131,7 +134,7 @@ class Feeder:
         self._block = batch_size * max(1, BLOCK_BYTES // (batch_size * first.nbytes))
         self._run = max(1, _RUN_BYTES // first.nbytes) * data.views
         fits = first.nbytes * len(data) <= (allowed_as_tensor() if memory_bytes is None else memory_bytes)
-        self._kept = self._read(np.arange(len(data))) if fits else None
+        self._kept = self._read(np.arange(len(data)), self._empty(len(data))) if fits else None
 
     def blocks(self, epoch: int = 1) -> Iterator[tuple[Any, Any, np.ndarray]]:
         """One pass; see `Feed`. Rows are in the stored type."""
@@ -140,17 +143,31 @@ class Feeder:
             yield *self._kept, order
             return
         pieces = [order[start : start + self._block] for start in range(0, len(order), self._block)]
-        # One for all blocks, which one thread reads: TensorFlow copies the rows.
-        into = np.empty((len(pieces[0]), *self.shape), self.dtype)
-        blocks = ahead(lambda places: self._read(np.sort(places), into), pieces, threads=1, depth=2)
-        for places, (rows, labels) in zip(pieces, blocks, strict=True):
-            yield rows, labels, _ranks(places)
+        # The next block is read while one is trained on, into the place of the one before.
+        into = itertools.cycle([self._empty(len(pieces[0])) for _ in range(2)])
 
-    def _read(self, places: np.ndarray, into: np.ndarray | None = None) -> tuple[Any, Any]:
+        def read(places: np.ndarray) -> tuple[Any, Any, np.ndarray]:
+            stored = np.argsort(places, kind="stable")
+            ranks = np.empty(len(places), np.int64)
+            ranks[stored] = np.arange(len(places))
+            return *self._read(places[stored], next(into)), ranks
+
+        yield from ahead(read, pieces, threads=1, depth=2)
+
+    def _empty(self, count: int) -> np.ndarray:
+        """Memory for `count` rows, aligned so that TensorFlow takes them where they are, without a copy."""
+        size = count * math.prod(self.shape) * self.dtype.itemsize
+        memory = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % _ALIGNMENT
+        return memory[start : start + size].view(self.dtype).reshape(count, *self.shape)
+
+    def _read(self, places: np.ndarray, into: np.ndarray) -> tuple[Any, Any]:
         import tensorflow as tf
 
         rows = self._data.rows.take(places).read(into)
-        return tf.convert_to_tensor(rows), tf.convert_to_tensor(self._data.labels[places])
+        shared = tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
+        # On a GPU this copies; elsewhere it is the same memory.
+        return tf.raw_ops.Identity(input=shared), tf.convert_to_tensor(self._data.labels[places])
 
     def _choose(self, random: np.random.Generator | None) -> np.ndarray:
         """The rows of an epoch, one view of each image that is drawn: (N,) int64, in random order."""
@@ -171,14 +188,3 @@ class Feeder:
         for start in range(0, len(order), self._block):
             random.shuffle(order[start : start + self._block])
         return order
-
-
-def _ranks(places: np.ndarray) -> np.ndarray:
-    """Where each is when all are sorted.
-
-    >>> _ranks(np.array([7, 3, 9, 3])).tolist()
-    [2, 0, 3, 1]
-    """
-    ranks = np.empty(len(places), np.int64)
-    ranks[np.argsort(places, kind="stable")] = np.arange(len(places))
-    return ranks

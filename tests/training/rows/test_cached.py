@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import numpy as np
@@ -87,11 +88,13 @@ def test_blocks__only_the_last_batch_of_a_pass_is_smaller(make_cache, options):
 def test_blocks__read_ahead_leaves_the_present_block_as_it_is(make_cache, monkeypatch):
     monkeypatch.setattr(feeder, "BLOCK_BYTES", 64 * 37)
     data = select(make_cache(300)[0], TrainConfig()).train
-    kept = [(rows, labels, order) for rows, labels, order in Feeder(data, 32, 0, memory_bytes=0).blocks()]
-    assert len(kept) > 2
-    found = np.concatenate([np.asarray(rows) for rows, _, _ in kept])
-    expected = data.rows.read()
-    np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+    found = []
+    for rows, _, _ in Feeder(data, 32, 0, memory_bytes=0).blocks():
+        time.sleep(0.01)  # the next is read meanwhile
+        found.append(np.array(rows))
+    assert len(found) > 2
+    rows, expected = np.concatenate(found), data.rows.read()
+    np.testing.assert_array_equal(rows[np.lexsort(rows.T)], expected[np.lexsort(expected.T)])
 
 
 def test_blocks__a_damaged_shard_stops_the_reading(make_cache, options):
@@ -123,7 +126,6 @@ def test_feeder__keeps_a_few_blocks_of_rows_in_memory(make_cache, monkeypatch):
     data = select(make_cache(count, shape=(width,), shard=1000)[0], TrainConfig()).train
     monkeypatch.setattr(feeder, "BLOCK_BYTES", block)
     monkeypatch.setattr(feeder, "_RUN_BYTES", block // 16)
-    monkeypatch.setattr("tensorflow.convert_to_tensor", np.array)  # copies, where they are counted
     tracemalloc.start()
     try:
         fed = Feeder(data, 32, 1, memory_bytes=4 * block)
@@ -132,7 +134,7 @@ def test_feeder__keeps_a_few_blocks_of_rows_in_memory(make_cache, monkeypatch):
     finally:
         tracemalloc.stop()
     assert 4 * width * len(data) > 20 * block
-    assert peak < 5 * block
+    assert peak < 4 * block
 
 
 def _epoch(fed: Feeder, epoch: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture
+def no_pictures():
+    """Here they are painted."""
