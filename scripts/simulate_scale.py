@@ -5,18 +5,20 @@
 
 Simulated is what happens to each shard task: it is claimed, its images are forwarded, its shard is published.
 What grows with the data set alone (plan, index, listings) is computed from the cost of one. Costs are
-options, or measured by a real extraction. The same options give the same output.
+options, or measured on this machine by real extractions. The same options give the same output.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import math
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -27,6 +29,9 @@ _KEYS = 1000  # that one request to S3 lists
 _INDEX_BYTES = 24  # of each row: two halves of the digest, shard, row
 _LARGE = 0.05  # share of the whole time that is worth a remedy
 _MOST_SHARDS = 10**6  # files that can still be listed and copied with patience
+_RAY = "--executor ray, or a part of the list for each group of machines"
+_MEASURED = (64, 8)  # images of a task
+_TRIED = 500
 _SIZES = (10**6, 10**7, 10**8, 10**9)
 
 
@@ -43,6 +48,7 @@ class Costs:
         plan_bytes: Memory of an image in the plan.
         list_s: Of a request that lists.
         open_s: Of a shard whose digests are read.
+        record_s: Of an image that another machine has done, to take in what came of it.
         poll_s: How often an idle node looks for expired claims.
         memory: Bytes that the driver may use.
     """
@@ -55,6 +61,7 @@ class Costs:
     plan_bytes: float = 560.0
     list_s: float = 0.1
     open_s: float = 1e-3
+    record_s: float = 1.5e-6
     poll_s: float = 10.0
     memory: float = 32 * 2**30
 
@@ -214,6 +221,7 @@ def bends(images: int, nodes: int, shard: int, costs: Costs, seconds: float) -> 
     longer = f"shards of {_enough(images, nodes, costs, seconds):,} images"
     parts = f"extract {math.ceil(plan_bytes / costs.memory)} lists one after the other, into one cache"
     opened, empty = shards * costs.open_s, costs.task_s / task_s
+    told = nodes * costs.rate * costs.record_s
     rows = [
         ("plan, seconds", f"{plan_s:,.0f}", plan_s > _LARGE * seconds, "plan the next list during a run"),
         ("plan, GiB", f"{plan_bytes / 2**30:,.1f}", plan_bytes > costs.memory, parts),
@@ -227,6 +235,7 @@ def bends(images: int, nodes: int, shard: int, costs: Costs, seconds: float) -> 
         ("one listing, seconds", f"{listing:,.1f}", listing > _LARGE * seconds, longer),
         ("opening all shards, seconds", f"{opened:,.0f}", opened > _LARGE * seconds, longer),
         ("claims per second", f"{claims:,.1f}", claims > costs.claims / 2, longer),
+        ("--executor shared: cores that take in what others did", f"{told:,.2f}", told > _LARGE, _RAY),
         ("polls per second at the end", f"{polls:,.1f}", polls > costs.claims / 2, "poll less often"),
         ("time of tasks that is not work, percent", f"{100 * empty:.1f}", empty > _LARGE, longer),
         ("tasks of a node", f"{shards / nodes:,.1f}", shards < 10 * nodes, "smaller shards, or fewer nodes"),
@@ -246,21 +255,55 @@ def _enough(images: int, nodes: int, costs: Costs, seconds: float) -> int:
 
 
 def measure(folder: Path, base: str, weights: str | None, costs: Costs) -> Costs:
-    """The rate of this machine and the cost of starting, by an extraction of a folder, in one process."""
-    from fastcls.data.dataset import Dataset
-    from fastcls.extraction.extractor import extract
-    from fastcls.specs import BaseSpec, CutSpec, ExtractConfig
+    """What this machine can tell, by extractions of a folder with one worker per core.
 
-    dataset, seconds = Dataset.open(folder), []
-    halves = [replace(dataset, samples=dataset.samples[:: 1 + number]) for number in (0, 1)]
-    for part in halves:
-        with tempfile.TemporaryDirectory() as made:
-            started = time.perf_counter()
-            extract(part, CutSpec(BaseSpec(base, weights)), Path(made), ExtractConfig(executor="inline"))
-            seconds.append(time.perf_counter() - started)
-    images = [len(part.samples) for part in halves]
-    rate = (images[0] - images[1]) / max(seconds[0] - seconds[1], 1e-9)
-    return replace(costs, rate=rate, start_s=max(0.0, seconds[0] - images[0] / rate))
+    Two numbers of images tell the rate and the start, two sizes of shards what a task costs besides.
+    """
+    from fastcls.data.dataset import Dataset
+    from fastcls.specs import BaseSpec, CutSpec
+
+    dataset, cut = Dataset.open(folder), CutSpec(BaseSpec(base, weights))
+    half = replace(dataset, samples=dataset.samples[::2])
+    _extract(
+        replace(dataset, samples=dataset.samples[: _MEASURED[1]]), cut, _MEASURED[1]
+    )  # converts the base
+    seconds, shards, opened_s = _extract(dataset, cut, _MEASURED[0])
+    half_s, _, _ = _extract(half, cut, _MEASURED[0])
+    small_s, small, _ = _extract(dataset, cut, _MEASURED[1])
+    task_s = max(0.0, (small_s - seconds) / max(1, small - shards))
+    images = len(dataset.samples)
+    forwarding = seconds - half_s - shards / 2 * task_s
+    rate = (images - len(half.samples)) / max(forwarding, 1e-9)
+    start_s = max(0.0, seconds - images / rate - shards * task_s)
+    told = {"record_s": min(_record_s() for _ in range(3)), "open_s": opened_s / shards}
+    return replace(costs, rate=rate, start_s=start_s, task_s=task_s, **told)
+
+
+def _extract(dataset: Any, cut: Any, shard: int) -> tuple[float, int, float]:
+    """Seconds of an extraction into a new cache, how many shards it makes, and seconds to open them."""
+    from fastcls.extraction.extractor import extract
+    from fastcls.specs import ExtractConfig
+
+    with tempfile.TemporaryDirectory() as made:
+        started = time.perf_counter()
+        cache, _ = extract(dataset, cut, Path(made), ExtractConfig(executor="shared", shard_size=shard))
+        done = time.perf_counter()
+        return done - started, len(cache.index().shards), time.perf_counter() - done
+
+
+def _record_s() -> float:
+    """Seconds that a machine takes in what came of an image on another."""
+    from fastcls.cache.samples import FileState
+    from fastcls.extraction.executors.records import as_record, read_record
+    from fastcls.extraction.reading import Reading
+    from fastcls.extraction.worker import ShardInfo
+
+    paths = (f"images/{number:08}.jpg" for number in range(_TRIED))
+    readings = tuple(Reading(path, "0" * 32, FileState(1, 2**60, 2**60), "") for path in paths)
+    told = json.dumps(as_record((ShardInfo(Path("a"), _TRIED, _TRIED, readings),), "node:1", 1.0))
+    started = time.perf_counter()
+    read_record(json.loads(told), [Path()])
+    return (time.perf_counter() - started) / _TRIED
 
 
 @click.command()
@@ -295,7 +338,9 @@ def main(
     """Print a table of the runs, one of what bends, and the public figure."""
     costs, trouble = Costs(rate=rate, task_s=task_s), Trouble(failures=failures, slow=slow)
     costs = measure(folder, base, weights, costs) if folder else costs
-    click.echo(f"{nodes} nodes of {costs.rate:.0f} images/s, shards of {shard:,} images\n")
+    click.echo(f"{nodes} nodes of {costs.rate:.0f} images/s, shards of {shard:,} images")
+    told = ", ".join(f"{each.name} {getattr(costs, each.name):.3g}" for each in fields(costs))
+    click.echo(f"Costs: {told}\n")
     click.echo(
         "| images | hours | at best | lost tasks | run twice | tail, minutes |\n|---|---|---|---|---|---|"
     )

@@ -6,6 +6,7 @@ import importlib
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -51,6 +52,38 @@ def test_simulate__running_the_last_tasks_twice_shortens_the_tail(scale):
         for again in (False, True)
     )
     assert twice < lone
+
+
+class Chances:
+    """Node 0 is slow; the second attempt ends after a second."""
+
+    def __init__(self):
+        self._lives = iter([1e9, 1.0])
+
+    def random(self, count):
+        return np.array([0.0, 0.9])[:count]
+
+    def exponential(self, scale):
+        return next(self._lives, 1e9)
+
+
+def test_simulate__a_failure_and_a_slow_node_by_hand(scale):
+    costs = scale.Costs(rate=50.0, start_s=30.0, task_s=0.2, claims=math.inf)
+    trouble = scale.Trouble(failures=1.0, restart_s=120.0, expiry_s=60.0, slow=0.5, slowness=3.0)
+    found = scale._Run(300, 2, 100, costs, trouble, Chances(), False).run()
+    # Node 0 takes 0.2 + 3 * 2 s: tasks 0 and 2 from 30 to 42.4 s. Node 1 fails at 31 s, and is back at 151 s.
+    # The claim of task 1 expires at 91 s; node 0 ends it at 97.2 s.
+    assert found.seconds == pytest.approx(97.2) and found.tail_s == pytest.approx(6.2)
+    assert (found.done, found.lost, found.copies) == ([1, 1, 1], 1, 0)
+
+
+def test_simulate__the_last_task_of_a_slow_node_is_run_again_by_hand(scale):
+    costs = scale.Costs(rate=50.0, start_s=30.0, task_s=0.2, claims=math.inf)
+    chances = Chances()
+    chances._lives = iter(())
+    found = scale._Run(300, 2, 100, costs, scale.Trouble(slow=0.5, slowness=20.0), chances, True).run()
+    # Node 1 ends tasks 1 and 2 at 34.4 s, then begins task 0 again, which node 0 would end at 70.2 s.
+    assert found.seconds == pytest.approx(36.6) and found.done == [1, 1, 1]
 
 
 def test_simulate__claims_limit_the_rate(scale):

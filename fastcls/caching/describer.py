@@ -23,6 +23,7 @@ from fastcls.caching.runs_of import find_runs
 from fastcls.errors import CacheError, FastclsError, spoken
 from fastcls.files import PathLike
 from fastcls.inventory import Entry
+from fastcls.sizes import folder_size
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class CacheInfo:
             CPU. Old shards do not tell, nor do those that are only in a store.
         runs: Folders of the runs that were trained on it, of those that were looked at.
         others: Files that are no part of a cache.
+        mirror: What this machine keeps of a cache at a URL; None for a folder.
+        mirror_bytes: Its size.
     """
 
     folder: Path
@@ -110,14 +113,15 @@ class CacheInfo:
     makers: Mapping[str, int] = field(default_factory=dict)
     runs: tuple[Path, ...] = ()
     others: tuple[Path, ...] = field(default=())
+    mirror: Path | None = None
+    mirror_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         values: dict[str, Any] = asdict(self)
         paths: Mapping[str, Sequence[Path]] = {"runs": self.runs, "others": self.others}
-        return {**values, "folder": spoken(self.folder)} | {
-            name: [str(path) for path in known] for name, known in paths.items()
-        }
+        told = {"folder": spoken(self.folder), "mirror": str(self.mirror) if self.mirror else None}
+        return {**values, **told} | {name: [str(path) for path in known] for name, known in paths.items()}
 
 
 def list_caches(folder: PathLike = ".") -> Iterator[CacheSummary]:
@@ -166,6 +170,7 @@ def cache_info(cache: Cache | PathLike, *, runs: Sequence[PathLike] = ()) -> Cac
     opened = open_cache(cache)
     contents, index = Contents.of(opened.folder), opened.index()
     shards = shard_states(opened.shards_folder)  # of a mirror, those of the store
+    is_mirror = mirror.url_of(opened.folder) is not None
     listed, data_sets = [np.empty(0, np.int64)], []
     for listing in listings(opened.folder):
         try:
@@ -189,7 +194,9 @@ def cache_info(cache: Cache | PathLike, *, runs: Sequence[PathLike] = ()) -> Cac
         engines=tuple(path.name for path in contents.engines),
         makers=_makers(opened.shards_folder),
         runs=tuple(run.folder for run in find_runs(runs).of(opened.manifest.fingerprint)),
-        others=() if mirror.url_of(opened.folder) else contents.others,
+        others=() if is_mirror else contents.others,
+        mirror=opened.folder if is_mirror else None,
+        mirror_bytes=folder_size(opened.folder) if is_mirror else 0,
     )
 
 

@@ -240,6 +240,9 @@ def _described(found: CacheInfo) -> str:
         lines.append(f"Engine {engine} against Keras in float32: {told}")
     lines += [f"Rows by {maker}: {count_of(count, 'shard')}" for maker, count in found.makers.items()]
     lines += [f"Run {run}" for run in found.runs] or ["No run trained on it was found"]
+    if found.mirror:
+        size = format_bytes(found.mirror_bytes)
+        lines.append(f"Mirror {found.mirror}: {size} on this machine; it may go when no command uses it")
     lines += [f"No part of it: {path}" for path in found.others]
     return "\n".join(lines)
 

@@ -1,5 +1,6 @@
 """Caches at URLs: the same rows as in a local one, whatever goes wrong between."""
 
+import shutil
 import signal
 from dataclasses import replace
 
@@ -32,6 +33,7 @@ from fastcls.data.dataset import Dataset
 from fastcls.errors import CacheError, OptionError, StorageError
 from fastcls.extraction.extractor import extract
 from fastcls.extraction.planner import plan_extraction
+from fastcls.sizes import folder_size
 from fastcls.storage import tries
 
 COUNT = 20
@@ -244,6 +246,8 @@ def test_caches_of_this_machine_are_merged_into_one_at_a_url_and_back(data, root
     check_complete(mirror.opened(root), COUNT)
     info = cache_info(root)
     assert (info.rows, info.shards, info.others) == (COUNT, 5, ()) and 0 < info.shard_bytes < info.bytes
+    assert info.mirror and info.mirror_bytes == folder_size(info.mirror) > info.shard_bytes
+    shutil.rmtree(info.mirror)
     (summary,) = list_caches(root)
     assert (summary.rows, summary.shards) == (COUNT, 5) and summary.to_dict()["path"].startswith(root)
     prepare(tmp_path / "copy")
