@@ -1,9 +1,10 @@
-"""Fit a logistic regression to a cache on disk that is larger than its budget, and to the same in memory.
+"""Train heads on a cache on disk that is larger than its budget, and on the same in memory.
 
     python scripts/benchmark_out_of_core.py --gib 1 --budget-mib 64 --folder /scratch
 
-Makes shards of random rows about one center per class, and prints a Markdown table: time, passes over the
-rows to train on, peak of the memory beyond what was there, and how far the classifiers are from each other.
+Makes shards of random rows about one center per class, and prints Markdown tables. Of a logistic regression:
+time, passes over the rows to train on, memory beyond what was there at its peak and at the end, and how far
+the classifiers are from each other. Of `linear`: time of an epoch after a first, and memory.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ from fastcls.cache.shard import ShardWriter
 from fastcls.specs import HeadSpec
 from fastcls.training.heads import logreg
 from fastcls.training.heads.fitting import FittedHead
+from fastcls.training.heads.network import build_head
 from fastcls.training.heads.regression import Regression
+from fastcls.training.loop.passes import CompiledPasses
+from fastcls.training.loop.snapshots import Begun
 from fastcls.training.rows import cached as feeder
+from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import LabeledRows
 
 CLASSES = 10
 SHARD = 4096
+BATCH = 256
 SPREAD = 0.06  # of the centers, by that of the rows
 
 
@@ -42,7 +48,7 @@ class Fit(NamedTuple):
     head: FittedHead
     seconds: float
     passes: float
-    peak: int
+    memory: list[int]
 
 
 @click.command()
@@ -62,8 +68,10 @@ def main(gib: float, row: int, budget: float, values: int, folder: Path | None) 
         data = _make_shards(Path(made), count, row)
         parts = [_part(data, np.arange(0, count * 7 // 8)), _part(data, np.arange(count * 7 // 8, count))]
         click.echo(f"{count:,} rows of {row} float32, {values} values of C, --no-refit\n")
-        click.echo("| rows | seconds | passes to fit a value of C | seconds of a pass | GiB, peak |")
-        click.echo("|---|---|---|---|---|")
+        click.echo(
+            "| rows | seconds | passes to fit a value of C | seconds of a pass | GiB, peak | GiB, end |"
+        )
+        click.echo("|---|---|---|---|---|---|")
         streamed = _fit(parts, grid, int(budget * 2**20))
         _tell(f"streamed, {budget:.0f} MiB", streamed)
         kept = _fit(parts, grid, 1 << 62)
@@ -78,6 +86,7 @@ def main(gib: float, row: int, budget: float, values: int, folder: Path | None) 
             f"\nTime {streamed.seconds / kept.seconds:.2f} of that in memory. Probabilities differ by up to "
             f"{np.abs(one - other).max():.1e}, losses of validation by up to {max(losses):.1e}"
         )
+        _compare_epochs(parts[0], int(budget * 2**20))
 
 
 def _make_shards(folder: Path, count: int, row: int) -> LabeledRows:
@@ -111,17 +120,17 @@ def _fit(parts: list[LabeledRows], grid: tuple[float, ...], budget: int) -> Fit:
         patch.object(feeder, "allowed_memory", lambda: budget),
         patch.object(logreg, "C_GRID", grid),
         patch.object(Regression, "_objective", count),
-        _peak() as peak,
+        _memory() as memory,
     ):
         started = time.perf_counter()
         train, val = parts
         head = logreg.fit_logreg(HeadSpec("logreg", refit=False), train, val, CLASSES)
-        return Fit(head, time.perf_counter() - started, len(passes) / len(head.history), max(peak))
+        return Fit(head, time.perf_counter() - started, len(passes) / len(head.history), memory)
 
 
 @contextmanager
-def _peak() -> Iterator[list[int]]:
-    """What the process holds in memory beyond the start, by its own pages, looked at often."""
+def _memory() -> Iterator[list[int]]:
+    """What the process holds in memory beyond the start, by its own pages, looked at often and at the end."""
 
     def held() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -139,11 +148,34 @@ def _peak() -> Iterator[list[int]]:
     finally:
         over.set()
         watcher.join()
+        found.append(held() - begun)
 
 
 def _tell(name: str, fit: Fit) -> None:
     of_pass = fit.seconds / fit.passes / len(fit.head.history)
-    click.echo(f"| {name} | {fit.seconds:.1f} | {fit.passes:.1f} | {of_pass:.2f} | {fit.peak / 2**30:.2f} |")
+    click.echo(f"| {name} | {fit.seconds:.1f} | {fit.passes:.1f} | {of_pass:.2f} | {_gib(fit.memory)} |")
+
+
+def _gib(memory: list[int]) -> str:
+    return f"{max(memory) / 2**30:.2f} | {memory[-1] / 2**30:.2f}"
+
+
+def _compare_epochs(train: LabeledRows, budget: int) -> None:
+    click.echo("\n| an epoch of linear | seconds | GiB, peak | GiB, end |\n|---|---|---|---|")
+    found = []
+    for name, memory_bytes in (("streamed", budget), ("in memory", 1 << 62)):
+        with _memory() as memory:
+            feed = Feeder(train, BATCH, 0, memory_bytes)
+            model = build_head(HeadSpec("linear"), feed.shape, CLASSES)
+            model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+            run = CompiledPasses().train(model, feed)
+            run(1, Begun())
+            started = time.perf_counter()
+            run(2, Begun())
+            found.append(time.perf_counter() - started)
+            del feed, run
+        click.echo(f"| {name} | {found[-1]:.2f} | {_gib(memory)} |")
+    click.echo(f"\nTime {found[0] / found[1]:.2f} of that in memory")
 
 
 if __name__ == "__main__":
