@@ -25,8 +25,8 @@ PATH = Path("vectors/cache/samples.csv")
 RIGHT = fuzzes.Outcome(Ended(0, "", "", 1.0), {"made/head.keras": "weights"})
 # What takes but a cache and a run.
 CASES = [
-    *("manifest:1:0", "shards:1:3", "heads:1:4", "split-table:1:6"),
-    *("hostile:nested-manifest", "hostile:pickle-old"),
+    *("manifest:1:0", "tables:1:1", "shards:1:3", "heads:1:4", "classifiers:1:5", "split-table:1:6"),
+    *("split-plan:1:7", "images:1:9", "hostile:nested-manifest", "hostile:pickle-old"),
 ]
 
 
@@ -43,7 +43,7 @@ def scratch(tmp_path: Path) -> Path:
     return path
 
 
-def test_campaign_fuzz__each_damage_ends_in_an_error_or_the_right_result(folder: Path) -> None:
+def test_campaign_fuzz__every_kind_of_damage_ends_in_an_error_or_the_right_result(folder: Path) -> None:
     trials = [argument for case in CASES for argument in ("--trial", case)]
     done = run_script("campaign_fuzz.py", *trials, "--material", str(folder / "fuzz"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -44,14 +44,14 @@ TEST = [
     ("before the test", pipeline, "run_test", "before"),
     ("predicted", tester, "_write", "before"),
     ("half written", tester, "write_evaluation", "after"),
+    ("tested", tester, "_write", "after"),
     ("printed", cli_run, "print_test", "before"),
 ]
 COMPLETE = {"complete", "nothing to go on from", "moved", "unmarked", "printed", *(name for name, *_ in TEST)}
 COMMANDS = {
     "train-head": [*TRAINING, ("printed", cli_train_head, "print_training", "before")],
-    # All commands pass the later stages of a training by the same function.
-    "finetune": TRAINING[:3],
-    "run": [("extracted", pipeline, "extract_planned", "after"), *TRAINING[:3], *TEST],
+    "finetune": TRAINING,
+    "run": [("extracted", pipeline, "extract_planned", "after"), *TRAINING, *TEST],
 }
 
 

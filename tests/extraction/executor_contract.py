@@ -145,7 +145,7 @@ class ExecutorContract:
         write_images(data, 40)
         prepare(root)
         moments = random.Random(5)
-        for kill in range(2):
+        for kill in range(3):
             token = f"{os.getpid()}-{self.name}-{kill}"
             small = ("--batch-size", "1", "--shard-size", "4")
             arguments = extract_arguments(data, root, "--executor", self.name, *small)
