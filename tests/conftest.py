@@ -1,4 +1,5 @@
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastcls import files, home
+from fastcls.cli import logs
 from fastcls.evaluation import pictures
 
 # Tests start hundreds of processes: each would compile fastcls again.
@@ -57,6 +59,14 @@ def no_pictures(monkeypatch):
             temporary.write_bytes(WHITE)
 
     monkeypatch.setattr(pictures, "_save", leave_white)
+
+
+@pytest.fixture(autouse=True)
+def log_levels():
+    """A command says more of trainings and machines than the library; what it set ends with the test."""
+    yield
+    for name in (logs.THROUGHPUT, logs.TRAINING):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

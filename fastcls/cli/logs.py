@@ -10,8 +10,8 @@ from typing import TextIO
 from fastcls.cli.options import show_progress
 from fastcls.errors import spoken
 
-_THROUGHPUT = "fastcls.extraction.executors.throughput"
-_TRAINING = "fastcls.training.loop.progress"
+THROUGHPUT = "fastcls.extraction.executors.throughput"
+TRAINING = "fastcls.training.loop.progress"
 
 
 class _Formatter(logging.Formatter):
@@ -26,13 +26,13 @@ def configure_logging() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger(_TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)
-    logging.getLogger(_THROUGHPUT).setLevel(logging.INFO)
+    logging.getLogger(TRAINING).setLevel(logging.WARNING if show_progress() else logging.INFO)
+    logging.getLogger(THROUGHPUT).setLevel(logging.INFO)
 
 
 def hide_training() -> None:
     """Show nothing of trainings that are details of a command."""
-    logging.getLogger(_TRAINING).setLevel(logging.WARNING)
+    logging.getLogger(TRAINING).setLevel(logging.WARNING)
 
 
 def _apart(stream: TextIO) -> TextIO:

@@ -58,7 +58,8 @@ class PixelEngine(Engine):
         return rows
 
     def _note(self, image):
-        time.sleep(self._delay_s)
+        is_slow = (self._folder / "slow").exists()  # where workers have the environment of others
+        time.sleep(0.5 if is_slow else self._delay_s)
         red, green, command = map(int, image[0, 0])
         descriptor = os.open(self._folder / "forwarded.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
         os.write(descriptor, b"%d\n" % (red * 256 + green))

@@ -75,22 +75,26 @@ class TestRay(ExecutorContract):
 
 
 def test_a_node_is_lost_another_comes_and_the_driver_is_killed(connected, data, root, tmp_path):
-    write_images(data, 40)
+    count = 120  # so many that the driver is not through when it is killed
+    write_images(data, count)
     prepare(root)
     small = ("--executor", "ray", "--batch-size", "1", "--shard-size", "4")
     lost, _ = (connected.add_node(wait=False, **NODE) for _ in range(2))
-    driver = start_command(*extract_arguments(data, root, *small), TEST_DELAY_S="1")
+    slow = only_cache(root).folder / "slow"
+    slow.touch()
+    driver = start_command(*extract_arguments(data, root, *small))
     assert wait_until(lambda: len(forwarded(root)) > 4, 60)
     connected.remove_node(lost)
     connected.add_node(wait=False, **NODE)
     assert wait_until(lambda: len(only_cache(root).index()) >= 12, 60)
     driver.kill()
     driver.communicate()
+    slow.unlink()
     kept = len(only_cache(root).index())
     code, out, error = run_command(*extract_arguments(data, root, *small, "--workers", "1"))
     assert code == 0 and "images/s" in error, error
-    assert 12 <= kept < 40 and f"{40 - kept} " in out, out
-    check_complete(root, 40)
+    assert 12 <= kept < count and f"{count - kept} " in out, out
+    check_complete(root, count)
     fill(data, tmp_path / "here", by("inline", batch_size=1))
     assert rows_of(root) == rows_of(tmp_path / "here")
 
