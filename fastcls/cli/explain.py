@@ -21,15 +21,8 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path())
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Folder to create.")
-@click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    metavar="INTEGER",
-    default=16,
-    show_default=True,
-    help="Images per forward pass.",
-)
+@options.image_key
+@options.batch_size
 def explain(
     run: str,
     images: tuple[str, ...],

@@ -267,6 +267,19 @@ class PixelSpec:
         settle(self)
 
 
+batch_size = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="INTEGER",
+    default=16,
+    show_default=True,
+    help="Images per forward pass.",
+)
+image_key = click.option(
+    "--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files."
+)
+
+
 def _load_config(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None and isinstance(context.command, SpecCommand):
         command = context.command

@@ -91,7 +91,7 @@ class _Said:
     is_flag=True,
     help="Show frames of videos and cameras with their classes in a window; q, Escape or closing it ends.",
 )
-@click.option("--image-key", metavar="KEY", help="Key of the image file in the records of TFRecord files.")
+@options.image_key
 @click.option(
     "--engine",
     type=click.Choice(["auto", *ENGINES]),
@@ -99,14 +99,7 @@ class _Said:
     show_default=True,
     help="What runs the classifier, in float32; auto: the faster one. Exports have a runtime of their own.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    metavar="INTEGER",
-    default=16,
-    show_default=True,
-    help="Images per forward pass.",
-)
+@options.batch_size
 def predict(
     run: str,
     sources: tuple[str, ...],

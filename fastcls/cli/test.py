@@ -36,14 +36,7 @@ _SPECS = {
     type=click.Path(),
     help="Folder for tables and pictures. [default: RUN/test/NAME, with the name of DATA]",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    metavar="INTEGER",
-    default=16,
-    show_default=True,
-    help="Images per forward pass.",
-)
+@options.batch_size
 def test(
     run: str,
     data: str | None,
