@@ -38,7 +38,7 @@ class Window:
         except tk.TclError as error:
             raise OptionError(f"--show needs a display ({error}). {_REMEDY}") from error
         self._tk, self.is_open = tk, True
-        self._pixels: dict[str, np.ndarray | None] = {}
+        self._pixels: dict[str, np.ndarray] = {}
         self._root.title(title)
         self._root.resizable(width=False, height=False)  # it is as large as the frames
         self._root.protocol("WM_DELETE_WINDOW", self._end)
@@ -54,7 +54,7 @@ class Window:
     def kept(self, images: Images) -> Iterator[Single]:
         """The single images, of which frames are kept until they are shown."""
         for image in each(images):
-            if isinstance(image, Frame):
+            if isinstance(image, Frame) and image.pixels is not None:
                 self._pixels[image.name] = image.pixels
             yield image
 

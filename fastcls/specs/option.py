@@ -145,10 +145,10 @@ class Option:
             OptionError: It is another.
         """
         value = self.convert(value)
-        if isinstance(value, int) and abs(value) > _MOST:
+        if isinstance(value, int) and value > _MOST:
             raise OptionError(f"{self.name} must be at most {self.high or _MOST}. Received: {shown(value)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._is_within(value):
-            raise OptionError(f"{self.name} must be {self._bounds()}. Received: {value}")
+            raise OptionError(f"{self.name} must be {self._bounds()}. Received: {shown(value)}")
         return value
 
     def spell(self, value: Any) -> str:
@@ -190,7 +190,7 @@ class Option:
                 *((self.high, math.inf), (self.below, math.inf)),
             )
         )
-        return math.isfinite(value) and low <= value <= high and above < value < below
+        return low <= value <= high and above < value < below  # neither NaN nor infinite, too
 
     def _bounds(self) -> str:
         if self.above == 0 and self.high is None and self.below is None:

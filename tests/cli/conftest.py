@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from video_support import write_clip
 
 from fastcls import pipeline
 from fastcls.backend import import_keras
@@ -81,6 +82,12 @@ def fastcls(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return Result(int(ended.value.code or 0), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A video of six frames: two blue, two green, two red."""
+    return write_clip(tmp_path / "clip.avi")
 
 
 @pytest.fixture(scope="session")

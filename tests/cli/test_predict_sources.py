@@ -7,27 +7,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from video_support import COLORS
 
 from fastcls.data import video
 from fastcls.errors import OptionError
 from fastcls.inference.classifier import Classifier
-
-COLORS = {"blue": (200, 90, 90), "green": (90, 200, 90), "red": (90, 90, 200)}  # BGR
-
-
-@pytest.fixture
-def clip(tmp_path):
-    """A video of six frames: two blue, two green, two red."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 32))
-    for color in COLORS.values():
-        for _ in range(2):
-            writer.write(np.full((32, 32, 3), color, np.uint8))
-    writer.release()
-    return path
 
 
 @pytest.fixture

@@ -6,20 +6,7 @@ import types
 import cv2
 import numpy as np
 import pytest
-
-COLORS = {"blue": (200, 90, 90), "green": (90, 200, 90), "red": (90, 90, 200)}  # BGR
-
-
-@pytest.fixture
-def clip(tmp_path):
-    """A video of six frames: two blue, two green, two red."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 48))
-    for color in COLORS.values():
-        for _ in range(2):
-            writer.write(np.full((48, 32, 3), color, np.uint8))
-    writer.release()
-    return path
+from video_support import COLORS, FRAME
 
 
 def fake_tk(ends_after=None):
@@ -86,7 +73,7 @@ def test_show__each_frame_with_its_classes_until_the_user_ends_it(
     assert result.out.splitlines() == lines and len(tk.shown) == len(lines) == (ends_after or 6)
     for number, ((pixels, text, title), line) in enumerate(zip(tk.shown, lines, strict=True)):
         bgr = list(COLORS.values())[number // 2]
-        assert pixels.shape == (48, 32, 3) and np.abs(pixels.mean((0, 1)) - bgr[::-1]).max() < 3
+        assert pixels.shape == FRAME and np.abs(pixels.mean((0, 1)) - bgr[::-1]).max() < 3
         assert line == f"{clip}#frame={number}: {text}".replace("\n", ", ") and str(trained.run) in title
 
 
