@@ -20,7 +20,7 @@ from fastcls.specs.checks import check_choice
 T = TypeVar("T")
 # Where a field keeps its option.
 KEY = "option"
-# The greatest whole number where an option names none: libraries fail in their own words beyond.
+# How far from 0 whole numbers may be where an option does not say: libraries fail in their own words beyond.
 _MOST = 2**32 - 1
 # Metavars of values that may be paths.
 _PLACES = {"PATH", "DIRECTORY", "BASE", "FILE.py:FUNCTION"}
@@ -149,6 +149,8 @@ class Option:
             raise OptionError(f"{self.name} must be at most {self.high or _MOST}. Received: {shown(value)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._is_within(value):
             raise OptionError(f"{self.name} must be {self._bounds()}. Received: {shown(value)}")
+        if isinstance(value, int) and value < -_MOST:
+            raise OptionError(f"{self.name} must be {-_MOST} or more. Received: {shown(value)}")
         return value
 
     def spell(self, value: Any) -> str:

@@ -191,3 +191,5 @@ def test_no_whole_number_is_too_large_to_be_refused():
     for each, value in itertools.product(found.values(), (2**64, 10**400)):
         with pytest.raises(OptionError, match=f"{each.name} must be at most .*. Received: 1"):
             each.check(value)
+        with pytest.raises(OptionError, match=rf"{each.name} must be -?\d+ or more.*. Received: -1"):
+            each.check(-value)
