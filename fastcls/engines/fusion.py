@@ -99,9 +99,39 @@ def _attention(node: Any) -> Any:
     def swapped(tensor: Any) -> Any:
         return op.transpose(tensor, op.constant(np.array([0, 2, 1, 3], np.int64)))
 
-    inputs = (found[0].input_value(0), found[0].input_value(1), node.input_value(1))
+    query, key, value = found[0].input_value(0), found[0].input_value(1), node.input_value(1)
+    # A bias of the key adds the same to all scores of a query, which softmax takes away.
+    biased = _operands(key.get_node(), "Add", lambda each: not _is("Constant")(each), _is("Constant"))
+    if biased and _is_bias(biased[1]):
+        key = biased[0].output(0)
     nothing, scale = (op.constant(np.float32(value)) for value in (0.0, _value(found[1])))
-    return swapped(op.scaled_dot_product_attention(*map(swapped, inputs), nothing, scale))
+    return swapped(op.scaled_dot_product_attention(*map(swapped, (query, key, value)), nothing, scale))
+
+
+def _is_bias(constant: Any) -> bool:
+    """Whether a constant that is added to (B, T, N, H) tensors is the same for all tokens."""
+    shape = _data(constant).shape
+    return len(shape) < 3 or shape[-3] == 1
+
+
+def in_products(model: Any) -> Any:
+    """A copy of a fused model with attention as two products and a softmax.
+
+    On CPUs, OpenVINO takes these and the transposes around them for one kernel. ScaledDotProductAttention
+    becomes the same kernel, but its transposes remain, which are copies.
+    """
+    model = model.clone()
+    op = import_openvino().opset13
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "ScaledDotProductAttention":
+            continue
+        query, key, value, _, scale = node.input_values()
+        scores = op.matmul(op.multiply(query, scale), key, False, True)
+        products = op.matmul(op.softmax(scores, -1), value, False, False)
+        for target in node.output(0).get_target_inputs():
+            target.replace_source_output(products.output(0))
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 def _gelu(node: Any) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 from fastcls import files
 from fastcls.cache import checked_files
 from fastcls.engines import Engine, kernels, sensitivity
-from fastcls.engines.fusion import fuse, has_attention
+from fastcls.engines.fusion import fuse, has_attention, in_products
 from fastcls.engines.openvino_core import core, import_openvino
 from fastcls.engines.trunk import Trunk
 from fastcls.errors import ConversionError, InfidelityError, OptionError
@@ -286,7 +286,8 @@ def _compile_for(model: Any, hint: str, threads: int = 0) -> Any:
 
 def _compile(model: Any, options: dict[str, Any]) -> Any:
     try:
-        return core().compile_model(model, "CPU", options)
+        model = core().read_model(model) if isinstance(model, Path) else model
+        return core().compile_model(in_products(model), "CPU", options)
     except Exception as error:  # whatever the plugin raises, it lacks an operation, or the file is damaged
         raise ConversionError(f"OpenVINO cannot compile this trunk: {_reason(error)}") from error
 

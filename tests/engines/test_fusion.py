@@ -56,11 +56,30 @@ def test_transformer__is_fused_and_the_same(transformer, pixels, tmp_path):
     assert np.ptp(expected, axis=0).max() > 0.1
     found = kinds(engine)
     assert found["MVN"] == 4 and not found["Reduce"] and not found["Softmax"] and found["Output"] == 1
+    # Attention is one kernel, but for the transpose of its output; the image is transposed twice.
+    assert found["Subgraph"] == 2 and found["Transpose"] == 4
 
     written = openvino.Core().read_model(OpenVINOEngine.place(trunk.path))
     said = Counter(node.get_type_name() for node in written.get_ordered_ops())
     assert said["Gelu"] == said["ScaledDotProductAttention"] == 2 and not said["Erf"]
     assert has_attention(written)
+
+
+@pytest.mark.parametrize("of", ["a channel", "a token"])
+def test_attention__with_a_sum_of_the_key(of, pixels, tmp_path):
+    """Softmax takes away what all keys have more, and nothing else."""
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    x = layers.Reshape((16, 8, 24))(layers.Rescaling(1 / 255)(image))
+    shape = (1, 1, 8, 24) if of == "a channel" else (1, 16, 1, 1)
+    key = x + np.random.default_rng(2).normal(0, 1, shape).astype(np.float32)
+    model = keras.Model(image, keras.ops.dot_product_attention(x, key, x, scale=0.25))
+    trunk = Trunk(tmp_path / "trunk.keras", model)
+    OpenVINOEngine.prepare(trunk, lambda: pixels)
+    written = openvino.Core().read_model(OpenVINOEngine.place(trunk.path))
+    said = Counter(node.get_type_name() for node in written.get_ordered_ops())
+    assert said["ScaledDotProductAttention"] == 1 and said["Add"] == (of == "a token")
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(OpenVINOEngine(trunk.path, 1).run(pixels), expected, atol=1e-5)
 
 
 def normal(**options):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -161,17 +162,20 @@ def test_prepare__an_operation_that_openvino_does_not_know(fake, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_engine__a_trunk_that_does_not_compile_is_told_in_a_line(fake, tmp_path, monkeypatch):
-    def compile_model(*_):
-        raise RuntimeError("Exception from core.cpp:132:\nSwirl is not per-tensor\n\n\n")
-
+@pytest.mark.parametrize("failing", ["read_model", "compile_model"])
+def test_engine__a_trunk_that_does_not_compile_is_told_in_a_line(failing, fake, tmp_path, monkeypatch):
+    opened = MagicMock()
+    getattr(opened, failing).side_effect = RuntimeError(
+        "Exception from core.cpp:132:\nSwirl is not per-tensor\n\n\n"
+    )
     place = OpenVINOEngine.place(tmp_path / "trunk.keras")
     place.parent.mkdir()
     for file in (place, place.with_suffix(".bin")):
         file.write_text("of an unknown operation")
     checked_files.note_all(place.parent)
     fake("FP32")
-    monkeypatch.setattr(sys.modules["openvino"], "Core", lambda: SimpleNamespace(compile_model=compile_model))
+    monkeypatch.setattr(sys.modules["openvino"], "Core", lambda: opened)
+    monkeypatch.setattr(sys.modules["openvino"], "opset13", MagicMock(), raising=False)
     with pytest.raises(
         ConversionError, match=r"^OpenVINO cannot compile this trunk: Swirl is not per-tensor$"
     ):
