@@ -45,6 +45,7 @@ from fastcls.specs import ViewSpec
 BASES = {"mobilenetv2": "MobileNetV2", "resnet50": "ResNet50", "efficientnetv2s": "EfficientNetV2S"}
 SIDE = 224
 JPEG_SIZE = (500, 375)
+POLICY = "float32" if BACKEND == "tensorflow" else "mixed_float16"  # fastcls rewrites TensorFlow's graph
 SHARD, WHOLE = 512, 4096
 
 
@@ -86,6 +87,13 @@ def _numbers(_context: click.Context, _option: click.Parameter, value: str) -> l
 @click.command()
 @click.argument("photos", type=click.Path(exists=True, path_type=Path))
 @click.option("--base", "bases", type=click.Choice(list(BASES)), multiple=True, default=tuple(BASES))
+@click.option(
+    "--trunk",
+    "files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A Keras file, image (224, 224, 3) uint8 -> (B, C), that is measured too, under its name.",
+)
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, show_default=True)
 @click.option("--images", default=8192, show_default=True, help="How many; photos are repeated.")
 @click.option("--threads", callback=_numbers, default="1,2,4,8,16", show_default=True)
@@ -96,6 +104,7 @@ def _numbers(_context: click.Context, _option: click.Parameter, value: str) -> l
 def main(
     photos: Path,
     bases: tuple[str, ...],
+    files: tuple[Path, ...],
     parts: tuple[str, ...],
     images: int,
     threads: list[int],
@@ -110,6 +119,7 @@ def main(
         folder = Path(made)
         paths = repeat(photos, folder, images)
         trunks = {base: make_trunk(base, folder / base) for base in bases}
+        trunks |= {file.stem: read_trunk(file, folder / file.stem) for file in files}
         setup = Setup(folder, paths, trunks, threads, batch_sizes, seconds)
         machine, tables = about(), []
         click.echo("\n".join(f"- {name}: {value}" for name, value in machine.items()) + "\n")
@@ -172,13 +182,31 @@ def repeat(photos: Path, folder: Path, count: int) -> list[str]:
 def make_trunk(base: str, root: Path) -> Cache:
     """A cache without rows, and its trunk: RGB uint8 image -> pooled features."""
     keras = open_keras()
-    policy = "float32" if BACKEND == "tensorflow" else "mixed_float16"  # TensorFlow rewrites the graph
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(POLICY)
     image = keras.Input((SIDE, SIDE, 3), dtype="uint8")
     own = {"include_preprocessing": False} if base == "efficientnetv2s" else {}
     kind = getattr(keras.applications, BASES[base])
     network = kind(include_top=False, weights=None, input_shape=(SIDE, SIDE, 3), pooling="avg", **own)
     model = keras.Model(image, network(keras.layers.Rescaling(1 / 127.5, -1)(image)))
+    return cache_of(model, base, root)
+
+
+def read_trunk(file: Path, root: Path) -> Cache:
+    """A cache without rows, and its trunk: that of a file."""
+    keras = open_keras()
+    exact = keras.saving.load_model(file, compile=False)
+
+    def of_policy(operation: Any) -> Any:  # a layer, or a function of keras.ops, which has no policy
+        own = {"dtype": POLICY} if isinstance(operation, keras.layers.Layer) else {}
+        return type(operation).from_config({**operation.get_config(), **own})
+
+    model = keras.models.clone_model(exact, clone_function=of_policy)
+    model.set_weights(exact.get_weights())
+    return cache_of(model, file.stem, root)
+
+
+def cache_of(model: Any, base: str, root: Path) -> Cache:
+    """A cache without rows for a trunk, which it holds."""
     cache = empty_cache(root, base, model.output_shape[1:])
     checked_files.keep(cache.trunk_path, model.save, of=cache.manifest.fingerprint)
     return cache
