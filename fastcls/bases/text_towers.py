@@ -60,6 +60,7 @@ _FAMILIES: dict[str, tuple[Family, Sequence[str]]] = {
 _LEGACY_END = 2
 # CLIP's layer norms are of 1e-5; keras_hub's text encoder ends with one of 1e-6.
 _CLIP_EPSILON = 1e-5
+_LEAST_LENGTH = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +91,17 @@ class Matched:
             rows = centered / deviation * gamma + beta
         if self.projection is not None:
             rows = rows @ self.projection
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return _at_unit_length(rows)
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Token ids (N, L) -> rows (N, D) float32 at length 1."""
         parts = [self.encode(ids[start : start + _BATCH]) for start in range(0, len(ids), _BATCH)]
-        rows = np.concatenate(parts).astype(np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return _at_unit_length(np.concatenate(parts).astype(np.float32))
+
+
+def _at_unit_length(rows: np.ndarray) -> np.ndarray:
+    """Rows at length 1, as Keras's UnitNormalization makes them; rows of zeros stay."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _LEAST_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -244,8 +249,15 @@ def _preset_tokens(hub: Any, preset: str, kind: str, config: Mapping[str, Any]) 
 
 def _count_blocks(hub: Any, preset: str, config: Mapping[str, Any]) -> int:
     """Blocks of the part that sees images."""
-    if "vision_config" in config:
-        return int(config["vision_config"]["num_hidden_layers"])
+    try:
+        if "vision_config" in config:  # of Hugging Face
+            return int(config["vision_config"]["num_hidden_layers"])
+        if config:
+            return int(config["config"]["vision_encoder"]["config"]["num_layers"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise OptionError(
+            f"{preset}/config.json is damaged: it does not tell how many blocks see images ({error!r})"
+        ) from error
     return len(load_backbone(hub, preset, with_weights=False).vision_encoder.encoder_layers)
 
 

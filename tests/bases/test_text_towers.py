@@ -123,7 +123,7 @@ def test_open_text_tower__of_a_preset_is_that_of_keras_hub(tmp_path):
     matched = tower.load()
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("f")
     logits = model({"images": images, "token_ids": ids})["vision_logits"]
-    rows = matched.compared(np.asarray(seeing(images))[:, 0])
+    rows = matched.compared(np.asarray(seeing({"images": images}))[:, 0])
     np.testing.assert_allclose(matched.scale * rows @ matched.rows(ids).T, logits, atol=1e-4)
     assert (tower.layer, tower.pool, matched.bias) == ("layer_norm", "cls", 0.0)
     with pytest.raises(OptionError, match=re.escape("the text tower takes 40. Shorten it: 'aaa")):
