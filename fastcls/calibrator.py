@@ -182,7 +182,7 @@ def _judge_cached(run: Run) -> _Judged:
 def _judge_folds(run: Run) -> _Judged:
     """What heads of the same kind say of the images that they were not fitted to."""
     spec = head_spec(run)
-    if not spec.is_fitted:
+    if not spec.is_fitted or spec.traits.is_fixed:
         raise OptionError(
             f"{run.folder} was trained without validation: there is nothing to judge its probabilities on. "
             "Train it with validation: fastcls train-head CACHE --val 0.2 --out RUN"

@@ -46,6 +46,11 @@ def is_preset(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
+def preset_of(name: str) -> str:
+    """The preset of "keras_hub:PRESET"."""
+    return name.removeprefix(_PREFIX)
+
+
 def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None = None) -> Preset:
     """Load a backbone of images; keras_hub downloads a preset that is no folder.
 
@@ -63,8 +68,8 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
             cannot be opened.
     """
     hub = require("keras_hub", purpose="A base keras_hub:PRESET", extra="hub")
-    preset = name.removeprefix(_PREFIX)
-    kind = _find(hub, preset)
+    preset = preset_of(name)
+    kind = find_preset(hub, preset)
     if kind:  # known without a download
         _require_family(hub, name, kind)
     found = _read_folder(Path(preset)) or _read_converter(hub, preset)
@@ -80,7 +85,7 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
     return replace(found, model=_to_the_deepest(model))
 
 
-def _find(hub: Any, preset: str) -> Any:
+def find_preset(hub: Any, preset: str) -> Any:
     """The class of a preset's backbone, as far as that is known without a download or a conversion.
 
     Raises:
@@ -88,7 +93,7 @@ def _find(hub: Any, preset: str) -> Any:
     """
     backbone, folder = hub.models.Backbone, Path(preset)
     if folder.is_dir():
-        config = _read_config(folder)
+        config = read_config(folder)
         kind = str(config.get("model_type"))
         if kind in REFUSED_TYPES:
             raise OptionError(f"{folder} is {REFUSED_TYPES[kind]}")
@@ -105,7 +110,8 @@ def _find(hub: Any, preset: str) -> Any:
     return min(own, key=lambda kind: len(kind.presets))  # a class has those of its subclasses too
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """What the `config.json` of a folder holds; raises OptionError where there is none."""
     file = folder / "config.json"
     if not file.is_file():
         raise OptionError(
@@ -179,14 +185,14 @@ def _to_the_deepest(model: Any) -> Any:
 def _load(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weights: bool) -> Any:
     folder = Path(preset)
     if folder.is_dir():
-        config = _read_config(folder)
+        config = read_config(folder)
         if is_tower(config):
             return read_tower(hub, folder, config, size, with_weights=with_weights)
-    return _of_size(hub, preset, size, with_weights=with_weights)
+    return load_backbone(hub, preset, size, with_weights=with_weights)
 
 
-def _of_size(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weights: bool) -> Any:
-    """A backbone that takes images of a size, if it can."""
+def load_backbone(hub: Any, preset: str, size: tuple[int, int] | None = None, *, with_weights: bool) -> Any:
+    """A backbone that takes images of a size, if it can; keras_hub downloads a preset that is no folder."""
     shape = {"image_shape": (*size, 3)} if size else {}
     errors = []
     # Not all have such an option, or positions for another size.

@@ -43,7 +43,7 @@ _KEPT = (
         "training.learning_rate": {"default": 1e-4},
     },
     left_out=(
-        *("head.train_batch_norm", "head.refit"),
+        *("head.train_batch_norm", "head.refit", "head.prompts"),
         *("training.views", "training.allow_partial", "training.allow_stale"),
     ),
 )

@@ -67,12 +67,17 @@ def print_training(trained: Any, out: str) -> None:
     views = trained.config.views or 1
     classes = count_of(len(trained.class_names), "class")
     images = count_of(trained.train_count, "image") + (f" of {views} views each" if views > 1 else "")
-    click.echo(
-        f"Run {out}: {classes}, trained on {images}, validated on {trained.val_count:,}; "
-        f"{count_of(count, step.one, step.many)} in {seconds:.1f} s"
-    )
     shown = figures_of(trained.best)
-    click.echo(f"Kept {step.one} {trained.best[step.name]:g}" + (f": {shown}" if shown else ""))
+    told = f": {shown}" if shown else ""
+    if "prompts" in trained.best:  # nothing was tried or trained
+        prompts = count_of(int(trained.best["prompts"]), step.one)
+        click.echo(f"Run {out}: {classes} by {prompts}, validated on {trained.val_count:,} images{told}")
+    else:
+        click.echo(
+            f"Run {out}: {classes}, trained on {images}, validated on {trained.val_count:,}; "
+            f"{count_of(count, step.one, step.many)} in {seconds:.1f} s"
+        )
+        click.echo(f"Kept {step.one} {trained.best[step.name]:g}{told}")
     if getattr(trained, "refit_count", 0):
         click.echo(
             f"Refitted on all {count_of(trained.refit_count, 'image')}, those for validation too; the "

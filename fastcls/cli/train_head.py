@@ -12,7 +12,7 @@ from fastcls.cli.options import PlaceSpec, SpecCommand
 from fastcls.cli.printing import print_training
 from fastcls.specs import CorrectionSpec, FoldSpec, HeadSpec, StartSpec, TrainConfig
 
-_HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit")
+_HEAD = ("kind", "layers", "bottleneck_norm", "train_batch_norm", "refit", "prompts")
 
 
 @click.command(
@@ -78,7 +78,7 @@ def train_head(
     if dry_run:
         click.echo(str(plan))
         return
-    for line in filter(None, [plan.training.chosen.corrected, plan.training.why]):
+    for line in plan.training.told:
         click.echo(line)
     _, trained = train_planned(plan, on_validated=click.echo, progress=options.show_progress())
     print_training(trained, out)

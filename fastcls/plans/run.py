@@ -49,13 +49,13 @@ class RunPlan:
         extraction: What is forwarded.
         head: The head to train.
         config: How it is trained, on these parts.
-        model: Its network; None for one that is fitted at once.
+        model: Its network; None for one that is fitted at once, or starts from texts.
         counts: Images to train and to validate on, as far as they can be read.
         out: The run folder.
         folder: Where the run is made: see `runs.examine`.
         asked: What was asked for, as far as it decides the result.
         test: Where the result of the test is to be written; None without a test, or if it is there.
-        why: Why the head is of its kind: see `HeadChoice`.
+        why: Why the head is of its kind: see `HeadChoice`; and what texts it starts from.
         options: Further options to store in run.json, for `--config`.
         restart: Begin again where a training was interrupted.
     """
@@ -152,13 +152,14 @@ def plan_run(
     counts = _count_rows(parts.dataset, config)
     planned = plan_extraction(parts.dataset, [cut], cache_root, extraction, views=views, name=name)
     choice = _choose_head(head, config, planned.cuts[0], parts.dataset, counts, views, given)
+    texts = _read_texts(choice.head, cut, planned.cuts[0], parts.dataset)
     model = _build(choice.head, planned.cuts[0], parts.dataset)
     if not restart and (runs.is_complete(folder) or has_checkpoint(folder)):
         require_same_run(folder, planned, choice.head, choice.config)
     return RunPlan(
         *(parts, planned, choice.head, choice.config, model, counts, out, folder, asked),
         test=None if parts.untested else _find_test(out, parts.dataset),
-        why=choice.why,
+        why="\n".join(filter(None, [choice.why, texts])),
         options=options,
         restart=restart,
     )
@@ -204,9 +205,18 @@ def _choose_head(
     return choice
 
 
+def _read_texts(head: HeadSpec, cut: CutSpec, planned: CutPlan, dataset: Dataset) -> str:
+    """What is said of the texts that a head starts from; raises OptionError where they cannot be used."""
+    if not head.starts_from_text:
+        return ""
+    from fastcls.training.heads.text import read_texts  # other heads do without it until Keras is there
+
+    return str(read_texts(head, planned.outline, cut.base.weights, dataset.found_classes))
+
+
 def _build(head: HeadSpec, cut: CutPlan, dataset: Dataset) -> Any:
     """The head on bottlenecks of such a shape; raises OptionError where it does not fit them."""
-    if head.is_fitted:
+    if head.is_fitted or head.starts_from_text:
         return None
     import_keras()
     tail = _load_tail(cut) if head.traits.needs_tail else None

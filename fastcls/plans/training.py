@@ -60,8 +60,7 @@ class TrainingPlan:
         counts = training.counts["train_count"], training.counts["val_count"]
         task = training.chosen.task
         lines = describe_training(training.spec, training.model, training.config, counts, task)
-        told = filter(None, [training.chosen.corrected, training.why])
-        lines = [*told, *lines, *([str(self.folding)] if self.folding else [])]
+        lines = [*training.told, *lines, *([str(self.folding)] if self.folding else [])]
         return "\n".join([*lines, describe_files(self.out, self.folder, self.writes, restart=self.restart)])
 
 

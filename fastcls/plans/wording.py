@@ -26,19 +26,21 @@ def describe_training(
 
     Args:
         head: What is trained.
-        model: Its network; None for a head that is fitted at once.
+        model: Its network; None for a head that is fitted at once, or starts from texts.
         config: How it is trained.
         counts: Images to train and to validate on.
         task: What is asked of an image.
     """
     train, val = counts
     images = f"Images: {train} for training, {val} for validation"
+    if head.traits.is_fixed:
+        return [f"Head: {head.kind}, which no image has a part in", f"Images: {val} for validation"]
     if head.is_fitted:
         refit = f"; then refitted on all {train + val}" if head.refits and val else ""
         return [f"Head: {head.kind}, fitted directly (no epochs)", f"{images}{refit}"]
     steps = math.ceil(train / config.batch_size)
     return [
-        *_describe_model(model),
+        *(_describe_model(model) if model else [f"Head: {head.kind}, which starts from the texts"]),
         f"Optimizer: {_spell(config.optimizer, 'name', ('momentum', 'weight_decay', 'clip_norm'))}",
         f"Learning rate: {config.learning_rate:g}, "
         f"{_spell(config.schedule, 'kind', ('warmup', *SCHEDULES[config.schedule.kind]))}",

@@ -62,6 +62,7 @@ class HeadKind:
         further: If it is fitted at once, the kind as which gradients train it further; "" if they cannot.
         l2: What `LossSpec.l2` is by default for a lone softmax layer on the bottlenecks as they are.
         votes: Whether it counts votes, so that its probabilities jump.
+        is_fixed: Whether it is the same whatever the images: it is made of the names of the classes.
     """
 
     help: str
@@ -76,6 +77,7 @@ class HeadKind:
     further: str = ""
     l2: float = 0.0
     votes: bool = False
+    is_fixed: bool = False
 
 
 AUTO = "auto"
@@ -83,13 +85,13 @@ AUTO = "auto"
 HEADS = {
     AUTO: HeadKind(
         "logreg, or linear where options or the size of the data call for it",
-        takes=("layers", "bottleneck_norm", "refit", *_GRADIENT),
+        takes=("layers", "bottleneck_norm", "prompts", "refit", *_GRADIENT),
         norms=NORMS,
         tasks=None,
     ),
     "linear": HeadKind(
         "a softmax layer trained in epochs",
-        takes=("layers", "bottleneck_norm", *_GRADIENT),
+        takes=("layers", "bottleneck_norm", "prompts", *_GRADIENT),
         norms=NORMS,
         tasks=None,
         l2=LINEAR_L2,
@@ -124,6 +126,15 @@ HEADS = {
         step=Step("k", "k", "values of k"),
         in_memory=("train",),
         votes=True,
+    ),
+    "text": HeadKind(
+        "the names of the classes, by the text tower of CLIP or SigLIP",
+        fit="fastcls.training.heads.text:judge_text",
+        takes=("prompts",),
+        step=Step("prompts", "prompt", "prompts"),
+        tasks=None,
+        further="linear",
+        is_fixed=True,
     ),
 }
 # "file.py:function".
@@ -223,6 +234,15 @@ class HeadSpec:
         "Do not fit logreg again on training and validation images once C is chosen.",
     )
 
+    prompts: str | None = option(
+        None,
+        "What the classes are called for a text head, or for a linear one that starts as it: a template such "
+        "as 'a photo of a {}.', or a file of templates and lines \"class: prompt\".",
+        metavar="TEMPLATE|PATH",
+        shown="the habit of the base for text, none for linear",
+        silences=lambda given: ("layers", "bottleneck_norm") if given else (),
+    )
+
     def __post_init__(self) -> None:
         settle(self)
         if self.bottleneck_norm not in self.traits.norms:
@@ -249,7 +269,13 @@ class HeadSpec:
     @property
     def l2(self) -> float:
         """What `LossSpec.l2` is by default."""
-        return self.traits.l2 if not self.layers and self.bottleneck_norm == "none" else 0.0
+        is_plain = not self.layers and self.bottleneck_norm == "none" and self.prompts is None
+        return self.traits.l2 if is_plain else 0.0
+
+    @property
+    def starts_from_text(self) -> bool:
+        """Whether it is made of prompts, be it to be trained then."""
+        return self.traits.is_fixed or self.prompts is not None
 
     @property
     def is_function(self) -> bool:

@@ -124,7 +124,7 @@ def further_head(head: HeadSpec) -> HeadSpec:
             f"A head of kind {head.kind} cannot be trained further. Start from a run of another head, or "
             "train without --from"
         )
-    return HeadSpec(head.traits.further, bottleneck_norm=head.bottleneck_norm)
+    return HeadSpec(head.traits.further, bottleneck_norm=head.bottleneck_norm, prompts=head.prompts)
 
 
 def check_cut(head: HeadSpec, cut: CutSpec) -> None:

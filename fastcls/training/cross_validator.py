@@ -78,6 +78,10 @@ def prepare_folds(training: HeadTraining, spec: FoldSpec) -> Folding:
             nowhere.
     """
     chosen = training.chosen
+    if training.spec.traits.is_fixed:
+        raise OptionError(
+            f"--folds leaves out images to train on; --head {training.spec.kind} trains on none. Remove it"
+        )
     if training.spec.is_fitted:  # each fold has a copy of most
         rows = 2 * (len(chosen.train) + len(chosen.val or ()))
         what, width = f"--folds with --head {training.spec.kind}", training.cache.manifest.shape[-1]
@@ -149,7 +153,7 @@ def _train_on(folding: Folding, own: np.ndarray, held: np.ndarray, *, progress: 
     training = folding.training
     chosen = _choose(folding, own)
     import_keras().utils.set_random_seed(training.config.seed)
-    model = start_model(training.cache, chosen, training.spec, None)
+    model = None if training.texts else start_model(training.cache, chosen, training.spec, None)
     config = replace(training.config, threshold=None)
     trained = train_prepared(replace(training, chosen=chosen, model=model, config=config), progress=progress)
     _, probabilities = predictor(trained.model, Feeder(_take(folding, held), VAL_BATCH, None))()

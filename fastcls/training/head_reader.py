@@ -54,7 +54,9 @@ def head_spec(run: Run) -> HeadSpec:
 
 def _head(described: Mapping[str, Any]) -> HeadSpec:
     """The head of a description that tells more of it: see `training.identity`."""
-    return HeadSpec(**{each.name: described[each.name] for each in fields(HeadSpec)})
+    return HeadSpec(
+        **{each.name: described[each.name] for each in fields(HeadSpec) if each.name in described}
+    )
 
 
 def _open_run(folder: Path) -> Run:

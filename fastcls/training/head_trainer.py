@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.cache import checked_files
@@ -37,6 +37,9 @@ from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
 from fastcls.used_images import REFIT, TRAIN, UNKNOWN, VAL, UsedImages
 from fastcls.wording import count_of
+
+if TYPE_CHECKING:
+    from fastcls.training.heads.text import TextStart
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,11 @@ class HeadTraining:
         chosen: Rows and labels.
         spec: What is trained.
         config: How it is trained, with the number of views.
-        model: The head; None for one that is fitted at once.
+        model: The head; None for one that is fitted at once, or starts from texts.
         identity: What decides the result, JSON-able.
         used: The images that have a part in it, with those of the head to go on from.
         why: Why it is of this kind: see `HeadChoice`.
+        texts: What it is made of, or starts from; None for other heads.
     """
 
     cache: Cache
@@ -112,12 +116,20 @@ class HeadTraining:
     identity: dict[str, Any]
     used: UsedImages
     why: str = ""
+    texts: TextStart | None = None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What a user may want to know of it before the first step."""
+        lines = (self.chosen.corrected, self.why, str(self.texts or ""))
+        return tuple(filter(None, lines))
 
     @property
     def counts(self) -> dict[str, int]:
         """Images to train and to validate on."""
-        val = self.chosen.val
-        return {"train_count": self.chosen.train.images, "val_count": len(val) if val else 0}
+        chosen = self.chosen
+        train = 0 if self.spec.traits.is_fixed else chosen.train.images
+        return {"train_count": train, "val_count": len(chosen.val) if chosen.val else 0}
 
 
 def train_head(
@@ -185,26 +197,40 @@ def prepare_training(
     )
     spec, config = choice.head, choice.config
     require_memory(spec, rows, features)
+    texts = _read_texts(cache, spec, chosen.class_names) if spec.starts_from_text and not start else None
+    spec = replace(spec, prompts=texts.given) if texts else spec
     model = None
     if not spec.is_fitted:  # nothing else is drawn, nor needs Keras before it is there
         import_keras().utils.set_random_seed(config.seed)
-        model = start_model(cache, chosen, spec, start)
-    identity = head_identity(cache, chosen, model, spec, config)
-    own = {TRAIN: chosen.images["train"], REFIT if spec.refits else VAL: chosen.images["val"]}
+        model = None if texts else start_model(cache, chosen, spec, start)
+    identity = head_identity(cache, chosen, model, spec, config, texts.prompts if texts else ())
+    own = {
+        TRAIN: () if spec.traits.is_fixed else chosen.images["train"],
+        REFIT if spec.refits else VAL: chosen.images["val"],
+    }
     earlier = start.used if start else UsedImages()
     earlier.warn_of([row.digest for row in chosen.images["val"]])
     used = earlier.go_on(own)
-    return HeadTraining(cache, chosen, spec, config, model, identity, used, choice.why)
+    return HeadTraining(cache, chosen, spec, config, model, identity, used, choice.why, texts)
+
+
+def _read_texts(cache: Cache, spec: HeadSpec, class_names: Sequence[str]) -> TextStart:
+    from fastcls.extraction.built import Outline  # other heads do without these until Keras is there
+    from fastcls.training.heads.text import read_texts
+
+    return read_texts(spec, Outline.of(cache.manifest, 0), cache.manifest.weights, class_names)
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:
     """Do all of `train_head` from the first step on."""
     chosen, spec, config, model = asked.chosen, asked.spec, asked.config, asked.model
     if spec.is_fitted:
-        fitted = fit_head(spec, chosen.train, chosen.val, len(chosen.class_names), progress=progress)
+        more = {"texts": asked.texts} if asked.texts else {}
+        fitted = fit_head(spec, chosen.train, chosen.val, len(chosen.class_names), progress=progress, **more)
         model, history, best = fitted.model, fitted.history, fitted.best
         judged = model if fitted.before_refit is None else fitted.before_refit
     else:
+        model = asked.texts.head(chosen.train) if asked.texts else model
         about = {"class_names": chosen.class_names, "task": chosen.task.name, **asked.counts}
         checkpoints = Checkpoints(folder, config.checkpoints, asked.identity, about, chosen.task.monitor)
         history, best = _train(model, chosen, config, checkpoints, progress)

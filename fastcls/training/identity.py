@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,22 @@ from fastcls.training.rows.selection import LabeledRows, Selection
 
 
 def head_identity(
-    cache: Cache, chosen: Selection, model: Any, head: HeadSpec, config: TrainConfig
+    cache: Cache,
+    chosen: Selection,
+    model: Any,
+    head: HeadSpec,
+    config: TrainConfig,
+    prompts: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """The identity of a training of a head: two of equal identity end with the same head.
 
     Args:
         cache: The bottlenecks.
         chosen: Rows and labels.
-        model: The head before the first step; None for one that is fitted at once.
+        model: The head before the first step; None for one that is fitted at once, or starts from prompts.
         head: What it was made of.
         config: How it is trained.
+        prompts: Those of each class.
     """
     code = Path(head.kind.rpartition(":")[0]) if head.is_function else None
     return {
@@ -37,6 +44,7 @@ def head_identity(
             "architecture": graph.architecture_digest(model, trained=True) if model else "",
             "weights": graph.weights_digest(model) if model else "",
             "code": files.file_digest(code) if code and code.is_file() else "",
+            "texts": files.json_digest(prompts) if prompts else "",
         },
         "views": asdict(chosen.views),
         "cache": cache.manifest.fingerprint,

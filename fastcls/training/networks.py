@@ -122,6 +122,10 @@ def _require_trainable(start: BaseSpec | Classifier, head: HeadSpec | None, spec
         raise OptionError(
             f"--head {head.kind} is trained on a cache: use `fastcls train-head`, then start from that run"
         )
+    elif head and head.prompts is not None:
+        raise OptionError(
+            "--prompts starts a head on a cache: use `fastcls train-head`, then start from that run"
+        )
 
 
 def _network(

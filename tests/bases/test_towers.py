@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from towers_support import SIDE, VISION, WIDTH, vision_state
 
 from fastcls.backend import import_keras
 from fastcls.bases.loader import load_base
@@ -12,46 +13,6 @@ from fastcls.errors import OptionError
 from fastcls.specs import BaseSpec
 
 import_keras()
-WIDTH, SIDE, PATCH = 8, 12, 4
-VISION = {
-    **{"hidden_size": WIDTH, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2},
-    **{"image_size": SIDE, "patch_size": PATCH},
-}
-
-
-def state_of(model_type):
-    """Random tensors with the names and shapes that transformers gives them."""
-    random = np.random.default_rng(0)
-
-    def dense(name, given, made):
-        return {f"{name}.weight": (made, given), f"{name}.bias": (made,)}
-
-    def norm(name):
-        return {f"{name}.weight": (WIDTH,), f"{name}.bias": (WIDTH,)}
-
-    positions = (SIDE // PATCH) ** 2 + (model_type == "clip")
-    shapes = {
-        "embeddings.patch_embedding.weight": (WIDTH, 3, PATCH, PATCH),
-        "embeddings.position_embedding.weight": (positions, WIDTH),
-        **norm("post_layernorm"),
-    }
-    if model_type == "clip":
-        shapes |= {"embeddings.class_embedding": (WIDTH,), **norm("pre_layrnorm")}
-    else:
-        shapes |= {"embeddings.patch_embedding.bias": (WIDTH,), "head.probe": (1, 1, WIDTH)}
-        shapes |= {"head.attention.in_proj_weight": (3 * WIDTH, WIDTH), **norm("head.layernorm")}
-        shapes |= {"head.attention.in_proj_bias": (3 * WIDTH,)}
-        shapes |= dense("head.attention.out_proj", WIDTH, WIDTH)
-        shapes |= {**dense("head.mlp.fc1", WIDTH, 12), **dense("head.mlp.fc2", 12, WIDTH)}
-    for number in range(2):
-        block = f"encoder.layers.{number}"
-        for role in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= dense(f"{block}.self_attn.{role}", WIDTH, WIDTH)
-        shapes |= {**norm(f"{block}.layer_norm1"), **norm(f"{block}.layer_norm2")}
-        shapes |= {**dense(f"{block}.mlp.fc1", WIDTH, 12), **dense(f"{block}.mlp.fc2", 12, WIDTH)}
-    return {
-        f"vision_model.{name}": random.normal(0, 0.3, shape).astype("f") for name, shape in shapes.items()
-    }
 
 
 @pytest.fixture
@@ -76,7 +37,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("model_type", ["clip", "siglip"])
 def test_read_tower__every_value_has_one_place(model_type, folder, tmp_path):
-    hub, state = pytest.importorskip("keras_hub"), state_of(model_type)
+    hub, state = pytest.importorskip("keras_hub"), vision_state(model_type)
     folder(model_type, state)
     config = json.loads((tmp_path / "config.json").read_text())
     tower = read_tower(hub, tmp_path, config, None, with_weights=True)
@@ -87,7 +48,7 @@ def test_read_tower__every_value_has_one_place(model_type, folder, tmp_path):
 
 
 def test_load_base__of_another_size_has_positions_between_the_known(folder):
-    spec = folder("clip", state_of("clip"))
+    spec = folder("clip", vision_state("clip"))
     base = load_base(BaseSpec(spec.name, size=(20, 20), normalize="torch"))
     assert base.model.output_shape == (None, 1 + 25, WIDTH) and base.prefix_tokens == 1
     with pytest.raises(OptionError, match=r"patches of 4x4 pixels\. Received: .*such as 16x16 or 20x20"):
@@ -97,7 +58,7 @@ def test_load_base__of_another_size_has_positions_between_the_known(folder):
 
 
 def test_load_base__folders_that_do_not_hold_what_they_say(folder, tmp_path):
-    state = state_of("siglip")
+    state = vision_state("siglip")
     first = "vision_model.encoder.layers.0.mlp.fc1.weight"
     for change, message in (
         ({first: np.zeros((3, WIDTH), "f")}, r"layers\.0\.mlp\.fc1 has another shape"),
@@ -119,7 +80,7 @@ def test_load_base__folders_that_do_not_hold_what_they_say(folder, tmp_path):
 
 
 def test_load_base__of_a_file_in_parts(folder, tmp_path):
-    numpy, state = pytest.importorskip("safetensors.numpy"), state_of("siglip")
+    numpy, state = pytest.importorskip("safetensors.numpy"), vision_state("siglip")
     spec = folder("siglip", state)
     images = np.random.default_rng(1).normal(size=(2, SIDE, SIDE, 3))
     expected = load_base(spec).model(images)
@@ -141,7 +102,7 @@ def test_load_base__of_a_file_in_parts(folder, tmp_path):
 
 
 def test_load_base__of_images_of_any_shape(folder, tmp_path):
-    spec = folder("siglip", state_of("siglip"))
+    spec = folder("siglip", vision_state("siglip"))
     for kind in ("siglip2", "siglip2_vision_model"):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
         with pytest.raises(OptionError, match=r"\(naflex\)\. Take one for images of one size"):

@@ -34,6 +34,7 @@ REQUESTS = {
         "cache --out run --optimizer AdamW --weight-decay 0.01 --schedule plateau --rate-patience 3 "
         "--rate-minimum 1e-6 --from other",
         "cache --out run --no-refit",
+        "cache --out run --head text --prompts prompts.txt",
         "cache --out run --head head.py:head --val 0 --checkpoint-every 0",
         "cache --out run --head logreg",
         "cache --out run --head tail --train-batch-norm --views 2 --loss binary_crossentropy --threshold 0.4 "
@@ -63,6 +64,7 @@ REQUESTS = {
         "--train-batch-size 8 --epochs 3 --seed 5 --name data --full-decode --max-pixels 5000000",
         "photos --out run --base resnet18 --quality best --epochs 3 --dtype float32 --no-report",
         "photos --out run --base keras_hub:dinov2_small --last 4 --pool cls+mean --resize crop",
+        "photos --out run --base keras_hub:siglip_base_patch16_224 --prompts {}",
         "photos --out run --base resnet18 --executor ray --address head:6379 --workers 64",
     ],
 }

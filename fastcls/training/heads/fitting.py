@@ -68,12 +68,12 @@ class FitHead(Protocol):
 
 
 def fit_head(
-    spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, *, progress: bool = False
+    spec: HeadSpec, train: LabeledRows, val: LabeledRows | None, classes: int, **options: Any
 ) -> FittedHead:
-    """Fit a head of any kind that is fitted at once; see `FitHead`."""
+    """Fit a head of any kind that is fitted at once; see `FitHead` for the options."""
     module, _, name = spec.traits.fit.partition(":")
     fit: FitHead = getattr(importlib.import_module(module), name)
-    return fit(spec, train, val, classes, progress=progress)
+    return fit(spec, train, val, classes, **options)
 
 
 def feature_blocks(data: LabeledRows) -> Iterator[tuple[slice, np.ndarray]]:

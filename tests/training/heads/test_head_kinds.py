@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from fastcls.backend import import_keras
+from fastcls.bases.text_towers import Matched, TextTower
 from fastcls.errors import OptionError
 from fastcls.inference.stitcher import stitch
 from fastcls.specs import HEADS, CheckpointSpec, HeadKind, HeadSpec, Step, TrainConfig, check_effect
@@ -146,14 +148,53 @@ class HeadContract:
         assert further.spec.kind == (start.spec.traits.further or start.spec.kind)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", [name for name, kind in HEADS.items() if not kind.is_fixed])
 class TestHeadsOfTheTable(HeadContract):
     @pytest.fixture
     def kind(self, name: str) -> str:
         return name
 
-    def test_has_a_line_of_help(self, kind: str) -> None:
-        assert 0 < len(HEADS[kind].help) < 80
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_has_a_line_of_help(kind: str) -> None:
+    assert 0 < len(HEADS[kind].help) < 80
+
+
+class TestTexts(HeadContract):
+    """The rows of the texts are the directions in which the classes lie."""
+
+    @pytest.fixture
+    def kind(self) -> str:
+        return "text"
+
+    @pytest.fixture
+    def cache(self, make_cache: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        cache, features, labels = make_cache(shape=SHAPE)
+        rows = features.mean(axis=(1, 2))
+        means = np.stack([rows[labels == label].mean(axis=0) for label in range(3)])
+        return _with_texts(cache, means, monkeypatch)
+
+    @pytest.fixture
+    def multi_label_cache(self, multi_label_cache: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        return _with_texts(multi_label_cache[0], np.eye(3, 8), monkeypatch), *multi_label_cache[1:]
+
+
+def test_texts_need_a_base_that_has_read_some(make_cache: Any) -> None:
+    for head in (HeadSpec("text"), HeadSpec("linear", prompts="a {}")):
+        with pytest.raises(OptionError, match="none has no text tower: it cannot tell classes by their name"):
+            train_head(make_cache()[0], head)
+
+
+def _with_texts(cache: Any, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A cache whose base has a text tower, which makes these rows (C, D) of the names of its classes."""
+    tower = TextTower(
+        *("a {}", "none", "none"),
+        tokenize=lambda texts: np.arange(len(texts))[:, None],
+        load=lambda: Matched(lambda ids: rows[ids[:, 0]], 10.0),
+    )
+    monkeypatch.setattr("fastcls.training.heads.text.open_text_tower", lambda base: tower)
+    cache.manifest = replace(cache.manifest, weights="own")
+    return cache
 
 
 class TestFunctions(HeadContract):
