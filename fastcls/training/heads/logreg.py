@@ -46,6 +46,8 @@ _PATIENCE = 2
 _OFF_PLATEAU = 0.95  # of the loss of the shares
 # Enough to tell the values of C apart, in half the time: the losses of a sweep are then within 1e-3.
 _ROUGH = 3e-4
+# Of the last fit to rows in memory, which it takes a few steps to: probabilities are within 1e-3.
+_FINE = 1e-5
 
 
 def fit_logreg(
@@ -75,15 +77,16 @@ def fit_logreg(
     # would depend on their number.
     with threadpool_limits(1, user_api="blas"):
         data = _read(spec, train, val, classes)
-        tolerance = TOLERANCE if isinstance(data.rows, KeptRows) else _ROUGH
+        is_kept = isinstance(data.rows, KeptRows)
+        tolerance, last_tolerance = (TOLERANCE, _FINE) if is_kept else (_ROUGH, TOLERANCE)
         history, best, found = _sweep(data, C_GRID, progress=progress, tolerance=tolerance)
         chosen = found[0] if found else None
-        if chosen and val and tolerance > TOLERANCE:
-            chosen = _refine(data, chosen, best)
+        if chosen and val:
+            chosen = _refine(data, chosen, best, last_tolerance)
         if chosen and val and not spec.refit:
             last = chosen
         else:
-            last = Regression(data.rows).fit(best["c"], chosen)
+            last = Regression(data.rows).fit(best["c"], chosen, last_tolerance)
 
     def model_of(solution: Solution) -> Any:
         shape = train.rows.take(np.arange(1)).read().shape[1:]
@@ -228,12 +231,12 @@ def _sweep(
     return history, history[best], chosen
 
 
-def _refine(data: _Data, chosen: Solution, best: dict[str, float]) -> Solution:
-    """Finish the fit of the chosen C, where those of a sweep were rough; its row is then that of this fit."""
+def _refine(data: _Data, chosen: Solution, best: dict[str, float], tolerance: float) -> Solution:
+    """Finish the fit of the chosen C: those of a sweep are rougher. Its row is then that of this fit."""
     started = time.monotonic()
     ((own, held),) = data.splits
     sides = [(data.rows.take(own), data.rows.take(held))]
-    found = [Regression(sides[0][0]).fit(best["c"], chosen)]
+    found = [Regression(sides[0][0]).fit(best["c"], chosen, tolerance)]
     row = _row(data, sides, found, _figures(sides, found, 1))
     row["iterations"] += best["iterations"]
     best |= row | {"seconds": round(best["seconds"] + _since(started), 3)}
