@@ -11,6 +11,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.logs import hide_training
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_next_training
 from fastcls.errors import spoken
 from fastcls.specs import CutSpec, ExtractConfig
 from fastcls.specs.checks import no_effect
