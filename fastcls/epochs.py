@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from fastcls import files, runs
 from fastcls.data import image_bytes
+from fastcls.data.csv_table import as_csv
 from fastcls.data.dataset import Dataset
 from fastcls.derived_runs import derived
 from fastcls.errors import OptionError, closest
@@ -192,10 +191,8 @@ def _prediction_rows(
 
 
 def _write(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
     with path.open("w", **files.CSV_TEXT) as file:
-        file.write(text.getvalue())
+        file.write(as_csv(rows))
 
 
 def promote(run: PathLike, checkpoint: str, out: PathLike) -> Path:

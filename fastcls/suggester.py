@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcls import files
+from fastcls.data.csv_table import as_csv
 from fastcls.data.dataset import Dataset
 from fastcls.data.unlabeled import open_unlabeled
 from fastcls.errors import DataError, OptionError
@@ -183,11 +182,9 @@ def _choose(source: CachedRun, new: Features, labeled: Features, count: int) -> 
 
 
 def _write(path: Path, suggestions: Sequence[Suggestion]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    rows: list[list[object]] = [[*_COLUMNS]]
     for each in suggestions:
         numbers = {name: f"{getattr(each, name):.6f}" for name in ("confidence", "margin", "similarity")}
-        writer.writerow([numbers.get(name, getattr(each, name)) for name in _COLUMNS])
+        rows.append([numbers.get(name, getattr(each, name)) for name in _COLUMNS])
     with files.new_path(path) as temporary, temporary.open("w", **files.CSV_TEXT) as file:
-        file.write(text.getvalue())
+        file.write(as_csv(rows))

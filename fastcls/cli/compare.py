@@ -11,6 +11,7 @@ import click
 from fastcls.cli import options
 from fastcls.cli.logs import hide_training
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
+from fastcls.cli.printing import print_next_training
 from fastcls.errors import spoken
 from fastcls.specs import CutSpec, ExtractConfig
 from fastcls.specs.checks import no_effect
@@ -129,8 +130,7 @@ def _compare_bases(
     click.echo(f"\n{result.table()}")
     _tell_files(out)
     best = result.candidates[0]
-    said = f" --name {shlex.quote(best.data_set)}" if Cache(best.cache).is_shared else ""
-    click.echo(f"Next: fastcls train-head {shlex.quote(spoken(best.cache))}{said} --out runs/NAME")
+    print_next_training(Cache(best.cache), best.data_set, dataset.splits)
 
 
 def _print_extracted(name: str, cache: Any, done: Any) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fastcls import files, runs
-from fastcls.errors import OptionError, closest
+from fastcls import runs
+from fastcls.errors import OptionError, closest, shown
 from fastcls.specs.option import Option
 
 Place = tuple[str, ...]
@@ -48,15 +49,17 @@ def read_config(
         if own is None or value is None:
             continue
         typed = _as_typed(own, value, path)
-        if loaded.setdefault(own.name, typed) != typed:
+        if own.name in loaded and loaded[own.name] != typed:
             raise OptionError(f"{path} gives {own.flag} twice: {loaded[own.name]} and {typed}. Keep one")
+        loaded[own.name] = typed
     return loaded, {*loaded} if typed_of_record is None else typed_of_record
 
 
 def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any], set[str] | None]:
     """What a file says of options; and what was typed at its default, if it is the record of a run."""
     try:
-        record = files.read_json(path)
+        # Editors on Windows begin a file by a byte order mark.
+        record = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except OSError as error:
         raise OptionError(f"Cannot read {path}: {error.strerror}. Use a run or a JSON file") from error
     except (ValueError, RecursionError) as error:
@@ -70,6 +73,17 @@ def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any
         of = f"`fastcls {asked.get('command')}`" if isinstance(asked, dict) else "an unknown command"
         raise OptionError(f"{path} is a run of {of}. Use a run of `fastcls {command}`")
     return {name: value for name, value in asked.items() if name in members}, {*asked.get("typed", ())}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Python would keep the last of two members of one name, and say nothing."""
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made and made[name] != value:
+            found = f"{shown(made[name])} and {shown(value)}"
+            raise ValueError(f"it gives {shown(name)} twice: {found}. Keep one")
+        made[name] = value
+    return made
 
 
 def _leaves(values: Mapping[str, Any], *place: str) -> Iterator[tuple[Place, Any]]:

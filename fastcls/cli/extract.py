@@ -10,8 +10,7 @@ import click
 
 from fastcls.cli import options
 from fastcls.cli.options import PlaceSpec, SourceSpec, SpecCommand
-from fastcls.cli.printing import print_extraction
-from fastcls.errors import spoken
+from fastcls.cli.printing import print_extraction, print_next_training
 from fastcls.specs import CutSpec, ExtractConfig, ViewSpec
 from fastcls.specs.options import options_of
 from fastcls.wording import count_of
@@ -84,8 +83,7 @@ def extract(
         if unlabeled:
             click.echo(f"Next: fastcls suggest {shlex.quote(data)} --from RUN")
             continue
-        said = f" --name {shlex.quote(cache.listing.name)}" if cache.is_shared else ""
-        click.echo(f"Next: fastcls train-head {shlex.quote(spoken(cache.folder))}{said} --out runs/NAME")
+        print_next_training(cache, cache.listing.name, dataset.splits)
 
 
 def _open_unlabeled(data: str) -> Dataset:

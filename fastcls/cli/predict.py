@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +15,7 @@ from tqdm import tqdm
 from fastcls.cli import options
 from fastcls.cli.options import PixelSpec, SpecCommand
 from fastcls.cli.printing import echo_above_bar
+from fastcls.data.csv_table import as_csv
 from fastcls.specs import ENGINES, UNSURE, AnswerSpec, check_answer
 
 if TYPE_CHECKING:
@@ -275,12 +274,11 @@ def _as_json(path: str, said: _Said) -> str:
 
 
 def _as_csv(path: str, said: _Said) -> bytes:
-    text = io.StringIO()
     rows = [(path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(said.told, 1)]
     rows = rows or [(path, 0, "", "")]  # an image without any class keeps its line
     mark = {True: "true", False: "false", None: ""}[said.is_unfamiliar]
-    csv.writer(text, lineterminator="\n").writerows((*row, mark) for row in rows)
-    return text.getvalue().removesuffix("\n").encode(errors="surrogateescape")  # names need not be UTF-8
+    text = as_csv([(*row, mark) for row in rows])
+    return text.removesuffix("\n").encode(errors="surrogateescape")  # names need not be UTF-8
 
 
 _FORMS: dict[str | None, Callable[..., str | bytes]] = {

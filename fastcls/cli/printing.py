@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def print_extraction(cache: Any, done: Any) -> None:
         click.echo(f"The unreadable images are listed in {spoken(listing.failures_path)}:", err=True)
         for failure in listing.failures()[:5]:
             click.echo(f"  {failure.path!r}: {failure.reason}", err=True)
+
+
+def print_next_training(cache: Any, name: str, splits: Collection[str]) -> None:
+    """Print how to train a head on a cache.
+
+    Args:
+        cache: The cache.
+        name: The data set in it.
+        splits: The parts of the data set. Without one to validate on, some of its images are set aside.
+    """
+    said = f" --name {shlex.quote(name)}" if cache.is_shared else ""
+    val = "" if "val" in splits else " --val 0.2"
+    click.echo(f"Next: fastcls train-head {shlex.quote(spoken(cache.folder))}{said}{val} --out runs/NAME")
 
 
 def print_training(trained: Any, out: str) -> None:

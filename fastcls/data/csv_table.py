@@ -20,11 +20,16 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
     count = 0
     with path.open("w", **files.CSV_TEXT) as file:
         for lines in _blocks(itertools.chain([columns], rows)):
-            text = _as_text(lines, csv.QUOTE_MINIMAL)
-            # "\r" ends a line for readers, but Python 3.11 quotes only characters of the line terminator.
-            file.write("".join(map(_as_line, lines)) if "\r" in text else text)
+            file.write(as_csv(lines))
             count += len(lines)
     return count - 1
+
+
+def as_csv(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as lines that end with a line feed."""
+    text = _as_text(rows, csv.QUOTE_MINIMAL)
+    # "\r" ends a line for readers, but Python 3.11 quotes only characters of the line terminator.
+    return "".join(map(_as_line, rows)) if "\r" in text else text
 
 
 def read_table(path: Path, columns: Sequence[str], make: Callable[..., _Row]) -> list[_Row]:

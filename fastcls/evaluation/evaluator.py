@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastcls import files
+from fastcls.data.csv_table import write_table
 from fastcls.evaluation.figures import Figures
 from fastcls.runs import METRICS
 
@@ -76,5 +76,6 @@ def _class_rows(evaluation: Figures) -> Iterable[Iterable[Any]]:
 
 
 def _write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    with files.atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    lines = ([*row] for row in rows)
+    with files.atomic_path(path) as temporary:
+        write_table(temporary, next(lines), lines)

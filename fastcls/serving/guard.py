@@ -1,4 +1,4 @@
-"""What stands before the application: for whom it is, what browsers may do with it, and what is counted."""
+"""What stands before the application: for whom it is, what browsers may do with it, what is counted; HEAD."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ _HEADERS = {
 class Guard:
     """Refuses requests for unknown hosts and from pages of others, and counts the rest.
 
+    HEAD is answered as GET is, without the body (RFC 9110, 9.3.2): FastAPI's routes answer 405.
+
     A page of another site can make a name of its own stand for 127.0.0.1 (DNS rebinding): its requests are
     told by that name. Where a server listens at all addresses, an address is no such name.
 
@@ -50,11 +52,13 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
+        asks_for_head = scope["method"] == "HEAD"
+        answer = _Answer(send, has_body=not asks_for_head)
         refusal = self._refusal(Headers(scope=scope))
         started = time.perf_counter()
+        asked = {**scope, "method": "GET"} if asks_for_head else scope
         try:
-            await (refusal or self._app)(scope, receive, answer.send)
+            await (refusal or self._app)(asked, receive, answer.send)
         finally:
             self._counters.answered(scope["path"], answer.status, time.perf_counter() - started)
 
@@ -76,8 +80,8 @@ class Guard:
 
 
 class _Answer:
-    def __init__(self, send: Send) -> None:
-        self._send, self.status = send, 500
+    def __init__(self, send: Send, *, has_body: bool) -> None:
+        self._send, self._has_body, self.status = send, has_body, 500
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -85,4 +89,8 @@ class _Answer:
             headers: Any = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
+            if headers.get("Allow") == "GET":
+                headers["Allow"] = "GET, HEAD"
+        elif not self._has_body:
+            message = {**message, "body": b""}
         await self._send(message)

@@ -46,6 +46,19 @@ def test_commands__lead_from_photos_to_predictions(fastcls, photos: Path, base: 
     assert all(Path(line["path"]).parent.name == line["predictions"][0]["class"] for line in lines)
 
 
+@pytest.mark.parametrize("is_split", [False, True])
+def test_extract__what_it_says_comes_next_works(fastcls, photos, base, tmp_path, is_split):
+    data = tmp_path / "data"
+    if is_split:
+        assert fastcls("split-data", photos, "--out", data).code == 0
+    plain = ("--base", base, "--precision", "float32", "--workers", 1, "--cache", tmp_path / "caches")
+    extracted = fastcls("extract", data if is_split else photos, *plain)
+    following = extracted.out.partition("Next: fastcls ")[2].split()
+    assert ("--val" in following) != is_split  # what is split has images to validate on
+    trained = fastcls(*(tmp_path / "run" if part == "runs/NAME" else part for part in following))
+    assert trained.code == 0, trained.err
+
+
 def test_extract__says_who_computed_and_how_exactly(fastcls, photos, base, tmp_path, caplog):
     pytest.importorskip("openvino")
     asked = ("extract", photos, "--base", base, "--precision", "float32", "--cache", tmp_path)

@@ -73,7 +73,10 @@ def test_compare__goes_on_from_what_is_extracted(compared, fastcls, photos, base
     table = result.table().splitlines()[1]
     assert table.split()[:5] == again.out[again.out.index(" 1 tiny") :].split()[:5]
     assert f"In {tmp_path / 'out'}: comparison.csv, comparison.json, comparison.png" in again.out
-    assert f"Next: fastcls train-head {result.candidates[0].cache}" in again.out
+    following = again.out.partition("Next: fastcls ")[2].replace("runs/NAME", str(tmp_path / "run")).split()
+    assert following[:2] == ["train-head", str(result.candidates[0].cache)]
+    trained = fastcls(*following)
+    assert trained.code == 0, trained.err
     taken = fastcls(*asked, "--out", tmp_path / "out")
     assert taken.code == 1 and "already exists" in taken.err
 

@@ -62,6 +62,16 @@ def test_predict__csv(fastcls, trained, album):
         assert sum(float(row["confidence"]) for row in own) == pytest.approx(1, abs=1e-5)
 
 
+def test_predict__a_line_end_in_a_name_ends_no_line_of_the_csv(fastcls, trained, photos, tmp_path):
+    names = ["a\rb.png", "a\nb.png", "a\r\nb.png", 'a",b.png']
+    for name in names:
+        shutil.copy(photos / "red" / "0.png", tmp_path / name)
+    result = fastcls("predict", trained.run, tmp_path, "--csv")
+    rows = list(csv.DictReader(io.StringIO(result.out, newline="")))
+    assert {row["path"] for row in rows} == {str(tmp_path / name) for name in names}
+    assert {row["class"] for row in rows} == {"red"}
+
+
 def test_predict__repeats_what_is_given_twice(fastcls, trained, photos):
     image = photos / "red" / "0.png"
     result = fastcls("predict", trained.run, image, photos / "red", image, "--batch-size", 4)

@@ -151,8 +151,8 @@ def test_config__loaded_workers_go_where_another_executor_is_typed(tmp_path):
 )
 def test_config__takes_a_file_that_is_written_by_hand(tmp_path, values, line):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(values))
     asked = ["cache", "--out", "run"]
+    path.write_text(json.dumps(values), encoding="utf-8-sig")  # as editors on Windows save it
     loaded = parse("train-head", [*asked, "--config", str(path)])
     assert loaded == parse("train-head", [*asked, *line.split()])
 
@@ -174,6 +174,9 @@ def test_config__takes_a_file_that_is_written_by_hand(tmp_path, values, line):
         ('{"out": "x"}', "does not know: out"),
         ('{"kind": "knn"}', "kind, which may be any of head, schedule. Name one of these"),
         ('{"epochs": 3, "training": {"epochs": 4}}', "gives --epochs twice: 3 and 4. Keep one"),
+        ('{"epochs": 3, "epochs": 4}', "gives 'epochs' twice: 3 and 4. Keep one"),
+        ('{"training": {"epochs": 3, "epochs": 4}}', "gives 'epochs' twice: 3 and 4. Keep one"),
+        ('{"learning_rate": NaN}', "learning_rate must be .*Received: nan"),
         ('{"head": "knn", "epochs": 3}', "--epochs has no effect with --head knn"),
         ('{"epochs": 0}', "epochs must be 1 or more. Received: 0"),
         ("[1]", "contains no options"),

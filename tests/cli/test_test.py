@@ -14,6 +14,7 @@ from fastcls import files, pipeline
 from fastcls.data.dataset import Dataset
 from fastcls.inference.classifier import Classifier
 from fastcls.plans.finetuning import plan_finetuning
+from fastcls.report.tested import read_test
 from fastcls.runs import Run
 from fastcls.specs import FinetuneSpec, TrainConfig
 
@@ -106,6 +107,15 @@ def test_test__never_writes_over_another_result(fastcls, run, part, tmp_path):
     assert f"In {run / 'test' / 'data-4'}: " in fastcls("test", run, data, *ALL).out
     after = contents(run / "test")
     assert {path: after[path] for path in before} == before
+
+
+def test_test__what_is_written_of_odd_names_is_read_again(fastcls, run, part):
+    data = part("data", new=12)
+    for name in ("a\rb.png", "a\nb.png", 'a",b.png'):
+        (next(data.glob("red/new*.png"))).rename(data / "red" / name)
+    assert fastcls("test", run, data).code == 0
+    tested = read_test(Run.open(run), "data")
+    assert {*tested.paths} == {path.relative_to(data).as_posix() for path in data.rglob("*.png")}
 
 
 def test_test__of_more_readable_images_is_another_result(fastcls, run, part):

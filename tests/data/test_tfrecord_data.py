@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,15 @@ def test_write_tfrecords__leaves_nothing_when_it_cannot(photos, tmp_path, shards
         (photos / "tulip/3.jpg").unlink()
     with pytest.raises(error, match=complaint):
         write_tfrecords(dataset, tmp_path / "packed", shards)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["photos"]
+
+
+def test_write_tfrecords__a_full_disk_is_an_error_of_the_system(photos, tmp_path, monkeypatch):
+    writer = tf.io.TFRecordWriter
+    monkeypatch.setattr(tf.io, "TFRecordWriter", lambda path: writer("/dev/full"))
+    with pytest.raises(OSError, match=r"No space left on device: .*tfrecord") as caught:
+        write_tfrecords(Dataset.open(photos), tmp_path / "packed", 1)
+    assert caught.value.errno == errno.ENOSPC  # which the command line tells in one line
     assert [entry.name for entry in tmp_path.iterdir()] == ["photos"]
 
 

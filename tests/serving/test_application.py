@@ -13,6 +13,7 @@ from fastcls import Classifier
 from fastcls.serving.answers import Answers
 from fastcls.specs.serving import LimitSpec
 
+STATES = ("/health", "/ready", "/metadata", "/metrics")
 FORM = "multipart/form-data; boundary=x"
 
 
@@ -236,6 +237,21 @@ def test_states__before_and_after_the_classifier_is_loaded(classifier, monkeypat
     after, before, early = asyncio.run(ask())
     assert (after, before) == ([200, 200], [200, 503])
     assert early.status_code == 503 and "Retry-After" in early.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.css", *STATES, "/openapi.json", "/predict", "/nowhere"])
+def test_head__is_answered_as_get_is_without_the_body(classifier, path):
+    async def ask():
+        async with served(classifier) as client:
+            return [await client.request(method, path) for method in ("HEAD", "GET", "PUT")]
+
+    head, get, put = asyncio.run(ask())
+    assert head.status_code == get.status_code == {"/predict": 405, "/nowhere": 404}.get(path, 200)
+    assert not head.content and get.content
+    assert set(head.headers) == set(get.headers)
+    assert head.headers["content-type"] == get.headers["content-type"]
+    allowed = {"/predict": {"POST"}, "/nowhere": {""}}.get(path, {"GET", "HEAD"})
+    assert set(put.headers.get("allow", "").split(", ")) == allowed
 
 
 def test_metrics__count_what_happened(classifier):

@@ -6,7 +6,9 @@ image/class/label, image/class/text, image/filename.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -157,12 +159,16 @@ def _write_shard(
     import_keras()  # silences TensorFlow's start-up messages
     import tensorflow as tf
 
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for sample in samples:
-            data = _readable(image_bytes.read_bytes, str(dataset.locate(sample)))
-            # Deterministic: the order of a message's map is otherwise left open.
-            writer.write(_example(dataset, sample, data).SerializeToString(deterministic=True))
-            watch(1)
+    try:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for sample in samples:
+                data = _readable(image_bytes.read_bytes, str(dataset.locate(sample)))
+                # Deterministic: the order of a message's map is otherwise left open.
+                writer.write(_example(dataset, sample, data).SerializeToString(deterministic=True))
+                watch(1)
+    except tf.errors.OpError as error:
+        number = errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error
     files.sync(path)
 
 
