@@ -11,10 +11,25 @@ import pytest
 from fastcls.inference.classifier import Classifier
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the run is made once, and is again for each test: runs and caches know their places."""
+    return tmp_path_factory.mktemp("gone")
+
+
 @pytest.fixture
-def home(photos, base, fastcls, tmp_path):
+def home(photos, base, fastcls, folder):
     """A run, its cache, and a table of its images, of which some can be taken away."""
-    data = shutil.copytree(photos, tmp_path / "data")
+    home, whole = folder / "home", folder / "whole"
+    shutil.rmtree(home, ignore_errors=True)
+    if not whole.exists():
+        _make(home, photos, base, fastcls)
+        home.rename(whole)
+    return shutil.copytree(whole, home)
+
+
+def _make(home, photos, base, fastcls):
+    data = shutil.copytree(photos, home / "data")
     rows = [["path", "label", "split"]]
     for place, path in enumerate(sorted(data.rglob("*.png"))):
         rows.append(
@@ -22,9 +37,8 @@ def home(photos, base, fastcls, tmp_path):
         )
     with (data / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    options = ("--base", base, "--precision", "float32", "--workers", 1, "--cache", tmp_path / "caches")
-    assert fastcls("run", data / "table.csv", *options, "--out", tmp_path / "run").code == 0
-    return tmp_path
+    options = ("--base", base, "--precision", "float32", "--workers", 1, "--cache", home / "caches")
+    assert fastcls("run", data / "table.csv", *options, "--out", home / "run").code == 0
 
 
 def result(folder):
