@@ -33,7 +33,8 @@ def full_run(photos, base, tmp_path_factory):
     """A run that was made with --full-decode."""
     folder = tmp_path_factory.mktemp("full")
     options = ["--base", base, "--full-decode", "--precision", "float32", "--engine", "tensorflow"]
-    options += ["--workers", 1, "--epochs", 1, "--cache", folder / "caches", "--out", folder / "run"]
+    options += ["--executor", "inline", "--epochs", 1, "--no-report"]
+    options += ["--cache", folder / "caches", "--out", folder / "run"]
     result = CliRunner().invoke(cli, ["run", *map(str, [photos, *options])], catch_exceptions=False)
     assert result.exit_code == 0
     return folder / "run"
@@ -44,7 +45,8 @@ def crop_run(photos, base, tmp_path_factory):
     """A run that was made with --resize crop."""
     folder = tmp_path_factory.mktemp("crop")
     options = ["--base", base, "--resize", "crop", "--precision", "float32", "--engine", "tensorflow"]
-    options += ["--workers", 1, "--epochs", 1, "--cache", folder / "caches", "--out", folder / "run"]
+    options += ["--executor", "inline", "--epochs", 1, "--no-report"]
+    options += ["--cache", folder / "caches", "--out", folder / "run"]
     result = CliRunner().invoke(cli, ["run", *map(str, [photos, *options])], catch_exceptions=False)
     assert result.exit_code == 0
     return folder / "run"
