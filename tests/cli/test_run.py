@@ -8,7 +8,7 @@ import pytest
 
 from fastcls import pipeline
 
-SMALL = ("--precision", "float32", "--epochs", 1, "--workers", 1)
+SMALL = ("--precision", "float32", "--epochs", 1, "--executor", "inline")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_extract__a_split_that_a_run_has_made_does_not_vanish_without_a_word(
 ):
     shutil.copytree(photos, tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    base_options = ("--base", base, "--workers", 1, "--precision", "float32")
+    base_options = ("--base", base, "--executor", "inline", "--precision", "float32")
     extract, table = ("extract", "photos", *base_options), "samples/photos.csv"
     assert fastcls("run", "photos", *base_options, "--head", "prototype", "--out", "run").code == 0
     (cache,) = Path("bottlenecks").iterdir()
