@@ -55,6 +55,7 @@ class Task(ABC):
         name: As files store it and messages call it.
         column: Of the class names in the tables of caches and runs.
         activation: Of the last layer.
+        is_shared: Whether the classes of an image share its probability, so that what all have more is lost.
         losses: Names of the losses to choose from, the default first; for each what Keras calls it for label
             arrays of this task, or "" where Keras does not have it.
         metrics: Keras metrics of the rows that are trained on.
@@ -69,6 +70,7 @@ class Task(ABC):
     name: str
     column: str
     activation: str
+    is_shared: bool
     losses: ClassVar[Mapping[str, str]]
     metrics: tuple[str, ...]
     monitor: Monitor
@@ -167,6 +169,7 @@ class OneLabel(Task):
     name = "one label"
     column = "label"
     activation = "softmax"
+    is_shared = True
     losses: ClassVar[Mapping[str, str]] = {
         "categorical_crossentropy": "sparse_categorical_crossentropy",
         "categorical_focal_crossentropy": "",
@@ -251,6 +254,7 @@ class SeveralLabels(Task):
     name = "several labels"
     column = "labels"
     activation = "sigmoid"
+    is_shared = False
     losses: ClassVar[Mapping[str, str]] = {
         "binary_crossentropy": "binary_crossentropy",
         "binary_focal_crossentropy": "",

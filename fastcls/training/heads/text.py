@@ -22,7 +22,7 @@ from fastcls.data.prompts import read_prompts
 from fastcls.errors import OptionError
 from fastcls.extraction.built import Outline
 from fastcls.specs import HeadSpec
-from fastcls.tasks import ONE_LABEL, Task
+from fastcls.tasks import Task
 from fastcls.training.heads.fitting import FittedHead, at_unit_length, feature_blocks
 from fastcls.training.heads.links import LINKS
 from fastcls.training.heads.network import named_head, pooled
@@ -76,7 +76,7 @@ class TextStart:
         them, where each sigmoid is 1. Without the mean of all logits the order of classes is the same.
         """
         matched, _ = self._read
-        if train.task is ONE_LABEL or matched.bias:
+        if train.task.is_shared or matched.bias:
             return matched.bias
         sums = [logits.mean(axis=1, dtype=np.float64).sum() for logits, _ in self.logits(train)]
         return -float(sum(sums) / len(train))
