@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +15,9 @@ from fastcls import files, graph
 from fastcls.backend import reproducible_build
 from fastcls.bases.families import REFUSED, REFUSED_TYPES
 from fastcls.bases.model_files import first_line
+from fastcls.bases.tower_weights import tensor_names
 from fastcls.bases.towers import is_tower, read_tower
-from fastcls.errors import CacheError, OptionError, closest
+from fastcls.errors import FastclsError, OptionError, closest
 from fastcls.optional import require
 
 _PREFIX = "keras_hub:"
@@ -22,6 +25,7 @@ _PREFIX = "keras_hub:"
 _SEEING = ("vision_encoder", "image_encoder")
 
 _SQUARE = ("MiTBackbone",)
+_BLOCK = re.compile(r"\blayers?\.(\d+)\.")  # in the names of tensors of Hugging Face
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def read_preset(name: str, *, with_weights: bool, size: tuple[int, int] | None =
         raise OptionError(_explain_no_images(name, type(model)))
     _require_square(name, model, size)
     _require_whole_patches(name, model, size)
+    _require_size(name, model, size, found.size)
     return replace(found, model=_to_the_deepest(model))
 
 
@@ -92,6 +97,10 @@ def find_preset(hub: Any, preset: str) -> Any:
         OptionError: There is no such preset, or the folder is none, or of a model that cannot be opened.
     """
     backbone, folder = hub.models.Backbone, Path(preset)
+    if not preset:
+        raise OptionError(f"{_PREFIX} lacks the preset. Expected its name or folder: {_PREFIX}dinov2_small")
+    if folder.is_file():
+        raise OptionError(f"{folder} is a file. Give the folder of the preset, with its config.json")
     if folder.is_dir():
         config = read_config(folder)
         kind = str(config.get("model_type"))
@@ -118,11 +127,22 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has no config.json: it is no preset. Expected a folder of keras_hub's save_to_preset "
             "or of transformers' save_pretrained"
         )
-    try:
+    with as_damaged(file):
         said: dict[str, Any] = files.read_json(file)
-    except (CacheError, ValueError) as error:
-        raise OptionError(f"{file} is damaged: {error}") from error
+    if not isinstance(said, dict):
+        raise OptionError(f"{file} is damaged: it holds no JSON object")
     return said
+
+
+@contextlib.contextmanager
+def as_damaged(file: Path) -> Iterator[None]:
+    """Raise OptionError, which names a JSON file, where its values are not what is expected."""
+    try:
+        yield
+    except FastclsError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise OptionError(f"{file} is damaged: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _require_family(hub: Any, name: str, kind: Any) -> None:
@@ -166,6 +186,17 @@ def _require_whole_patches(name: str, model: Any, size: tuple[int, int] | None) 
         )
 
 
+def _require_size(name: str, model: Any, size: tuple[int, int] | None, own: tuple[int, int] | None) -> None:
+    """Raise OptionError where keras_hub has made a model for another size than that of its images."""
+    made = tuple(model.inputs[0].shape[1:3]) if graph.is_functional(model) else ()
+    if size and size != own and made and None not in made and made != size:
+        asked, left = ("x".join(map(str, sides)) for sides in (size, own or made))
+        raise OptionError(
+            f"{name} takes images of {left}, and keras_hub cannot make it for {asked}. Leave --size out, or "
+            "try a square"
+        )
+
+
 def _to_the_deepest(model: Any) -> Any:
     """A model of one output: of several, as of stages, the one that the most operations lead to."""
     import keras
@@ -186,9 +217,26 @@ def _load(hub: Any, preset: str, size: tuple[int, int] | None, *, with_weights: 
     folder = Path(preset)
     if folder.is_dir():
         config = read_config(folder)
-        if is_tower(config):
-            return read_tower(hub, folder, config, size, with_weights=with_weights)
+        with as_damaged(folder / "config.json"):
+            if is_tower(config):
+                return read_tower(hub, folder, config, size, with_weights=with_weights)
+            if with_weights and "model_type" in config:  # of Hugging Face
+                _require_all_blocks(folder, config)
     return load_backbone(hub, preset, size, with_weights=with_weights)
+
+
+def _require_all_blocks(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise OptionError for weights that are damaged, or of more blocks than keras_hub would read."""
+    names = tensor_names(folder)
+    for prefix, part in (("", config), ("vision_model.", config.get("vision_config") or {})):
+        blocks = (_BLOCK.search(name) for name in names if name.startswith(prefix))
+        found = {block[1] for block in blocks if block}
+        said = part.get("num_hidden_layers")
+        if said is not None and found and len(found) != said:
+            raise OptionError(
+                f"{folder / 'config.json'} has num_hidden_layers={said!r}, and the weights beside it are of "
+                f"{len(found)} layers. Take both from the same model"
+            )
 
 
 def load_backbone(hub: Any, preset: str, size: tuple[int, int] | None = None, *, with_weights: bool) -> Any:
@@ -202,7 +250,7 @@ def load_backbone(hub: Any, preset: str, size: tuple[int, int] | None = None, *,
         except Exception as error:  # keras_hub, and what it downloads with, raise errors of many classes
             errors.append(error)
     remedy = (
-        "It converts folders of some families only: see docs/transformers.md"
+        "Its config.json is damaged, or of a family that is not converted: see docs/transformers.md"
         if Path(preset).is_dir()
         else "It is downloaded when it is first used; some must be accepted on their page before"
     )
@@ -235,7 +283,7 @@ def _read_folder(folder: Path) -> Preset | None:
     file = folder / "preprocessor_config.json"
     if not file.is_file():
         return None
-    try:
+    with as_damaged(file):
         said = files.read_json(file)
         sides = said.get("crop_size") or said.get("size")
         sides = {"height": sides, "width": sides} if isinstance(sides, int) else sides or {}
@@ -247,8 +295,6 @@ def _read_folder(folder: Path) -> Preset | None:
             moments = [said["image_mean"], said["image_std"]]
         # Of levels 0-255, without the last digits of a product.
         means, deviations = ([float(f"{float(value) / scale:.9g}") for value in each] for each in moments)
-    except (CacheError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise OptionError(f"{file} is damaged: {type(error).__name__}: {error}") from error
     return Preset(None, size, ",".join(repr(value) for value in [*means, *deviations]), crop)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcls.bases.hub import find_preset, is_preset, load_backbone, preset_of, read_config
+from fastcls.bases.hub import as_damaged, find_preset, is_preset, load_backbone, preset_of, read_config
 from fastcls.bases.tokens import Tokenize, folder_tokenizer, preset_tokenizer
 from fastcls.bases.tower_weights import Family, read_tensors, refuse, tensor_names
 from fastcls.errors import OptionError
@@ -156,10 +156,11 @@ def open_text_tower(base: str) -> TextTower:
     if kind not in _TEMPLATES:
         raise OptionError(_explain(base))
     places = {"CLIPBackbone": ("layer_norm", "cls"), "SigLIPBackbone": ("head", "none")}
-    if config.get("model_type") in _FAMILIES:
-        tokenize, load = _open_folder(hub, Path(preset), config)
-        return TextTower(_TEMPLATES[kind], *places[kind], tokenize, load)
-    tokenize = _preset_tokens(hub, preset, kind, config)
+    with as_damaged(Path(preset) / "config.json"):
+        if config.get("model_type") in _FAMILIES:
+            tokenize, load = _open_folder(hub, Path(preset), config)
+            return TextTower(_TEMPLATES[kind], *places[kind], tokenize, load)
+        tokenize = _preset_tokens(hub, preset, kind, config)
     layer, pool = places.get(kind) or (f"block_{_count_blocks(hub, preset, config) - 1}", "cls")
     return TextTower(_TEMPLATES[kind], layer, pool, tokenize, functools.partial(_load_preset, hub, preset))
 

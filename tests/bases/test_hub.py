@@ -1,5 +1,6 @@
 """Backbones of keras_hub, from a preset folder; what does not need the package is tested without it."""
 
+import json
 import sys
 
 import numpy as np
@@ -87,17 +88,65 @@ def test_load_base__preset_without_image_converter(hub, tmp_path):
             "VideoPrismBackbone, a model of videos: its VideoPrismFactorizedReshape",
         ),
         ("{folder}", r"has no config\.json: it is no preset\. Expected a folder"),
+        ("", "keras_hub: lacks the preset"),
+        ("{folder}/text/config.json", r"is a file\. Give the folder"),
         ("{folder}/damaged", r"config\.json is damaged"),
+        ("{folder}/list", r"config\.json is damaged: it holds no JSON object"),
         ("{folder}/text", "is a BertBackbone, which does not take images"),
     ],
 )
 def test_load_base__presets_that_are_refused_without_a_download(hub, tmp_path, monkeypatch, name, message):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a download"))
-    for folder, text in (("damaged", "{"), ("text", '{"class_name": "BertBackbone"}')):
+    for folder, text in (("damaged", "{"), ("list", "[]"), ("text", '{"class_name": "BertBackbone"}')):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.json").write_text(text)
     with pytest.raises(OptionError, match=message):
         load_base("keras_hub:" + name.format(folder=tmp_path))
+
+
+CONFIG = {"model_type": "dinov2", "num_hidden_layers": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "preprocessor", "message"),
+    [
+        (CONFIG, ["size"], r"preprocessor_config\.json is damaged: AttributeError"),
+        (CONFIG, {"size": 8, "image_mean": 1}, r"preprocessor_config\.json is damaged: KeyError"),
+        ({**CONFIG, "num_hidden_layers": 1}, None, r"num_hidden_layers=1, and the weights .* of 2 layers"),
+        (
+            {**CONFIG, "num_hidden_layers": "2"},
+            None,
+            r"num_hidden_layers='2', and .* of 2 layers",
+        ),
+        ({**CONFIG, "vision_config": [1]}, None, r"config\.json is damaged: AttributeError"),
+        ({"model_type": "clip", "vision_config": [1]}, None, r"config\.json is damaged: TypeError"),
+        ({"model_type": "clip", "image_size": "large"}, None, r"config\.json is damaged: ValueError"),
+    ],
+)
+def test_load_base__folders_whose_files_do_not_hold_what_they_ought_to(
+    hub, tmp_path, config, preprocessor, message
+):
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    tensors = {f"encoder.layer.{number}.norm1.weight": np.ones(2, "f") for number in range(2)}
+    numpy_files.save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if preprocessor:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    with pytest.raises(OptionError, match=message):
+        load_base(f"keras_hub:{tmp_path}")
+
+
+def test_load_base__weights_of_a_folder_that_are_cut_off(hub, tmp_path):
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    numpy_files.save_file({"encoder.layer.0.norm1.weight": np.ones(99, "f")}, tmp_path / "model.safetensors")
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[:-50])
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 1}))
+    with pytest.raises(OptionError, match=r"model\.safetensors is damaged"):
+        load_base(f"keras_hub:{tmp_path}")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(OptionError, match=r"has no model\.safetensors"):
+        load_base(f"keras_hub:{tmp_path}")
 
 
 def test_load_base__preset_needs_an_extra(monkeypatch):
