@@ -50,17 +50,18 @@ def give_name(name: str, fingerprint: str, temporary: Path, folder: Path, digest
     Returns:
         Where its rows are.
     """
-    known = find_named(folder, name, fingerprint)
-    new = np.flatnonzero(~np.isin(digests, np.concatenate([*known.values(), digests[:0]])))
-    if not len(new):
-        return next(iter(known))
-    if len(new) < len(digests):  # another machine has halved the task
-        temporary, digests = copy_rows(temporary, fingerprint, new, temporary.parent), digests[new]
-    places = [folder / f"{name}.h5", folder / f"{name}-{content_name(digests)}.h5"]
-    for place in places:
+    place = folder / f"{name}.h5"
+    while True:  # until no other has been first
+        known = find_named(folder, name, fingerprint)
+        new = np.flatnonzero(~np.isin(digests, np.concatenate([*known.values(), digests[:0]])))
+        if not len(new):
+            return next(iter(known))
+        if len(new) < len(digests):  # another machine has halved the task
+            temporary, digests = copy_rows(temporary, fingerprint, new, temporary.parent), digests[new]
+        if place in known:
+            place = folder / f"{name}-{content_name(digests)}.h5"
         if publish(temporary, place):
             return place
         if place not in find_named(folder, name, fingerprint):  # it is damaged
             files.put(temporary, place)
             return place
-    return places[-1]  # it has the same content

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 
+from fastcls.cache import named_shards
 from fastcls.cache.index import Index
 from fastcls.cache.named_shards import find_named, give_name
 from fastcls.cache.shard import ShardWriter
@@ -40,3 +41,21 @@ def test_a_shard_without_a_new_row_is_not_written(tmp_path):
     whole = write(tmp_path, "task", [1, 2, 3])
     assert write(tmp_path, "task-0", [3, 1]) == whole
     assert [*tmp_path.iterdir()] == [whole]
+
+
+@pytest.mark.parametrize("others", [[1, 2, 3], [3, 1], [1, 2, 3, 4], [5]])
+def test_a_shard_that_another_machine_completes_at_the_same_time(tmp_path, monkeypatch, others):
+    publish = named_shards.publish
+
+    def after_another(temporary, place):
+        monkeypatch.setattr(named_shards, "publish", publish)
+        write(tmp_path, "task", others)
+        return publish(temporary, place)
+
+    monkeypatch.setattr(named_shards, "publish", after_another)
+    write(tmp_path, "task", [1, 2, 3])
+    digests = np.concatenate([*find_named(tmp_path, "task", FINGERPRINT).values()]).tolist()
+    assert sorted(digests) == [b"%032x" % number for number in sorted({1, 2, 3, *others})]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".h5"] * (
+        1 if {*others} >= {1, 2, 3} else 2
+    )
