@@ -11,6 +11,9 @@ from fastcls.machine import available_memory, cores
 from fastcls.specs import EXECUTORS, ExtractConfig
 
 _IMAGES_PER_WORKER = 64  # fewer are done before another worker has started
+# One process of two threads extracts as fast as two processes of one, in half the memory, and starts sooner
+# (docs/benchmarks.md, "workers").
+_CORES_PER_WORKER = 2
 # On a GPU, decoding is what takes long, and the threads of one process wait for Python's interpreter lock:
 # four processes of four threads decode twice as much as one of 16 (docs/benchmarks.md, "On a GPU").
 _IMAGES_PER_WORKER_GPU = 4096
@@ -66,9 +69,10 @@ def allocate(
         return Resources(0, cores(), batch_size, min(devices, 1))
     workers = config.workers
     if workers is None:
-        fitting = min(cores(), available_memory() // engine.memory(trunk_bytes))
+        fitting = cores() // (_CORES_PER_WORKER_GPU if devices else _CORES_PER_WORKER)
+        fitting = min(fitting, available_memory() // engine.memory(trunk_bytes))
         if devices:
-            fitting = min(fitting, cores() // _CORES_PER_WORKER_GPU, _WORKERS_PER_GPU * devices)
+            fitting = min(fitting, _WORKERS_PER_GPU * devices)
         useful = math.ceil(rows / max(_IMAGES_PER_WORKER_GPU if devices else _IMAGES_PER_WORKER, batch_size))
         workers = max(devices, 1, min(fitting, useful))
     return Resources(workers, max(1, cores() // workers), batch_size, min(devices, workers))

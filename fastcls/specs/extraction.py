@@ -101,7 +101,7 @@ class ExtractConfig:
         None,
         "Number of worker processes on each machine; with --executor ray, of actors in the whole cluster.",
         low=1,
-        shown="one per core, or on a GPU one per four cores, as memory allows",
+        shown="one per two cores, or on a GPU one per four, as memory allows",
     )
     address: str = option(
         "auto", "Where the Ray cluster is, HOST:PORT; auto: the one that this machine belongs to."

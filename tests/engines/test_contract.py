@@ -43,7 +43,7 @@ def loaded(engine, kind, trunks):
         pytest.skip(str(error))
     read = (lambda: some_images(32)) if engine.is_calibrated else no_images
     engine.prepare(Trunk(trunks[kind]), read)
-    return lambda: engine(trunks[kind], 1)
+    return lambda threads=1: engine(trunks[kind], threads)
 
 
 class TestEngine:
@@ -62,6 +62,12 @@ class TestEngine:
         for size in (1, 2, 7):
             rows = [engine.run(batch[start : start + size]).copy() for start in range(0, 9, size)]
             found = compare(np.concatenate(rows), whole)
+            assert found.largest_error < (1e-5 if kind.endswith("float32") else 1e-2), (size, asdict(found))
+
+    def test_several_threads_give_the_same_rows_in_the_same_order(self, loaded, kind):
+        engine, batch = loaded(3), some_images(10)
+        for size in (10, 3, 2, 1, 10):
+            found = compare(engine.run(batch[:size]).copy(), loaded().run(batch[:size]))
             assert found.largest_error < (1e-5 if kind.endswith("float32") else 1e-2), (size, asdict(found))
 
     def test_rows_are_the_same_bits_every_time(self, loaded):

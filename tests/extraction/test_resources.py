@@ -27,7 +27,8 @@ def resources(monkeypatch):
 
 
 def test_allocate__cores(resources):
-    assert resources(10_000) == (8, 1, 8, 0)
+    assert resources(10_000) == (4, 2, 8, 0)
+    assert resources(10_000, cores=3) == (1, 3, 8, 0)
     assert resources(10_000, cores=1) == (1, 1, 8, 0)
 
 
@@ -46,7 +47,7 @@ def test_allocate__few_images_do_not_wait_for_many_workers(resources):
 def test_allocate__a_worker_per_gpu_but_only_for_tensorflow(resources):
     assert resources(4_000, gpus=2, engine=TensorFlowEngine) == (2, 4, 64, 2)
     assert resources(10, gpus=1, engine=TensorFlowEngine) == (1, 8, 64, 1)
-    assert resources(10_000, gpus=2) == (8, 1, 8, 0)
+    assert resources(10_000, gpus=2) == (4, 2, 8, 0)
 
 
 def test_allocate__several_workers_feed_a_gpu_of_many_images(resources):
