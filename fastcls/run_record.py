@@ -97,9 +97,9 @@ class Described(_Named, total=False):
     """What travels with a model. Its task and pixels are checked where they are read."""
 
     thresholds: list[Share] | None
-    cache: Annotated[_Object, Part(Manifest)]
+    cache: Annotated[_Object, Part(Manifest), _IDENTIFIED]
     start: _Object
-    head: Annotated[_Object, Part(_Head)] | None
+    head: _Head | None
     pruned: _Object
     weights_license: str
     export: _Export

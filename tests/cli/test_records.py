@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import json
 import operator
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 from test_exported import write_export
 
-from fastcls import files, inventory, runs, suggester
+from fastcls import files, home, inventory, runs, suggester
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.comparison.runs import _differing
@@ -298,3 +300,97 @@ def test_commands_say_so_in_one_line(fastcls, made, photos, tmp_path, name):
                 assert done.code == 1 and str(kind.path.parent) in lines[0], (member, command, done)
                 assert len(lines) == 1 or "verify" in command, (member, command, lines)
             assert not list(tmp_path.iterdir())
+
+
+def rewritten(path, name, change):
+    """Change a JSON member of an archive; the checksums of the archive are right."""
+    with zipfile.ZipFile(path) as whole:
+        members = {each: whole.read(each) for each in whole.namelist()}
+    members[name] = json.dumps(change(json.loads(members[name]))).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, data in members.items():
+            archive.writestr(each, data)
+    return path
+
+
+# What is kept besides is shown, or copied to what is made of the classifier.
+_SHOWN = {
+    "fastcls",
+    "weights_license",
+    "training",
+    "views",
+    "figures",
+    "train_count",
+    "val_count",
+    "familiarity",
+}
+
+
+def test_what_travels_with_a_classifier_is_named(made, fastcls, photos, tmp_path):
+    whole = made[2] / runs.CLASSIFIER
+    with zipfile.ZipFile(whole) as archive:
+        known = json.loads(archive.read("fastcls.json"))
+    assert known.keys() > _SHOWN
+    for member in known.keys() - {*_SHOWN, "checksum"}:
+        for value in (5, "a", [[]], {"size": ["a", 5]}, -1):
+            path = shutil.copyfile(whole, tmp_path / "lone.keras")
+            rewritten(path, "fastcls.json", lambda told: {**told, member: value})  # noqa: B023
+            done = fastcls("predict", path, photos / "red" / "0.png")
+            assert done.code == 1 and str(path) in done.err and done.err.count("\n") == 1, (
+                member,
+                value,
+                done,
+            )
+
+
+def test_fewer_classes_than_the_head_has_outputs(made, fastcls, tmp_path):
+    _, cache, run, _ = made
+    with kept(run / runs.RECORD):
+        record = files.read_checked_json(run / runs.RECORD)
+        fewer = {**record, "class_names": record["class_names"][:2]}
+        files.write_checked_json(run / runs.RECORD, fewer)
+        with pytest.raises(FastclsError, match=rf"{run}/run\.json .*its class_names are not those"):
+            Run.open(run)
+        del fewer["decided_by"]["classes"]
+        files.write_checked_json(run / runs.RECORD, fewer)
+        done = fastcls(
+            "train-head", cache.folder, "--from", run, "--head", "linear", "--out", tmp_path / "out"
+        )
+        assert done.code == 1 and f"{run / runs.RECORD} is damaged: it names 2 classes" in done.err
+
+
+@pytest.mark.parametrize("version", [None, 2, 99, "3", True, [3], 3.5])
+def test_a_cache_of_another_version_names_its_maker(made, fastcls, version):
+    cache = made[1]
+    with kept(cache.folder / "manifest.json"):
+        known = files.read_checked_json(cache.folder / "manifest.json")
+        told = {**known, "version": version, "versions": {"fastcls": "9.8"}}
+        files.write_checked_json(cache.folder / "manifest.json", told)
+        done = fastcls("cache", "info", cache.folder)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert f"has version {version!r}, this fastcls reads version 3" in done.err
+    assert "use the fastcls that made it (9.8)" in done.err
+
+
+def test_what_a_machine_keeps_is_named(tmp_path):
+    (tmp_path / "notes.json").write_text('{"float32_layers": ["a", 5], "fidelity": null}')
+    with pytest.raises(
+        FastclsError, match=rf"{tmp_path}/notes\.json is damaged: its .*\[1\] is 5.*made again"
+    ):
+        home.read(tmp_path, "notes.json", dict[str, tuple[str, ...] | None])
+
+
+def test_few_images_were_compared(made, fastcls):
+    cache = made[1]
+    figures = {
+        "images": 5,
+        "median_error": 0.001,
+        "largest_error": 0.01,
+        "median_cosine": 1,
+        "smallest_cosine": 1,
+    }
+    with kept(cache.folder / "manifest.json"):
+        cache.note_fidelity("openvino", {**figures, "neighbors": None, "are_yours": False})
+        done = fastcls("cache", "info", cache.folder)
+    assert done.code == 0 and "Engine openvino against Keras in float32: images 5, median_error" in done.out
+    assert "neighbors" not in done.out
