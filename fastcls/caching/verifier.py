@@ -203,7 +203,8 @@ def _digests(folder: Path, known: list[Path], of: str) -> _Looked:
     path, kind = folder / checked_files.FILE, "model" if of else "engine"
     reason = ""
     try:
-        if of and checked_files.read_digests(folder)["of"] != of:
+        belongs = checked_files.read_digests(folder)["of"]
+        if of and belongs != of:
             reason = "it is of another cache"
     except FileNotFoundError:
         reason = "it is missing" if any(each.exists() for each in known) else ""
