@@ -24,7 +24,7 @@ from fastcls.inference.forwarder import Forwarder
 from fastcls.parallel import spread
 from fastcls.runs import Run
 from fastcls.specs.testing import EpochsSpec
-from fastcls.training.head_reader import load_head
+from fastcls.training.head_reader import load_head, train_config
 from fastcls.training.loop.snapshots import Snapshot
 from fastcls.training.loop.thresholds import choose_thresholds
 from fastcls.used_images import VAL, UsedImage
@@ -170,7 +170,7 @@ def _thresholds(
     """The thresholds of a checkpoint of a head, chosen as those of a finished one."""
     if default is None or not images:
         return default
-    kind, names = run.resolved["training"]["threshold"] or "single", run.record["class_names"]
+    kind, names = train_config(run).threshold or "single", run.record["class_names"]
     if not isinstance(kind, str):
         return (kind,) * len(names)
     targets = run.task.encode([image.labels for image in images], names)

@@ -19,11 +19,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from fastcls import files
 from fastcls.errors import OptionError
+from fastcls.records import made
 from fastcls.sizes import folder_size
 
+T = TypeVar("T")
 VARIABLE = "FASTCLS_HOME"
 MIRRORS = "mirrors"  # of caches at URLs: their users remove them
 MOST_BYTES = 5 << 30
@@ -82,6 +85,25 @@ def find(kind: str, key: str) -> Path | None:
         return place / _WHOLE
     temporary = _of_process() / kind / key
     return temporary if temporary.is_dir() else None
+
+
+def read(place: Path, name: str, kind: type[T]) -> T:
+    """Read a JSON file of a thing.
+
+    Args:
+        place: The folder of the thing.
+        name: Of the file.
+        kind: What the file says: see `records.made`.
+
+    Raises:
+        OptionError: It says something else.
+    """
+    try:
+        return made(kind, files.read_json(place / name))
+    except (ValueError, RecursionError) as error:
+        raise OptionError(
+            f"{place / name} is damaged: {error}. Remove the folder {place}: it is made again"
+        ) from error
 
 
 def _kept_in(place: Path, make: Callable[[Path], object]) -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 from fastcls import runs, unfinished
 from fastcls.cache import mirror
 from fastcls.cache.listing import Report, listings
-from fastcls.cache.store import Cache, Manifest, is_cache
+from fastcls.cache.manifest import Manifest
+from fastcls.cache.store import Cache, is_cache
 from fastcls.errors import CacheError, FastclsError, OptionError, spoken
 from fastcls.files import PathLike
 from fastcls.runs import Run
@@ -92,10 +93,10 @@ def _look_at_run(folder: Path) -> dict[str, Any]:
     if runs.is_begun(folder):
         return {"state": UNFINISHED, "problem": "the training has not ended"}
     run = Run.open(folder)
-    figures = _numbers(run.record.get("figures"))
+    figures = run.record["figures"]
     base, cut = _origin({**run.resolved, **run.record})
     head = run.resolved.get("head") if runs.HEAD in run.record["files"] else None
-    images = run.record["images"]
+    images: Mapping[str, Any] = run.record["images"]
     state, problem = COMPLETE, ""
     if run.lost:
         state, problem = DAMAGED, f"{', '.join(run.lost)} missing"

@@ -23,16 +23,18 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fastcls import files, unfinished
+from fastcls import files, run_record, unfinished
 from fastcls.cache import mirror
 from fastcls.errors import OptionError
+from fastcls.metrics_record import METRICS, read_metrics
+from fastcls.records import as_json, made
+from fastcls.run_record import RunRecord
 from fastcls.specs import differences, resolve
 from fastcls.tasks import TASKS, Task
 from fastcls.used_images import UsedImages, read_images
@@ -47,10 +49,10 @@ OUT_OF_FOLD = "out_of_fold.csv"
 RECORD = "run.json"
 EXPORT_RECORD = "export.json"  # of an export: digests of its files, and the figures of its check
 TESTS = "test"
-METRICS = "metrics.json"  # of a test
 REPORT = "report.html"
 _ASKED = "asked.json"  # of a run in the making
 _CHECKPOINTS = "checkpoints/*.keras"
+T = TypeVar("T")
 _TAKE_ANOTHER = "Choose another --out, or remove it first"
 
 
@@ -64,7 +66,7 @@ class Run:
     """
 
     folder: Path
-    record: dict[str, Any]
+    record: RunRecord
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -73,15 +75,7 @@ class Run:
         Raises:
             OptionError: There is none, or it is damaged.
         """
-        record = read_record(folder / RECORD)
-        kinds = {"files": dict, "images": dict, "asked": dict, "decided_by": dict, "class_names": list}
-        kinds["task"] = str
-        wrong = [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]
-        if not wrong and record["task"] not in TASKS:
-            wrong = ["task"]
-        if wrong or not all(isinstance(name, str) for name in record["class_names"]):
-            raise _damaged(folder / RECORD, f"missing or invalid {', '.join(wrong) or 'class_names'}")
-        return cls(folder, record)
+        return cls(folder, read_record(folder / RECORD))
 
     @classmethod
     def of(cls, path: Path) -> Run | None:
@@ -134,22 +128,34 @@ class Run:
     @property
     def asked(self) -> dict[str, Any]:
         """What was asked for, as it was given: the options of the command, by spec."""
-        known: dict[str, Any] = self.record["asked"]
-        return known
+        return self.record["asked"]
 
     @property
     def resolved(self) -> dict[str, Any]:
         """What was asked for, with what was decided in place of it and beyond it."""
         return resolve(self.asked, self.record["decided_by"])
 
+    def spec(self, name: str, read: Callable[[Mapping[str, Any]], T]) -> T:
+        """A part of what was asked for, as it was in the end.
+
+        Args:
+            name: The member of `resolved`.
+            read: Makes of it what is meant.
+
+        Raises:
+            OptionError: It is missing, or not as it should be.
+        """
+        try:
+            return read(made(dict[str, Any], self.resolved.get(name)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(self.folder / RECORD, f"its {name}: {error}") from error
+
     @property
     def cache_folders(self) -> list[Path]:
         """Where the cache may be that it was trained on: as seen from the run, and where it was."""
-        places = self.record.get("cache_folders")
-        known = places if isinstance(places, list) else []
         return [
             mirror.folder_of(place) if mirror.is_url(place) else files.tidy(self.folder / place)
-            for place in known
+            for place in self.record.get("cache_folders", ())
         ]
 
     def history(self) -> tuple[dict[str, float], ...]:
@@ -163,8 +169,8 @@ class Run:
         """The figures of each test by its name; those that cannot be read are left out."""
         figures: dict[str, dict[str, Any]] = {}
         for path in sorted((self.folder / TESTS).glob(f"*/{METRICS}")):
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                figures[path.parent.name] = dict(files.read_json(path))
+            with contextlib.suppress(OSError, ValueError):
+                figures[path.parent.name] = read_metrics(path.parent)
         return figures
 
     @property
@@ -173,14 +179,14 @@ class Run:
         return [name for name in self.record["files"] if not (self.folder / name).is_file()]
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> RunRecord:
     """Read a run.json.
 
     Raises:
         OptionError: There is none, or it is damaged.
     """
     try:
-        return files.read_checked_json(path)
+        return run_record.read(files.read_checked_json(path))
     except OSError as error:
         if (path.parent / EXPORT_RECORD).is_file():
             raise OptionError(f"{path.parent} is an export. Give the {_run_of(path.parent)}") from error
@@ -351,7 +357,7 @@ def require_same(folder: Path, known: Mapping[str, Any], now: Mapping[str, Any])
             f"{folder} already exists: `fastcls {earlier['command']}` has made it. Give `fastcls "
             f"{now['command']}` another --out, such as {folder}-{now['command']}, or remove it first"
         )
-    if changes := differences(earlier, _plain(now)):
+    if changes := differences(earlier, as_json(now)):
         raise OptionError(f"{folder} already exists, with another training ({changes}). {_TAKE_ANOTHER}")
 
 
@@ -361,7 +367,7 @@ def require_same_unfinished(folder: Path, earlier: Mapping[str, Any], now: Mappi
     Raises:
         OptionError: They differ; the message says in what.
     """
-    if changes := differences(earlier, _plain(now)):
+    if changes := differences(earlier, as_json(now)):
         raise OptionError(
             f"{folder} holds another training, which was interrupted ({changes}). Use the same options to "
             "finish it, another --out to keep it, or --restart to discard it"
@@ -385,11 +391,8 @@ def _ask(folder: Path, asked: Mapping[str, Any]) -> None:
 
 
 def _require_asked(folder: Path, asked: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        earlier = files.read_json(folder / _ASKED)
-        require_same_unfinished(folder, earlier, asked)  # its checkpoints are compared as well
-
-
-def _plain(value: Mapping[str, Any]) -> Any:
-    """A value as it comes out of JSON."""
-    return json.loads(json.dumps(value))
+    try:
+        earlier = made(run_record.Asked, files.read_json(folder / _ASKED))
+    except (OSError, ValueError, RecursionError):
+        return
+    require_same_unfinished(folder, earlier, asked)  # its checkpoints are compared as well

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,16 +124,15 @@ def _source(run: Run) -> tuple[CachedRun, Features]:
 def _features(run: Run, source: CachedRun, dataset: Dataset, *, progress: bool) -> tuple[Features, int]:
     """The rows of the images, and how many had to be forwarded."""
     root = source.cache.folder.parent
-    asked = run.asked.get("cut")
-    if isinstance(asked, dict):
-        cut = replace(_spec(asked), precision=source.cache.manifest.precision)
+    if run.asked.get("cut"):
+        cut = replace(run.spec("cut", _spec), precision=source.cache.manifest.precision)
         cache, done = extract(dataset, cut, root, progress=progress)
         if cache.manifest.fingerprint == source.cache.manifest.fingerprint:
             return Features.of(cache), done.forwarded
     return _extracted(run, source, dataset), 0
 
 
-def _spec(asked: dict[str, Any]) -> CutSpec:
+def _spec(asked: Mapping[str, Any]) -> CutSpec:
     """The cut of a run, as its record has it."""
     return CutSpec(**{**asked, "base": BaseSpec(**asked["base"])})
 

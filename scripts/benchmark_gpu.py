@@ -33,7 +33,8 @@ from benchmarks.photos import list_photos, prepare
 
 from fastcls.backend import import_keras
 from fastcls.cache import checked_files
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.manifest import Manifest
+from fastcls.cache.store import Cache
 from fastcls.data.decoder import pixel_rule, read_image
 from fastcls.engines import engine_class
 from fastcls.extraction.executors.processes import ProcessExecutor

@@ -42,7 +42,8 @@ def main(counts: tuple[float, ...], alone: bool) -> None:
 
 def _steps(count: int) -> Iterator[tuple[str, float, int]]:
     """Name, CPU seconds, and by how much the peak of memory exceeds that before the first step."""
-    from fastcls.cache.store import Cache, Manifest
+    from fastcls.cache.manifest import Manifest
+    from fastcls.cache.store import Cache
     from fastcls.data.dataset import Dataset
     from fastcls.data.readers import places
     from fastcls.extraction.coverage import ViewedDataset, find_coverage

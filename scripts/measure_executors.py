@@ -23,7 +23,8 @@ import numpy as np
 
 from fastcls import files
 from fastcls.cache import checked_files
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.manifest import Manifest
+from fastcls.cache.store import Cache
 from fastcls.data.decoder import pixel_rule
 from fastcls.engines import Engine
 from fastcls.extraction.executors.base import find_executor

@@ -143,6 +143,7 @@ def make_run(folder: Path, digests: Iterable[str]) -> Path:
     task = TASKS["one label"]
     write_images(folder / runs.IMAGES, (UsedImage("x", ("a",), "train", own) for own in digests), task)
     record = {"images": {"complete": True}, "asked": {}, "decided_by": {}, "class_names": ["a"]}
+    record |= {"thresholds": None, "figures": {}, "train_count": 1, "val_count": 0}
     record |= {"task": task.name, "cache": {"fingerprint": MANIFEST.fingerprint}}
     runs.write_record(folder, record)
     return folder

@@ -1,6 +1,6 @@
 """Manifests of caches that no base has made."""
 
-from fastcls.cache.store import Manifest
+from fastcls.cache.manifest import Manifest
 
 
 def some_manifest(fingerprint: str, shape: tuple[int, ...], **given: object) -> Manifest:

@@ -18,6 +18,10 @@ RECORD = {
     "decided_by": {},
     "images": {"complete": True},
     "task": "one label",
+    "thresholds": None,
+    "figures": {"val_loss": 0.5},
+    "train_count": 1,
+    "val_count": 1,
 }
 IMAGES = [
     UsedImage('odd, "name"\n.png', ("a",), "train", "1" * 32),
@@ -39,7 +43,7 @@ def test_images__come_back(run, tmp_path):
     assert run.used.images == tuple(IMAGES)
     several = [replace(IMAGES[0], labels=()), replace(IMAGES[1], labels=("a", "b$|,"))]
     write_images(tmp_path / runs.IMAGES, several, SEVERAL_LABELS)
-    runs.write_record(tmp_path, {**RECORD, "task": "several labels"})
+    runs.write_record(tmp_path, {**RECORD, "task": "several labels", "thresholds": [0.5, 0.5]})
     assert Run.open(tmp_path).used.images == tuple(several)
 
 

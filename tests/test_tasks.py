@@ -34,6 +34,8 @@ from fastcls.tasks import ONE_LABEL, SEVERAL_LABELS, TASKS, task_named, task_of
 from fastcls.used_images import UsedImage, write_images
 
 NAMES = ("a", 'b", "c', '["d"]', "new\nline", "日本 $|,;")
+RECORD = {"asked": {}, "decided_by": {}, "images": {}, "figures": {}, "train_count": 1, "val_count": 0}
+RECORD["thresholds"] = None
 PACKAGE = Path(fastcls.__file__).parent
 
 
@@ -78,7 +80,8 @@ class TaskContract:
         assert listing.samples() == rows and listing.report().task is self.task
         used = [UsedImage(row.path, row.labels, "train", "0") for row in rows]
         write_images(tmp_path / runs.IMAGES, used, self.task)
-        known = {"class_names": NAMES, "task": self.task.name, "asked": {}, "decided_by": {}, "images": {}}
+        thresholds = self.task.default_thresholds(len(NAMES))
+        known = {**RECORD, "class_names": NAMES, "task": self.task.name, "thresholds": thresholds}
         runs.write_record(tmp_path, known)
         assert runs.Run.open(tmp_path).used.images == tuple(used)
 
@@ -171,10 +174,10 @@ def test_files_that_name_no_task_are_refused_by_name(tmp_path):
         CacheError, match=r"its task must be 'one label' or .*another version.*extract. again"
     ):
         listing.report()
-    known = {"class_names": [], "asked": {}, "decided_by": {}, "images": {}}
-    for given in ({}, {"task": "three labels"}):
-        runs.write_record(tmp_path, {**known, **given})
-        with pytest.raises(OptionError, match=r"missing or invalid task\. Train again"):
+    (tmp_path / runs.IMAGES).touch()
+    for given, fact in (({}, "it lacks task"), ({"task": "three labels"}, "its task is 'three labels'")):
+        runs.write_record(tmp_path, {**RECORD, "class_names": ["a"], **given})
+        with pytest.raises(OptionError, match=rf"{fact}.*\. Train again"):
             runs.Run.open(tmp_path)
 
 

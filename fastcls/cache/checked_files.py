@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fastcls import files
 from fastcls.backend import import_keras
 from fastcls.errors import CacheError
+from fastcls.records import made
 
 FILE = "digests.json"
 _loaded: dict[Path, Any] = {}
+
+
+class Digests(TypedDict):
+    """What is in the file: what the files belong to, and the digest of each by its name."""
+
+    of: str
+    files: dict[str, str]
 
 
 def keep(path: Path, write: Callable[[Path], Any], *, of: str) -> None:
@@ -80,6 +88,16 @@ def load_model(path: Path) -> Any:
         ) from error
 
 
+def read_digests(folder: Path) -> Digests:
+    """What a folder's digests are.
+
+    Raises:
+        ValueError: They are damaged; the message is a fact.
+        OSError: They cannot be read.
+    """
+    return made(Digests, files.read_checked_json(folder / FILE))
+
+
 def is_noted(path: Path, *, of: str) -> bool:
     """Whether a file is there and its digest known, for what this folder belongs to; it is not read."""
     return path.is_file() and path.name in _noted(path.parent, of)
@@ -89,21 +107,21 @@ def _damage(path: Path) -> str:
     if not path.is_file():
         return "is missing"
     try:
-        known = files.read_checked_json(path.parent / FILE)
+        known = read_digests(path.parent)["files"]
     except FileNotFoundError:
         return f"cannot be checked: {path.parent / FILE} is missing"
     except ValueError as error:
         return f"cannot be checked: {path.parent / FILE} is damaged: {error}"
-    is_whole = known.get("files", {}).get(path.name) == files.file_digest(path)
+    is_whole = known.get(path.name) == files.file_digest(path)
     return "" if is_whole else "is damaged: its digest does not match"
 
 
 def _noted(folder: Path, of: str) -> dict[str, str]:
     try:
-        known = files.read_checked_json(folder / FILE)
+        known = read_digests(folder)
     except (FileNotFoundError, ValueError):
         return {}  # its content is made again
-    return dict(known["files"]) if known.get("of") == of else {}
+    return known["files"] if known["of"] == of else {}
 
 
 def _write(folder: Path, digests: dict[str, str], of: str) -> None:

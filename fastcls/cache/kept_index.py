@@ -16,12 +16,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from fastcls import files
 from fastcls.cache import remote_shards
+from fastcls.records import Count, as_json, made
 
 FILE = "index.bin"
 LEAST_ROWS = 1 << 18  # fewer are read from their shards in a moment
@@ -39,6 +40,15 @@ class ShardState(NamedTuple):
     name: str
     size: int
     mtime_ns: int
+
+
+class _Header(TypedDict):
+    version: int
+    fingerprint: str
+    rows: Count
+    crc32: int
+    shards: list[tuple[str, int, int]]
+    checksum: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def load(path: Path, fingerprint: str) -> KeptIndex | None:
     """Open the file; None if there is none, or it is damaged or of another cache. The arrays are mapped."""
     try:
         return _load(path, fingerprint)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -81,7 +91,7 @@ def damage(path: Path, fingerprint: str) -> str:
     """What is wrong with the file; "" for nothing."""
     try:
         _load(path, fingerprint)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"it is damaged: {error}"
     return ""
 
@@ -89,15 +99,13 @@ def damage(path: Path, fingerprint: str) -> str:
 def _load(path: Path, fingerprint: str) -> KeptIndex:
     with path.open("rb") as file:
         line = file.readline()
-        header = json.loads(line)
-        if not isinstance(header, dict):
-            raise ValueError("its first line is no JSON object")
+        header = made(_Header, json.loads(line))
         checked = {name: value for name, value in header.items() if name != "checksum"}
         if header["checksum"] != files.json_digest(checked):
             raise ValueError("its first line does not match its checksum")
         if (header["version"], header["fingerprint"]) != (_VERSION, fingerprint):
             raise ValueError("it is of another cache, or of another version")
-        rows = int(header["rows"])
+        rows = header["rows"]
         if os.fstat(file.fileno()).st_size != len(line) + rows * _ROW_BYTES:
             raise ValueError("its size is wrong")
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -107,6 +115,8 @@ def _load(path: Path, fingerprint: str) -> KeptIndex:
     for name, dtype in _COLUMNS:
         columns[name] = np.frombuffer(mapped, dtype, rows, start)
         start += columns[name].nbytes
+    if rows and not 0 <= columns["shard"].min() <= columns["shard"].max() < len(header["shards"]):
+        raise ValueError("its rows are of shards that it does not name")
     return KeptIndex(tuple(ShardState(*state) for state in header["shards"]), columns)
 
 
@@ -117,7 +127,7 @@ def save(path: Path, fingerprint: str, shards: Sequence[ShardState], columns: di
         crc = zlib.crc32(columns[name].data, crc)
     rows = len(columns["row"])
     header = {"version": _VERSION, "fingerprint": fingerprint, "rows": rows, "crc32": crc, "shards": shards}
-    plain = json.loads(json.dumps(header))
+    plain = as_json(header)
     text = json.dumps({**plain, "checksum": files.json_digest(plain)}, separators=(",", ":"))
     padded = text + " " * (-(len(text) + 1) % 64) + "\n"  # numbers begin where processors like them to
     with contextlib.suppress(OSError), files.atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from fastcls import files
 from fastcls.cache import mirror
@@ -31,6 +31,7 @@ from fastcls.cache.samples import (
 )
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError, OptionError
+from fastcls.records import REQUIRED, Amount, Count, Filled, Part, made
 from fastcls.specs import ViewSpec, check_type
 from fastcls.tasks import ONE_LABEL, Task, task_named
 from fastcls.wording import count_of
@@ -50,9 +51,16 @@ class Stamp:
         before: Of the file that it takes the place of: if that is still there, the writing was interrupted.
     """
 
-    lines: int = 0
+    lines: Count = 0
     digest: str = ""
     before: str = ""
+
+
+class Figures(TypedDict, total=False):
+    """What is read of the figures of an extraction: see `fastcls.extraction.tracker.Extraction`."""
+
+    missing: Count
+    seconds: Amount
 
 
 @dataclass(frozen=True)
@@ -70,14 +78,14 @@ class Report:
         failures: Its table of failures.
     """
 
-    data: str
-    root: str
+    data: Filled
+    root: Filled
     task: Task = ONE_LABEL
-    views: ViewSpec = field(default_factory=ViewSpec)
-    extraction: dict[str, Any] = field(default_factory=dict)
+    views: ViewSpec = field(default_factory=ViewSpec, metadata=REQUIRED)
+    extraction: Annotated[dict[str, Any], Part(Figures)] = field(default_factory=dict)
     written: str = ""
-    samples: Stamp = Stamp()
-    failures: Stamp = Stamp()
+    samples: Stamp = field(default=Stamp(), metadata=REQUIRED)
+    failures: Stamp = field(default=Stamp(), metadata=REQUIRED)
 
 
 @dataclass(frozen=True)
@@ -247,12 +255,10 @@ class Listing:
     def _report(self) -> Report:
         try:
             values = files.read_checked_json(self.report_path)
-            stamps = {kind: Stamp(**values[kind]) for kind in ("samples", "failures")}
-            task = task_named(values.pop("task", None))
-            return Report(**{**values, **stamps, "views": ViewSpec(**values["views"])}, task=task)
+            return made(Report, {**values, "task": task_named(values.get("task"))})
         except FileNotFoundError as error:
             raise _DoubtfulError(f"{self.report_path} is missing") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise _DoubtfulError(f"{self.report_path} is damaged: {error}") from error
 
     def _report_or_none(self) -> Report | None:

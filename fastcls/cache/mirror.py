@@ -16,12 +16,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fastcls import errors, files, home
 from fastcls.errors import OptionError, shown
 from fastcls.files import PathLike
 from fastcls.parallel import spread
+from fastcls.records import made
 from fastcls.sizes import folder_size
 
 _STATE, _PROBE = ".mirror.json", ".fastcls-may-write"
@@ -46,6 +47,10 @@ class _Known:
     size: int
     stamp: int
     mtime_ns: int = 0
+
+
+class _Stored(TypedDict):
+    files: dict[str, tuple[int, int, int]]
 
 
 def is_url(place: object) -> bool:
@@ -324,9 +329,9 @@ def _state(cache: Path) -> Iterator[dict[str, _Known]]:
     files.make_folder(cache)
     with files.locked(cache, f"Another process is opening {url_of(cache)}. Waiting", wait=True):
         try:
-            stored = files.read_checked_json(cache / _STATE)["files"]
+            stored = made(_Stored, files.read_checked_json(cache / _STATE))["files"]
             known = {name: _Known(*values) for name, values in stored.items()}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             known = {}
         before = dict(known)
         try:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Set
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,80 +23,18 @@ from fastcls import files
 from fastcls.cache import checked_files, mirror, remote_shards, shard
 from fastcls.cache.index import Index
 from fastcls.cache.listing import Listing, choose_listing, find_listing, listings
+from fastcls.cache.manifest import MANIFEST, Manifest, read_manifest
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.data.names import safe_name
 from fastcls.errors import CacheError, OptionError, shown, spoken
 from fastcls.files import PathLike
 from fastcls.optional import frame
-from fastcls.specs import PixelRule, check_type
+from fastcls.specs import check_type
 
 if TYPE_CHECKING:
     import pandas
 
-VERSION = 3
-_MANIFEST, _TRUNK, _TAIL = "manifest.json", "trunk.keras", "tail.keras"
-_TUPLES = ("size", "shape", "policies", "float32_layers", "cuts")  # of a manifest; lists in JSON
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What the bottlenecks of a cache are.
-
-    Attributes:
-        fingerprint: Hash of all that decides a bottleneck's value; it names the cache folder.
-        base: Name of the base.
-        weights: Where its weights came from: "imagenet", "random", "own", or the name of a file.
-        layer: The cut.
-        pool: What became of a spatial cut; "none" where there was nothing to pool.
-        normalize: Kind of normalization inside the trunk.
-        size: (height, width) of the decoded image in pixels.
-        decode: Name of the rule by which a file is decoded.
-        resize: Name of the rule by which that comes to the size.
-        dtype: Storage type.
-        precision: Type in which the trunk computes.
-        shape: Shape of one bottleneck.
-        policies: Kinds of dtype policies that the trunk's layers have, sorted.
-        float32_layers: Layers that compute in float32 whatever the precision.
-        architecture: Digest of the trunk's graph.
-        weights_digest: Digest of the trunk's weights.
-        tail_digest: Digest of the graph and weights of the tail beside the trunk; "" without one.
-        cuts: Digests of the cuts that led here, as they were asked for: they are recognized without the base.
-        fidelity: By engine: how near its bottlenecks of some images come to those of Keras in float32.
-        versions: Packages that made the cache.
-        version: Version of the cache's layout.
-    """
-
-    fingerprint: str
-    base: str
-    weights: str
-    layer: str
-    pool: str
-    normalize: str
-    size: tuple[int, int]
-    decode: str
-    resize: str
-    dtype: str
-    precision: str
-    shape: tuple[int, ...]
-    architecture: str
-    weights_digest: str
-    policies: tuple[str, ...] = ()
-    float32_layers: tuple[str, ...] = ()
-    tail_digest: str = ""
-    cuts: tuple[str, ...] = ()
-    fidelity: dict[str, dict[str, float]] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    version: int = VERSION
-
-    @classmethod
-    def read(cls, values: dict[str, Any]) -> Manifest:
-        """From JSON; raises KeyError or TypeError where something is missing or unknown."""
-        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
-
-    @property
-    def pixels(self) -> PixelRule:
-        """How pixels are made for the trunk."""
-        return PixelRule(self.size, self.decode, self.resize)
+_TRUNK, _TAIL = "trunk.keras", "tail.keras"
 
 
 class Cache:
@@ -114,7 +52,7 @@ class Cache:
         self.folder = mirror.opened(folder, "folder")
         if name is not None:
             check_type("name", name, str)
-        self.manifest = _read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder)
         self._name = name
         self._listing: Listing | None = None
 
@@ -141,7 +79,7 @@ class Cache:
     def create(cls, root: Path, manifest: Manifest) -> Cache:
         """Make a new cache folder under `root`, named by base, cut and fingerprint."""
         folder = root / folder_name(manifest)
-        files.write_checked_json(folder / _MANIFEST, asdict(manifest))
+        files.write_checked_json(folder / MANIFEST, asdict(manifest))
         return cls(folder)
 
     @classmethod
@@ -156,7 +94,7 @@ class Cache:
             CacheError: There is none, or there are several, of which not just one holds the data set.
         """
         path = mirror.opened(path, "path")
-        if (path / _MANIFEST).is_file():
+        if (path / MANIFEST).is_file():
             return cls(path, name)
         folders = cache_folders(path)
         if not folders:
@@ -221,15 +159,15 @@ class Cache:
         """Forget a cut that leads to another cache now."""
         self._note(lambda manifest: {"cuts": _without(cut, manifest.cuts)})
 
-    def note_fidelity(self, engine: str, figures: dict[str, float]) -> None:
+    def note_fidelity(self, engine: str, figures: Mapping[str, Any]) -> None:
         """Note how near an engine comes to the reference."""
         self._note(lambda manifest: {"fidelity": {**manifest.fidelity, engine: figures}})
 
     def _note(self, change: Callable[[Manifest], dict[str, Any]]) -> None:
         with files.locked(self.folder, f"Another process is writing to {self.folder}. Waiting", wait=True):
-            manifest = _read_manifest(self.folder)  # others may have noted something meanwhile
+            manifest = read_manifest(self.folder)  # others may have noted something meanwhile
             self.manifest = replace(manifest, **change(manifest))
-            files.write_checked_json(self.folder / _MANIFEST, asdict(self.manifest))
+            files.write_checked_json(self.folder / MANIFEST, asdict(self.manifest))
 
     def index(self, *, warn: bool = True, keep: bool = True) -> Index:
         """Read which bottlenecks there are now; see `Index.read`."""
@@ -313,7 +251,7 @@ def _without(cut: str, cuts: tuple[str, ...]) -> tuple[str, ...]:
 
 def cache_folders(root: Path) -> list[Path]:
     """The caches directly under a root, sorted."""
-    return sorted(path.parent for path in root.glob(f"*/{_MANIFEST}"))
+    return sorted(path.parent for path in root.glob(f"*/{MANIFEST}"))
 
 
 def no_cache(place: Path) -> CacheError:
@@ -328,14 +266,14 @@ def no_cache(place: Path) -> CacheError:
 def caches_at(place: PathLike) -> Iterator[Cache]:
     """The cache of a folder or URL, or those directly under it; damaged ones are left out."""
     path = mirror.opened(place)
-    for folder in [path] if (path / _MANIFEST).is_file() else cache_folders(path):
+    for folder in [path] if (path / MANIFEST).is_file() else cache_folders(path):
         with contextlib.suppress(CacheError, OSError):
             yield Cache(folder)
 
 
 def is_cache(names: Set[str]) -> bool:
     """Whether a folder of such names is a cache, be it a damaged one."""
-    return len(names & {_MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
+    return len(names & {MANIFEST, "shards", "trunk.keras", checked_files.FILE}) > 1
 
 
 def _holds(folder: Path, name: str | None) -> bool:
@@ -370,28 +308,3 @@ def folder_name(manifest: Manifest) -> str:
     base = Path(manifest.base).stem if "/" in manifest.base else manifest.base
     size = f"{manifest.size[0]}x{manifest.size[1]}"
     return safe_name(f"{base}-{manifest.layer}-{size}-{manifest.fingerprint[:12]}")
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / _MANIFEST
-    if not path.is_file():
-        raise CacheError(f"{folder} is not a bottleneck cache: it has no {_MANIFEST}")
-    _require_version(path)
-    try:
-        return Manifest.read(files.read_checked_json(path))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CacheError(
-            f"{path} is damaged: {error}. Run the same `fastcls extract` again: it recreates the file, and "
-            "no bottleneck is lost"
-        ) from error
-
-
-def _require_version(path: Path) -> None:
-    """Refuse a manifest of another version; one of the first has no checksum."""
-    with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
-        version = int(files.read_json(path)["version"])
-        if version != VERSION:
-            raise CacheError(
-                f"Cache {path.parent} has version {version}, this fastcls reads version {VERSION}. Give "
-                "another cache, or use the fastcls that made it"
-            )

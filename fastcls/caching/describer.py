@@ -15,9 +15,10 @@ from fastcls import inventory
 from fastcls.cache import mirror
 from fastcls.cache.kept_index import shard_states
 from fastcls.cache.listing import listings
+from fastcls.cache.manifest import Manifest
 from fastcls.cache.shard import maker_of
 from fastcls.cache.shard_copies import count_rows
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.store import Cache
 from fastcls.caching.contents import Contents, open_cache, refuse_run
 from fastcls.caching.runs_of import find_runs
 from fastcls.errors import CacheError, FastclsError, spoken

@@ -23,6 +23,7 @@ from fastcls.caching.contents import open_cache
 from fastcls.errors import CacheError, OptionError
 from fastcls.extraction.changes import differences
 from fastcls.files import PathLike
+from fastcls.records import as_json
 
 _SUFFIX = 6  # letters that tell apart two data sets of one name
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _require_same(target: Cache, other: Cache) -> None:
     if target.folder.samefile(other.folder):
         raise OptionError(f"{other.folder} cannot be merged into itself. Give another cache")
     if target.manifest.fingerprint != other.manifest.fingerprint:
-        old, new = (json.loads(json.dumps(asdict(cache.manifest))) for cache in (other, target))
+        old, new = (as_json(asdict(cache.manifest)) for cache in (other, target))
         told = "; ".join(differences(old, new)) or "their fingerprints"
         raise OptionError(
             f"{other.folder} has other bottlenecks than {target.folder}: they differ in {told}. Extract with "

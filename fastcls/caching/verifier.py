@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fastcls import files
 from fastcls.cache import checked_files, kept_index, mirror, remote_shards, shard
 from fastcls.cache.index import locate_views
 from fastcls.cache.listing import Listing
+from fastcls.cache.manifest import Manifest
 from fastcls.cache.shard import ForeignShardError
 from fastcls.cache.shard_copies import row_form, sound_rows
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.store import Cache
 from fastcls.caching.contents import MANIFEST, Contents, cache_folders_at
 from fastcls.errors import CacheError, spoken
 from fastcls.files import PathLike
@@ -203,8 +203,8 @@ def _digests(folder: Path, known: list[Path], of: str) -> _Looked:
     path, kind = folder / checked_files.FILE, "model" if of else "engine"
     reason = ""
     try:
-        values = files.read_checked_json(path)
-        if of and values.get("of") != of:
+        belongs = checked_files.read_digests(folder)["of"]
+        if of and belongs != of:
             reason = "it is of another cache"
     except FileNotFoundError:
         reason = "it is missing" if any(each.exists() for each in known) else ""
@@ -215,8 +215,8 @@ def _digests(folder: Path, known: list[Path], of: str) -> _Looked:
 
 def _listed(folder: Path) -> list[str]:
     try:
-        return [*files.read_checked_json(folder / checked_files.FILE)["files"]]
-    except (ValueError, OSError, KeyError):
+        return [*checked_files.read_digests(folder)["files"]]
+    except (ValueError, OSError):
         return []
 
 

@@ -236,7 +236,8 @@ def _described(found: CacheInfo) -> str:
         told = each.problem or f"{counts}; {each.data}, extracted {each.written}"
         lines.append(f"Data set {each.name}: {told}")
     for engine, figures in known.fidelity.items():
-        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not True)
+        measured = {name: value for name, value in figures.items() if type(value) in (int, float)}
+        told = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
         lines.append(f"Engine {engine} against Keras in float32: {told}")
     lines += [f"Rows by {maker}: {count_of(count, 'shard')}" for maker, count in found.makers.items()]
     lines += [f"Run {run}" for run in found.runs] or ["No run trained on it was found"]

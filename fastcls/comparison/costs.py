@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import fastcls
 from fastcls import files, graph, home
 from fastcls.cache import checked_files
 from fastcls.cache.store import Cache
 from fastcls.extraction.tracker import Extraction
+from fastcls.records import Count, Rule
 
 _COST, _RATE = "cost.json", "rate.json"
+_ImagesPerSecond = Annotated[float, Rule("a number above 0", lambda number: number > 0)]
 _LEAST_IMAGES = 100  # fewer are over before a rate means something
 
 
@@ -50,7 +52,7 @@ class Cost:
             files.write_json(folder / _COST, [cost.multiply_adds, cost.parameters])
 
         key = files.json_digest([cache.manifest.architecture, fastcls.__version__])
-        return cls(*files.read_json(home.kept("cost", key, count) / _COST))
+        return cls(*home.read(home.kept("cost", key, count), _COST, tuple[Count, Count]))
 
 
 @dataclass(frozen=True)
@@ -83,4 +85,4 @@ def rate_of(cache: Cache, done: Extraction) -> Rate | None:
             home.kept("rate", key, lambda folder: files.write_json(folder / _RATE, rate))
         return Rate(rate, is_of_now=True)
     earlier = home.find("rate", key)
-    return Rate(files.read_json(earlier / _RATE), is_of_now=False) if earlier else None
+    return Rate(home.read(earlier, _RATE, _ImagesPerSecond), is_of_now=False) if earlier else None

@@ -23,8 +23,9 @@ from fastcls.engines import Engine, kernels, sensitivity
 from fastcls.engines.fusion import fuse, has_attention, in_products
 from fastcls.engines.openvino_core import core, import_openvino
 from fastcls.engines.trunk import Trunk
-from fastcls.errors import ConversionError, InfidelityError, OptionError
+from fastcls.errors import CacheError, ConversionError, InfidelityError, OptionError
 from fastcls.optional import require
+from fastcls.records import made
 from fastcls.wording import count_of
 
 _ROOM_BYTES = 1 << 20  # a disk with less is full
@@ -137,7 +138,7 @@ class SixteenBitEngine(OpenVINOEngine):
 
     def __init__(self, trunk: Path, threads: int = 0) -> None:
         super().__init__(trunk, threads)
-        lost = set(self._choice(trunk)["ids"]) - kernels.float32_ids(self._model)
+        lost = set(self._choice(trunk).ids) - kernels.float32_ids(self._model)
         if lost:
             raise ConversionError(f"OpenVINO computes {', '.join(sorted(lost))} in {self._precision} here")
 
@@ -161,12 +162,18 @@ class SixteenBitEngine(OpenVINOEngine):
             CacheError: What `prepare` made is damaged.
         """
         checked_files.require_whole(*cls._files(trunk))
-        return tuple(cls._choice(trunk)["layers"])
+        return cls._choice(trunk).layers
 
     @classmethod
-    def _choice(cls, trunk: Path) -> dict[str, Any]:
-        choice: dict[str, Any] = files.read_json(_choice_path(cls.place(trunk)))
-        return choice
+    def _choice(cls, trunk: Path) -> sensitivity.Choice:
+        path = _choice_path(cls.place(trunk))
+        try:
+            return made(sensitivity.Choice, files.read_json(path))
+        except ValueError as error:
+            raise CacheError(
+                f"{path} is damaged: {error}. Delete this file and run the same `fastcls extract` again: it "
+                "recreates the file, and no bottleneck is lost"
+            ) from error
 
     @classmethod
     def _files(cls, trunk: Path) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from fastcls import files
 from fastcls.data.csv_table import write_table
 from fastcls.evaluation.figures import Figures
-from fastcls.runs import METRICS
+from fastcls.metrics_record import METRICS
 
 PREDICTIONS = "predictions.csv"
 _UNFAMILIARITY = "unfamiliarity"

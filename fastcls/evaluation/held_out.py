@@ -16,6 +16,7 @@ from fastcls.errors import CacheError, DataError, OptionError
 from fastcls.evaluation.features import listing_of
 from fastcls.evaluation.from_cache import CachedRun, find_cache
 from fastcls.runs import Run
+from fastcls.specs import SplitSpec
 from fastcls.used_images import UsedImages
 from fastcls.wording import count_of
 
@@ -120,8 +121,9 @@ def _is_any_held_out(
     unused = {*filter(None, digests)} - of_training
     if known:
         return any(known.splits.get(digest) == _TEST for digest in unused)
-    splits = run.asked.get("splits") if run else None
-    return bool(unused and isinstance(splits, dict) and splits.get("test"))
+    if run is None or not unused or not run.asked.get("splits"):
+        return False
+    return bool(run.spec("splits", lambda asked: SplitSpec(**asked)).test)
 
 
 def _known(source: CachedRun | None, used: UsedImages) -> _Known | None:

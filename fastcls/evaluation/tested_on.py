@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import fastcls
-from fastcls import files
 from fastcls.evaluation.corrected import Corrected
 from fastcls.evaluation.parity import Parity
-from fastcls.runs import METRICS
+from fastcls.metrics_record import read_metrics
 from fastcls.used_images import EARLIER, REFIT, TRAIN, VAL
 from fastcls.wording import count_of
 
@@ -169,6 +168,7 @@ class TestedOn:
 def tested_on(folder: Path) -> Mapping[str, Any]:
     """What the result in a folder says of itself; empty where there is none, or it cannot be read."""
     try:
-        return dict(files.read_json(folder / METRICS)[MEMBER])
-    except (OSError, ValueError, KeyError, TypeError):
+        found: Mapping[str, Any] = read_metrics(folder).get(MEMBER, {})
+    except (OSError, ValueError):
         return {}
+    return found

@@ -20,7 +20,7 @@ from fastcls.data import image_bytes
 from fastcls.data.dataset import Dataset
 from fastcls.errors import DataError, OptionError
 from fastcls.evaluation.corrected import Corrector
-from fastcls.evaluation.evaluator import METRICS, PREDICTIONS, file_names, write_evaluation
+from fastcls.evaluation.evaluator import PREDICTIONS, file_names, write_evaluation
 from fastcls.evaluation.figures import Figures
 from fastcls.evaluation.from_cache import cache_of
 from fastcls.evaluation.gone import open_tested, recall_digests
@@ -29,6 +29,7 @@ from fastcls.evaluation.judges import JUDGES
 from fastcls.evaluation.predicting import Forwarding, Predicted, predict
 from fastcls.evaluation.tested_on import FORWARDED, MEMBER, TestedOn, tested_on
 from fastcls.files import PathLike
+from fastcls.metrics_record import read_metrics
 from fastcls.optional import frame
 from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
@@ -363,7 +364,7 @@ def _holds(folder: Path, evaluation: Figures) -> bool:
 
     Those that only count are compared: others change with the rounding of the bottlenecks.
     """
-    known, new = files.read_json(folder / METRICS), evaluation.to_dict()
+    known, new = read_metrics(folder), evaluation.to_dict()
     is_same = all(known.get(name) == new[name] for name in evaluation.counted)
     return is_same and all((folder / name).is_file() for name in file_names(evaluation))
 

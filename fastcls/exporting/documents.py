@@ -1,4 +1,4 @@
-"""What travels with an export, and what export.json beside it says.
+"""What travels with an export, and the digests and versions that export.json beside it says.
 
 Inside of the file, or beside a GraphDef, is what `fastcls.json` of the classifier says, and as "export" the
 format, the precision, and the digest of the classifier file.
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import fastcls
 from fastcls import files
 from fastcls.inference.classifier import Classifier
 from fastcls.inference.licenses import weights_license
-from fastcls.runs import EXPORT_RECORD
 from fastcls.specs.exporting import ExportSpec
 
 MEMBER = "export"
@@ -59,16 +57,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write export.json into the folder of an export."""
-    files.write_checked_json(folder / EXPORT_RECORD, record)
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What export.json in a folder says; None where there is none, or a damaged one."""
-    try:
-        return files.read_checked_json(folder / EXPORT_RECORD)
-    except (OSError, ValueError):
-        return None

@@ -21,6 +21,7 @@ from fastcls.errors import ExportError
 from fastcls.exporting import documents
 from fastcls.exporting.checks import Checked, Reference
 from fastcls.exporting.encoded import check_encoded
+from fastcls.exporting.export_record import write_record
 from fastcls.exporting.photos import open_photos
 from fastcls.exporting.planner import ExportPlan, Target, find_target, plan_export
 from fastcls.exporting.quiet import quiet
@@ -153,7 +154,7 @@ class _Exporter:
         record = {**self._record(spec, folder, checked), "image_bytes": encoded}
         if checked.failed:
             return Exported(spec, None, checked.told, record)
-        documents.write_record(folder, record)
+        write_record(folder, record)
         put = _put(folder, target, self._plan)
         files.sync(target.folder.parent)
         if spec.precision == FLOAT32 and path is None:

@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fastcls import files
 from fastcls.data.dataset import Dataset
 from fastcls.errors import OptionError
 from fastcls.evaluation.from_cache import CachedRun, cache_of
 from fastcls.exporting import documents
+from fastcls.exporting.export_record import ExportRecord, read_record
 from fastcls.exporting.photos import Photos, known_photos, to_calibrate, to_check
 from fastcls.exporting.runtimes import RUNTIMES, fault_of, is_export
 from fastcls.exporting.verifier import needs_path
@@ -39,7 +39,7 @@ class Target:
 
     spec: ExportSpec
     folder: Path
-    found: dict[str, Any] | None
+    found: ExportRecord | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +137,8 @@ def find_target(folder: Path, spec: ExportSpec, digests: dict[str, str], check: 
     if not os.path.lexists(folder):
         files.require_writable(folder)
         return Target(spec, folder, None)
-    record = documents.read_record(folder)
-    if record is None:
+    record = read_record(folder, f"Choose another --out, or remove {folder} first")
+    if record is None or (record["format"], record["precision"]) != (spec.format, spec.precision):
         raise files.is_taken(folder)
     if record["digests"] != digests:
         raise OptionError(

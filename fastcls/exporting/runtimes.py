@@ -15,8 +15,10 @@ import numpy as np
 from fastcls import archives, files
 from fastcls.backend import import_tensorflow, stderr_kept_for_errors
 from fastcls.errors import FastclsError, OptionError
+from fastcls.exporting.export_record import read_record
 from fastcls.machine import cores
 from fastcls.optional import require
+from fastcls.run_record import read_described
 from fastcls.runs import EXPORT_RECORD
 
 # What travels with the model, as JSON: the name of a file, or of a property inside of the model.
@@ -113,10 +115,7 @@ def open_unchecked(place: Path) -> Export:
         )
     try:
         text, run = RUNTIMES[name].open(place)
-        described = json.loads(text)
-        names = described["class_names"]
-        if not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
-            raise ValueError("its class names are no list of names")
+        described = read_described(json.loads(text))
     except FastclsError:
         raise
     except Exception as error:  # runtimes fail on a damaged file anywhere
@@ -169,21 +168,6 @@ def _beside(place: Path) -> Path | None:
     return {"openvino": place.with_suffix(".bin"), "graphdef": place.parent / MEMBER}.get(format_of(place))
 
 
-def record_of(place: Path) -> dict[str, Any] | None:
-    """The record of an export beside its file; None where there is none.
-
-    Raises:
-        OptionError: It is damaged.
-    """
-    file = place.parent / EXPORT_RECORD
-    if not file.is_file():
-        return None
-    try:
-        return files.read_checked_json(file)
-    except (OSError, ValueError) as error:
-        raise OptionError(f"{file} is damaged: {error}. Export again") from error
-
-
 def require_whole(place: Path) -> None:
     """Refuse an export whose files are not those that the record beside it names.
 
@@ -200,9 +184,9 @@ def fault_of(place: Path) -> str:
     Raises:
         OptionError: The record is damaged.
     """
-    record = record_of(place)
-    named = dict(record.get("files", {})) if record else {}
-    if place.name not in {Path(name).parts[0] for name in named}:
+    record = read_record(place.parent)
+    named = record["files"] if record else {}
+    if place.name not in {name.split("/")[0] for name in named}:
         return ""  # it was moved elsewhere, or renamed
     for name, digest in named.items():
         file = place.parent / name

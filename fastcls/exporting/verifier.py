@@ -123,7 +123,8 @@ def needs_path(classifier: Classifier, precision: str) -> bool:
 
 
 def _votes(classifier: Classifier) -> bool:
-    return HEADS.get(classifier.provenance.get("head", {}).get("kind", ""), FUNCTION).votes
+    head = classifier.provenance.get("head") or {}
+    return HEADS.get(head.get("kind", ""), FUNCTION).votes
 
 
 def _forward(model: Any, images: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from fastcls.cache.store import Manifest
+from fastcls.cache.manifest import Manifest
 from fastcls.cutter import Cut, bottleneck_model, cut, tail_model
 from fastcls.specs import CutSpec
 

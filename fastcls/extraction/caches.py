@@ -17,7 +17,8 @@ from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import Base, load_base, load_without_download
 from fastcls.bases.registry import find_architecture
 from fastcls.cache import checked_files, mirror, store
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.manifest import Manifest
+from fastcls.cache.store import Cache
 from fastcls.cutter import Cut
 from fastcls.data.decoder import pixel_rule
 from fastcls.engines import engine_class

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from fastcls import files
 from fastcls.cache import store
 from fastcls.cache.store import Cache
 from fastcls.extraction.fingerprint import DECIDING
+from fastcls.records import as_json
 
 _IN_WORDS = {
     "architecture": "the graph",
@@ -24,7 +24,7 @@ _IN_WORDS = {
 
 def describe_change(cache: Cache) -> str:
     """What the earlier cache under the same root that is most like a new one has else; "" without one."""
-    new = json.loads(json.dumps(asdict(cache.manifest)))
+    new = as_json(asdict(cache.manifest))
     found = [(differences(old, new), folder) for folder, old in _earlier(cache)]
     if not found:
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,9 @@ class Fidelity:
     @classmethod
     def read(cls, figures: Mapping[str, Any] | None) -> Fidelity | None:
         """From the manifest; None when there are no figures."""
-        return cls(**figures) if figures else None
+        if not figures:
+            return None
+        return cls(**{each.name: figures[each.name] for each in fields(cls) if each.name in figures})
 
     def __str__(self) -> str:
         kept = f", {self.neighbors:.1%} keep their neighbor" if self.neighbors is not None else ""

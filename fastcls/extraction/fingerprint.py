@@ -12,8 +12,7 @@ from fastcls import files
 from fastcls.bases.hub import is_preset
 from fastcls.bases.loader import is_function
 from fastcls.bases.registry import find_architecture
-from fastcls.cache import store
-from fastcls.cache.store import Manifest
+from fastcls.cache.manifest import VERSION, Manifest
 from fastcls.cutter import Cut
 from fastcls.data.decoder import pixel_rule
 from fastcls.specs import NAMED_WEIGHTS, CutSpec
@@ -79,7 +78,7 @@ def cut_token(spec: CutSpec) -> str | None:
         asked["base"]["weights"] = _path_digest(Path(str(base.weights)))
     # The size is in the cut, or the base's own.
     rule = pixel_rule((0, 0), full_decode=spec.full_decode, resize=spec.resize)
-    made_by = [fastcls.__version__, importlib.metadata.version("keras"), asdict(rule), store.VERSION]
+    made_by = [fastcls.__version__, importlib.metadata.version("keras"), asdict(rule), VERSION]
     return files.json_digest([asked, made_by])
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 import fastcls
 from fastcls import files, home, machine
 from fastcls.cache import checked_files
-from fastcls.cache.store import Manifest
+from fastcls.cache.manifest import Figures, Manifest
 from fastcls.engines import Engine, engine_class
 from fastcls.engines.crops import crops
 from fastcls.engines.trunk import Trunk
@@ -35,6 +35,11 @@ _COMPARED = 16
 _MAKERS = ("bases/**/*.py", "cutter.py", "graph.py", "engines/*.py")
 _PACKAGES = ("fastcls", "keras", "tensorflow", "openvino")
 logger = logging.getLogger(__name__)
+
+
+class _Notes(TypedDict):
+    float32_layers: tuple[str, ...]
+    fidelity: Figures | None
 
 
 class KeptTrunk:
@@ -78,7 +83,7 @@ class KeptTrunk:
     @cached_property
     def manifest(self) -> Manifest:
         """What a cache of it would have, in float32."""
-        return Manifest.read(files.read_json(self.folder / _MANIFEST))
+        return home.read(self.folder, _MANIFEST, Manifest)
 
     @property
     def trunk_bytes(self) -> int:
@@ -107,9 +112,9 @@ class KeptTrunk:
         Raises:
             ConversionError: The engine cannot convert the trunk.
         """
-        return tuple(self._notes(candidate)["float32_layers"]) if is_kept(candidate) else ()
+        return self._notes(candidate)["float32_layers"] if is_kept(candidate) else ()
 
-    def fidelity(self, candidate: Candidate) -> dict[str, float] | None:
+    def fidelity(self, candidate: Candidate) -> Figures | None:
         """How near an engine in float32 comes to Keras on images that are the same everywhere."""
         return self._notes(candidate)["fidelity"] if is_kept(candidate) else None
 
@@ -135,9 +140,8 @@ class KeptTrunk:
                 return engine_class(exact.path)(self.prepare(exact) / TRUNK, machine.cores()).run
         return None
 
-    def _notes(self, candidate: Candidate) -> dict[str, Any]:
-        notes: dict[str, Any] = files.read_json(self.prepare(candidate) / _NOTES)
-        return notes
+    def _notes(self, candidate: Candidate) -> _Notes:
+        return home.read(self.prepare(candidate), _NOTES, _Notes)
 
     @cached_property
     def _folders(self) -> dict[Candidate, Path]:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastcls.cache.store import Manifest
+from fastcls.cache.manifest import Manifest
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import Decoder
 from fastcls.engines import Engine, engine_class

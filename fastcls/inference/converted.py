@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -24,6 +24,10 @@ _MODEL = "model.keras"  # beside which an engine has its files; it is not there 
 _COMPARISON = "comparison.json"
 _PACKAGES = ("keras", "openvino", "tensorflow")
 logger = logging.getLogger(__name__)
+
+
+class _Comparison(TypedDict):
+    reason: str
 
 
 def converted(kind: str, digest: str, load: Callable[[], Any] | None = None) -> Engine | None:
@@ -46,7 +50,7 @@ def converted(kind: str, digest: str, load: Callable[[], Any] | None = None) -> 
     if place is None and load:
         model = load()
         place = home.kept(kind, key, lambda folder: _convert(engine, model, folder))
-    if place is None or files.read_json(place / _COMPARISON)["reason"]:
+    if place is None or home.read(place, _COMPARISON, _Comparison)["reason"]:
         return None
     try:
         return engine(place / _MODEL, cores())

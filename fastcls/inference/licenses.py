@@ -22,7 +22,9 @@ def weights_license(provenance: Mapping[str, Any]) -> str:
     >>> weights_license({"cache": {"base": "resnet50", "weights": "imagenet"}})
     'MIT'
     """
-    start = provenance.get("cache") or provenance.get("start") or {}
+    start = provenance.get("cache") or provenance.get("start")
+    if not isinstance(start, dict):
+        return UNKNOWN
     if "weights_license" in start:  # of a classifier that was trained further
         return str(start["weights_license"])
     name, weights = start.get("base") or start.get("name"), start.get("weights")

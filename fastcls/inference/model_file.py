@@ -12,6 +12,7 @@ from typing import Any
 from fastcls import archives, files
 from fastcls.backend import import_keras, reproducible_build
 from fastcls.errors import OptionError
+from fastcls.run_record import read_described
 from fastcls.training.familiarity import Familiarity
 
 FAMILIARITY = "fastcls/familiarity.npz"
@@ -99,12 +100,9 @@ def read_member(file: Path, name: str) -> dict[str, Any]:
         )
     try:
         with zipfile.ZipFile(file) as archive:
-            described = archives.read_json(archive, name)
-        if not isinstance(described["class_names"], list):
-            raise ValueError("its class names are no list")
+            return read_described(archives.read_json(archive, name))
     except Exception as error:  # zipfile fails on a damaged file anywhere
         raise OptionError(f"{file} is not a classifier made by fastcls, or damaged: {error}") from error
-    return dict(described)
 
 
 def read_familiarity(file: Path) -> Familiarity | None:

@@ -9,7 +9,7 @@ import fastcls
 from fastcls.inference.licenses import weights_license
 
 if TYPE_CHECKING:
-    from fastcls.cache.store import Manifest
+    from fastcls.cache.manifest import Manifest
     from fastcls.training.head_trainer import TrainedHead
 
 

@@ -97,6 +97,6 @@ def _read_pixels(described: dict[str, Any], file: Path) -> PixelRule:
     """Take the rule of pixels out of what travels with a model; refuse one that is not obeyed here."""
     try:
         return Decoder(PixelRule.read(described.pop("pixels"))).rule
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         reason = str(error) if isinstance(error, OptionError) else "it does not say how its pixels are made"
         raise OptionError(f"{file} cannot be used: {reason}") from error

@@ -179,9 +179,10 @@ def provenance(material: Material) -> list[tuple[str, str]]:
     """How the run was made: a name and a text each."""
     record, on = material.run.record, material.result.on if material.result else {}
     known, asked = dict(record.get("cache") or {}), material.run.asked
+    data = asked.get("data")
     pairs = [
         ("Command", f"fastcls {asked.get('command', '')}"),
-        ("Data", str(dict(asked.get("data") or {}).get("name", ""))),
+        ("Data", data["name"] if isinstance(data, dict) and "name" in data else ""),
         ("Base", str(known.get("base", ""))),
         ("Weights", str(known.get("weights", ""))),
         ("Cut", f"{known.get('layer', '')}, {shape_of(known.get('shape'))}" if known else ""),
@@ -229,9 +230,9 @@ def lead(material: Material) -> str:
     base, layer = known.get("base"), known.get("layer")
     cut = f"{base}, cut at {layer}" if base else "A network"
     head = f", with a {head_of(material)} head" if head_of(material) else ""
-    train, val = (int(record.get(f"{name}_count") or 0) for name in ("train", "val"))
     told = [f"{cut}{head}", f"{count_of(len(material.class_names), 'class')}, {material.run.task} per image"]
-    told.append(f"{count_of(train, 'image')} for training and {val:,} for validation")
+    train = count_of(record["train_count"], "image")
+    told.append(f"{train} for training and {record['val_count']:,} for validation")
     return "; ".join(told) + "."
 
 

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fastcls import files
 from fastcls.errors import OptionError
+from fastcls.records import Count, Share, made
 from fastcls.report.material import Material
+
+
+class _Point(TypedDict):
+    images: Count
+    mean: Share
+
+
+class _Curve(TypedDict):
+    """What is read of the numbers of a learning curve: see `fastcls.evaluation.learning_curve`."""
+
+    data: str
+    figure: str
+    sentence: str
+    images: Count
+    points: list[_Point]
 
 
 def read_curve(path: Path, material: Material) -> dict[str, Any]:
@@ -22,20 +38,18 @@ def read_curve(path: Path, material: Material) -> dict[str, Any]:
         OptionError: It cannot be read, is something else, or is of other bottlenecks or images than the run.
     """
     try:
-        known = files.read_json(path)
-        points = [[int(point["images"]), float(point["mean"])] for point in known["points"]]
-        shown = {"figure": str(known["figure"]), "sentence": str(known["sentence"]), "points": points}
-        name = str(known["data"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        known = made(_Curve, files.read_json(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(
             f"{path} is not a learning curve ({error}). Give the .json that `fastcls curve CACHE` writes"
         ) from error
     if differs := _difference(known, material):
         raise OptionError(
-            f"{path} is the learning curve of {name!r} with {known.get('images')} images, of {differs} than "
-            f"{material.run.folder} was trained on. Make one of its own: fastcls curve CACHE --name NAME"
+            f"{path} is the learning curve of {known['data']!r} with {known['images']} images, of {differs} "
+            f"than {material.run.folder} was trained on. Make one of its own: fastcls curve CACHE --name NAME"
         )
-    return shown
+    points = [[point["images"], point["mean"]] for point in known["points"]]
+    return {"figure": known["figure"], "sentence": known["sentence"], "points": points}
 
 
 def _difference(known: Mapping[str, Any], material: Material) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 import numpy as np
 
 from fastcls import files
+from fastcls.records import Rule, made
 
 FILE = "map.json"  # in a run: t-SNE takes seconds
 LARGEST_TSNE = 2500  # images
@@ -18,6 +20,11 @@ _COMPONENTS = 50
 # 0.943 in place of 0.944.
 _ITERATIONS, _ANGLE = 500, 0.8
 Points = dict[str, list[list[float]]]
+
+
+class _Kept(TypedDict):
+    key: str
+    points: dict[str, list[Annotated[list[float], Rule("a list of 2", lambda place: len(place) == 2)]]]
 
 
 def project(rows: np.ndarray, digests: Sequence[str], run: Path) -> Points:
@@ -39,7 +46,7 @@ def project(rows: np.ndarray, digests: Sequence[str], run: Path) -> Points:
     order = np.argsort(np.asarray(digests), kind="stable")
     ordered = np.ascontiguousarray(rows[order])
     key = files.json_digest([np.asarray(digests)[order].tolist(), files.digest(ordered.tobytes())])
-    points = _kept(run, key)
+    points = _kept(run, key, len(rows))
     if points is None:
         points = {name: _scaled(found) for name, found in _project(ordered).items()}
         with contextlib.suppress(OSError):  # a run that is only to be read
@@ -48,11 +55,11 @@ def project(rows: np.ndarray, digests: Sequence[str], run: Path) -> Points:
     return {name: [found[place] for place in places] for name, found in points.items()}
 
 
-def _kept(run: Path, key: str) -> Points | None:
+def _kept(run: Path, key: str, count: int) -> Points | None:
     with contextlib.suppress(OSError, ValueError):
-        kept = files.read_checked_json(run / FILE)
-        if kept["key"] == key:
-            return dict(kept["points"])
+        kept = made(_Kept, files.read_checked_json(run / FILE))
+        if kept["key"] == key and {*map(len, kept["points"].values())} == {count}:
+            return kept["points"]
     return None
 
 

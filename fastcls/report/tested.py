@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 
 from fastcls import files
 from fastcls.errors import OptionError
-from fastcls.runs import METRICS, TESTS, Run
+from fastcls.metrics_record import METRICS, read_metrics
+from fastcls.runs import TESTS, Run
 from fastcls.tasks import Task
 
 PREDICTIONS, THRESHOLDS, RELIABILITY = "predictions.csv", "thresholds.csv", "reliability.csv"
 _PROBABILITY = "p:"
+logger = logging.getLogger(__name__)
 Table = dict[str, list[float | None]]
 
 
@@ -73,10 +76,14 @@ def choose_test(run: Run, name: str | None = None) -> str | None:
     Raises:
         OptionError: There is no such test.
     """
-    known = run.tests()
-    if name is not None and name not in known:
-        told = ", ".join(known) or "none"
+    there = sorted(path.parent for path in (run.folder / TESTS).glob(f"*/{METRICS}"))
+    if name is not None and name not in {folder.name for folder in there}:
+        told = ", ".join(folder.name for folder in there) or "none"
         raise OptionError(f"{run.folder} has no test {name!r}. It has: {told}. See `fastcls test`")
+    known = run.tests()
+    for folder in there:
+        if name is None and folder.name not in known:
+            logger.warning("%s cannot be read: this test is left out", folder / METRICS)
     on = {each: dict(figures.get("tested_on", {})) for each, figures in known.items()}
 
     def rank(each: str) -> tuple[int, str, str]:
@@ -113,7 +120,7 @@ def _read(folder: Path, class_names: Sequence[str], task: Task) -> TestResult:
     probabilities = _probabilities(rows, class_names)
     return TestResult(
         name=folder.name,
-        metrics=files.read_json(folder / METRICS),
+        metrics=read_metrics(folder),
         paths=tuple(row["path"] for row in rows),
         labels=labels,
         predicted=predicted,

@@ -83,7 +83,7 @@ def _told_of_data(before: Any, now: Any) -> Iterator[str]:
     """What has changed in the images; what they are called has no part in it."""
     if before == now:
         return
-    if not isinstance(before, dict) or not isinstance(now, dict):
+    if not (_is_data(before) and _is_data(now)):
         yield "its images were noted in another way, by another version of fastcls"
         return
     if before["digest"] == now["digest"]:
@@ -93,6 +93,10 @@ def _told_of_data(before: Any, now: Any) -> Iterator[str]:
     if before["images"] == now["images"]:
         what = f"{counts[0]} then and now, but not the same names, labels or parts"
     yield f"{now['name']} has changed: {what}"
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("images"), int) and "digest" in value
 
 
 def _told_of_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -111,7 +115,8 @@ def _told_of_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
     if before.get("goes_on", False) != now.get("goes_on", False):
         yield _given("--from", is_now=bool(now.get("goes_on")))
     typed = set(before.get("typed") or ()) ^ set(now.get("typed") or ())
-    flags = {own.name: own.flag for spec in (HeadSpec, TrainConfig) for own in options_of(spec).values()}
+    flags = {name: f"--{name}" for name in typed}
+    flags |= {own.name: own.flag for spec in (HeadSpec, TrainConfig) for own in options_of(spec).values()}
     yield from (_given(flags[name], is_now=name in (now.get("typed") or ())) for name in sorted(typed))
 
 

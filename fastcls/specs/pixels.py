@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastcls.records import Filled, Positive, made
+
 
 @dataclass(frozen=True)
 class PixelRule:
@@ -17,16 +19,15 @@ class PixelRule:
         resize: Name of the rule by which that comes to the size.
     """
 
-    size: tuple[int, int]
-    decode: str
-    resize: str
+    size: tuple[Positive, Positive]
+    decode: Filled
+    resize: Filled
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> PixelRule:
         """From a JSON object.
 
         Raises:
-            KeyError, TypeError, ValueError: It is no such rule.
+            ValueError: It is no such rule.
         """
-        height, width = values["size"]
-        return cls((int(height), int(width)), str(values["decode"]), str(values["resize"]))
+        return made(cls, values)

@@ -7,8 +7,9 @@ import pytest
 
 from fastcls import files
 from fastcls.cache import checked_files
+from fastcls.cache.manifest import Manifest
 from fastcls.cache.shard import ShardWriter
-from fastcls.cache.store import Cache, Manifest, find_cut
+from fastcls.cache.store import Cache, find_cut
 from fastcls.errors import CacheError
 
 MANIFEST = Manifest(
@@ -28,6 +29,13 @@ MANIFEST = Manifest(
     weights_digest="w",
     cuts=("asked",),
 )
+FIGURES = {
+    "images": 8,
+    "median_error": 0.003,
+    "largest_error": 0.01,
+    "median_cosine": 0.9999,
+    "smallest_cosine": 0.999,
+}
 DIGESTS = [files.digest(bytes([number])) for number in range(30)]
 ROWS = np.arange(120, dtype=np.float32).reshape(30, 4)
 
@@ -63,8 +71,8 @@ def test_cache__is_found_again(cache, tmp_path):
 def test_cache__notes_requests_and_figures(cache, tmp_path):
     cache.add_cut("asked")
     cache.add_cut("asked again")
-    cache.note_fidelity("openvino", {"images": 32, "median_error": 0.003})
-    cache.note_fidelity("tensorflow", {"images": 31, "median_error": 0.004})
+    cache.note_fidelity("openvino", {**FIGURES, "images": 32, "median_error": 0.003})
+    cache.note_fidelity("tensorflow", {**FIGURES, "images": 31, "median_error": 0.004})
     cache.remove_cut("asked")
     assert (
         Cache(cache.folder).manifest
@@ -73,8 +81,8 @@ def test_cache__notes_requests_and_figures(cache, tmp_path):
             MANIFEST,
             cuts=("asked again",),
             fidelity={
-                "openvino": {"images": 32, "median_error": 0.003},
-                "tensorflow": {"images": 31, "median_error": 0.004},
+                "openvino": {**FIGURES, "images": 32, "median_error": 0.003},
+                "tensorflow": {**FIGURES, "images": 31, "median_error": 0.004},
             },
         )
     )
@@ -150,9 +158,9 @@ def test_rows__are_read_in_any_order_and_into_an_array(cache):
 
 def test_cache__what_two_have_noted_is_kept(cache):
     one, other = Cache(cache.folder), Cache(cache.folder)
-    one.note_fidelity("openvino", {"images": 1})
+    one.note_fidelity("openvino", FIGURES)
     other.add_cut("of the other")
-    one.note_fidelity("tensorflow", {"images": 2})
+    one.note_fidelity("tensorflow", FIGURES)
     other.remove_cut("asked")
     noted = Cache(cache.folder).manifest
     assert noted == other.manifest and set(noted.fidelity) == {"openvino", "tensorflow"}

@@ -10,9 +10,10 @@ from manifest_support import some_manifest
 
 from fastcls import files
 from fastcls.cache.listing import Report
+from fastcls.cache.manifest import Manifest
 from fastcls.cache.samples import Failure, SampleRow
 from fastcls.cache.shard import ShardWriter
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.store import Cache
 from fastcls.tasks import task_of
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fastcls import files
 from fastcls.errors import OptionError
+from fastcls.exporting.export_record import write_record
 from fastcls.exporting.runtimes import RUNTIMES, find_export, is_export, open_export
 from fastcls.runs import EXPORT_RECORD
 
@@ -48,7 +49,9 @@ def test_changed_file_is_refused_by_the_record_beside_it(copied, name):
     file = copied(name)
     named = [path for path in file.parent.rglob("*") if path.is_file()]
     digests = {path.relative_to(file.parent).as_posix(): files.file_digest(path) for path in named}
-    files.write_checked_json(file.parent / EXPORT_RECORD, {"files": digests})
+    check = {"images": 8, "agreeing": 8, "decisions": 8, "max_difference": 0.0, "ms_per_image": None}
+    known = {"format": name, "precision": "float32", "digests": {"model": "a"}, "bytes": 1, "check": check}
+    write_record(file.parent, {**known, "files": digests, "image_bytes": None})
     open_export(file)
     for path in named:
         content = path.read_bytes()

@@ -17,7 +17,8 @@ import numpy as np
 from fastcls import files
 from fastcls.backend import import_keras
 from fastcls.cache import checked_files, store
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.manifest import Manifest
+from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
 from fastcls.data.pixel_quality import measure

@@ -10,7 +10,8 @@ import pytest
 from extraction_support import SHAPE, SIZE, save_model, write_images
 
 from fastcls import files
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.manifest import Manifest
+from fastcls.cache.store import Cache
 from fastcls.data.dataset import Dataset
 from fastcls.data.decoder import pixel_rule
 from fastcls.extraction.changes import describe_change

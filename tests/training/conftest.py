@@ -12,9 +12,10 @@ from manifest_support import some_manifest
 from training_support import write_listing
 
 from fastcls import files
+from fastcls.cache.manifest import Manifest
 from fastcls.cache.samples import SampleRow
 from fastcls.cache.shard import ShardWriter
-from fastcls.cache.store import Cache, Manifest
+from fastcls.cache.store import Cache
 from fastcls.data.views import row_key
 from fastcls.specs import ViewSpec
 from fastcls.tasks import SEVERAL_LABELS

@@ -142,7 +142,7 @@ def _samples(file: Path, image_key: str | None, label_key: str | None) -> list[_
     def make(folder: Path) -> None:
         files.write_json(folder / "samples.json", list(_read(file, image_key, label_key)))
 
-    return [(*each,) for each in files.read_json(home.kept("tar", key, make) / "samples.json")]
+    return home.read(home.kept("tar", key, make), "samples.json", list[_Sample])
 
 
 def _read(file: Path, image_key: str | None, label_key: str | None) -> Iterator[_Sample]:

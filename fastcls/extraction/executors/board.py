@@ -29,6 +29,7 @@ from fastcls import files
 from fastcls.errors import OptionError
 from fastcls.extraction.executors.places import Place, place_of
 from fastcls.extraction.shard_tasks import ShardTask
+from fastcls.records import as_json, made
 
 BEAT_S = 5.0
 # Above what network file systems may keep of a folder and its files (60 s of NFS).
@@ -153,7 +154,7 @@ class Board:
 
     def publish(self, name: str, record: Mapping[str, Any]) -> bool:
         """Say what came of a task, unless that has been said; returns whether it had not."""
-        kept = json.loads(json.dumps(record))
+        kept = as_json(record)
         return self._place.create(f"{name}.json", json.dumps([kept, files.json_digest(kept)]).encode())
 
     def record(self, name: str) -> dict[str, Any] | None:
@@ -183,7 +184,9 @@ class Board:
     def _require_same(self, own: Mapping[str, str]) -> None:
         if self._place.create(_RUN, json.dumps(own).encode()):
             return
-        known = _values(self._place.read(_RUN))
+        known: dict[str, str] = {}
+        with contextlib.suppress(ValueError):
+            known = made(dict[str, str], _values(self._place.read(_RUN)))
         if not known:
             raise OptionError(
                 f"It is unknown what other machines that share the cache do: {_RUN} in {self._place} is "

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fastcls.cache.samples import FileState
 from fastcls.extraction.reading import Reading
 from fastcls.extraction.shard_tasks import ShardTask
 from fastcls.extraction.worker import Results, ShardInfo, WorkerSpec
+from fastcls.records import Amount, Count, made
+
+
+class _Shard(TypedDict):
+    path: str | None
+    forwarded: Count
+    rows: Count
+    readings: list[tuple[str, str, int, int, int, str]]
+
+
+class _Record(TypedDict):
+    host: str
+    seconds: Amount
+    results: list[_Shard]
 
 
 def as_record(results: Results, host: str, seconds: float) -> dict[str, Any]:
@@ -46,6 +60,9 @@ def read_record(record: Mapping[str, Any], folders: Sequence[Path]) -> Results:
     Args:
         record: As JSON has it.
         folders: Where the shards of each cache are.
+
+    Raises:
+        ValueError: It is no such record.
     """
     return tuple(
         ShardInfo(
@@ -57,7 +74,7 @@ def read_record(record: Mapping[str, Any], folders: Sequence[Path]) -> Results:
                 for path, digest, *state, why in info["readings"]
             ),
         )
-        for info, folder in zip(record["results"], folders, strict=True)
+        for info, folder in zip(made(_Record, record)["results"], folders, strict=True)
     )
 
 

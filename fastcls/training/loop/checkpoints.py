@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ import numpy as np
 
 from fastcls import files
 from fastcls.errors import OptionError
+from fastcls.records import as_json
 from fastcls.runs import require_same_unfinished
 from fastcls.specs import CheckpointSpec
 from fastcls.tasks import LOSS, Monitor
@@ -58,7 +58,7 @@ class Checkpoints:
         monitor: Monitor = LOSS,
     ) -> None:
         self.folder, self._spec, self._monitor = folder, spec, monitor
-        self._identity = json.loads(json.dumps(identity))
+        self._identity = as_json(identity)
         self._about = dict(about)
         self._saved = time.monotonic()
         self.found = self._find(folder) if folder else None

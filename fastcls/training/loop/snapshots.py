@@ -19,13 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
 from fastcls import archives, files
 from fastcls.backend import computing_in
 from fastcls.errors import OptionError
+from fastcls.records import Count, made
 
 Row = dict[str, float]
 VERSION = 3
@@ -114,6 +115,15 @@ class Trainee:
         return [variable for variable in self.model.variables if id(variable) not in weights]
 
 
+class _State(TypedDict):
+    version: int
+    identity: dict[str, Any]
+    history: list[dict[str, float]]
+    best_epoch: Count
+    schedule: dict[str, Any]
+    begun: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A file that was read and found whole.
@@ -166,10 +176,8 @@ class Snapshot:
 def _check(state: Any) -> None:
     if state["version"] != VERSION:
         raise ValueError(f"it has version {state['version']}, this fastcls reads {VERSION}")
-    kinds = {"identity": dict, "history": list, "best_epoch": int, "schedule": dict, "begun": dict}
-    wrong = [name for name, kind in kinds.items() if not isinstance(state[name], kind)]
-    if wrong:
-        raise ValueError(f"missing or invalid {', '.join(wrong)}")
+    if made(_State, state)["best_epoch"] > len(state["history"]):
+        raise ValueError(f"its best epoch is {state['best_epoch']}, after {len(state['history'])} epochs")
 
 
 def write_snapshot(path: Path, standing: Standing, trainee: Trainee, about: Mapping[str, Any]) -> None:
