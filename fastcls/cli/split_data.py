@@ -87,15 +87,21 @@ def _print(result: SplitResult, added: str = "Images added") -> None:
 
 
 def _print_counts(dataset: Dataset) -> None:
+    from fastcls.evaluation.text_table import first_classes
+
     splits, counts = dataset.splits, dataset.counts()
-    rows = [(_shown(name), [by_split[split] for split in splits]) for name, by_split in counts.items()]
+    named = [_row(_shown(name), [by_split[split] for split in splits]) for name, by_split in counts.items()]
+    rows = [["class", *splits, "total"], *first_classes(named)]
     if dataset.task.may_have_none:
-        rows.append(("no label", [_count(dataset, split, unlabeled=True) for split in splits]))
-    rows.append(("total", [_count(dataset, split) for split in splits]))
-    width = max(len(name) for name, _ in rows)
-    click.echo("  ".join(["class".ljust(width), *(f"{title:>7}" for title in (*splits, "total"))]))
-    for name, row in rows:
-        click.echo("  ".join([name.ljust(width), *(f"{number:7,}" for number in (*row, sum(row)))]))
+        rows.append(_row("no label", [_count(dataset, split, unlabeled=True) for split in splits]))
+    rows.append(_row("total", [_count(dataset, split) for split in splits]))
+    width = max(len(row[0]) for row in rows)
+    for name, *cells in rows:
+        click.echo("  ".join([name.ljust(width), *(f"{cell:>7}" for cell in cells)]).rstrip())
+
+
+def _row(name: str, counts: list[int]) -> list[str]:
+    return [name, *(f"{number:,}" for number in (*counts, sum(counts)))]
 
 
 def _count(dataset: Dataset, split: str, *, unlabeled: bool = False) -> int:

@@ -59,6 +59,19 @@ def make_other(photos: Path) -> Path:
     return photos.parent / "table.csv"
 
 
+def test_split_data__of_very_many_classes_prints_the_first(tmp_path):
+    for place in range(102):
+        (tmp_path / "photos" / f"c{place:03}").mkdir(parents=True)
+        for index in range(3):
+            (tmp_path / "photos" / f"c{place:03}" / f"{index}.jpg").write_bytes(f"{place} {index}".encode())
+    lines = invoke(tmp_path / "photos", "--out", tmp_path / "out").splitlines()
+    assert [line.split() for line in lines[100:103]] == [
+        ["c099", "1", "1", "1", "3"],
+        ["and", "2", "more", "classes"],
+        ["total", "102", "102", "102", "306"],
+    ]
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_split_data__a_dry_run_says_what_the_command_does(photos, tmp_path, several):
     options = ("--label-separator", "|", "--allow-small") if several else ("--mode", "copy")
