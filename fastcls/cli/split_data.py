@@ -11,11 +11,13 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import SourceSpec, SpecCommand
 from fastcls.specs import SplitSpec
-from fastcls.wording import count_of
+from fastcls.wording import count_of, on_one_line
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
     from fastcls.data.writers.split import SplitResult
+
+_NAME_COLUMNS = 40
 
 
 @click.command("split-data", cls=SpecCommand, specs={"reading": SourceSpec, "splits": SplitSpec})
@@ -87,10 +89,13 @@ def _print(result: SplitResult, added: str = "Images added") -> None:
 
 
 def _print_counts(dataset: Dataset) -> None:
-    from fastcls.evaluation.text_table import first_classes
+    from fastcls.evaluation.text_table import first_classes, shorten
 
     splits, counts = dataset.splits, dataset.counts()
-    named = [_row(_shown(name), [by_split[split] for split in splits]) for name, by_split in counts.items()]
+    named = [
+        _row(shorten(on_one_line(name), _NAME_COLUMNS), [by_split[split] for split in splits])
+        for name, by_split in counts.items()
+    ]
     rows = [["class", *splits, "total"], *first_classes(named)]
     if dataset.task.may_have_none:
         rows.append(_row("no label", [_count(dataset, split, unlabeled=True) for split in splits]))
@@ -106,8 +111,3 @@ def _row(name: str, counts: list[int]) -> list[str]:
 
 def _count(dataset: Dataset, split: str, *, unlabeled: bool = False) -> int:
     return sum(not (unlabeled and sample.labels) for sample in dataset.subset(split).samples)
-
-
-def _shown(name: str) -> str:
-    """A class name that stays on its line."""
-    return name if name.isprintable() else repr(name)
