@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def count_of(number: int, one: str, many: str = "") -> str:
@@ -18,6 +18,46 @@ def count_of(number: int, one: str, many: str = "") -> str:
     """
     plural = many or f"{one}{'es' if one.endswith('s') else 's'}"
     return f"{number:,} {one if number == 1 else plural}"
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """The first of some names, and how many more there are: a message with thousands tells nothing.
+
+    Args:
+        names: All of them.
+        most: How many are listed; one more would take no less room than to count it.
+
+    >>> some_of(["daisy", "rose", "tulip"]), some_of([f"c{n}" for n in range(1000)], 3)
+    ('daisy, rose, tulip', 'c0, c1, c2 and 997 more')
+    """
+    more = len(names) - most
+    return ", ".join(names if more < 2 else names[:most]) + (f" and {more:,} more" if more > 1 else "")
+
+
+def on_one_line(name: str) -> str:
+    """A name that changes nothing but its own place on a terminal.
+
+    >>> print(on_one_line("red rose"), on_one_line("two\\nlines"))
+    red rose 'two\\nlines'
+    """
+    return name if name.isprintable() else repr(name)
+
+
+def told_apart(ours: Sequence[str], theirs: Sequence[str], their: str) -> str:
+    """Two lists of names in a message, and where they are long, the names that only one of them has.
+
+    Args:
+        ours: Those of what the sentence is about.
+        theirs: Those of something else.
+        their: What that is called.
+
+    >>> told_apart(["a", "b"], ["a", "c"], "the cache")
+    'a, b; the cache has a, c'
+    """
+    apart = sorted({*ours} ^ {*theirs})
+    is_long = max(len(ours), len(theirs)) > 10
+    more = f". Only one of them has {some_of(apart)}" if is_long and apart else ""
+    return f"{some_of(ours)}; {their} has {some_of(theirs)}{more}"
 
 
 # Of a row of a history, in the order in which they are told.

@@ -19,7 +19,7 @@ from fastcls.cache.samples import SampleTable
 from fastcls.data.readers.entries import SPLITS
 from fastcls.errors import DataError, closest
 from fastcls.tasks import Task
-from fastcls.wording import count_of
+from fastcls.wording import count_of, some_of
 
 RELABEL, DROP, SPLIT = "relabel", "drop", "split:"
 COLUMNS = (
@@ -135,7 +135,7 @@ class Corrections:
         done = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count) or "none applies"
         lost = f"; {count_of(absent, 'image')} of it not in the data set" if absent else ""
         gone = sorted(_classes(samples) - _classes(self.apply(samples)))
-        without = f". No image is left of {', '.join(gone)}: the classifier will not know it" if gone else ""
+        without = f". No image is left of {some_of(gone)}: the classifier will not know it" if gone else ""
         return f"Corrections of {self.source}: {done}{lost}{without}"
 
 

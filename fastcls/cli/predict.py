@@ -17,6 +17,7 @@ from fastcls.cli.options import PixelSpec, SpecCommand
 from fastcls.cli.printing import echo_above_bar
 from fastcls.data.csv_table import as_csv
 from fastcls.specs import ENGINES, UNSURE, AnswerSpec, check_answer
+from fastcls.wording import on_one_line, some_of
 
 if TYPE_CHECKING:
     from fastcls.inference.classifier import Classifier
@@ -63,7 +64,7 @@ class _Said:
     def words(self) -> list[str]:
         """What is told, in words."""
         spec = ".6f" if self.is_raw else ".1%"
-        return [f"{name} {value:{spec}}" for name, value in self.told]
+        return [f"{on_one_line(name)} {value:{spec}}" for name, value in self.told]
 
     @property
     def mark(self) -> str:
@@ -231,7 +232,7 @@ def _sorted(results: Iterable[ImageResult], folder: str) -> Iterator[ImageResult
         for result in results:
             made.add(result)
             yield result
-    counts = ", ".join(f"{name} {count:,}" for name, count in sorted(made.counts.items()))
+    counts = some_of([f"{on_one_line(name)} {count:,}" for name, count in sorted(made.counts.items())], 20)
     click.echo(f"Sorted into {folder}: {counts or 'nothing'}", err=True)
 
 
@@ -251,7 +252,7 @@ def _said(result: ImageResult, answer: AnswerSpec) -> _Said:
 
 
 def _as_line(path: str, said: _Said) -> str:
-    shown = path if path.isprintable() else repr(path)
+    shown = on_one_line(path)
     words = said.words
     if said.answer == UNSURE and said.is_long:
         return f"{shown}: {words[0]} ({', '.join(words[1:])}){said.mark}"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fastcls.errors import spoken
 from fastcls.sizes import format_bytes
 from fastcls.specs import step_of
-from fastcls.wording import count_of, figures_of
+from fastcls.wording import count_of, figures_of, some_of
 
 TERMINAL_COLUMNS = 80
 
@@ -101,7 +101,7 @@ def print_training(trained: Any, out: str) -> None:
         click.echo(line)
     if trained.thresholds:
         pairs = zip(trained.class_names, trained.thresholds, strict=True)
-        click.echo("Thresholds: " + ", ".join(f"{name} {value:.3f}" for name, value in pairs))
+        click.echo("Thresholds: " + some_of([f"{name} {value:.3f}" for name, value in pairs], 20))
 
 
 def print_pruned(trained: Any) -> None:

@@ -13,6 +13,7 @@ import click
 
 from fastcls.errors import spoken
 from fastcls.sizes import format_bytes
+from fastcls.wording import on_one_line
 
 if TYPE_CHECKING:
     from fastcls.inventory import Entry
@@ -95,5 +96,4 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _shown(path: Path) -> str:
-    text = spoken(path)
-    return text if text.isprintable() else repr(text)
+    return on_one_line(spoken(path))

@@ -11,11 +11,13 @@ import click
 from fastcls.cli import options
 from fastcls.cli.options import SourceSpec, SpecCommand
 from fastcls.specs import SplitSpec
-from fastcls.wording import count_of
+from fastcls.wording import count_of, on_one_line
 
 if TYPE_CHECKING:
     from fastcls.data.dataset import Dataset
     from fastcls.data.writers.split import SplitResult
+
+_NAME_COLUMNS = 40
 
 
 @click.command("split-data", cls=SpecCommand, specs={"reading": SourceSpec, "splits": SplitSpec})
@@ -87,21 +89,25 @@ def _print(result: SplitResult, added: str = "Images added") -> None:
 
 
 def _print_counts(dataset: Dataset) -> None:
+    from fastcls.evaluation.text_table import first_classes, shorten
+
     splits, counts = dataset.splits, dataset.counts()
-    rows = [(_shown(name), [by_split[split] for split in splits]) for name, by_split in counts.items()]
+    named = [
+        _row(shorten(on_one_line(name), _NAME_COLUMNS), [by_split[split] for split in splits])
+        for name, by_split in counts.items()
+    ]
+    rows = [["class", *splits, "total"], *first_classes(named)]
     if dataset.task.may_have_none:
-        rows.append(("no label", [_count(dataset, split, unlabeled=True) for split in splits]))
-    rows.append(("total", [_count(dataset, split) for split in splits]))
-    width = max(len(name) for name, _ in rows)
-    click.echo("  ".join(["class".ljust(width), *(f"{title:>7}" for title in (*splits, "total"))]))
-    for name, row in rows:
-        click.echo("  ".join([name.ljust(width), *(f"{number:7,}" for number in (*row, sum(row)))]))
+        rows.append(_row("no label", [_count(dataset, split, unlabeled=True) for split in splits]))
+    rows.append(_row("total", [_count(dataset, split) for split in splits]))
+    width = max(len(row[0]) for row in rows)
+    for name, *cells in rows:
+        click.echo("  ".join([name.ljust(width), *(f"{cell:>7}" for cell in cells)]).rstrip())
+
+
+def _row(name: str, counts: list[int]) -> list[str]:
+    return [name, *(f"{number:,}" for number in (*counts, sum(counts)))]
 
 
 def _count(dataset: Dataset, split: str, *, unlabeled: bool = False) -> int:
     return sum(not (unlabeled and sample.labels) for sample in dataset.subset(split).samples)
-
-
-def _shown(name: str) -> str:
-    """A class name that stays on its line."""
-    return name if name.isprintable() else repr(name)

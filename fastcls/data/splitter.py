@@ -17,7 +17,7 @@ from fastcls.files import PathLike
 from fastcls.parallel import spread
 from fastcls.specs import SplitSpec
 from fastcls.specs.options import as_spec
-from fastcls.wording import count_of
+from fastcls.wording import count_of, some_of
 
 # Images without any label are split as if that were a class.
 _NO_LABEL = ""
@@ -223,9 +223,11 @@ class _Balance:
         if not short:
             return
         units = Counter(label for unit in self._units for label in set(self._counts(unit)))
-        described = ", ".join(
-            f"{label!r} (images: {self._totals[label]}, separable: {units[label]})"
-            for label in sorted(short, key=str)
+        described = some_of(
+            [
+                f"{label!r} (images: {self._totals[label]}, separable: {units[label]})"
+                for label in sorted(short, key=str)
+            ]
         )
         fact = f"Classes without an image in each of {', '.join(self._wanted)}: {described}."
         if not allow_small and any(units[label] < len(self._wanted) for label in short):

@@ -15,6 +15,7 @@ from fastcls.evaluation.features import Features
 from fastcls.evaluation.label_errors import SUSPECTS
 from fastcls.evaluation.neighbors import NEIGHBORS, Neighbors, find_neighbors, shorten
 from fastcls.files import PathLike
+from fastcls.machine import available_memory
 from fastcls.training.heads.links import LINKS
 from fastcls.training.out_of_fold import out_of_fold
 from fastcls.wording import count_of
@@ -38,6 +39,11 @@ TEMPERATURE = 0.07
 RATIO = 0.5
 DEVIATIONS = 3.0
 _DENSEST = 0.99
+# Rows x features x classes, beyond which the neighbors alone say what is likely: the regressions take minutes
+# there, and more of them where classes are many than where images are.
+_LARGEST_FIT = 2_000_000_000
+# Bytes for each image and class, and for each pair of classes, at the peak.
+_BYTES_PER_CLASS, _BYTES_PER_PAIR = 24, 16
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,13 @@ class Audit:
         features: What was looked at.
         label_scores: (N,) float32, how likely the label of each of these images is wrong; NaN where that is
             not known.
+        unjudged: Why likely label errors were not looked for, a sentence; "" where they were.
     """
 
     issues: tuple[Issue, ...]
     features: Features
     label_scores: np.ndarray
+    unjudged: str = ""
 
     @property
     def unmeasured(self) -> int:
@@ -110,6 +118,7 @@ class Audit:
             "unreadable": len(features.failures),
             "missing": features.missing,
             "unmeasured": self.unmeasured,
+            "unjudged": self.unjudged,
             "issues": self.counts,
             "across_splits": sum(issue.is_across for issue in self.issues),
             "settings": {"neighbors": NEIGHBORS, "near_duplicate_ratio": RATIO, "deviations": DEVIATIONS},
@@ -132,7 +141,8 @@ def audit(data: Features | Cache | PathLike, name: str | None = None) -> Audit:
     unique = features if len(first) == len(features) else features.take(first)
     short = shorten(unique.rows)
     near = find_neighbors(unique.rows, short)
-    probabilities = _probabilities(unique, short, near)
+    unjudged = _unjudged(unique)
+    probabilities = None if unjudged else _probabilities(unique, short, near)
     scores = np.full(len(features), np.nan, np.float32)
     issues = []
     if probabilities is not None:
@@ -146,7 +156,19 @@ def audit(data: Features | Cache | PathLike, name: str | None = None) -> Audit:
     issues += [*_outliers(unique, short, near), *_poor(unique)]
     kinds = [*KINDS]
     issues.sort(key=lambda each: (kinds.index(each.kind), not each.is_across, -each.score, each.path))
-    return Audit(tuple(issues), features, scores)
+    return Audit(tuple(issues), features, scores, unjudged)
+
+
+def _unjudged(features: Features) -> str:
+    """Why the label of an image cannot be weighed against all classes; "" where it can."""
+    images, classes = len(features), len(features.class_names)
+    needed, room = classes * (images * _BYTES_PER_CLASS + classes * _BYTES_PER_PAIR), available_memory() // 2
+    if needed <= room:
+        return ""
+    return (
+        f"Likely label errors were not looked for: {images:,} images of {classes:,} classes take "
+        f"{needed / 2**30:.1f} GiB, more than the {room / 2**30:.1f} GiB that may be used."
+    )
 
 
 def _probabilities(features: Features, short: np.ndarray, near: Neighbors) -> np.ndarray | None:
@@ -154,6 +176,9 @@ def _probabilities(features: Features, short: np.ndarray, near: Neighbors) -> np
     classes = len(features.class_names)
     if classes < 2 or near.places.shape[1] < 1:
         return None
+    votes = near.vote(LINKS[features.task].targets(features.labels, classes), TEMPERATURE)
+    if short.size * classes > _LARGEST_FIT:
+        return votes
     held = out_of_fold(
         features.rows if short.shape == features.rows.shape else short,
         features.labels,
@@ -161,7 +186,6 @@ def _probabilities(features: Features, short: np.ndarray, near: Neighbors) -> np
         classes,
         groups=features.groups,
     )
-    votes = near.vote(LINKS[features.task].targets(features.labels, classes), TEMPERATURE)
     return (held.probabilities + votes) / 2
 
 
@@ -276,6 +300,7 @@ def describe(found: Audit, worst: int = 3) -> str:
             f"Dark, bright, blurred, tiny or odd: not known of {count_of(found.unmeasured, 'image')}, whose "
             "pixels an earlier version did not measure. Extract into a new cache to have it"
         )
+    lines += filter(None, [found.unjudged])
     for kind, count in found.counts.items():
         own = [issue for issue in found.issues if issue.kind == kind]
         across = sum(issue.is_across for issue in own)

@@ -140,8 +140,9 @@ def features_of_run(run: Run) -> Features:
 def listing_of(cache: Cache, images: Sequence[UsedImage]) -> Listing:
     """The data set of a cache that has the most of some images in their classes, then the most of them.
 
-    Of several, it is the one that was extracted last. Others may list the same images: without classes, as
-    `fastcls suggest` does, or in other ones.
+    Of several, it is the one with the fewest images of other classes, then the one that was extracted last.
+    Others may list the same images: without classes, as `fastcls suggest` does, in other ones, or beside
+    images of more classes.
 
     Raises:
         CacheError: There is none, or its tables are damaged.
@@ -150,12 +151,14 @@ def listing_of(cache: Cache, images: Sequence[UsedImage]) -> Listing:
     if len(known) < 2:
         return cache.listing
     wanted = {image.digest: image.labels for image in images}
+    class_names = {name for image in images for name in image.labels}
 
-    def rank(listing: Listing) -> tuple[int, int, str]:
+    def rank(listing: Listing) -> tuple[int, int, int, str]:
         table = listing.samples()
         found = zip(table.digests.astype("U32").tolist(), table.labels, strict=True)
         same = [wanted[digest] == labels for digest, labels in found if digest in wanted]
-        return sum(same), len(same), listing.report().written
+        foreign = sum(not class_names.issuperset(labels) for labels in table.labels)
+        return sum(same), len(same), -foreign, listing.report().written
 
     return max(known, key=rank)
 

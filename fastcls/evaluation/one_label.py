@@ -18,7 +18,7 @@ from fastcls.evaluation.intervals import ByImage
 from fastcls.evaluation.pictures import draw_confusion
 from fastcls.evaluation.ranked import class_ranking
 from fastcls.evaluation.reliability import Reliability
-from fastcls.evaluation.text_table import COLUMNS, format_table, shorten, text_width
+from fastcls.evaluation.text_table import COLUMNS, first_classes, format_table, shorten, text_width
 from fastcls.wording import count_of
 
 _CONFUSION_TABLE_CLASSES = 20
@@ -275,13 +275,13 @@ def _check(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[
 
 
 def _class_table(evaluation: Evaluation) -> str:
-    rows = [["class", *CLASS_SCORES.values(), "images"]]
+    rows = []
     for row in evaluation.class_dicts():
         texts = [score_text(row[name]) for name in CLASS_SCORES]
         rows.append([shorten(row["class_name"], NAME_COLUMNS), *texts, f"{row['support']:,}"])
     averages = [score_text(evaluation.macro(name)) for name in CLASS_SCORES]
-    rows.append(["macro average", *averages, f"{evaluation.image_count:,}"])
-    return format_table(rows)
+    averages = ["macro average", *averages, f"{evaluation.image_count:,}"]
+    return format_table([["class", *CLASS_SCORES.values(), "images"], *first_classes(rows), averages])
 
 
 def _confusion_text(evaluation: Evaluation) -> str:

@@ -18,7 +18,7 @@ from fastcls.evaluation.intervals import ByImage
 from fastcls.evaluation.pictures import draw_found
 from fastcls.evaluation.ranked import class_ranking
 from fastcls.evaluation.reliability import Reliability
-from fastcls.evaluation.text_table import format_table, shorten
+from fastcls.evaluation.text_table import first_classes, format_table, shorten
 from fastcls.tasks import SEVERAL_LABELS, reach
 from fastcls.wording import count_of
 
@@ -289,20 +289,19 @@ def _check(targets: np.ndarray, probabilities: np.ndarray, class_names: Sequence
 
 
 def _class_table(evaluation: MultiLabelEvaluation) -> str:
-    rows = [["class", *_COLUMNS.values(), "images"]]
+    rows = []
     for row in evaluation.class_dicts():
         scores = map(score_text, (row[name] for name in _COLUMNS))
         rows.append([shorten(row["class_name"], NAME_COLUMNS), *scores, f"{row['support']:,}"])
     means = ["-" if name == "threshold" else score_text(evaluation.macro(name)) for name in _COLUMNS]
-    rows.append(["mean", *means, f"{evaluation.image_count:,}"])
-    return format_table(rows)
+    means = ["mean", *means, f"{evaluation.image_count:,}"]
+    return format_table([["class", *_COLUMNS.values(), "images"], *first_classes(rows), means])
 
 
 def _confusion_table(evaluation: MultiLabelEvaluation) -> str:
-    rows = [["", "TP", "FN", "FP", "TN"]]
-    for name, counts in zip(evaluation.class_names, evaluation.confusion.tolist(), strict=True):
-        rows.append([shorten(name, NAME_COLUMNS), *map(str, counts)])
-    return format_table(rows)
+    named = zip(evaluation.class_names, evaluation.confusion.tolist(), strict=True)
+    rows = [[shorten(name, NAME_COLUMNS), *map(str, counts)] for name, counts in named]
+    return format_table([["", "TP", "FN", "FP", "TN"], *first_classes(rows)])
 
 
 def _totals(evaluation: MultiLabelEvaluation) -> str:

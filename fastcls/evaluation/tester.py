@@ -35,7 +35,7 @@ from fastcls.parallel import spread
 from fastcls.runs import CLASSIFIER, TESTS, Run
 from fastcls.specs import FeaturesSpec, ResultSpec
 from fastcls.used_images import UNKNOWN, UsedImages
-from fastcls.wording import count_of
+from fastcls.wording import count_of, some_of
 
 if TYPE_CHECKING:  # `Classifier.test` comes here
     import pandas
@@ -385,7 +385,7 @@ def _fitting(dataset: Dataset, classifier: Classifier, *, allow_missing: bool) -
     fact = f"The classifier does not know the classes {_some(unknown)} of {dataset.given} ({images})"
     if not (allow_missing and known):
         remedy = ". --allow-missing leaves them out" if known else ". Give images of these, under these names"
-        raise DataError(f"{fact}. It knows: {', '.join(classifier.class_names)}{remedy}")
+        raise DataError(f"{fact}. It knows: {some_of(classifier.class_names)}{remedy}")
     logger.warning("%s: they are left out", fact)
     return replace(dataset, samples=tuple(known))
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from fastcls.wording import count_of
+
 COLUMNS = 80  # of a terminal
+MOST_CLASSES = 100  # with a row of their own
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
@@ -17,6 +20,19 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     """
     widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_format_row(row, widths) for row in rows)
+
+
+def first_classes(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The rows of the first classes of many, and one that counts the others, which only a file has.
+
+    >>> first_classes([[f"{place}", "0.5"] for place in range(1200)])[99:]
+    [['99', '0.5'], ['and 1,100 more classes', '']]
+    """
+    more = len(rows) - MOST_CLASSES
+    if more <= 0:
+        return [*rows]
+    rest = [f"and {count_of(more, 'more class')}", *[""] * (len(rows[0]) - 1)]
+    return [*rows[:MOST_CLASSES], rest]
 
 
 def shorten(name: str, columns: int) -> str:

@@ -19,7 +19,7 @@ from fastcls.extraction.caches import CutCaches
 from fastcls.extraction.coverage import ViewedDataset
 from fastcls.extraction.executors.base import Executor, find_executor
 from fastcls.extraction.read_ahead import ReadAhead
-from fastcls.extraction.resources import allocate
+from fastcls.extraction.resources import allocate, require_room
 from fastcls.extraction.shard_tasks import Wanted, Work
 from fastcls.machine import available_memory, cores
 from fastcls.specs import ENGINES, EXECUTORS, CutSpec, ExtractConfig, ViewSpec
@@ -89,6 +89,7 @@ def _orders(
 
 def _shared_out(viewed: ViewedDataset, config: ExtractConfig, nothing: ReadAhead) -> list[ReadAhead]:
     """The images of the tasks that each worker will probably get."""
+    require_room(config)
     samples, views = viewed.dataset.samples, viewed.views
     wanted = [Wanted(s.path, views.of_split(s.split), views.of_split(s.split)) for s in samples]
     work = Work.of(nothing.root, [wanted], views)

@@ -36,7 +36,7 @@ from fastcls.extraction.engine_choice import (
 )
 from fastcls.extraction.fidelity import Fidelity, InfidelityError
 from fastcls.extraction.filling import Target, known_targets
-from fastcls.extraction.resources import Resources, allocate
+from fastcls.extraction.resources import Resources, allocate, require_room
 from fastcls.files import PathLike
 from fastcls.sizes import format_bytes
 from fastcls.specs import EXECUTORS, CutSpec, ExtractConfig, ViewSpec
@@ -298,6 +298,7 @@ def _plan(
     )
     if all(cut.is_complete for cut in planned):
         return ExtractionPlan(viewed, root, config, planned)
+    require_room(config)
     unbuilt = [cut.caches for cut in planned if _has_no_models(cut)]
     for caches in unbuilt:
         caches.check(with_weights=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fastcls.engines import Engine
 from fastcls.engines.devices import gpus
+from fastcls.errors import OptionError
 from fastcls.machine import available_memory, cores
 from fastcls.specs import EXECUTORS, ExtractConfig
 
@@ -62,7 +63,9 @@ def allocate(
         has_workers: Whether the executor starts processes.
     """
     devices = len(gpus()) if engine.uses_gpu else 0
-    batch_size = config.batch_size or (64 if devices else 8)
+    batch_size = usual = 64 if devices else 8
+    if config.batch_size:  # places that no image can be in are not kept
+        batch_size = min(config.batch_size, max(usual, min(config.shard_size, rows)))
     if EXECUTORS[config.executor].is_cluster:
         return Resources(config.workers or 0, 1, batch_size, min(devices, 1), is_cluster=True)
     if not has_workers:
@@ -76,6 +79,23 @@ def allocate(
         useful = math.ceil(rows / max(_IMAGES_PER_WORKER_GPU if devices else _IMAGES_PER_WORKER, batch_size))
         workers = max(devices, 1, min(fitting, useful))
     return Resources(workers, max(1, cores() // workers), batch_size, min(devices, workers))
+
+
+def require_room(config: ExtractConfig) -> None:
+    """Refuse more workers than this machine has cores, where its memory does not hold them either.
+
+    Raises:
+        OptionError: There are too many.
+    """
+    kind = EXECUTORS[config.executor]
+    if kind.is_cluster or not kind.has_workers or config.workers is None or config.workers <= cores():
+        return
+    most = max(cores(), available_memory() // Engine.memory(0))
+    if config.workers > most:
+        raise OptionError(
+            f"--workers {config.workers} is more than the memory of this machine holds: each takes about "
+            f"{Engine.memory(0) >> 20} MiB. Choose {most} or fewer"
+        )
 
 
 def _count(number: int, noun: str) -> str:

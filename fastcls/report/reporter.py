@@ -121,7 +121,7 @@ def _render(
     else:
         points = _points(material, selection)
     explained = explain_mistakes(material, selection, min(explain, MOST))
-    notes = (*material.notes, *_notes(selection, thumbnails))
+    notes = (*material.notes, *_notes(selection, thumbnails, material.suspects.unjudged))
     data = payload(material, selection, thumbnails.texts, points)
     advice = _advice(material, curve["sentence"] if curve else "")
     context = {**_context(material, notes), "advice": advice, "explained": len(explained), "curve": curve}
@@ -170,7 +170,7 @@ def _points(material: Material, selection: Selection) -> Points:
     return known
 
 
-def _notes(selection: Selection, thumbnails: Thumbnails) -> Iterator[str]:
+def _notes(selection: Selection, thumbnails: Thumbnails, unjudged: str) -> Iterator[str]:
     shown = len(selection.places)
     if shown < selection.total:
         yield (
@@ -187,6 +187,8 @@ def _notes(selection: Selection, thumbnails: Thumbnails) -> Iterator[str]:
             f"{count_of(thumbnails.skipped, 'image')} of the {shown:,} have no picture, so that the page "
             "stays small."
         )
+    if unjudged:
+        yield unjudged
 
 
 def _advice(material: Material, curve: str) -> list[Advice]:

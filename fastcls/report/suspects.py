@@ -58,6 +58,7 @@ class Suspects:
         counts: How many there are of each, also where fewer are held here.
         poor: Images whose pixels are poor, by kind.
         poor_counts: How many there are of each such kind.
+        unjudged: Why likely label errors were not looked for, a sentence; "" where they were.
     """
 
     labels: tuple[Suspect, ...] = ()
@@ -66,6 +67,7 @@ class Suspects:
     counts: tuple[int, int, int] = (0, 0, 0)
     poor: tuple[Suspect, ...] = ()
     poor_counts: Mapping[str, int] = field(default_factory=dict)
+    unjudged: str = ""
 
     @property
     def all(self) -> tuple[Suspect, ...]:
@@ -83,10 +85,11 @@ def find_suspects(features: Features | None, images: Collection) -> Suspects:
     if features is None:
         return Suspects()
     try:
-        issues = audit(features).issues
+        audited = audit(features)
     except FastclsError as error:
         logger.warning("The audit found nothing: %s", error)
         return Suspects()
+    issues = audited.issues
     labels = [issue for issue in issues if issue.kind == CONFLICT or "label" in issue.kind]
     duplicates = [i for i in issues if i.kind in (DUPLICATE, NEAR_DUPLICATE) and i.is_across]
     outliers = [issue for issue in issues if issue.kind in (OUTLIER, UNLIKE_TRAINING)]
@@ -98,7 +101,7 @@ def find_suspects(features: Features | None, images: Collection) -> Suspects:
     of_each = [[issue for issue in poor if issue.kind == kind] for kind in poor_pixels.KINDS]
     shown = [each for own in of_each for each in _suspects(own[:_LARGEST], features, images)]
     poor_counts = Counter(issue.kind for issue in poor)
-    return Suspects(held[0], held[1], held[2], counts, tuple(shown), poor_counts)
+    return Suspects(held[0], held[1], held[2], counts, tuple(shown), poor_counts, audited.unjudged)
 
 
 def _suspects(issues: Sequence[Issue], features: Features, images: Collection) -> tuple[Suspect, ...]:

@@ -101,6 +101,7 @@ class ExtractConfig:
         None,
         "Number of worker processes on each machine; with --executor ray, of actors in the whole cluster.",
         low=1,
+        high=10_000,
         shown="one per two cores, or on a GPU one per four, as memory allows",
     )
     address: str = option(

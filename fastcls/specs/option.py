@@ -22,6 +22,7 @@ T = TypeVar("T")
 KEY = "option"
 # How far from 0 whole numbers may be where an option does not say: libraries fail in their own words beyond.
 _MOST = 2**32 - 1
+_LARGEST = 3e38  # what float32 holds
 # Metavars of values that may be paths.
 _PLACES = {"PATH", "DIRECTORY", "BASE", "FILE.py:FUNCTION"}
 
@@ -149,6 +150,8 @@ class Option:
             raise OptionError(f"{self.name} must be at most {self.high or _MOST}. Received: {shown(value)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._is_within(value):
             raise OptionError(f"{self.name} must be {self._bounds()}. Received: {shown(value)}")
+        if isinstance(value, float) and abs(value) > _LARGEST:
+            raise OptionError(f"{self.name} must be within {_LARGEST:g}. Received: {shown(value)}")
         if isinstance(value, int) and value < -_MOST:
             raise OptionError(f"{self.name} must be {-_MOST} or more. Received: {shown(value)}")
         return value

@@ -134,6 +134,7 @@ class ViewSpec:
         "Views of each image to train on: the plain one, and augmented ones. Each epoch uses one of them. "
         "More views of the same recipe can be added later.",
         low=1,
+        high=10_000,
         silences=lambda views: ["augment", "view_seed"] if views == 1 else [],
     )
     augment: str = option(

@@ -36,7 +36,7 @@ from fastcls.training.loop.snapshots import Row
 from fastcls.training.rows.cached import Feeder
 from fastcls.training.rows.selection import Selection, select
 from fastcls.used_images import REFIT, TRAIN, UNKNOWN, VAL, UsedImages
-from fastcls.wording import count_of
+from fastcls.wording import count_of, told_apart
 
 if TYPE_CHECKING:
     from fastcls.training.heads.text import TextStart
@@ -294,8 +294,8 @@ def start_model(cache: Cache, chosen: Selection, spec: HeadSpec, start: TrainedH
         )
     if start.class_names != chosen.class_names:
         raise OptionError(
-            f"The head to start from has the classes {', '.join(start.class_names)}; the cache has "
-            f"{', '.join(chosen.class_names)}"
+            "The head to start from has the classes "
+            f"{told_apart(start.class_names, chosen.class_names, 'the cache')}"
         )
     return start.model
 

@@ -32,7 +32,7 @@ from fastcls.specs import (
 from fastcls.tasks import ONE_LABEL, Task
 from fastcls.training.heads.network import build_head, is_batch_norm
 from fastcls.training.loop.passes import devices
-from fastcls.wording import count_of
+from fastcls.wording import count_of, told_apart
 
 _Load = Callable[[BaseSpec], tuple[Base, bool]]
 _FRONT = "downscale"
@@ -140,10 +140,15 @@ def _network(
         keras.utils.set_random_seed(seed)  # the head begins as one that is trained from a cache
         model = build_network(base, head, len(classes), spec.downscale, task=dataset.task)
         return model, is_whole, base.crop
-    if (start.class_names, start.task) != (classes, dataset.task):
+    if start.task is not dataset.task:
         raise OptionError(
-            f"The classifier to start from has the classes {', '.join(start.class_names)} ({start.task} "
-            f"per image); {dataset.given} has {', '.join(classes)} ({dataset.task} per image)"
+            f"The classifier to start from predicts {start.task} per image, {dataset.given} has "
+            f"{dataset.task}"
+        )
+    if start.class_names != classes:
+        raise OptionError(
+            "The classifier to start from has the classes "
+            f"{told_apart(start.class_names, classes, str(dataset.given))}"
         )
     keras.utils.set_random_seed(seed)
     return start.model, True, Fraction(1)

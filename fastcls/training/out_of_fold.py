@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fastcls.data.readers.entries import some
 from fastcls.errors import DataError, OptionError
 from fastcls.specs import HEADS, HeadSpec
 from fastcls.tasks import Task
@@ -147,7 +148,7 @@ def require_separable(units: np.ndarray, targets: np.ndarray, class_names: Seque
     if together:
         logger.warning(
             "All images of %s stay together: where they are held out, nothing of that class was fitted on",
-            ", ".join(map(repr, together)),
+            some(together),
         )
 
 

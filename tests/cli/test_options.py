@@ -193,3 +193,13 @@ def test_no_whole_number_is_too_large_to_be_refused():
             each.check(value)
         with pytest.raises(OptionError, match=rf"{each.name} must be -?\d+ or more.*. Received: -1"):
             each.check(-value)
+
+
+@pytest.mark.parametrize("value", [1e300, 4e38])
+def test_no_number_is_beyond_float32(value):
+    kinds = [TrainConfig, OptimizerSpec]
+    options = [each for kind in kinds for each in options_of(kind).values() if float in each.types]
+    assert len(options) > 5
+    for each in options:
+        with pytest.raises(OptionError, match=rf"{each.name} must be (within|.*at most|.*below)"):
+            each.check(value)

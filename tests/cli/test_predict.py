@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fastcls.cli.predict import _as_line, _Said
+
 
 @pytest.fixture
 def album(photos, tmp_path):
@@ -36,6 +38,11 @@ def test_predict__prints_a_line_per_image(fastcls, trained, album):
         (line,) = (line for line in lines if line.startswith(f"{shown}: "))
         assert line.removeprefix(f"{shown}: ").startswith(f"{name} ")
         assert line.endswith("%")
+
+
+def test_predict__a_class_name_stays_on_its_line(capsys):
+    said = _Said([("two\nlines\x1b[31m", 0.75)], "", is_raw=False, is_long=False)
+    assert _as_line("a.png", said) == r"a.png: 'two\nlines\x1b[31m' 75.0%"
 
 
 def test_predict__json_has_an_object_per_line(fastcls, trained, album):

@@ -59,6 +59,30 @@ def make_other(photos: Path) -> Path:
     return photos.parent / "table.csv"
 
 
+def test_split_data__of_very_many_classes_prints_the_first(tmp_path):
+    for place in range(102):
+        (tmp_path / "photos" / f"c{place:03}").mkdir(parents=True)
+        for index in range(3):
+            (tmp_path / "photos" / f"c{place:03}" / f"{index}.jpg").write_bytes(f"{place} {index}".encode())
+    lines = invoke(tmp_path / "photos", "--out", tmp_path / "out").splitlines()
+    assert [line.split() for line in lines[100:103]] == [
+        ["c099", "1", "1", "1", "3"],
+        ["and", "2", "more", "classes"],
+        ["total", "102", "102", "102", "306"],
+    ]
+
+
+def test_split_data__names_a_few_of_very_many_classes_and_no_name_widens_the_table(tmp_path):
+    for name in ("x" * 200, *(f"c{place:03}" for place in range(99))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "0.jpg").write_bytes(name.encode())
+    with pytest.raises(DataError, match=r"'c009' \(images: 1, separable: 1\) and 90 more\.") as refused:
+        invoke(tmp_path / "photos", "--out", tmp_path / "out")
+    assert len(str(refused.value)) < 800
+    told = invoke(tmp_path / "photos", "--out", tmp_path / "out", "--allow-small")
+    assert "\n" + "x" * 39 + "…        1        1\n" in told
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_split_data__a_dry_run_says_what_the_command_does(photos, tmp_path, several):
     options = ("--label-separator", "|", "--allow-small") if several else ("--mode", "copy")

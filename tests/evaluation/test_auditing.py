@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from fastcls import files
 from fastcls.cli.main import cli
 from fastcls.errors import CacheError, OptionError
+from fastcls.evaluation import auditing
 from fastcls.evaluation.auditing import audit, describe
 from fastcls.evaluation.issue_table import write_audit
 
@@ -134,3 +135,31 @@ def test_audit__never_writes_over_a_folder(faulty, tmp_path):
         )
     with pytest.raises(CacheError, match="No bottleneck cache"):
         CliRunner().invoke(cli, ["audit", str(tmp_path / "none")], catch_exceptions=False)
+
+
+def test_audit__of_very_many_classes_is_by_the_neighbors_alone(faulty, monkeypatch):
+    def must_not_fit(*_, **__):
+        raise AssertionError("a regression was fitted")
+
+    monkeypatch.setattr(auditing, "_LARGEST_FIT", 238 * 32 * 3 - 1)
+    monkeypatch.setattr(auditing, "out_of_fold", must_not_fit)
+    found = audit(faulty)
+    likely = {each.path: each.suggested for each in by_kind(found)["label_error"]}
+    assert likely["0010.png"] == ("c1",) and likely["0033.png"] == ("c0",)
+    assert not found.unjudged
+    monkeypatch.setattr(auditing, "_LARGEST_FIT", 238 * 32 * 3)
+    with pytest.raises(AssertionError, match="was fitted"):
+        audit(faulty)
+
+
+def test_audit__looks_for_all_but_label_errors_where_classes_do_not_fit_in_memory(faulty, monkeypatch):
+    whole = audit(faulty)
+    needed = 3 * (238 * 24 + 3 * 16)  # two of the 240 images are copies
+    monkeypatch.setattr(auditing, "available_memory", lambda: 2 * needed - 2)
+    found = audit(faulty)
+    assert {kind: count for kind, count in whole.counts.items() if kind != "label_error"} == found.counts
+    assert np.isnan(found.label_scores).all()
+    told = "Likely label errors were not looked for: 238 images of 3 classes take"
+    assert told in describe(found) and told in found.to_dict()["unjudged"]
+    monkeypatch.setattr(auditing, "available_memory", lambda: 2 * needed)
+    assert audit(faulty).counts == whole.counts and not whole.unjudged

@@ -106,6 +106,19 @@ def test_listing_of__is_the_latest_where_several_have_all_of_the_images_in_their
     assert listing_of(cache, [replace(image, labels=("gone",)) for image in images]).name == "e"
 
 
+def test_listing_of__is_not_a_larger_data_set_with_more_classes(tmp_path, monkeypatch):
+    rows, digests = RANDOM.normal(size=(30, 4)), [f"{place:032}" for place in range(30)]
+    labels = [("x",), ("y",), ("z",)] * 10
+    few = [place for place, names in enumerate(labels) if names != ("z",)]
+    for day, name, places in ((1, "few", few), (2, "all", range(30))):
+        monkeypatch.setattr("time.gmtime", lambda day=day: (2026, 1, day, 0, 0, 0, 0, day, 0))
+        own = [labels[place] for place in places], [digests[place] for place in places]
+        cache = write_cache(tmp_path, rows[[*places]], own[0], name=name, digests=own[1])
+    images = [UsedImage("1.jpg", labels[place], "train", digests[place]) for place in few[:15]]
+    assert listing_of(cache, images).name == "few"
+    assert listing_of(cache, [*images, UsedImage("2.jpg", ("z",), "train", digests[2])]).name == "all"
+
+
 def test_features_of_run__finds_its_data_set_and_the_part_of_each_image(tmp_path, monkeypatch):
     rows = RANDOM.normal(size=(30, 4))
     names = [("a",), ("b",)] * 15

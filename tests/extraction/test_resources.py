@@ -6,7 +6,7 @@ from fastcls.engines.openvino import OpenVINOEngine
 from fastcls.engines.tensorflow import TensorFlowEngine
 from fastcls.errors import OptionError
 from fastcls.extraction import resources as module
-from fastcls.extraction.resources import Resources, allocate
+from fastcls.extraction.resources import Resources, allocate, require_room
 from fastcls.specs import ExtractConfig
 
 
@@ -63,6 +63,26 @@ def test_allocate__the_user_decides(resources):
     assert resources(10_000, workers=20) == (20, 1, 8, 0)
     assert resources(10_000, has_workers=False) == (0, 8, 8, 0)
     assert resources(10_000, workers=4, batch_size=5, gpus=2, engine=TensorFlowEngine) == (4, 2, 5, 2)
+
+
+def test_allocate__no_batch_has_more_places_than_a_shard_has_images(resources):
+    assert resources(10_000, batch_size=10**9)[2] == 512
+    assert resources(10_000, batch_size=10**9, shard_size=10**9)[2] == 10_000
+    assert resources(15, batch_size=10**9)[2] == 15
+    assert resources(3, batch_size=16)[2] == resources(3)[2] == 8
+    assert resources(3, batch_size=16, gpus=1, engine=TensorFlowEngine)[2] == 16
+    assert resources(3, batch_size=2)[2] == 2
+
+
+def test_require_room__of_workers_that_are_more_than_cores_and_memory(monkeypatch):
+    monkeypatch.setattr(module, "cores", lambda: 8)
+    monkeypatch.setattr(module, "available_memory", lambda: 6 << 30)
+    require_room(ExtractConfig(workers=20))
+    with pytest.raises(OptionError, match=r"--workers 21 is more than .* 300 MiB\. Choose 20 or fewer"):
+        require_room(ExtractConfig(workers=21))
+    require_room(ExtractConfig(workers=21, executor="ray"))
+    monkeypatch.setattr(module, "available_memory", lambda: 1 << 20)
+    require_room(ExtractConfig(workers=8))  # its cores are always granted
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from fastcls.errors import OptionError
 from fastcls.tasks import DEFAULT_THRESHOLD
 from fastcls.training.loop.validation import predictor
 from fastcls.training.rows.cached import Feed
+from fastcls.wording import some_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def choose_thresholds(
     absent = [class_names[label] for label in np.flatnonzero(targets.sum(axis=0) == 0).tolist()]
     if absent:
         logger.warning(
-            "No validation image has the class %s: using threshold %s", ", ".join(absent), DEFAULT_THRESHOLD
+            "No validation image has the class %s: using threshold %s", some_of(absent), DEFAULT_THRESHOLD
         )
     columns = zip(targets.T, probabilities.T, strict=True)
     return tuple(best_f1(target, scores) if target.any() else DEFAULT_THRESHOLD for target, scores in columns)

@@ -19,7 +19,7 @@ from fastcls.data.splitter import assign_splits, group_units, require_train_part
 from fastcls.errors import CacheError, DataError
 from fastcls.specs import SplitSpec, TrainConfig, ViewSpec
 from fastcls.tasks import ONE_LABEL, Task
-from fastcls.wording import count_of
+from fastcls.wording import count_of, some_of
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def _require_every_class(
 ) -> None:
     """Raise DataError where there are fewer than two classes, or one has no image to train on."""
     if len(class_names) < 2:
-        raise DataError(f"A classifier needs at least two classes. Received: {', '.join(class_names)}")
+        raise DataError(f"A classifier needs at least two classes. Received: {some_of(class_names)}")
     own, val = uses
     counts = task.count(labels[own], len(class_names))
     absent = [class_names[label] for label in np.flatnonzero(counts == 0)]
@@ -282,7 +282,7 @@ def _require_every_class(
         found = Counter(part for part, row in zip(parts, samples, strict=True) if absent[0] in row.labels)
         where = ", ".join(f"{count_of(count, 'image')} in {part}" for part, count in found.items())
         raise DataError(
-            f"No images to train on for: {', '.join(absent)}. Received for {absent[0]}: "
+            f"No images to train on for: {some_of(absent)}. Received for {absent[0]}: "
             f"{where or 'none outside of the test part that can be read'}. Move some to the train part, "
             "remove the class, or split all images again"
         )
