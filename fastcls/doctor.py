@@ -24,7 +24,10 @@ PACKAGES = (
 # Name of the extra -> packages that it installs, and what it is for.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "int8": (("nncf",), "extraction and exports in int8"),
-    "hub": (("keras-hub", "safetensors", "tokenizers"), "bases of keras_hub and of Hugging Face"),
+    "hub": (
+        ("keras-hub", "safetensors", "sentencepiece", "tokenizers"),
+        "bases of keras_hub and of Hugging Face",
+    ),
     "heic": (("pillow-heif",), "photos in HEIC, as phones make them"),
     "litert": (("ai-edge-litert",), "running exports to LiteRT"),
     "onnx": (("onnx", "onnxruntime", "tf2onnx"), "exports to ONNX"),

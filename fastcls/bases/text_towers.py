@@ -185,15 +185,12 @@ def _open_folder(hub: Any, folder: Path, config: Mapping[str, Any]) -> tuple[Tok
     family.require_known(folder, said)
     if not any(name.startswith("text_model.") for name in tensor_names(folder)):
         raise OptionError(f"{folder} holds no text tower. Take the folder of the whole model")
-    is_padded = family is _SIGLIP
     tokenize = folder_tokenizer(
         folder,
         said["max_position_embeddings"],
         said["vocab_size"],
-        # As it was trained: all texts are in lower case, and as long as the longest.
-        lower=is_padded,
-        is_padded=is_padded,
-        end=None if is_padded or said["eos_token_id"] == _LEGACY_END else said["eos_token_id"],
+        family=config["model_type"],
+        end=None if family is _SIGLIP or said["eos_token_id"] == _LEGACY_END else said["eos_token_id"],
     )
     return tokenize, functools.partial(_load_folder, hub, folder, family, others, said)
 
@@ -244,7 +241,8 @@ def _preset_tokens(hub: Any, preset: str, kind: str, config: Mapping[str, Any]) 
     said = config.get("text_config")
     if said:  # a folder of Hugging Face
         most, words = said.get("max_position_embeddings", 77), said["vocab_size"]
-        return folder_tokenizer(Path(preset), most, words, end=said.get("eos_token_id", _LEGACY_END))
+        end = said.get("eos_token_id", _LEGACY_END)
+        return folder_tokenizer(Path(preset), most, words, family=config["model_type"], end=end)
     return preset_tokenizer(hub, preset, kind.removesuffix("Backbone"))
 
 

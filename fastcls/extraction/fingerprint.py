@@ -9,13 +9,16 @@ from typing import Any
 
 import fastcls
 from fastcls import files
+from fastcls.backend import reproducible_build
 from fastcls.bases.hub import is_preset
-from fastcls.bases.loader import is_function
+from fastcls.bases.loader import is_function, load_base
 from fastcls.bases.registry import find_architecture
 from fastcls.cache.manifest import VERSION, Manifest
-from fastcls.cutter import Cut
+from fastcls.cache.store import Cache
+from fastcls.cutter import Cut, bottleneck_model, cut
 from fastcls.data.decoder import pixel_rule
-from fastcls.specs import NAMED_WEIGHTS, CutSpec
+from fastcls.errors import OptionError
+from fastcls.specs import NAMED_WEIGHTS, BaseSpec, CutSpec
 
 # What decides a bottleneck's value, as the fingerprint has it.
 DECIDING = (
@@ -64,6 +67,25 @@ def fingerprint(manifest: Manifest) -> str:
     deciding = {name: getattr(manifest, name) for name in DECIDING}
     tail = {"tail": manifest.tail_digest} if manifest.tail_digest else {}
     return files.json_digest(deciding | tail)
+
+
+def require_same_base(cache: Cache) -> None:
+    """Refuse a base that is read again, but is not the one any more that a cache of its own cut was made of.
+
+    Raises:
+        OptionError: It has other weights, or cannot be loaded.
+    """
+    from fastcls import graph
+
+    known = cache.manifest
+    with reproducible_build():
+        base = load_base(BaseSpec(known.base, size=known.size, normalize=known.normalize))
+        found = graph.weights_digest(bottleneck_model(cut(base)))
+    if found != known.weights_digest:
+        raise OptionError(
+            f"{known.base} is not the model any more that {cache.folder} was made of: the part that sees "
+            "images has other weights. Put that model back, or extract again"
+        )
 
 
 def cut_token(spec: CutSpec) -> str | None:

@@ -216,9 +216,12 @@ def prepare_training(
 
 def _read_texts(cache: Cache, spec: HeadSpec, class_names: Sequence[str]) -> TextStart:
     from fastcls.extraction.built import Outline  # other heads do without these until Keras is there
+    from fastcls.extraction.fingerprint import require_same_base
     from fastcls.training.heads.text import read_texts
 
-    return read_texts(spec, Outline.of(cache.manifest, 0), cache.manifest.weights, class_names)
+    texts = read_texts(spec, Outline.of(cache.manifest, 0), cache.manifest.weights, class_names)
+    require_same_base(cache)
+    return texts
 
 
 def train_prepared(asked: HeadTraining, folder: Path | None = None, *, progress: bool = False) -> TrainedHead:

@@ -145,3 +145,25 @@ def test_what_does_not_fit_is_refused_before_anything_is_done(fastcls, models, p
         result = fastcls(*asked, *more, *(("--dry-run",) if "fox" in more else ()))
         assert result.code in (1, 2) and message in result.err, result.err
     assert not caches.exists() and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_train_head__a_model_that_was_exchanged_since_the_extraction(fastcls, models, photos, tmp_path, kind):
+    folder, caches, run = tmp_path / "model", tmp_path / "caches", tmp_path / "run"
+    write_model(folder, kind)
+    base = f"keras_hub:{folder}"
+    # Whatever else decides the trunk is the same.
+    asked = ("extract", photos, "--base", base, "--cache", caches, "--size", "16", "--normalize", "caffe")
+    assert fastcls(*asked, "--dtype", "float16", "--executor", "inline").code == 0
+    cache = only_cache(caches).folder
+    name = "vision_model.encoder.layers.1.mlp.fc2.bias"
+    write_model(folder, kind, **{name: models[kind][1][name] + 0.1})
+    for more in (("--head", "text"), ("--head", "text", "--dry-run"), ("--prompts", "a {}")):
+        result = fastcls("train-head", cache, *more, "--val", "0.2", "--out", run)
+        told = f"{base} is not the model any more that {cache} was made of: the part that sees images has"
+        assert result.code == 1 and told in result.err, result.err
+        assert len(result.err.strip().splitlines()) == 1 and not run.exists()
+    # Neither a part that reads texts nor a file beside it makes another trunk.
+    write_model(folder, kind, **{"text_model.final_layer_norm.bias": np.ones(8, "f")})
+    result = fastcls("train-head", cache, "--head", "text", "--val", "0.2", "--out", run)
+    assert result.code == 0, result.err

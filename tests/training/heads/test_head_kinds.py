@@ -193,6 +193,7 @@ def _with_texts(cache: Any, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -
         load=lambda: Matched(lambda ids: rows[ids[:, 0]], 10.0),
     )
     monkeypatch.setattr("fastcls.training.heads.text.open_text_tower", lambda base: tower)
+    monkeypatch.setattr("fastcls.extraction.fingerprint.require_same_base", lambda cache: None)
     cache.manifest = replace(cache.manifest, weights="own")
     return cache
 
