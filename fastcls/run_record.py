@@ -105,6 +105,19 @@ class Described(_Named, total=False):
     export: _Export
 
 
+class _Request(TypedDict, total=False):
+    asked: Asked
+
+
+def read_asked(values: Any) -> Asked | None:
+    """What was asked for, of a record of which nothing else is read; None where it does not say.
+
+    Raises:
+        ValueError: It is something else; the message is a fact.
+    """
+    return made(_Request, values).get("asked")
+
+
 def read_described(values: Any) -> dict[str, Any]:
     """What travels with a model.
 

@@ -75,7 +75,7 @@ class Run:
         Raises:
             OptionError: There is none, or it is damaged.
         """
-        return cls(folder, read_record(folder / RECORD))
+        return cls(folder, read_record(folder / RECORD, run_record.read))
 
     @classmethod
     def of(cls, path: Path) -> Run | None:
@@ -179,14 +179,14 @@ class Run:
         return [name for name in self.record["files"] if not (self.folder / name).is_file()]
 
 
-def read_record(path: Path) -> RunRecord:
-    """Read a run.json.
+def read_record(path: Path, read: Callable[[Any], T]) -> T:
+    """Read a run.json, by a function of `run_record`.
 
     Raises:
         OptionError: There is none, or it is damaged.
     """
     try:
-        return run_record.read(files.read_checked_json(path))
+        return read(files.read_checked_json(path))
     except OSError as error:
         if (path.parent / EXPORT_RECORD).is_file():
             raise OptionError(f"{path.parent} is an export. Give the {_run_of(path.parent)}") from error

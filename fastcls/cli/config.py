@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fastcls import runs
+from fastcls import run_record, runs
 from fastcls.errors import OptionError, closest, shown
 from fastcls.specs.option import Option
 
@@ -68,9 +68,9 @@ def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any
         raise OptionError(f'{path} contains no options. Use a JSON object such as {{"head": "logreg"}}')
     if not {"asked", "checksum"} & record.keys():
         return record, None
-    asked = runs.read_record(path).get("asked")  # which checks that it is whole
-    if not isinstance(asked, dict) or asked.get("command") != command:
-        of = f"`fastcls {asked.get('command')}`" if isinstance(asked, dict) else "an unknown command"
+    asked = runs.read_record(path, run_record.read_asked)  # which checks that it is whole
+    if asked is None or asked.get("command") != command:
+        of = f"`fastcls {asked.get('command')}`" if asked else "an unknown command"
         raise OptionError(f"{path} is a run of {of}. Use a run of `fastcls {command}`")
     return {name: value for name, value in asked.items() if name in members}, {*asked.get("typed", ())}
 

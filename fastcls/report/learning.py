@@ -23,7 +23,6 @@ class _Curve(TypedDict):
     data: str
     figure: str
     sentence: str
-    images: Count
     points: list[_Point]
 
 
@@ -45,8 +44,9 @@ def read_curve(path: Path, material: Material) -> dict[str, Any]:
         ) from error
     if differs := _difference(known, material):
         raise OptionError(
-            f"{path} is the learning curve of {known['data']!r} with {known['images']} images, of {differs} "
-            f"than {material.run.folder} was trained on. Make one of its own: fastcls curve CACHE --name NAME"
+            f"{path} is the learning curve of {known['data']!r} with {known.get('images')} images, of "
+            f"{differs} than {material.run.folder} was trained on. Make one of its own: fastcls curve CACHE "
+            "--name NAME"
         )
     points = [[point["images"], point["mean"]] for point in known["points"]]
     return {"figure": known["figure"], "sentence": known["sentence"], "points": points}

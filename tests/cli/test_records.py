@@ -271,7 +271,6 @@ COMMANDS = {
         ("suggest", "{photos}", "--from", "{run}", "--out", "{out}.csv"),
         ("train-head", "{cache}", "--from", "{run}", "--out", "{out}"),
         ("finetune", "{photos}", "--from", "{run}", "--out", "{out}"),
-        ("train-head", "{cache}", "--config", "{run}", "--out", "{out}"),
         ("train-head", "{cache}", "--out", "{run}"),
     ),
     "export.json": (
@@ -357,6 +356,17 @@ def test_fewer_classes_than_the_head_has_outputs(made, fastcls, tmp_path):
             "train-head", cache.folder, "--from", run, "--head", "linear", "--out", tmp_path / "out"
         )
         assert done.code == 1 and f"{run / runs.RECORD} is damaged: it names 2 classes" in done.err
+
+
+@pytest.mark.parametrize("asked", [5, ["a"], {"typed": 5}, {"typed": [[1]]}, {"training": 5}, {"command": 5}])
+def test_a_request_that_is_none_is_named(made, fastcls, tmp_path, asked):
+    _, cache, run, _ = made
+    with kept(run / runs.RECORD):
+        record = files.read_checked_json(run / runs.RECORD)
+        told = {"command": "train-head", **asked} if isinstance(asked, dict) else asked
+        files.write_checked_json(run / runs.RECORD, {**record, "asked": told})
+        done = fastcls("train-head", cache.folder, "--config", run, "--out", tmp_path / "out")
+    assert (done.code, done.err.count("\n")) == (1, 1) and f"{run / runs.RECORD} is damaged" in done.err
 
 
 @pytest.mark.parametrize("version", [None, 2, 99, "3", True, [3], 3.5])
