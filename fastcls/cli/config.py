@@ -68,7 +68,9 @@ def _read(path: Path, command: str, members: set[str]) -> tuple[Mapping[str, Any
         raise OptionError(f'{path} contains no options. Use a JSON object such as {{"head": "logreg"}}')
     if not {"asked", "checksum"} & record.keys():
         return record, None
-    asked = runs.read_record(path, run_record.read_asked)  # which checks that it is whole
+    is_object = isinstance(record.get("asked", {}), dict)
+    # `read_record` checks that it is whole.
+    asked = runs.read_record(path, run_record.read_asked) if is_object else None
     if asked is None or asked.get("command") != command:
         of = f"`fastcls {asked.get('command')}`" if asked else "an unknown command"
         raise OptionError(f"{path} is a run of {of}. Use a run of `fastcls {command}`")

@@ -366,7 +366,8 @@ def test_a_request_that_is_none_is_named(made, fastcls, tmp_path, asked):
         told = {"command": "train-head", **asked} if isinstance(asked, dict) else asked
         files.write_checked_json(run / runs.RECORD, {**record, "asked": told})
         done = fastcls("train-head", cache.folder, "--config", run, "--out", tmp_path / "out")
-    assert (done.code, done.err.count("\n")) == (1, 1) and f"{run / runs.RECORD} is damaged" in done.err
+    fact = "is damaged" if isinstance(asked, dict) else "is a run of an unknown command"
+    assert (done.code, done.err.count("\n")) == (1, 1) and f"{run / runs.RECORD} {fact}" in done.err
 
 
 @pytest.mark.parametrize("version", [None, 2, 99, "3", True, [3], 3.5])
