@@ -45,7 +45,7 @@ _SHOWN = 8
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="By default a thread for each core; workers of an extraction have one.",
+    help="By default a thread for each core; workers of an extraction have two.",
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--precision", "precisions", multiple=True, default=("float32", "bfloat16"), show_default=True)

@@ -19,6 +19,7 @@ from fastcls import files
 from fastcls.bases.model_files import first_line
 from fastcls.errors import OptionError
 from fastcls.optional import require
+from fastcls.wording import some_of
 
 State = dict[str, np.ndarray]
 WEIGHTS = "model.safetensors"
@@ -132,9 +133,9 @@ class Family:
 def refuse(folder: Path, encoder: str, wrong: list[str]) -> None:
     """Raise OptionError where something is wrong with the tensors of a tower."""
     if wrong:
-        shown = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} more" if wrong[_SHOWN:] else "")
         raise OptionError(
-            f"{folder / WEIGHTS} does not hold the weights of a {encoder} of its config.json: {shown}"
+            f"{folder / WEIGHTS} does not hold the weights of a {encoder} of its config.json: "
+            f"{some_of(wrong, _SHOWN)}"
         )
 
 

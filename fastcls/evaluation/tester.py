@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # `Classifier.test` comes here
     from fastcls.inference.classifier import Classifier
     from fastcls.inference.results import ImageResult
 
-_LISTED_CLASSES = 20
 logger = logging.getLogger(__name__)
 
 
@@ -382,16 +381,11 @@ def _fitting(dataset: Dataset, classifier: Classifier, *, allow_missing: bool) -
         return dataset
     known = [sample for sample in dataset.samples if unknown.isdisjoint(dataset.names_of(sample))]
     images = count_of(len(dataset.samples) - len(known), "image")
-    fact = f"The classifier does not know the classes {_some(unknown)} of {dataset.given} ({images})"
+    fact = (
+        f"The classifier does not know the classes {some_of(sorted(unknown))} of {dataset.given} ({images})"
+    )
     if not (allow_missing and known):
         remedy = ". --allow-missing leaves them out" if known else ". Give images of these, under these names"
         raise DataError(f"{fact}. It knows: {some_of(classifier.class_names)}{remedy}")
     logger.warning("%s: they are left out", fact)
     return replace(dataset, samples=tuple(known))
-
-
-def _some(names: set[str]) -> str:
-    """Names of classes in a message."""
-    listed = sorted(names)
-    more = ", ..." if len(listed) > _LISTED_CLASSES else ""
-    return ", ".join(listed[:_LISTED_CLASSES]) + more

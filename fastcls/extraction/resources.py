@@ -12,7 +12,7 @@ from fastcls.machine import available_memory, cores
 from fastcls.specs import EXECUTORS, ExtractConfig
 
 _IMAGES_PER_WORKER = 64  # fewer are done before another worker has started
-# One process of two threads extracts as fast as two processes of one, in half the memory, and starts sooner
+# One process of two threads extracts as fast as two processes of one, in less memory, and starts sooner
 # (docs/benchmarks.md, "workers").
 _CORES_PER_WORKER = 2
 # On a GPU, decoding is what takes long, and the threads of one process wait for Python's interpreter lock:
@@ -64,8 +64,8 @@ def allocate(
     """
     devices = len(gpus()) if engine.uses_gpu else 0
     batch_size = usual = 64 if devices else 8
-    if config.batch_size:  # places that no image can be in are not kept
-        batch_size = min(config.batch_size, max(usual, min(config.shard_size, rows)))
+    if config.batch_size:  # a batch is of one shard; a row must not depend on how many images there are
+        batch_size = min(config.batch_size, max(usual, config.shard_size))
     if EXECUTORS[config.executor].is_cluster:
         return Resources(config.workers or 0, 1, batch_size, min(devices, 1), is_cluster=True)
     if not has_workers:

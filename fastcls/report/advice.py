@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fastcls.wording import count_of
+from fastcls.wording import count_of, some_of
 
 _FEW = 0.5  # of the median number of images: a class has few
 _WEAK = 0.75  # of the recall of the others: a class is weak
@@ -141,11 +141,10 @@ def small_classes(found: Findings) -> Iterator[Advice]:
     few = [place for place in np.flatnonzero(found.trained < _FEW * median).tolist() if place not in weak]
     if few:
         few = sorted(few, key=lambda place: (found.trained[place], place))
-        named = [f"{found.class_names[place]} ({found.trained[place]:,})" for place in few[:_LISTED]]
-        more = f" and {len(few) - _LISTED} more" if len(few) > _LISTED else ""
+        named = [f"{found.class_names[place]} ({found.trained[place]:,})" for place in few]
         have = "has" if len(few) == 1 else "have"
         yield Advice(
-            f"{', '.join(named)}{more} {have} less than half as many images as the median class "
+            f"{some_of(named, _LISTED)} {have} less than half as many images as the median class "
             f"({median:,.0f}): add images, or train with --class-weight balanced.",
             "classes",
         )

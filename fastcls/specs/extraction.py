@@ -107,7 +107,9 @@ class ExtractConfig:
     address: str = option(
         "auto", "Where the Ray cluster is, HOST:PORT; auto: the one that this machine belongs to."
     )
-    batch_size: int | None = option(None, "Images per forward pass.", low=1, shown="8 on CPUs, 64 on GPUs")
+    batch_size: int | None = option(
+        None, "Images per forward pass.", low=1, high=10_000, shown="8 on CPUs, 64 on GPUs"
+    )
     shard_size: int = option(512, "Bottlenecks per shard: the most that a crash can lose.", low=1)
     compress: bool = option(
         False, "Compress the bottlenecks: spatial maps take less space but are slower to read."

@@ -66,12 +66,15 @@ def test_allocate__the_user_decides(resources):
 
 
 def test_allocate__no_batch_has_more_places_than_a_shard_has_images(resources):
-    assert resources(10_000, batch_size=10**9)[2] == 512
-    assert resources(10_000, batch_size=10**9, shard_size=10**9)[2] == 10_000
-    assert resources(15, batch_size=10**9)[2] == 15
-    assert resources(3, batch_size=16)[2] == resources(3)[2] == 8
-    assert resources(3, batch_size=16, gpus=1, engine=TensorFlowEngine)[2] == 16
-    assert resources(3, batch_size=2)[2] == 2
+    assert resources(10_000, batch_size=10_000)[2] == 512
+    assert resources(10_000, batch_size=10_000, shard_size=600)[2] == 600
+    assert resources(10_000, batch_size=10_000, shard_size=3)[2] == 8
+
+
+def test_allocate__a_batch_does_not_depend_on_how_many_images_are_left(resources):
+    assert {resources(rows, batch_size=100)[2] for rows in (1, 3, 99, 10_000)} == {100}
+    assert {resources(rows, batch_size=2)[2] for rows in (1, 3, 10_000)} == {2}
+    assert {resources(rows, batch_size=16, gpus=1, engine=TensorFlowEngine)[2] for rows in (3, 99)} == {16}
 
 
 def test_require_room__of_workers_that_are_more_than_cores_and_memory(monkeypatch):
