@@ -26,6 +26,7 @@ _DPI = 150
 _NAME_COLUMNS = 24
 _NAMED_CLASSES = 50  # with more, only every n-th class is named
 _COUNTED_CLASSES = 25  # with more, the cells are too small for a number
+_MOST_CELLS = 1500  # in a row: a picture has little more dots
 _AXES = {"auroc": "mean AUROC", "learning_rate": "learning rate"}
 _MARKED_EPOCHS = 40  # with more, the curves have no markers
 
@@ -47,7 +48,12 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     # The square root of the share: linear shades would hide the errors, which are small shares.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
-    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    step = -(-len(class_names) // _MOST_CELLS)
+    cells = _largest_of(shares, step)
+    end, last = len(cells) * step - 0.5, len(class_names) - 0.5
+    extent = (-0.5, end, end, -0.5)
+    image = axes.imshow(cells, cmap="Blues", norm=norm, interpolation="nearest", extent=extent)
+    axes.set(xlim=(-0.5, last), ylim=(last, -0.5))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{np.trace(confusion):,} of {count_of(confusion.sum(), 'image')} correct")
@@ -55,6 +61,13 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     if len(class_names) <= _COUNTED_CLASSES:
         _write_counts(axes, confusion, shares)
     _save(figure, path)
+
+
+def _largest_of(shares: np.ndarray, step: int) -> np.ndarray:
+    """The largest share of each so many rows and columns: what is smaller than a dot might not be drawn."""
+    starts = np.arange(0, len(shares), step)
+    found: np.ndarray = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
+    return found
 
 
 def draw_found(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:

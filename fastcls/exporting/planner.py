@@ -19,6 +19,7 @@ from fastcls.exporting.runtimes import RUNTIMES, fault_of, is_export
 from fastcls.exporting.verifier import needs_path
 from fastcls.inference.classifier import Classifier
 from fastcls.runs import Run, is_complete
+from fastcls.sizes import format_bytes
 from fastcls.specs.exporting import FLOAT32, INT8, ExportCheckSpec, ExportSpec
 from fastcls.wording import count_of
 
@@ -164,7 +165,7 @@ def _require_room(folder: Path, classifier: Classifier, specs: Sequence[ExportSp
     free = shutil.disk_usage(place).free
     if free < needed:
         raise OptionError(
-            f"{folder} has {free / 1e6:,.0f} MB left, and the exports may take {needed / 1e6:,.0f} MB. Free "
+            f"{folder} has {format_bytes(free)} left, and the exports may take {format_bytes(needed)}. Free "
             "some space, or choose another --out"
         )
 

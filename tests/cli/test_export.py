@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -158,6 +159,14 @@ def test_export__a_full_disk_is_told_where_a_converter_does_not(fastcls, run, mo
     refused = fastcls("export", run, "--format", "graphdef")
     assert refused.code == 1 and "No space left on device. Free some space" in refused.err
     assert not any((run / "exports").iterdir())
+
+
+def test_export__a_disk_that_is_nearly_full_is_told_before_it_writes(fastcls, run, monkeypatch):
+    usage = shutil.disk_usage(run)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2048))
+    refused = fastcls("export", run, "--format", "onnx")
+    assert refused.code == 1
+    assert re.search(r"has 2\.0 KiB left, and the exports may take [1-9]\S* [KM]iB\. Free", refused.err)
 
 
 def test_export__refuses_before_it_writes(fastcls, run, tmp_path, monkeypatch):

@@ -45,6 +45,19 @@ def test_draw_confusion__any_number_of_classes(class_count, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_draw_confusion__every_cell_of_very_many_classes_is_seen(tmp_path):
+    confusion = np.zeros((4001, 4001), int)
+    confusion[:, 1234] = 1  # one column of 4,001: narrower than a dot
+    draw_confusion(confusion, [f"c{label}" for label in range(4001)], tmp_path / "confusion.png")
+    image = cv2.imread(str(tmp_path / "confusion.png"))
+    image = image[:, : int(image.shape[1] * 0.9)]  # without the bar of colors
+    columns = np.flatnonzero((image.max(axis=2) < 130).mean(axis=0) > 0.6)
+    left, *seen, right = (
+        group.mean() for group in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+    )
+    assert [(each - left) / (right - left) for each in seen] == pytest.approx([1234 / 4001], abs=0.005)
+
+
 def test_draw_confusion__odd_names(tmp_path):
     draw_confusion(random_confusion(len(ODD_NAMES)), ODD_NAMES, tmp_path / "confusion.png")
     check_picture(tmp_path / "confusion.png")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from fastcls import graph
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.graph import HEAD_PREFIX
+from fastcls.machine import available_memory
+from fastcls.sizes import format_bytes
 from fastcls.specs import HeadSpec
 from fastcls.tasks import ONE_LABEL, Task
+
+_BYTES_PER_WEIGHT = 16  # itself, its gradient and the two moments of Adam, in float32
 
 
 def build_head(
@@ -34,7 +39,8 @@ def build_head(
         Keras model, (B, *shape) float32 -> (B, classes) float32 probabilities.
 
     Raises:
-        OptionError: The function cannot be loaded, or does not give class probabilities.
+        OptionError: The function cannot be loaded, or does not give class probabilities; or the layers do not
+            fit in memory.
     """
     keras = import_keras()
 
@@ -90,6 +96,7 @@ def _stack(bottleneck: Any, spec: HeadSpec, classes: int, activation: str) -> An
     from keras import layers
 
     x = pooled(bottleneck)
+    _require_memory([x.shape[-1], *(units for units in spec.layers if isinstance(units, int)), classes])
     if spec.bottleneck_norm == "batch":
         x = layers.BatchNormalization(name="normalized")(x)
     elif spec.bottleneck_norm == "l2":
@@ -100,6 +107,17 @@ def _stack(bottleneck: Any, spec: HeadSpec, classes: int, activation: str) -> An
         else:
             x = layers.Dense(value, activation="relu", name=f"dense_{place}")(x)
     return layers.Dense(classes, activation=activation, name="probabilities")(x)
+
+
+def _require_memory(widths: Sequence[int]) -> None:
+    """Refuse dense layers, given by the widths between them, that memory cannot hold in training."""
+    weights = sum(ours * theirs for ours, theirs in itertools.pairwise(widths))
+    needed, free = _BYTES_PER_WEIGHT * weights, available_memory()
+    if needed > free:
+        raise OptionError(
+            f"The layers {' -> '.join(map(str, widths))} of the head have {weights:,} weights, which take "
+            f"{format_bytes(needed)} in training; {format_bytes(free)} are free. Choose smaller --layers"
+        )
 
 
 def _load_function(name: str) -> Callable[[Any, int], Any]:

@@ -12,6 +12,7 @@ import pytest
 from fastcls.backend import import_keras
 from fastcls.errors import OptionError
 from fastcls.specs import HeadSpec
+from fastcls.training.heads import network
 from fastcls.training.heads.network import build_head
 
 
@@ -88,6 +89,18 @@ def test_head_spec__comes_back_from_json(spec):
 def test_head_spec__refuses_what_is_neither_units_nor_rate(layers):
     with pytest.raises(OptionError, match=r"units.*dropout rate"):
         HeadSpec(layers=layers)
+
+
+def test_build_head__refuses_layers_that_do_not_fit_in_memory(monkeypatch):
+    spec = HeadSpec("linear", layers=(50, 0.5, 20))
+    needed = 16 * (10 * 50 + 50 * 20 + 20 * 3)
+    monkeypatch.setattr(network, "available_memory", lambda: needed)
+    assert build_head(spec, (4, 4, 10), 3).count_params() == needed // 16 + 50 + 20 + 3
+    monkeypatch.setattr(network, "available_memory", lambda: needed - 1)
+    with pytest.raises(
+        OptionError, match=r"10 -> 50 -> 20 -> 3 of the head have 1,560 weights, which take 24\.4 KiB"
+    ):
+        build_head(spec, (4, 4, 10), 3)
 
 
 def test_build_head__takes_a_function(tmp_path: Path):
